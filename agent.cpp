@@ -1,0 +1,635 @@
+// agent.cpp: the night shift. Reads program.md, asks for an edit of train.cpp, builds it, trains
+// it, lets `prepare` score the sealed model, keeps or reverts, until it is told to stop.
+//
+//   build/agent run --tag NAME --task NAME [--provider openai --model ID]
+//
+// What a candidate can't do stands in README.md, "What is protected". How each step is done stands
+// in agent/: recipe (build), trial (train and score), verdict, journal, history (git), dialogue
+// (llm, prompt, tuner), edit, sandbox, report.
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "agent/dialogue.h"
+#include "agent/edit.h"
+#include "agent/history.h"
+#include "agent/journal.h"
+#include "agent/machine.h"
+#include "agent/report.h"
+#include "agent/sandbox.h"
+#include "agent/text.h"
+#include "agent/trial.h"
+#include "agent/verdict.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/progress.h"
+#include "prepare/task.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string tag, task = "demo", device = "auto", sandbox = "auto", data;
+  ProviderOptions provider;
+  int64_t max_experiments = 0;  // 0: no limit
+  double max_hours = 0;         // 0: no limit
+  int64_t seed = 42;
+};
+
+constexpr int kMaxAttempts =
+    2;  // of one candidate; the second one that dies with the agent ends it
+constexpr int kFailuresAlike = 5;   // first experiments that fail alike: something else is wrong
+constexpr int kRefusalsInARow = 3;  // proposals that came to nothing before the tuner takes a turn
+constexpr double kCheckSeconds =
+    5;  // of retries, in the first call of all: a mistake shows at once
+
+// Thrown when the user asked to stop; not an error.
+struct Interrupted {};
+
+class Loop {
+ public:
+  explicit Loop(Options options) : options_(std::move(options)) {}
+  int run();
+
+ private:
+  void check_place_and_task();
+  void check_sandbox_and_provider();
+  void open_run();
+  void recover();
+  void baseline();
+  void experiment();
+
+  struct Candidate {
+    Proposal proposal;
+    std::string source;
+  };
+  std::variant<Candidate, Feedback> realize(const Reply& reply, int64_t n);
+  void record_candidate(int64_t n, const Candidate& candidate, const std::string& proposer);
+  void measure_and_decide(int64_t n, Dialogue* dialogue);
+  void decide(int64_t n, const json& measured);
+  void give_verdict(int64_t n, const Verdict& verdict);
+  void keep_champion(int64_t n);
+  void refuse(int64_t n, const std::string& proposer, const std::string& why);
+
+  Dialogue begin_dialogue(int64_t n);
+  std::string measurements() const;
+  std::vector<Past> past() const;
+  const Experiment* measured_before(const std::string& source) const;
+
+  void append(json event);
+  void derive();
+  void speak_after(int64_t n);
+  std::optional<std::string> reason_to_stop() const;
+  fs::path folder(int64_t n) const {
+    return run_dir_ / "experiments" / format("%04d", static_cast<int>(n));
+  }
+  const Experiment& experiment_at(int64_t n) const {
+    return state_.experiments.at(static_cast<size_t>(n));
+  }
+
+  Options options_;
+  fs::path checkout_ = fs::current_path(), run_dir_;
+  TaskInfo task_;
+  Bench bench_;
+  Baseline baseline_;
+  std::optional<Kit> kit_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<History> history_;
+  std::unique_ptr<Provider> provider_;
+  RunState state_;
+  double started_ = boot_seconds();
+  int refusals_ = 0;
+  bool said_safe_ = false;
+  std::string branch_note_, provider_note_;
+};
+
+// ------------------------------------------------------------------------------------------------
+// Before the first experiment: everything a run needs is checked, so that a mistake costs seconds
+
+void Loop::check_place_and_task() {
+  for (const char* name : {"train.cpp", "program.md"})
+    check(
+        fs::exists(checkout_ / name),
+        std::string("no ") + name + " in this folder; run agent in the top folder of the checkout");
+  bench_.task = fs::absolute(task_dir(options_.task));
+  task_ = load_task(bench_.task);
+  train_shards(bench_.task, task_);
+  heldout_rows(bench_.task, task_, "val");
+  bench_.budget = task_.time_budget;
+  bench_.device = options_.device;
+  bench_.gpu = options_.device != "cpu" && has_nvidia_device();
+  bench_.seed = options_.seed;
+  bench_.memory_bytes = usable_memory();
+  log_info(format("task        %s: budget %s, %lld scored tokens", task_.name.c_str(),
+                  human_seconds(task_.time_budget).c_str(),
+                  static_cast<long long>(task_.val.rows * task_.seq_len)));
+}
+
+void Loop::check_sandbox_and_provider() {
+  const bool model_written = options_.provider.kind != "builtin";
+  const bool wanted = options_.sandbox != "off";
+  const auto problem = wanted ? sandbox_problem() : std::nullopt;
+  if (problem && model_written)
+    throw Error(*problem + "; or type --sandbox off to run model-written code with your rights");
+  bench_.caged = wanted && !problem;
+  log_info(std::string("sandbox     ") +
+           (bench_.caged    ? "bubblewrap: read-only system, no network"
+            : model_written ? "OFF: model-written code runs with your rights"
+                            : "none: the builtin proposer only changes numbers and needs none"));
+  if (!model_written) {
+    log_info("proposer    builtin: hyperparameters only; --provider asks a language model");
+    return;
+  }
+  ProviderOptions impatient = options_.provider;
+  impatient.retry_seconds = kCheckSeconds;
+  const Reply reply =
+      make_provider(impatient)->ask({{"user", "Reply with the single word: ready"}});
+  check(reply.problem.empty(), reply.problem);
+  provider_ = make_provider(options_.provider);
+  log_info("proposer    " + provider_->name() + ": answered in " + human_seconds(reply.seconds));
+}
+
+void Loop::open_run() {
+  run_dir_ = data_dir() / "runs" / options_.tag;
+  fs::create_directories(run_dir_ / "experiments");
+  journal_ = std::make_unique<Journal>(run_dir_ / "journal.jsonl");
+  history_ = std::make_unique<History>(checkout_, run_dir_ / "git", options_.tag, "train.cpp");
+  state_ = replay(journal_->events());
+  kit_ = fs::exists(run_dir_ / "kit")
+             ? Kit::open(run_dir_ / "kit")
+             : Kit::create(fs::read_symlink("/proc/self/exe").parent_path(), run_dir_ / "kit");
+  const json identity = {{"task", sha256_of_file(bench_.task / "task.json")},
+                         {"kit", kit_->fingerprint()},
+                         {"device", options_.device},
+                         {"machine", machine_name()},
+                         {"seed", options_.seed}};
+  for (const auto& [key, value] : identity.items())
+    check(state_.start.is_null() || state_.start.at(key) == value,
+          "tag " + options_.tag + " was started with another " + key +
+              ", so figures would not compare; choose a new --tag");
+  json start = {{"event", "start"},
+                {"tag", options_.tag},
+                {"task_name", task_.name},
+                {"provider", provider_ ? provider_->name() : "builtin"}};
+  start.update(identity);
+  append(start);
+  log_info(
+      "run         " + run_dir_.string() +
+      (history_->own_repository() ? " (git history there too: no usable repository here)" : ""));
+}
+
+// What an earlier agent left open is closed or begun again; derived files are brought up to date.
+void Loop::recover() {
+  for (const Experiment& open : std::vector(state_.experiments)) {
+    if (!open.status.empty()) continue;
+    if (open.open) kill_orphan(open.pid, open.start_time);
+    log_info(format("going on with experiment %lld, which was interrupted",
+                    static_cast<long long>(open.n)));
+    if (open.measured) {
+      decide(open.n, *open.measured);
+    } else if (open.attempts >= kMaxAttempts) {
+      give_verdict(open.n, {"crash", "the run was interrupted twice while this was training"});
+    } else {
+      write_file(folder(open.n) / "train.cpp", history_->source_at(open.commit));
+      const BuildResult build = kit_->build(folder(open.n), bench_.caged);
+      if (build.ok)
+        measure_and_decide(open.n, nullptr);
+      else
+        give_verdict(open.n, {"crash", "did not build again after an interruption"});
+    }
+  }
+  if (!state_.experiments.empty() && state_.experiments[0].measured)
+    baseline_ = baseline_of(*state_.experiments[0].measured, bench_.budget);
+  derive();
+}
+
+// ------------------------------------------------------------------------------------------------
+// Experiments
+
+// Experiment 0: train.cpp as the user's checkout has it. It must be whole, or nothing can be
+// compared.
+void Loop::baseline() {
+  const std::string source = read_file(checkout_ / "train.cpp");
+  fs::create_directories(folder(0));
+  write_file(folder(0) / "train.cpp", source);
+  log_info("building the baseline, train.cpp as it is here");
+  const BuildResult build = kit_->build(folder(0), bench_.caged);
+  check(build.ok, "train.cpp does not build; see " + (folder(0) / "build.log").string());
+  const std::string commit = history_->commit_start(source, "baseline of " + options_.tag);
+  history_->set_ref("0000", commit);
+  append({{"event", "candidate"},
+          {"n", 0},
+          {"commit", commit},
+          {"parent", ""},
+          {"idea", "baseline"},
+          {"why", ""},
+          {"proposer", "baseline"},
+          {"fingerprint", code_fingerprint(source)},
+          {"next", json::array()}});
+  log_info(experiment_header());
+  measure_and_decide(0, nullptr);
+}
+
+// One experiment: a reply, its edit, its build, its training, its verdict. A reply that comes to
+// nothing is told why and may be mended once; it costs no training time.
+void Loop::experiment() {
+  const auto n = static_cast<int64_t>(state_.experiments.size());
+  fs::create_directories(folder(n));
+  Dialogue dialogue = begin_dialogue(n);
+  const auto id = journal_->events().size();
+  while (true) {
+    append({{"event", "call"}, {"id", id}, {"n", n}, {"provider", dialogue.name()}});
+    const Reply reply = dialogue.next();
+    append({{"event", "call_done"},
+            {"id", id},
+            {"tokens_in", reply.tokens_in},
+            {"tokens_out", reply.tokens_out},
+            {"problem", reply.problem}});
+    if (interrupt_requested()) throw Interrupted{};
+    write_file(folder(n) / "prompt.md", valid_utf8(dialogue.transcript()));
+    write_file(folder(n) / "reply.md", reply.text);
+    if (!reply.problem.empty()) return refuse(n, dialogue.name(), reply.problem);
+
+    auto made = realize(reply, n);
+    if (const auto* feedback = std::get_if<Feedback>(&made)) {
+      if (interrupt_requested()) throw Interrupted{};
+      if (dialogue.feed_back("edit or build", feedback->text)) continue;
+      return refuse(n, dialogue.name(), feedback->text);
+    }
+    refusals_ = 0;
+    record_candidate(n, std::get<Candidate>(made), dialogue.name());
+    return measure_and_decide(n, &dialogue);
+  }
+}
+
+// From a reply to a built candidate in the experiment's folder, or to what was wrong with it.
+std::variant<Loop::Candidate, Feedback> Loop::realize(const Reply& reply, int64_t n) {
+  auto parsed = parse_reply(reply.text, reply.truncated, /*allow_whole_file=*/false);
+  if (auto* feedback = std::get_if<Feedback>(&parsed)) return *feedback;
+  Candidate candidate{std::get<Proposal>(parsed), ""};
+  const std::string champion = history_->source_at(state_.champion);
+  auto edited = apply_proposal(champion, candidate.proposal);
+  if (auto* feedback = std::get_if<Feedback>(&edited)) return *feedback;
+  candidate.source = std::get<std::string>(edited);
+  if (const Experiment* before = measured_before(candidate.source))
+    return Feedback{
+        format("this code was measured already, as experiment %lld (%s: %s); propose "
+               "something else",
+               static_cast<long long>(before->n), before->status.c_str(), before->idea.c_str())};
+  write_file(folder(n) / "train.cpp", candidate.source);
+  write_file(folder(n) / "candidate.diff", unified_diff(champion, candidate.source, "train.cpp"));
+  const BuildResult build = kit_->build(folder(n), bench_.caged);
+  if (!build.ok) return Feedback{"it does not build:\n" + clean_compiler_output(build.log)};
+  return candidate;
+}
+
+void Loop::record_candidate(int64_t n, const Candidate& candidate, const std::string& proposer) {
+  const std::string commit =
+      history_->commit(state_.champion, candidate.source,
+                       candidate.proposal.idea + "\n\n" + candidate.proposal.why +
+                           "\n\nExperiment: " + options_.tag + " " + std::to_string(n) +
+                           "\nProposed-by: " + proposer);
+  history_->set_ref(format("%04d", static_cast<int>(n)), commit);
+  append({{"event", "candidate"},
+          {"n", n},
+          {"commit", commit},
+          {"parent", state_.champion},
+          {"idea", candidate.proposal.idea},
+          {"why", candidate.proposal.why},
+          {"proposer", proposer},
+          {"fingerprint", code_fingerprint(candidate.source)},
+          {"next", candidate.proposal.next}});
+}
+
+// Trains what is built in the experiment's folder, scores it and decides. A model that can't be
+// sealed is told so within seconds, and its author (`dialogue`, if any) may mend it once.
+void Loop::measure_and_decide(int64_t n, Dialogue* dialogue) {
+  Measurement result;
+  {
+    Progress bar(format("#%lld training", static_cast<long long>(n)), bench_.budget, "s");
+    result = measure(
+        *kit_, bench_, baseline_, folder(n),
+        [&](pid_t pid, uint64_t start_time) {
+          append({{"event", "run"},
+                  {"n", n},
+                  {"attempt", experiment_at(n).attempts + 1},
+                  {"pid", pid},
+                  {"starttime", start_time}});
+        },
+        [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
+  }
+  if (result.interrupted) throw Interrupted{};
+  const std::string words = result.event.value("last_words", "");
+  if (result.outcome.train_exit == kCannotSeal && dialogue &&
+      dialogue->feed_back("sealing", words)) {
+    const Reply reply = dialogue->next();
+    if (interrupt_requested()) throw Interrupted{};
+    write_file(folder(n) / "prompt.md", valid_utf8(dialogue->transcript()));
+    write_file(folder(n) / "reply.md", reply.text);
+    auto made = reply.problem.empty() ? realize(reply, n) : Feedback{reply.problem};
+    if (auto* candidate = std::get_if<Candidate>(&made)) {
+      record_candidate(n, *candidate, dialogue->name());
+      return measure_and_decide(n, dialogue);
+    }
+  }
+  json measured = {{"event", "measured"}, {"n", n}, {"attempt", experiment_at(n).attempts}};
+  measured.update(result.event);
+  append(measured);
+  decide(n, measured);
+}
+
+void Loop::decide(int64_t n, const json& measured) {
+  if (n == 0) baseline_ = baseline_of(measured, bench_.budget);
+  const Allowance allowance{bench_.budget, baseline_.overhead_seconds};
+  Verdict verdict = judge(outcome_of(measured), allowance,
+                          n == 0 ? std::nullopt : std::optional(state_.best_bpb));
+  const std::string words = measured.value("last_words", "");
+  if (verdict.status == "crash" && !words.empty()) verdict.reason += " (" + words + ")";
+  give_verdict(n, verdict);
+  check(n != 0 || verdict.status == "keep",
+        "the baseline failed: " + verdict.reason + "; see " + (folder(0) / "run.log").string());
+}
+
+// The commit point. For a keep, the champion's files are on disk before it.
+void Loop::give_verdict(int64_t n, const Verdict& verdict) {
+  if (verdict.status == "keep") keep_champion(n);
+  append({{"event", "verdict"},
+          {"n", n},
+          {"status", verdict.status},
+          {"reason", verdict.reason},
+          {"champion", verdict.status == "keep" ? experiment_at(n).commit : state_.champion}});
+  std::error_code ignored;
+  for (const char* large : {"train", "train.o", "model.safetensors", "score"})
+    fs::remove_all(folder(n) / large, ignored);
+  derive();
+  speak_after(n);
+}
+
+// champion/<commit>/: the sealed model and its source, whole or not at all.
+void Loop::keep_champion(int64_t n) {
+  const fs::path champions = run_dir_ / "champion";
+  const fs::path target = champions / experiment_at(n).commit;
+  if (fs::exists(target)) return;
+  const fs::path partial = champions / ("." + experiment_at(n).commit);
+  fs::remove_all(partial);
+  fs::create_directories(partial);
+  copy_file_cheaply(folder(n) / "model.safetensors", partial / "model.safetensors");
+  sync_path(partial / "model.safetensors");
+  write_file(partial / "train.cpp", history_->source_at(experiment_at(n).commit));
+  sync_path(partial);
+  fs::rename(partial, target);
+  sync_path(champions);
+}
+
+// A proposal that never became a candidate. It is no experiment: its number is used again.
+void Loop::refuse(int64_t n, const std::string& proposer, const std::string& why) {
+  ++refusals_;
+  append({{"event", "refused"}, {"n", n}, {"proposer", proposer}, {"reason", why.substr(0, 2000)}});
+  const std::string line = one_line(why, 160);
+  if (line != provider_note_) log_info("      " + proposer + " came to nothing: " + line);
+  provider_note_ = line;
+}
+
+// ------------------------------------------------------------------------------------------------
+// What a proposer is told
+
+Dialogue Loop::begin_dialogue(int64_t n) {
+  PromptInputs inputs;
+  inputs.program = read_file(checkout_ / "program.md");
+  inputs.harness = read_file(run_dir_ / "kit" / "harness" / "harness.h");
+  inputs.kernels = read_file(run_dir_ / "kit" / "harness" / "kernels.h");
+  inputs.source = history_->source_at(state_.champion);
+  inputs.past = past();
+  inputs.backlog = state_.backlog;
+  inputs.measurements = measurements();
+  const bool tuner_turn = refusals_ >= kRefusalsInARow;
+  if (tuner_turn) refusals_ = 0;
+  return Dialogue(tuner_turn ? nullptr : provider_.get(), std::move(inputs),
+                  bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n),
+                  [this](const std::string& source) { return measured_before(source) != nullptr; });
+}
+
+std::vector<Past> Loop::past() const {
+  std::vector<Past> result;
+  double best = 0;
+  for (const Experiment& e : state_.experiments) {
+    if (e.status.empty()) continue;
+    Past past{e.n, e.status, 0, 0, e.idea, e.reason};
+    if (e.measured && e.measured->contains("bpb") && e.status != "crash") {
+      past.bpb = e.measured->at("bpb");
+      past.change = e.n == 0 ? 0 : past.bpb - best;
+    }
+    if (e.status == "keep") best = past.bpb;
+    result.push_back(past);
+  }
+  return result;
+}
+
+// The champion's and the latest experiment's own records, without the bulk of their loss curves.
+std::string Loop::measurements() const {
+  json result = json::object();
+  auto add = [&](const char* name, int64_t n) {
+    json record = trainer_record(folder(n));
+    auto& curve = record["loss_curve"];
+    constexpr size_t kPoints = 20;
+    json thinned = json::array();
+    for (size_t i = 0; curve.is_array() && i < curve.size(); i += curve.size() / kPoints + 1)
+      thinned.push_back(curve[i]);
+    curve = thinned;
+    result[name] = record;
+  };
+  add("champion", state_.champion_n);
+  const auto last = static_cast<int64_t>(state_.experiments.size()) - 1;
+  if (last != state_.champion_n) add("latest", last);
+  return result.dump(1, ' ', false, json::error_handler_t::replace);
+}
+
+const Experiment* Loop::measured_before(const std::string& source) const {
+  const std::string fingerprint = code_fingerprint(source);
+  for (const Experiment& e : state_.experiments)
+    if (e.fingerprint == fingerprint) return &e;
+  return nullptr;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The record, and what a person sees
+
+void Loop::append(json event) {
+  journal_->append(std::move(event));
+  state_ = replay(journal_->events());
+}
+
+// Everything that follows from the journal. Idempotent: done after every verdict and at every
+// start.
+void Loop::derive() {
+  write_file(run_dir_ / "results.tsv", results_tsv(state_));
+  write_file(run_dir_ / "report.html", report_html(state_, options_.tag));
+  if (!state_.champion.empty()) {
+    history_->set_ref("champion", state_.champion);
+    const auto at = history_->branch();
+    const bool ours = !at || std::any_of(state_.experiments.begin(), state_.experiments.end(),
+                                         [&](const Experiment& e) { return e.commit == *at; });
+    const auto note =
+        at == state_.champion ? std::nullopt
+        : ours                ? history_->move_branch(state_.champion, at.value_or(""))
+                              : std::optional<std::string>("branch autoresearch/" + options_.tag +
+                                            " was moved by somebody else and is left alone");
+    if (note && *note != branch_note_) log_warning(*note);
+    branch_note_ = note.value_or("");
+  }
+  for (const auto& [link, target] : {std::pair{checkout_ / "results.tsv", run_dir_ / "results.tsv"},
+                                     std::pair{checkout_ / "runs", run_dir_.parent_path()}})
+    if (const std::string note = point_link(link, target); !note.empty()) log_warning(note);
+}
+
+void Loop::speak_after(int64_t n) {
+  log_info(experiment_line(state_, n));
+  const auto& all = state_.experiments;
+  if (n > 0 && !said_safe_ && all.back().status != "crash" && all.back().measured) {
+    said_safe_ = true;
+    const double each = all.back().measured->value("wall_seconds", bench_.budget) +
+                        all.back().measured->value("score_seconds", 0.0) + 15;
+    const double night = 3600 * (options_.max_hours > 0 ? options_.max_hours : 8.0);
+    double left = night - (boot_seconds() - started_);
+    double count = left / each;
+    if (options_.max_experiments > 0)
+      count = std::min(count, static_cast<double>(options_.max_experiments - n));
+    log_info(format("safe to leave: about %.0f more experiments by %s", count,
+                    clock_time(count * each).c_str()));
+  }
+  if (n != kFailuresAlike) return;
+  for (int64_t i = 2; i <= n; ++i)
+    if (all[static_cast<size_t>(i)].status != "crash" ||
+        all[static_cast<size_t>(i)].reason != all[1].reason)
+      return;
+  if (all[1].status == "crash")
+    log_warning(
+        format("the first %d experiments failed alike: %s", kFailuresAlike, all[1].reason.c_str()));
+}
+
+std::optional<std::string> Loop::reason_to_stop() const {
+  if (interrupt_requested()) throw Interrupted{};
+  const auto done = static_cast<int64_t>(state_.experiments.size()) - 1;
+  if (options_.max_experiments > 0 && done >= options_.max_experiments)
+    return "--max-experiments " + std::to_string(options_.max_experiments) + " reached";
+  if (options_.max_hours > 0 && boot_seconds() - started_ >= 3600 * options_.max_hours)
+    return format("--max-hours %g reached", options_.max_hours);
+  if (!provider_ && refusals_ > 0) return provider_note_;
+  return std::nullopt;
+}
+
+int Loop::run() {
+  check_place_and_task();
+  check_sandbox_and_provider();
+  open_run();
+  int code = kDone;
+  std::optional<std::string> why;
+  try {
+    recover();
+    if (state_.experiments.empty())
+      baseline();
+    else
+      log_info(experiment_header());
+    while (!(why = reason_to_stop())) experiment();
+  } catch (const Interrupted&) {
+    why = "interrupted; the same command goes on";
+    code = kInterrupted;
+  }
+  append({{"event", "stop"}, {"why", *why}});
+  std::cout << closing_lines(state_, *why, run_dir_, history_->restore_command(state_.champion))
+            << std::flush;
+  return code;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The command line
+
+void add_run_options(CLI::App& run, Options& options) {
+  run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
+      ->required();
+  run.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
+  run.add_option("--provider", options.provider.kind,
+                 "who proposes: builtin, command, openai; default: openai where its key is set")
+      ->check(CLI::IsMember({"builtin", "command", "openai"}));
+  run.add_option("--model", options.provider.model, "model of an OpenAI-compatible endpoint");
+  run.add_option("--base-url", options.provider.base_url, "its URL, up to /v1");
+  run.add_option("--api-key-env", options.provider.key_env, "environment variable with its key")
+      ->capture_default_str();
+  run.add_option("--command", options.provider.command,
+                 "program for --provider command: prompt on stdin, reply on stdout");
+  run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
+      ->check(CLI::PositiveNumber);
+  run.add_option("--max-hours", options.max_hours, "stop after so many hours")
+      ->check(CLI::PositiveNumber);
+  run.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  run.add_option("--seed", options.seed, "seed of every training run")->capture_default_str();
+  run.add_option("--sandbox", options.sandbox, "auto or off")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->capture_default_str();
+  run.add_option("--data", options.data, "folder of tasks and runs");
+}
+
+// Without --provider: a model where its key is there and a model is named, else the tuner.
+void choose_provider(ProviderOptions& provider) {
+  if (!provider.kind.empty()) return;
+  if (!provider.command.empty())
+    provider.kind = "command";
+  else if (!provider.model.empty() || !provider.base_url.empty())
+    provider.kind = "openai";
+  else
+    provider.kind = "builtin";
+}
+
+int status(const std::string& tag) {
+  const fs::path run_dir = data_dir() / "runs" / tag;
+  check(fs::exists(run_dir / "journal.jsonl"), "no run " + tag + " in " +
+                                                   run_dir.parent_path().string() + "; see: ls " +
+                                                   run_dir.parent_path().string());
+  const RunState state = replay(read_journal(run_dir / "journal.jsonl"));
+  std::cout << experiment_header() << "\n";
+  for (const Experiment& e : state.experiments)
+    if (!e.status.empty()) std::cout << experiment_line(state, e.n) << "\n";
+  return kDone;
+}
+
+int main_program(int argc, char** argv) {
+  Options options;
+  CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
+  app.require_subcommand(1);
+  CLI::App& run = *app.add_subcommand("run", "start a run, or go on with one");
+  run.set_config("--config", "", "TOML file with any of these options");
+  add_run_options(run, options);
+  CLI::App& show = *app.add_subcommand("status", "the experiments of a run so far");
+  show.add_option("--tag", options.tag, "name of the run")->required();
+  show.add_option("--data", options.data, "folder of tasks and runs");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kDone : kUsage;
+  }
+  if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
+  if (show.parsed()) return status(options.tag);
+  choose_provider(options.provider);
+  watch_for_interrupt();
+  return Loop(options).run();
+}
+
+}  // namespace
+}  // namespace autoresearch
+
+int main(int argc, char** argv) {
+  autoresearch::set_up_log("agent");
+  try {
+    return autoresearch::main_program(argc, argv);
+  } catch (const autoresearch::Error& error) {
+    std::cerr << "agent: error: " << error.what() << "\n";
+    return error.code;
+  } catch (const std::exception& error) {
+    std::cerr << "agent: error: " << error.what() << "\n";
+    return autoresearch::kError;
+  }
+}

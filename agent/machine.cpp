@@ -1,0 +1,55 @@
+#include "agent/machine.h"
+
+#include <unistd.h>
+
+#include <ctime>
+#include <fstream>
+
+#include "common/files.h"
+
+namespace autoresearch {
+namespace {
+
+std::string first_line(const fs::path& path, const std::string& start) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with(start)) return line;
+  return "";
+}
+
+}  // namespace
+
+std::string machine_name() {
+  std::string name = first_line("/proc/cpuinfo", "model name");
+  std::error_code ignored;
+  for (const auto& gpu : fs::directory_iterator("/proc/driver/nvidia/gpus", ignored))
+    name += "; " + first_line(gpu.path() / "information", "Model:");
+  if (has_nvidia_device()) name += "; " + first_line("/proc/driver/nvidia/version", "NVRM");
+  return name;
+}
+
+bool has_nvidia_device() {
+  std::error_code ignored;
+  return fs::exists("/dev/nvidiactl", ignored);
+}
+
+int64_t usable_memory() {
+  constexpr double kShare = 0.9;
+  return static_cast<int64_t>(kShare * static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
+                              static_cast<double>(sysconf(_SC_PAGE_SIZE)));
+}
+
+double boot_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_BOOTTIME, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+std::string clock_time(double seconds_from_now) {
+  const std::time_t when = std::time(nullptr) + static_cast<std::time_t>(seconds_from_now);
+  char text[16];
+  std::strftime(text, sizeof text, "%H:%M", std::localtime(&when));
+  return text;
+}
+
+}  // namespace autoresearch

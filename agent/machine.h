@@ -1,0 +1,25 @@
+// What a figure depends on beside code and task: the machine.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace autoresearch {
+
+// Processor, GPUs and their driver in one line. Figures of two machines do not compare.
+std::string machine_name();
+
+bool has_nvidia_device();
+
+// Resident memory that a child may use, in bytes: most of the machine's, so that a greedy candidate
+// is ended by its parent and not by the kernel, which might choose something else.
+int64_t usable_memory();
+
+// Seconds since boot, sleep included: a laptop that slept through the night did not work through
+// it.
+double boot_seconds();
+
+// "07:45", so many seconds from now, local time.
+std::string clock_time(double seconds_from_now);
+
+}  // namespace autoresearch

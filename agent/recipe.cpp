@@ -1,0 +1,269 @@
+#include "agent/recipe.h"
+
+#include <unistd.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+using Hashes = std::map<std::string, std::string>;  // path in the kit -> SHA-256
+
+constexpr const char* kManifest = "kit.json";  // the spec and the hashes of all other files
+constexpr const char* kBuildFirst = "; build first: cmake --workflow --preset demo";
+constexpr double kStepSeconds = 300;              // for each step of a build
+constexpr int64_t kStepBytes = int64_t{8} << 30;  // templates can ask a compiler for any amount
+
+json to_json(const CandidateSpec& spec) {
+  json files = json::array();
+  for (const auto& [from, to] : spec.files) {
+    files.push_back({{"from", from.string()}, {"to", to.string()}});
+  }
+  json system = json::array();
+  for (const auto& path : spec.system) system.push_back(path.string());
+  return {{"edited", spec.edited}, {"build", spec.build}, {"files", files}, {"system", system}};
+}
+
+// A relative path that stays below the folder it is joined to.
+fs::path inner_path(const std::string& text) {
+  fs::path path = fs::path(text).lexically_normal();
+  check(path.is_relative() && path.has_filename() && *path.begin() != ".." && path != "." &&
+            path != kManifest,
+        "\"" + text + "\" is not a path within the kit");
+  return path;
+}
+
+CandidateSpec spec_from(const json& value) {
+  CandidateSpec spec;
+  spec.edited = inner_path(value.at("edited").get<std::string>()).string();
+  value.at("build").get_to(spec.build);
+  for (const auto& file : value.at("files")) {
+    spec.files.push_back({file.at("from").get<std::string>(), inner_path(file.at("to"))});
+  }
+  for (const auto& path : value.at("system")) spec.system.push_back(path.get<std::string>());
+  check(!spec.build.empty() && !spec.build.front().empty(), "\"build\" has no steps");
+  return spec;
+}
+
+// Where the build folder is says nothing about what was built: `files` does not count.
+std::string fingerprint_of(const CandidateSpec& spec, const Hashes& hashes) {
+  json identity = to_json(spec);
+  identity["files"] = hashes;
+  return sha256(identity.dump());
+}
+
+CandidateSpec read_spec(const fs::path& build) {
+  const fs::path file = build / "candidate.json";
+  std::error_code ignored;
+  check(fs::exists(file, ignored), "no candidate.json in " + build.string() + kBuildFirst);
+  try {
+    return spec_from(json::parse(read_file(file)));
+  } catch (const std::exception& error) {
+    throw Error(file.string() + " can't be used (" + error.what() + ")" + kBuildFirst);
+  }
+}
+
+// Copies and hashes; what is on disk afterwards is what was hashed.
+Hashes fill(const fs::path& kit, const fs::path& build, const CandidateSpec& spec) {
+  Hashes hashes;
+  for (const auto& [from, to] : spec.files) {
+    const fs::path source = build / from;
+    check(fs::is_regular_file(source), source.string() + " is missing" + kBuildFirst);
+    fs::create_directories((kit / to).parent_path());
+    copy_file_cheaply(source, kit / to);
+    sync_path(kit / to);
+    hashes[to.string()] = sha256_of_file(kit / to);
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(kit)) {
+    if (entry.is_directory()) sync_path(entry.path());
+  }
+  return hashes;
+}
+
+// Why the files of a kit are not those that were hashed; empty when they are.
+std::string difference(const fs::path& kit, const Hashes& hashes) {
+  for (const auto& [name, hash] : hashes) {
+    const fs::path file = kit / name;
+    if (!fs::is_regular_file(fs::symlink_status(file))) return name + " is missing";
+    if (sha256_of_file(file) != hash) return name + " has changed";
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(kit)) {
+    const std::string name = entry.path().lexically_relative(kit).string();
+    const bool folder = fs::is_directory(entry.symlink_status());
+    if (!folder && name != kManifest && !hashes.contains(name)) return name + " was added";
+  }
+  return "";
+}
+
+// All places of `argument` that name a key, in one pass: a path may itself hold braces.
+std::string expand(const std::string& argument, const std::map<std::string, fs::path>& values) {
+  std::string result;
+  for (size_t at = 0; at < argument.size();) {
+    bool found = false;
+    for (const auto& [key, value] : values) {
+      if (argument.compare(at, key.size(), key) != 0) continue;
+      result += value.string();
+      at += key.size();
+      found = true;
+      break;
+    }
+    if (!found) result += argument[at++];
+  }
+  return result;
+}
+
+// An empty folder, whatever an earlier child, who owns the folder around it, left under this name:
+// remove_all follows no link, and what can't be removed (without permissions) is moved aside.
+fs::path fresh_folder(const fs::path& path) {
+  std::error_code locked, ignored;
+  fs::permissions(path.parent_path(), fs::perms::owner_all, fs::perm_options::add, ignored);
+  fs::remove_all(path, locked);
+  for (int i = 0; locked && fs::exists(fs::symlink_status(path)); ++i) {
+    const fs::path aside = path.string() + ".locked" + std::to_string(i);
+    if (!fs::exists(fs::symlink_status(aside))) fs::rename(path, aside);
+  }
+  fs::create_directories(path);
+  return path;
+}
+
+// Rewritten whole and never through a link, which a trained candidate may have left in its place.
+void add_to_log(const fs::path& log, const std::string& text) {
+  const bool regular = fs::is_regular_file(fs::symlink_status(log));
+  write_file(log, (regular ? read_file(log) : "") + text);
+}
+
+std::string shown(const std::vector<std::string>& argv) {
+  std::string line = "$";
+  for (const auto& argument : argv) line += " " + argument;
+  return line + "\n";
+}
+
+std::string why_ended(const Exit& exit) {
+  if (exit.interrupted) return "(interrupted)\n";
+  if (exit.timed_out) return "(ended: it took more than 300 s)\n";
+  if (exit.over_memory) return "(ended: it took more than 8 GiB of memory)\n";
+  return exit.output.empty() ? "(exit code " + std::to_string(exit.code) + ")\n" : "";
+}
+
+}  // namespace
+
+Kit::Kit(fs::path dir, CandidateSpec spec, std::string fingerprint)
+    : dir_(std::move(dir)), spec_(std::move(spec)), fingerprint_(std::move(fingerprint)) {}
+
+Kit Kit::create(const fs::path& build, const fs::path& kit) {
+  const fs::path dir = fs::absolute(kit).lexically_normal();
+  CandidateSpec spec = read_spec(build);
+  check(!fs::exists(dir), "the kit " + dir.string() + " exists already; start a new tag");
+  const fs::path partial = fresh_folder(dir.string() + ".partial");
+  try {
+    const Hashes hashes = fill(partial, build, spec);
+    write_file(partial / kManifest,
+               json{{"spec", to_json(spec)}, {"sha256", hashes}}.dump(1) + "\n");
+    fs::rename(partial, dir);
+    sync_path(dir.parent_path());
+    std::string fingerprint = fingerprint_of(spec, hashes);
+    return Kit(dir, std::move(spec), std::move(fingerprint));
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(partial, ignored);
+    throw Error(error.what());
+  }
+}
+
+Kit Kit::open(const fs::path& kit) {
+  const fs::path dir = fs::absolute(kit).lexically_normal();
+  try {
+    const json manifest = json::parse(read_file(dir / kManifest));
+    CandidateSpec spec = spec_from(manifest.at("spec"));
+    const auto hashes = manifest.at("sha256").get<Hashes>();
+    const std::string problem = difference(dir, hashes);
+    check(problem.empty(), problem);
+    std::string fingerprint = fingerprint_of(spec, hashes);
+    return Kit(dir, std::move(spec), std::move(fingerprint));
+  } catch (const std::exception& error) {
+    throw Error("the kit " + dir.string() + " is not as it was when the run began (" +
+                error.what() + "); start a new one: agent run --tag NEW");
+  }
+}
+
+Command Kit::command(std::vector<std::string> argv, View view, bool caged) const {
+  Command command;
+  command.cwd = view.writable;
+  command.env = scrubbed_environment();
+  view.read_only.push_back(dir_);
+  view.read_only.insert(view.read_only.end(), spec_.system.begin(), spec_.system.end());
+  command.argv = caged ? confine(argv, view) : std::move(argv);
+  return command;
+}
+
+BuildResult Kit::build(const fs::path& folder, bool caged) const {
+  const fs::path here = fs::absolute(folder), source = here / spec_.edited;
+  const fs::path work = fresh_folder(here / "build"), program = here / "train";
+  fs::remove_all(program);
+  BuildResult result;
+  std::string log;
+  for (const auto& step : spec_.build) {
+    std::vector<std::string> argv;
+    for (const auto& argument : step) {
+      argv.push_back(expand(argument, {{"{kit}", dir_},
+                                       {"{source}", source},
+                                       {"{object}", work / "train.o"},
+                                       {"{program}", work / "train"}}));
+    }
+    Command limited = command(argv, {.read_only = {source}, .writable = work}, caged);
+    limited.limit = kStepSeconds;
+    limited.max_rss_bytes = kStepBytes;
+    const Exit exit = run(limited);
+    result.seconds += exit.seconds;
+    result.ok = exit.code == 0;
+    result.interrupted = exit.interrupted && exit.code != 0;
+    result.log = result.ok ? "" : exit.output + why_ended(exit);
+    log += shown(argv) + exit.output + (result.ok ? "" : why_ended(exit));
+    if (!result.ok) break;
+  }
+  add_to_log(here / "build.log", log);
+  check(!result.ok || fs::is_regular_file(work / "train"),
+        "the steps of candidate.json made no {program}");
+  if (result.ok) fs::rename(work / "train", program);
+  fs::remove_all(work);
+  return result;
+}
+
+Command Kit::train(const fs::path& folder, const fs::path& task,
+                   const std::vector<std::string>& args, bool caged, bool gpu) const {
+  const fs::path here = fs::absolute(folder);
+  std::vector<std::string> argv = {(here / "train").string()};
+  argv.insert(argv.end(), args.begin(), args.end());
+  View view{.read_only = {task / "train", task / "task.json"}, .writable = here, .gpu = gpu};
+  for (const char* record :
+       {spec_.edited.c_str(), "prompt.md", "reply.md", "candidate.diff", "build.log", "train"}) {
+    if (fs::is_regular_file(fs::symlink_status(here / record))) {
+      view.read_only.push_back(here / record);
+    }
+  }
+  Command trainer = command(std::move(argv), std::move(view), caged);
+  trainer.log = here / "run.log";
+  return trainer;
+}
+
+Command Kit::score(const fs::path& folder, const fs::path& task, const fs::path& sealed,
+                   const std::vector<std::string>& args, bool caged, bool gpu) const {
+  const fs::path model = fs::absolute(sealed);
+  check(fs::is_regular_file(fs::symlink_status(model)), model.string() + " is not a file");
+  std::vector<std::string> argv = {(dir_ / "prepare").string(), "score", model.string()};
+  argv.insert(argv.end(), args.begin(), args.end());
+  View view{.read_only = {task / "heldout", task / "task.json", task / "tokenizer.tiktoken", model},
+            .writable = fresh_folder(fs::absolute(folder) / "score"),
+            .gpu = gpu};
+  return command(std::move(argv), std::move(view), caged);
+}
+
+const std::string& Kit::fingerprint() const { return fingerprint_; }
+const CandidateSpec& Kit::spec() const { return spec_; }
+
+}  // namespace autoresearch

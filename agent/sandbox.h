@@ -1,0 +1,33 @@
+// The cage for model-written code: bubblewrap (https://github.com/containers/bubblewrap), no root.
+//
+// Read-only system (/usr, the loader's part of /etc, the folders of LD_LIBRARY_PATH, what the
+// caller names), a fresh /tmp and /proc, no network, no other processes, no key, one writable
+// folder. With a GPU the NVIDIA device nodes and /sys are there too. Everything else of the
+// machine, the user's home included, is not there. All processes inside end with the first one,
+// daemons included.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/files.h"
+
+namespace autoresearch {
+
+struct View {
+  std::vector<fs::path> read_only = {};  // beside the system; missing ones are an Error
+  fs::path writable = {};                // also the working directory; empty: there is none
+  bool gpu = false;
+};
+
+// `argv` inside the cage: {"bwrap", ..., "--", argv...}. Paths are the same inside and outside. To
+// be started by run() (agent/process.h) with scrubbed_environment(): the cage hands the environment
+// on.
+std::vector<std::string> confine(const std::vector<std::string>& argv, const View& view);
+
+// Why bubblewrap can't work here (not installed, user namespaces forbidden), in one line with what
+// to type; nothing when it does: found out by running `true` in a real cage.
+std::optional<std::string> sandbox_problem();
+
+}  // namespace autoresearch

@@ -1,0 +1,81 @@
+#include "agent/text.h"
+
+#include <cstdint>
+
+namespace autoresearch {
+namespace {
+
+constexpr std::string_view kBlanks = " \t\r\n\v\f";
+
+// Length of the UTF-8 sequence that begins at `i`, 0 where there is none (overlong forms,
+// surrogates and values above U+10FFFF are none).
+size_t sequence_length(std::string_view text, size_t i) {
+  const auto byte = [&](size_t k) {
+    return i + k < text.size() ? static_cast<uint8_t>(text[i + k]) : 0;
+  };
+  const uint8_t lead = byte(0);
+  if (lead < 0x80) return 1;
+  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (lead < 0xC2 || lead > 0xF4) return 0;
+  for (size_t k = 1; k < length; ++k) {
+    if ((byte(k) & 0xC0) != 0x80) return 0;
+  }
+  const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
+  const bool out_of_range = (lead == 0xED && byte(1) > 0x9F) || (lead == 0xF4 && byte(1) > 0x8F);
+  return overlong || out_of_range ? 0 : length;
+}
+
+}  // namespace
+
+std::vector<std::string> split_lines(std::string_view text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.emplace_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+std::string trim(std::string_view text) {
+  const size_t begin = text.find_first_not_of(kBlanks);
+  if (begin == std::string_view::npos) return "";
+  return std::string(text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1));
+}
+
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = sequence_length(text, i);
+    if (length == 0) {
+      out += '?';
+      ++i;
+      continue;
+    }
+    out += text.substr(i, length);
+    i += length;
+  }
+  return out;
+}
+
+std::string first_chars(const std::string& text, size_t max_chars) {
+  size_t chars = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool starts_character = (static_cast<uint8_t>(text[i]) & 0xC0) != 0x80;
+    if (starts_character && ++chars > max_chars) return text.substr(0, i);
+  }
+  return text;
+}
+
+std::string one_line(std::string_view text, size_t max_chars) {
+  std::string out;
+  for (const char c : valid_utf8(text)) {
+    const bool blank = static_cast<uint8_t>(c) <= ' ' || c == '\x7f';
+    if (!blank) out += c;
+    if (blank && !out.empty() && out.back() != ' ') out += ' ';
+  }
+  return trim(first_chars(out, max_chars));
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,25 @@
+// Small helpers for text that came from outside: replies, logs, error lines.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace autoresearch {
+
+// Lines without their '\n'; a final line without one counts, an empty text has none.
+std::vector<std::string> split_lines(std::string_view text);
+
+// `text` without blanks, tabs and line breaks at both ends.
+std::string trim(std::string_view text);
+
+// Bytes that are not UTF-8 become '?': JSON, a terminal and a model's endpoint refuse them.
+std::string valid_utf8(std::string_view text);
+
+// The first `max_chars` characters (code points) of text that is UTF-8.
+std::string first_chars(const std::string& text, size_t max_chars);
+
+// One line for a person: control characters and runs of blanks become one blank, then cut.
+std::string one_line(std::string_view text, size_t max_chars);
+
+}  // namespace autoresearch

@@ -1,0 +1,170 @@
+#include "agent/trial.h"
+
+#include <algorithm>
+#include <sstream>
+
+namespace autoresearch {
+namespace {
+
+constexpr double kDeadlineGrace = 10;   // seconds after which a late trainer is killed
+constexpr double kFirstRunGrace = 600;  // the baseline's, whose overhead is not known yet
+constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
+constexpr int64_t kMinScoreRss = int64_t{4} << 30;
+constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
+
+// A file that the candidate wrote, if it is a plain one: a link could point at anything of the
+// user's.
+std::string read_plain_file(const fs::path& path) {
+  std::error_code missing;
+  return fs::is_regular_file(fs::symlink_status(path, missing)) ? read_file(path) : "";
+}
+
+// A figure out of the trainer's own record, whatever it may have put there.
+double figure(const nlohmann::json& record, const char* key) {
+  return record.contains(key) && record[key].is_number() ? record[key].get<double>() : 0;
+}
+
+// The last line of `output` that starts with `start`; empty when there is none.
+std::string last_line_with(const std::string& output, const std::string& start) {
+  std::istringstream in(output);
+  std::string found;
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with(start)) found = line;
+  return found;
+}
+
+Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& folder,
+           std::function<void(pid_t, uint64_t)> before_exec, std::function<void(double)> tick) {
+  std::vector<std::string> args = {
+      "--task", bench.task.string(), "--device", bench.device, "--seed", std::to_string(bench.seed),
+      "--seal", "model.safetensors", "--json",   "train.json"};
+  if (bench.steps > 0) args.insert(args.end(), {"--steps", std::to_string(bench.steps)});
+  Command command = kit.train(folder, bench.task, args, bench.caged, bench.gpu);
+  const Allowance allowance{bench.budget, baseline.overhead_seconds};
+  command.limit = baseline.overhead_seconds > 0 ? allowance.wall_limit() + kDeadlineGrace
+                                                : bench.budget + kFirstRunGrace;
+  command.max_rss_bytes = bench.memory_bytes;
+  command.before_exec = std::move(before_exec);
+  command.tick = std::move(tick);
+  return run(command);
+}
+
+Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& folder) {
+  std::vector<std::string> args = {
+      "--task", bench.task.string(), "--device", bench.device, "--json", "-"};
+  const bool first = baseline.overhead_seconds <= 0;
+  if (!first) {
+    args.push_back("--max-bytes");
+    args.push_back(std::to_string(std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes)));
+  }
+  Command command =
+      kit.score(folder, bench.task, folder / "model.safetensors", args, bench.caged, bench.gpu);
+  command.limit =
+      first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.score_seconds);
+  command.max_rss_bytes =
+      first ? bench.memory_bytes
+            : std::min(bench.memory_bytes,
+                       std::max(kMinScoreRss, kScoreFactor * baseline.score_rss_bytes));
+  return run(command);
+}
+
+// Fills in what the scorer said over its pipe.
+void read_score(const Exit& exit, Measurement& result) {
+  auto& outcome = result.outcome;
+  const auto said = nlohmann::json::parse(last_line_with(exit.output, "{"), nullptr, false);
+  if (exit.code == 0 && said.is_object() && said.contains("val_bpb")) {
+    outcome.bpb = said["val_bpb"].get<double>();
+    result.event["score"] = said;
+    return;
+  }
+  outcome.score_problem =
+      exit.timed_out     ? "scoring took more than 4 times as long as the baseline's"
+      : exit.over_memory ? "scoring took more than 4 times the baseline's memory"
+                         : last_line_with(exit.output, "prepare: error: ");
+  if (outcome.score_problem.empty())
+    outcome.score_problem = "the scorer ended with code " + std::to_string(exit.code);
+}
+
+// The device's peak on a GPU, as the trainer's record states it (for the person only: nothing is
+// decided by it); the child's resident memory on a CPU.
+double memory_gb(const Bench& bench, const nlohmann::json& record, const Exit& exit) {
+  const double reported = figure(record, "peak_memory_bytes");
+  return (bench.gpu && reported > 0 ? reported : static_cast<double>(exit.peak_rss_bytes)) / 1e9;
+}
+
+}  // namespace
+
+Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
+                    const fs::path& folder, std::function<void(pid_t, uint64_t)> before_exec,
+                    std::function<void(double)> tick) {
+  const fs::path sealed = folder / "model.safetensors";
+  std::error_code ignored;
+  for (const char* stale : {"model.safetensors", "train.json", "score.json", "run.log"})
+    fs::remove(folder / stale, ignored);
+
+  const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick));
+  Measurement result;
+  result.interrupted = trained.interrupted;
+  Outcome& outcome = result.outcome;
+  outcome.train_exit = trained.code;
+  outcome.timed_out = trained.timed_out;
+  outcome.over_memory = trained.over_memory;
+  outcome.wall_seconds = trained.seconds;
+  outcome.sealed = fs::is_regular_file(fs::symlink_status(sealed, ignored));
+  const auto sealed_bytes =
+      outcome.sealed ? static_cast<int64_t>(fs::file_size(sealed, ignored)) : int64_t{0};
+  const nlohmann::json record = trainer_record(folder);
+
+  Exit scored;
+  if (trained.code == 0 && outcome.sealed && !result.interrupted) {
+    scored = score(kit, bench, baseline, folder);
+    result.interrupted = scored.interrupted;
+    read_score(scored, result);
+    if (outcome.bpb) write_file(folder / "score.json", result.event["score"].dump(1) + "\n");
+  }
+  result.event.update(
+      {{"seed", bench.seed},
+       {"train_exit", trained.code},
+       {"timed_out", trained.timed_out},
+       {"over_memory", trained.over_memory},
+       {"wall_seconds", trained.seconds},
+       {"overhead_seconds", trained.seconds - bench.budget},
+       {"sealed", outcome.sealed},
+       {"sealed_bytes", sealed_bytes},
+       {"score_seconds", scored.seconds},
+       {"score_rss_bytes", scored.peak_rss_bytes},
+       {"score_problem", outcome.score_problem},
+       {"last_words",
+        last_line_with(read_plain_file(folder / "run.log"), "train: error: ").substr(0, 300)},
+       {"memory_gb", memory_gb(bench, record, trained)},
+       {"steps", static_cast<int64_t>(figure(record, "steps"))},
+       {"tokens_per_second", figure(record, "tokens_per_second")}});
+  if (outcome.bpb) result.event["bpb"] = *outcome.bpb;
+  return result;
+}
+
+nlohmann::json trainer_record(const fs::path& folder) {
+  auto record = nlohmann::json::parse(read_plain_file(folder / "train.json"), nullptr, false);
+  return record.is_object() ? record : nlohmann::json::object();
+}
+
+Outcome outcome_of(const nlohmann::json& measured) {
+  Outcome outcome;
+  outcome.train_exit = measured.at("train_exit");
+  outcome.timed_out = measured.at("timed_out");
+  outcome.over_memory = measured.at("over_memory");
+  outcome.wall_seconds = measured.at("wall_seconds");
+  outcome.sealed = measured.at("sealed");
+  outcome.score_problem = measured.at("score_problem");
+  if (measured.contains("bpb")) outcome.bpb = measured.at("bpb").get<double>();
+  return outcome;
+}
+
+Baseline baseline_of(const nlohmann::json& measured, double budget) {
+  // Overhead 0 means `not measured` in a Baseline, so that even a perfect start counts a little.
+  const double overhead = std::max(measured.at("wall_seconds").get<double>() - budget, 0.1);
+  return {overhead, measured.at("score_seconds"), measured.at("score_rss_bytes"),
+          measured.at("sealed_bytes")};
+}
+
+}  // namespace autoresearch

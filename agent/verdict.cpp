@@ -1,0 +1,95 @@
+#include "agent/verdict.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+template <typename... Args>
+std::string text(const char* format, Args... args) {
+  char buffer[400];
+  std::snprintf(buffer, sizeof buffer, format, args...);
+  return buffer;
+}
+
+std::string describe_signal(int number) {
+  const char* name = sigabbrev_np(number);
+  std::string reason =
+      name ? text("train was ended by SIG%s", name) : text("train was ended by signal %d", number);
+  if (name && std::strcmp(name, "KILL") == 0)
+    reason += ", as the kernel does where memory runs out";
+  if (name && (std::strcmp(name, "SEGV") == 0 || std::strcmp(name, "BUS") == 0)) {
+    reason += ": a read or write outside of a tensor or through a bad pointer";
+  }
+  if (name && std::strcmp(name, "ABRT") == 0)
+    reason += ": an exception or a failed check; see run.log";
+  return reason;
+}
+
+// Why the process gave no model; empty where it did.
+std::string failure_of_run(const Outcome& outcome) {
+  if (outcome.over_memory) {
+    return "out of memory: train used more main memory than a run may; use a smaller model or "
+           "micro-batch";
+  }
+  if (outcome.timed_out) {
+    return text("timed out: train was still going after %.1f s and was ended",
+                outcome.wall_seconds);
+  }
+  switch (outcome.train_exit) {
+    case kDone:
+      return outcome.sealed ? ""
+                            : "no model: train ended well but left no sealed model; it must end "
+                              "with run.finish()";
+    case kDiverged:
+      return "diverged: the loss became NaN or exceeded 100";
+    case kOutOfMemory:
+      return "out of memory: not even one row fits; use a smaller micro-batch or model";
+    case kCannotSeal:
+      return "can't be sealed: the model can't be traced, or the scorer would refuse it; see "
+             "run.log";
+    case 127:
+      return "train could not be started; see run.log";
+  }
+  if (outcome.train_exit > 128 && outcome.train_exit <= 128 + 64)
+    return describe_signal(outcome.train_exit - 128);
+  return text("train ended with exit code %d; see run.log", outcome.train_exit);
+}
+
+// Why the score of a sealed model counts for nothing; empty where it counts.
+std::string failure_of_score(const Outcome& outcome) {
+  if (!outcome.score_problem.empty()) return "not scored: " + outcome.score_problem;
+  if (!outcome.bpb) return "not scored: the scorer gave no figure";
+  if (!std::isfinite(*outcome.bpb)) return text("not scored: val_bpb is %f", *outcome.bpb);
+  // No text has less than no information: such a figure shows a hole in the scorer, not a model.
+  if (*outcome.bpb <= 0) return text("void: val_bpb is %f, which no model can reach", *outcome.bpb);
+  return "";
+}
+
+}  // namespace
+
+double Allowance::wall_limit() const {
+  return budget + baseline_overhead + std::max(0.01 * budget, 3.0);
+}
+
+Verdict judge(const Outcome& outcome, const Allowance& allowance, std::optional<double> best) {
+  if (std::string why = failure_of_run(outcome); !why.empty()) return {"crash", why};
+  // The baseline's own time is what the allowance is made from.
+  if (best && !(outcome.wall_seconds <= allowance.wall_limit())) {
+    return {"crash", text("void: train took %.1f s of wall time where %.1f s are allowed",
+                          outcome.wall_seconds, allowance.wall_limit())};
+  }
+  if (std::string why = failure_of_score(outcome); !why.empty()) return {"crash", why};
+  if (!best || *outcome.bpb < *best) return {"keep", ""};
+  // Four digits are what a person compares; more only where four show no difference.
+  std::string ours = text("%.4f", *outcome.bpb), theirs = text("%.4f", *best);
+  if (ours == theirs) ours = text("%.6f", *outcome.bpb), theirs = text("%.6f", *best);
+  return {"discard", "no gain: " + ours + " against " + theirs};
+}
+
+}  // namespace autoresearch

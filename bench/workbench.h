@@ -1,0 +1,74 @@
+// What the benches share: candidates built and measured as the loop does it, in a temporary folder.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <map>
+#include <regex>
+#include <string>
+
+#include "agent/machine.h"
+#include "agent/recipe.h"
+#include "agent/sandbox.h"
+#include "agent/trial.h"
+#include "common/error.h"
+#include "common/files.h"
+#include "prepare/task.h"
+
+namespace autoresearch {
+
+class Workbench {
+ public:
+  Workbench(const fs::path& build, const std::string& task)
+      : root_(fs::temp_directory_path() / ("autoresearch-bench." + std::to_string(getpid()))),
+        kit_(make_kit(build, root_)) {
+    bench.task = fs::absolute(task_dir(task));
+    bench.budget = load_task(bench.task).time_budget;
+    bench.device = "auto";
+    bench.gpu = has_nvidia_device();
+    bench.caged = !sandbox_problem();
+    bench.memory_bytes = usable_memory();
+  }
+  ~Workbench() {
+    std::error_code ignored;
+    fs::remove_all(root_, ignored);
+  }
+
+  // Builds `source` under `name`; throws with the compiler's words when it does not build.
+  BuildResult build(const std::string& name, const std::string& source) const {
+    fs::create_directories(root_ / name);
+    write_file(root_ / name / "train.cpp", source);
+    const BuildResult result = kit_.build(root_ / name, bench.caged);
+    check(result.ok, name + " does not build: " + result.log);
+    return result;
+  }
+
+  // Trains what was built under `name` and scores it; throws when either fails.
+  Measurement measure(const std::string& name) const {
+    Measurement result = autoresearch::measure(kit_, bench, {}, root_ / name, nullptr, nullptr);
+    check(result.outcome.bpb.has_value(),
+          name + ": " + result.event.value("last_words", "") + result.outcome.score_problem);
+    return result;
+  }
+
+  Bench bench;
+
+ private:
+  static Kit make_kit(const fs::path& build, const fs::path& root) {
+    fs::create_directories(root);
+    return Kit::create(build, root / "kit");
+  }
+  fs::path root_;
+  Kit kit_;
+};
+
+// The source with `constexpr ... name = <value>;` set to another value.
+inline std::string with_constant(const std::string& source, const std::string& name,
+                                 const std::string& value) {
+  const std::regex line("(constexpr [^\\n]* " + name + " = )[^;]+;");
+  check(std::regex_search(source, line), "train.cpp has no constant " + name);
+  return std::regex_replace(source, line, "$01" + value + ";");
+}
+
+}  // namespace autoresearch

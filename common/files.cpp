@@ -1,0 +1,213 @@
+#include "common/files.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>  // FICLONE
+#include <openssl/evp.h>
+#include <pwd.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+// Throws Error("can't <what> <path>: <the system's reason>"); called right after a failed system
+// call.
+[[noreturn]] void fail(const std::string& what, const fs::path& path) {
+  const int reason = errno;
+  throw Error("can't " + what + " " + path.string() + ": " + std::strerror(reason));
+}
+
+// Owns a file descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  operator int() const { return fd_; }
+
+  // Closes early, where a failed close must be noticed.
+  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
+
+ private:
+  int fd_;
+};
+
+// The next bytes of `fd` into `buffer`; 0 at the end.
+size_t read_some(int fd, char* buffer, size_t size, const fs::path& path) {
+  for (;;) {
+    const ssize_t count = ::read(fd, buffer, size);
+    if (count >= 0) return static_cast<size_t>(count);
+    if (errno != EINTR) fail("read", path);
+  }
+}
+
+void write_all(int fd, std::string_view bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(fd, bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail("write", path);
+    bytes.remove_prefix(static_cast<size_t>(count));
+  }
+}
+
+// A path that was given by the environment; an empty variable counts as unset.
+fs::path from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? fs::path() : fs::path(value);
+}
+
+std::string hex_digest(EVP_MD_CTX* context) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  check(EVP_DigestFinal_ex(context, digest.data(), &size) == 1, "SHA-256 failed in libcrypto");
+  std::string hex;
+  for (unsigned int i = 0; i < size; ++i) {
+    hex += "0123456789abcdef"[digest[i] >> 4];
+    hex += "0123456789abcdef"[digest[i] & 15];
+  }
+  return hex;
+}
+
+using Digest = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
+
+Digest new_digest() {
+  Digest digest(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+  check(digest && EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr) == 1,
+        "libcrypto has no SHA-256");
+  return digest;
+}
+
+}  // namespace
+
+fs::path data_dir() {
+  if (const fs::path dir = from_environment("AUTORESEARCH_DATA"); !dir.empty()) {
+    return fs::absolute(dir);
+  }
+  // The XDG specification wants a relative path here to be ignored.
+  const fs::path cache = from_environment("XDG_CACHE_HOME");
+  if (cache.is_absolute()) return cache / "autoresearch";
+  fs::path home = from_environment("HOME");
+  if (home.empty()) {
+    const passwd* user = ::getpwuid(::getuid());
+    check(user != nullptr && user->pw_dir != nullptr,
+          "no home folder is known; set AUTORESEARCH_DATA to the folder for data");
+    home = user->pw_dir;
+  }
+  return home / ".cache" / "autoresearch";
+}
+
+std::string read_file(const fs::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd < 0) fail("open", path);
+  struct stat status;
+  if (::fstat(fd, &status) != 0) fail("read", path);
+  // Reads to the end whatever the stated size: it is 0 for files in /proc and may grow meanwhile.
+  std::string bytes(static_cast<size_t>(status.st_size) + 1, '\0');
+  size_t done = 0;
+  while (const size_t count = read_some(fd, bytes.data() + done, bytes.size() - done, path)) {
+    done += count;
+    if (done == bytes.size()) bytes.resize(2 * bytes.size() + 4096);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  static std::atomic<unsigned> counter{0};
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const fs::path temporary =
+      folder / ("." + path.filename().string() + ".tmp-" + std::to_string(::getpid()) + "-" +
+                std::to_string(counter++));
+  Descriptor fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (fd < 0) fail("write", path);
+  try {
+    write_all(fd, bytes, path);
+    if (::fsync(fd) != 0 || !fd.close()) fail("write", path);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail("write", path);
+  } catch (const Error&) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  sync_path(folder);
+}
+
+void sync_path(const fs::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd < 0) fail("open", path);
+  if (::fsync(fd) != 0) fail("sync", path);
+}
+
+std::string sha256(std::string_view bytes) {
+  const Digest digest = new_digest();
+  EVP_DigestUpdate(digest.get(), bytes.data(), bytes.size());
+  return hex_digest(digest.get());
+}
+
+std::string sha256_of_file(const fs::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd < 0) fail("open", path);
+  const Digest digest = new_digest();
+  std::string buffer(1 << 18, '\0');
+  while (const size_t count = read_some(fd, buffer.data(), buffer.size(), path)) {
+    EVP_DigestUpdate(digest.get(), buffer.data(), count);
+  }
+  return hex_digest(digest.get());
+}
+
+void copy_file_cheaply(const fs::path& from, const fs::path& to) {
+  const Descriptor source(::open(from.c_str(), O_RDONLY | O_CLOEXEC));
+  if (source < 0) fail("open", from);
+  struct stat status;
+  if (::fstat(source, &status) != 0) fail("read", from);
+  if (!S_ISREG(status.st_mode)) throw Error("can't copy " + from.string() + ": not a file");
+  Descriptor target(::open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (target < 0) fail("write", to);
+  if (::ioctl(target, FICLONE, static_cast<int>(source)) != 0) {
+    std::string buffer(1 << 20, '\0');
+    while (const size_t count = read_some(source, buffer.data(), buffer.size(), from)) {
+      write_all(target, std::string_view(buffer).substr(0, count), to);
+    }
+  }
+  if (::fchmod(target, status.st_mode & 07777) != 0 || !target.close()) fail("write", to);
+}
+
+FileLock::FileLock(const fs::path& path)
+    : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+  if (fd_ < 0) fail("open", path);
+  try {
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) fail("lock", path);
+      char pid[32] = "";
+      const ssize_t size = ::pread(fd_, pid, sizeof pid - 1, 0);
+      throw Error(path.string() + " is in use by process " +
+                  (size > 0 ? std::string(pid, size) : "(unknown)") +
+                  "; wait until it has ended, or end it");
+    }
+    // The holder's number is for the message above only: the lock itself ends with its process.
+    const std::string pid = std::to_string(::getpid());
+    if (::ftruncate(fd_, 0) != 0) fail("write", path);
+    write_all(fd_, pid, path);
+  } catch (const Error&) {
+    ::close(fd_);
+    throw;
+  }
+}
+
+FileLock::~FileLock() { ::close(fd_); }
+
+}  // namespace autoresearch

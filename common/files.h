@@ -1,0 +1,49 @@
+// Files that exist whole or not at all, where data lives, and fingerprints.
+// Every function throws Error, naming the path and the system's reason.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace autoresearch {
+
+namespace fs = std::filesystem;
+
+// $AUTORESEARCH_DATA, else $XDG_CACHE_HOME/autoresearch, else ~/.cache/autoresearch. Not created
+// here.
+fs::path data_dir();
+
+// The whole file as bytes.
+std::string read_file(const fs::path& path);
+
+// Writes `path` whole or not at all: a temporary file beside it, fsync, rename, fsync of the
+// folder. A reader sees the old content or the new, also after a power cut.
+void write_file(const fs::path& path, std::string_view bytes);
+
+// fsync of a file or folder by path. A failure is an Error and must not be retried: after a failed
+// fsync the kernel may have dropped the data (https://lwn.net/Articles/752063/).
+void sync_path(const fs::path& path);
+
+// Lower-case hexadecimal SHA-256 of bytes, or of a file read in pieces.
+std::string sha256(std::string_view bytes);
+std::string sha256_of_file(const fs::path& path);
+
+// Copies a file, sharing its blocks where the file system can (FICLONE), and keeps its mode.
+void copy_file_cheaply(const fs::path& from, const fs::path& to);
+
+// An advisory lock on a file, held while the object lives; the file itself stays.
+class FileLock {
+ public:
+  // Throws Error("<path> is in use by process <pid>; ...") when another process holds it.
+  explicit FileLock(const fs::path& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+}  // namespace autoresearch

@@ -1,0 +1,35 @@
+#include "common/log.h"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdarg>
+#include <cstdio>
+
+namespace autoresearch {
+
+std::string format(const char* pattern, ...) {
+  va_list arguments, again;
+  va_start(arguments, pattern);
+  va_copy(again, arguments);
+  const int length = std::vsnprintf(nullptr, 0, pattern, arguments);
+  std::string text(static_cast<size_t>(length), '\0');
+  std::vsnprintf(text.data(), text.size() + 1, pattern, again);
+  va_end(again);
+  va_end(arguments);
+  return text;
+}
+
+void set_up_log(const std::string& program) {
+  auto logger = spdlog::stderr_logger_mt(program);
+  logger->set_pattern("%v");
+  spdlog::set_default_logger(logger);
+}
+
+void log_info(const std::string& line) { spdlog::info("{}", line); }
+
+void log_warning(const std::string& line) {
+  spdlog::warn("{}: warning: {}", spdlog::default_logger()->name(), line);
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,131 @@
+#include "harness/device.h"
+
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <regex>
+
+#include "common/error.h"
+#include "common/files.h"
+
+#ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
+#include <ATen/cuda/CUDAContextLight.h>
+#endif
+
+namespace autoresearch {
+namespace {
+
+// One entry a card: a part of its name and dense bf16 FLOP/s with float32 accumulation, from
+// NVIDIA's data sheets. The first match counts, so longer names stand before their prefixes.
+struct Card {
+  const char* name;
+  double flops;
+};
+constexpr Card kCards[] = {
+    {"B200", 2250e12},      {"H200", 989.5e12},     {"H100 PCIe", 756e12}, {"H100 NVL", 835e12},
+    {"H100", 989.5e12},     {"A100", 312e12},       {"L40S", 362e12},      {"L40", 181e12},
+    {"L4", 121e12},         {"A10G", 70e12},        {"A10", 125e12},       {"RTX 5090", 209.5e12},
+    {"RTX 5080", 112.6e12}, {"RTX 4090", 165.2e12}, {"RTX 4080", 97.5e12}, {"RTX 3090 Ti", 80e12},
+    {"RTX 3090", 71e12},    {"RTX 3080", 59.5e12},
+};
+
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "CPU";
+}
+
+}  // namespace
+
+CudaStatus cuda_status() {
+  CudaStatus status;
+  std::error_code ignored;
+  if (std::ifstream in("/proc/driver/nvidia/version"); in) {
+    std::string line;
+    std::getline(in, line);
+    std::smatch match;
+    status.driver =
+        std::regex_search(line, match, std::regex(R"(\d+\.\d+(\.\d+)?)")) ? match.str() : "unknown";
+  } else if (fs::exists("/dev/nvidia0", ignored)) {
+    status.driver = "unknown";
+  }
+  status.library = "none";
+#ifdef AUTORESEARCH_CUDA
+  status.library =
+      std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
+#endif
+  if (at::globalContext().hasCUDA()) {
+    status.devices = static_cast<int>(at::getNumGPUs());
+    status.usable = status.devices > 0;
+  }
+  return status;
+}
+
+at::Device choose_device(const std::string& wanted, const CudaStatus& status) {
+  if (wanted == "cpu") return at::kCPU;
+  const bool any = wanted == "auto" || wanted == "cuda";
+  check(any || std::regex_match(wanted, std::regex("cuda:[0-9]{1,2}")),
+        "unknown device '" + wanted + "'; use --device auto, cpu, cuda or cuda:N");
+  if (!status.usable) {
+    if (wanted == "auto" && status.driver.empty()) return at::kCPU;
+    if (status.driver.empty()) throw Error("no NVIDIA device here; use --device cpu");
+    throw Error("an NVIDIA device is here, but CUDA can't use it (driver " + status.driver +
+                ", libtorch's CUDA " + status.library +
+                "); update the driver or install a matching libtorch, or use --device cpu");
+  }
+  const int index = any ? 0 : std::stoi(wanted.substr(5));
+  check(index < status.devices, "no device " + wanted + "; this machine has " +
+                                    std::to_string(status.devices) + ", counted from cuda:0");
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+Device describe_device(at::Device device) {
+  Device result;
+  result.device = device;
+  if (device.is_cpu()) {
+    result.name = cpu_name();
+    result.memory_gb = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<double>(sysconf(_SC_PAGE_SIZE)) / 1e9;
+    return result;
+  }
+#ifdef AUTORESEARCH_CUDA
+  const cudaDeviceProp& properties = *at::cuda::getDeviceProperties(device.index());
+  result.name = properties.name;
+  result.memory_gb = static_cast<double>(properties.totalGlobalMem) / 1e9;
+  result.capability = properties.major * 10 + properties.minor;
+#endif
+  result.peak_flops = peak_flops(result.name);
+  return result;
+}
+
+double peak_flops(const std::string& gpu_name) {
+  for (const Card& card : kCards)
+    if (gpu_name.find(card.name) != std::string::npos) return card.flops;
+  return 0;
+}
+
+void set_precision(at::Device device) {
+  at::globalContext().setFloat32MatmulPrecision(device.is_cuda() ? "high" : "highest");
+}
+
+void synchronize(at::Device device) {
+  if (device.is_cpu()) return;
+  c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+}
+
+int64_t peak_memory(at::Device device) {
+  if (device.is_cpu()) {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return int64_t{usage.ru_maxrss} * 1024;
+  }
+  const auto stats = at::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  return stats.allocated_bytes[0].peak;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,40 @@
+// Which device a run computes on, what it is called and what it can do at best.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "harness/harness.h"
+
+namespace autoresearch {
+
+// What the machine has, as far as choosing needs it.
+struct CudaStatus {
+  bool usable = false;  // libtorch sees at least one CUDA device
+  int devices = 0;
+  std::string driver;   // NVIDIA kernel driver's version; empty: no NVIDIA device here
+  std::string library;  // CUDA version libtorch was built for
+};
+CudaStatus cuda_status();
+
+// Resolves "auto", "cpu", "cuda" or "cuda:N" to a device. Throws Error where it can't be had;
+// "auto" with an NVIDIA device that CUDA can't use is an error too, never a silent night on the
+// CPU.
+at::Device choose_device(const std::string& wanted, const CudaStatus& status);
+
+// Name, memory, capability and peak FLOP/s of a device that was chosen.
+Device describe_device(at::Device device);
+
+// Dense bf16 FLOP/s by the data sheet of the GPU with this name; 0 where it is not in the table.
+double peak_flops(const std::string& gpu_name);
+
+// The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU
+// (the ancestor's "high" precision), exact float32 on a CPU.
+void set_precision(at::Device device);
+
+void synchronize(at::Device device);
+
+// Most memory in use so far, in bytes: the allocator's on a GPU, resident memory on a CPU.
+int64_t peak_memory(at::Device device);
+
+}  // namespace autoresearch

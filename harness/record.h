@@ -1,0 +1,55 @@
+// The record of a run: what train.json holds and the summary prints. No torch here.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/files.h"
+#include "harness/score.h"
+
+namespace autoresearch {
+
+// At most 200 points, evenly spread over however many steps there are: when it is full, every
+// second point is dropped and the stride doubles.
+class LossCurve {
+ public:
+  struct Point {
+    int64_t step;
+    double seconds, loss;  // seconds since the first step; nats per token
+  };
+  static constexpr size_t kPoints = 200;
+
+  void add(int64_t step, double seconds, double loss);
+  const std::vector<Point>& points() const { return points_; }
+  std::optional<double> latest() const { return latest_; }
+
+ private:
+  std::vector<Point> points_;
+  int64_t stride_ = 1;
+  std::optional<double> latest_;
+};
+
+struct Record {
+  std::string task, device;
+  int64_t seed = 0, steps = 0, tokens = 0, epoch = 1;
+  double startup_seconds = 0;   // from the start of the program to the first step
+  double training_seconds = 0;  // the budgeted time
+  double total_seconds = 0;
+  double peak_flops = 0;  // of the device; 0: unknown
+  int64_t peak_memory_bytes = 0;
+  nlohmann::json facts = nlohmann::json::object();  // Run::describe
+  LossCurve curve;
+  std::optional<Score> score;  // standalone runs only: a handed-over model is scored elsewhere
+
+  double tokens_per_second() const;
+  // Model FLOP/s as a share of the device's peak, in per cent; 0 where either is unknown.
+  double mfu_percent() const;
+  nlohmann::json json() const;
+  // The block after the line `---`: the ancestor's keys first and in its order, then ours.
+  std::string summary() const;
+};
+
+}  // namespace autoresearch

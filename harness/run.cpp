@@ -1,0 +1,271 @@
+#include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cmath>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "common/log.h"
+#include "common/progress.h"
+#include "harness/device.h"
+#include "harness/harness.h"
+#include "harness/loader.h"
+#include "harness/record.h"
+#include "harness/score.h"
+#include "harness/seal.h"
+#include "prepare/task.h"
+
+namespace autoresearch {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Options {
+  std::string task = "demo", device = "auto", data;
+  fs::path seal, json;
+  int64_t seed = 42, steps = 0;
+};
+
+// CLI11's own exceptions carry the usage exit code; run_main prints them.
+Options parse_options(int argc, char** argv) {
+  Options options;
+  CLI::App app("Trains one GPT on a prepared task for its fixed budget, then seals and scores it.");
+  app.add_option("--task", options.task, "task that `prepare` made, by name or folder")
+      ->capture_default_str();
+  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--seed", options.seed, "seed of all random numbers")->capture_default_str();
+  app.add_option("--steps", options.steps, "train this many steps instead of the time budget")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--seal", options.seal, "hand the sealed model over in this file, unscored");
+  app.add_option("--json", options.json, "write the record of the run to this file");
+  app.add_option("--data", options.data, "folder that holds the tasks");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    std::exit(code == 0 ? kDone : kUsage);
+  }
+  if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
+  return options;
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+struct Run::Impl {
+  Impl(int argc, char** argv)
+      : started(Clock::now()),
+        options(parse_options(argc, argv)),
+        folder(task_dir(options.task)),
+        info(load_task(folder)),
+        device(describe_device(choose_device(options.device, cuda_status()))),
+        loader(folder, info, device.device) {
+    task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
+    at::manual_seed(static_cast<uint64_t>(options.seed));
+    set_precision(device.device);
+    record.task = info.name;
+    record.device = device.name;
+    record.seed = options.seed;
+    record.peak_flops = device.peak_flops;
+  }
+
+  void check_model();
+  void read_loss();
+  void report_step();
+  void seal();
+
+  Clock::time_point started, first_step;
+  Options options;
+  fs::path folder;
+  TaskInfo info;
+  Device device;
+  Loader loader;
+  Task task;
+  Record record;
+  Logits logits;
+  std::unique_ptr<Progress> progress;
+
+  int64_t step = -1;  // before the first next_step()
+  double elapsed = 0;
+  at::Tensor pending_loss;  // of step `pending_step`, not read yet
+  int64_t pending_step = 0;
+  double next_report = 0;  // share of the run at which the next status line is due
+};
+
+Run::Run(int argc, char** argv) {
+  set_up_log("train");
+  impl_ = std::make_unique<Impl>(argc, argv);
+  log_info(format("task %s, %s: T %lld, vocabulary %lld, budget %.0f s, seed %lld",
+                  task().name.c_str(), impl_->device.name.c_str(),
+                  static_cast<long long>(task().seq_len), static_cast<long long>(task().vocab_size),
+                  task().time_budget, static_cast<long long>(impl_->options.seed)));
+}
+
+Run::~Run() = default;
+
+const Task& Run::task() const { return impl_->task; }
+const Device& Run::device() const { return impl_->device; }
+
+void Run::describe(std::vector<Fact> facts) {
+  for (auto& [key, value] : facts)
+    std::visit([&](auto& v) { impl_->record.facts[key] = std::move(v); }, value);
+}
+
+void Run::model(std::function<at::Tensor(at::Tensor ids)> logits) {
+  check(impl_->step < 0, "Run::model must be called before the first step");
+  impl_->logits = std::move(logits);
+  impl_->check_model();
+}
+
+// Everything that the scorer will demand later is demanded now, on one row, before any budget is
+// spent: the trace, the allow-list, causality, and that the graph computes what the live code does.
+void Run::Impl::check_model() {
+  const Batch batch = loader.next(1);
+  loader.rewind_step();
+  const SealedModel sealed = trace(logits, 1, task.seq_len, task.vocab_size, device.device);
+  const Graph graph(sealed);
+  try {
+    constexpr int kDraws = 8;
+    probe_causality(graph, batch.inputs, kDraws);
+    at::NoGradGuard no_grad;
+    const at::Tensor live = logits(batch.inputs.clone()).to(at::kFloat);
+    const double difference = (graph(batch.inputs) - live).abs().max().item<double>() /
+                              (1 + live.abs().max().item<double>());
+    const double allowed = device.is_cuda() ? 1e-2 : 1e-5;
+    check(difference <= allowed,
+          "the traced model and the live one differ by " + std::to_string(difference) +
+              "; the function must do the same at every call and depend on ids alone");
+  } catch (const Error& error) {
+    throw Error(error.what(), kCannotSeal);
+  }
+}
+
+bool Run::next_step() {
+  Impl& run = *impl_;
+  check(run.logits != nullptr, "Run::model must be called before the first step");
+  synchronize(run.device.device);
+  if (run.step < 0) {
+    run.first_step = Clock::now();
+    run.record.startup_seconds = seconds_since(run.started);
+    run.progress = std::make_unique<Progress>("training", 1, "of the budget");
+  }
+  ++run.step;
+  run.elapsed = seconds_since(run.first_step);
+  run.loader.begin_step();
+  run.report_step();
+  return progress() < 1;
+}
+
+void Run::Impl::report_step() {
+  const double share = options.steps
+                           ? static_cast<double>(step) / static_cast<double>(options.steps)
+                           : elapsed / task.time_budget;
+  const auto loss = record.curve.latest();
+  if (progress) progress->update(std::min(share, 1.0), loss ? format("loss %.3f", *loss) : "");
+  if (isatty(STDERR_FILENO) || share < next_report || step == 0 || !loss) return;
+  next_report = std::floor(share * 10 + 1) / 10;
+  log_info(format("%3.0f %%  step %lld  %.1f s  loss %.4f", 100 * std::min(share, 1.0),
+                  static_cast<long long>(step), elapsed, *loss));
+}
+
+Batch Run::batch(int64_t rows) {
+  check(rows > 0, "Run::batch needs at least one row");
+  Batch batch = impl_->loader.next(rows);
+  impl_->record.tokens += rows * task().seq_len;
+  impl_->record.epoch = batch.epoch;
+  return batch;
+}
+
+void Run::rewind_step() { impl_->record.tokens -= impl_->loader.rewind_step() * task().seq_len; }
+
+double Run::progress() const {
+  const Impl& run = *impl_;
+  if (run.step < 0) return 0;
+  const double share = run.options.steps
+                           ? static_cast<double>(run.step) / static_cast<double>(run.options.steps)
+                           : run.elapsed / run.task.time_budget;
+  return std::min(share, 1.0);
+}
+
+int64_t Run::step() const { return std::max<int64_t>(impl_->step, 0); }
+
+void Run::log_loss(at::Tensor mean_loss) {
+  impl_->read_loss();
+  impl_->pending_loss = mean_loss.detach();
+  impl_->pending_step = impl_->step;
+}
+
+void Run::Impl::read_loss() {
+  if (!pending_loss.defined()) return;
+  const auto loss = pending_loss.item<double>();
+  pending_loss.reset();
+  if (!(loss <= 100))
+    throw Error(format("diverged: the loss is %.1f at step %lld", loss,
+                       static_cast<long long>(pending_step)),
+                kDiverged);
+  record.curve.add(pending_step, elapsed, loss);
+}
+
+void Run::Impl::seal() {
+  const int64_t rows = scoring_rows(device.device, task.seq_len, task.vocab_size);
+  const SealedModel sealed = trace(logits, rows, task.seq_len, task.vocab_size, device.device);
+  if (!options.seal.empty()) return save_sealed(sealed, options.seal);
+  const fs::path temporary =
+      fs::temp_directory_path() / ("autoresearch-" + std::to_string(getpid()) + ".sealed");
+  struct Remove {
+    fs::path path;
+    ~Remove() {
+      std::error_code ignored;
+      fs::remove(path, ignored);
+    }
+  } remove{temporary};
+  save_sealed(sealed, temporary);
+  record.score = score(load_sealed(temporary, device.device), folder, "val");
+}
+
+int Run::finish() {
+  Impl& run = *impl_;
+  check(run.step > 0, "no step was trained; the budget must allow at least one");
+  run.read_loss();
+  run.progress.reset();
+  run.record.steps = run.step;
+  run.record.training_seconds = run.elapsed;
+  run.record.peak_memory_bytes = peak_memory(run.device.device);
+  run.seal();
+  run.record.total_seconds = seconds_since(run.started);
+  if (!run.options.json.empty()) write_file(run.options.json, run.record.json().dump(1) + "\n");
+  std::cout << run.record.summary() << std::flush;
+  return kDone;
+}
+
+int run_main(int argc, char** argv, int (*program)(int, char**)) {
+  try {
+    return program(argc, argv);
+  } catch (const Error& error) {
+    std::cerr << "train: error: " << first_line(error.what()) << "\n";
+    return error.code;
+  } catch (const c10::OutOfMemoryError& error) {
+    std::cerr
+        << "train: error: out of memory with a single row in a batch; make the model smaller, or "
+           "free the device ("
+        << first_line(error.what_without_backtrace()) << ")\n";
+    return kOutOfMemory;
+  } catch (const c10::Error& error) {
+    std::cerr << "train: error: " << first_line(error.what_without_backtrace()) << "\n";
+  } catch (const std::exception& error) {
+    std::cerr << "train: error: " << first_line(error.what()) << "\n";
+  }
+  return kError;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,284 @@
+// Whole runs of the real agent on the tiny task: a scripted model, interruptions, mistakes.
+// The edited file is tests/cheats/honest.cpp, a model that builds and trains in seconds.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "agent/journal.h"
+#include "agent/process.h"
+#include "agent/sandbox.h"
+#include "common/error.h"
+#include "prepare/task.h"
+#include "tests/loopback_server.h"
+
+namespace autoresearch {
+namespace {
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  if (at == std::string::npos) throw Error("not found: " + from);
+  return text.replace(at, from.size(), to);
+}
+
+// A reply that replaces the line with the learning rate by another one.
+std::string edit(const std::string& idea, const std::string& from, const std::string& to) {
+  const std::string before = "    for (Tensor* parameter : {&embed, &head}) {\n",
+                    after = "      parameter->mutable_grad().reset();\n";
+  auto line = [](const std::string& rate) {
+    return "      parameter->sub_(parameter->grad(), " + rate + ");\n";
+  };
+  return "IDEA: " + idea + "\nWHY: a test.\n<<<<<<< SEARCH\n" + before + line(from) + after +
+         "=======\n" + before + line(to) + after + ">>>>>>> REPLACE\n";
+}
+
+class AgentRun : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("agent_run_test." + std::to_string(getpid()));
+    fs::remove_all(dir_);
+    checkout_ = dir_ / "checkout";
+    fs::create_directories(checkout_);
+    fs::create_directories(dir_ / "data");
+    fs::create_directory_symlink(fs::path(TEST_DATA) / "tiny", dir_ / "data" / "tiny");
+    // A learning rate that leaves room above and below.
+    write(checkout_ / "train.cpp", replaced(read_file(SOURCE_DIR "/tests/cheats/honest.cpp"),
+                                            "grad(), 2.0)", "grad(), 0.05)"));
+    write(checkout_ / "program.md", "Lower val_bpb.\n");
+    write(checkout_ / ".gitignore", "/results.tsv\n/runs\n");
+    write(checkout_ / "notes.txt", "committed\n");
+    git({"init", "-q"});
+    git({"add", "."});
+    git({"-c", "user.name=u", "-c", "user.email=u@x", "commit", "-qm", "start"});
+    write(checkout_ / "notes.txt", "not committed yet\n");
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  static void write(const fs::path& path, const std::string& text) {
+    std::ofstream(path, std::ios::binary) << text;
+  }
+
+  std::string git(std::vector<std::string> args) {
+    args.insert(args.begin(), {"git", "-C", checkout_.string()});
+    const Exit exit = run({.argv = args, .env = scrubbed_environment()});
+    EXPECT_EQ(exit.code, 0) << exit.output;
+    return exit.output;
+  }
+
+  Command agent(const std::vector<std::string>& more) {
+    Command command;
+    command.argv = {AGENT_PROGRAM, "run", "--tag", "t", "--task", "tiny", "--device", "cpu"};
+    command.argv.insert(command.argv.end(), more.begin(), more.end());
+    command.env = scrubbed_environment();
+    command.env.push_back("AUTORESEARCH_DATA=" + (dir_ / "data").string());
+    command.env.push_back("OPENAI_API_KEY=sk-secret-for-tests");
+    command.cwd = checkout_;
+    command.limit = 300;
+    return command;
+  }
+
+  std::vector<std::string> statuses() {
+    std::istringstream in(read_file(dir_ / "data/runs/t/results.tsv"));
+    std::vector<std::string> result;
+    std::string line;
+    std::getline(in, line);
+    EXPECT_EQ(line, "commit\tval_bpb\tmemory_gb\tstatus\tdescription");
+    while (std::getline(in, line)) {
+      std::vector<std::string> columns;
+      std::istringstream row(line);
+      for (std::string column; std::getline(row, column, '\t');) columns.push_back(column);
+      EXPECT_EQ(columns.size(), 5u) << line;
+      result.push_back(columns.at(3));
+    }
+    return result;
+  }
+
+  fs::path run_dir() const { return dir_ / "data/runs/t"; }
+
+  fs::path dir_, checkout_;
+};
+
+TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const std::string mangled =
+      replaced(edit("mangled", "2.0", "3.0"), "Tensor* parameter", "Tensor * x");
+  const std::string broken = edit("does not compile", "2.0", "undeclared_name");
+  const std::string empty = edit("changes nothing", "2.0", "2.0  /* the same */");
+  LoopbackServer server({chat_answer("ready"), chat_answer(edit("higher rate", "0.05", "2.0")),
+                         chat_answer(edit("rate of nearly nothing", "2.0", "1e-6")),
+                         chat_answer(broken), chat_answer(edit("repaired", "2.0", "1e-5")),
+                         chat_answer(mangled), chat_answer(mangled), chat_answer(empty),
+                         chat_answer(empty), chat_answer(edit("too high", "2.0", "1e9"))});
+  const std::string status = git({"status", "--porcelain"});
+  const std::string head = git({"rev-parse", "HEAD"});
+
+  const Exit exit = run(agent({"--provider", "openai", "--model", "scripted", "--base-url",
+                               server.url(), "--max-experiments", "4"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "keep", "discard", "discard", "crash"}))
+      << exit.output;
+  EXPECT_EQ(server.requests().size(), 10u);
+
+  // The branch holds exactly the kept commits, on top of where the user stands.
+  EXPECT_EQ(git({"rev-list", "--count", "HEAD..autoresearch/t"}), "2\n");
+  EXPECT_NE(git({"show", "autoresearch/t:train.cpp"}).find("grad(), 2.0)"), std::string::npos);
+  EXPECT_EQ(git({"show", "autoresearch/t:notes.txt"}), "not committed yet\n");
+  // The checkout is as it was, uncommitted changes included.
+  EXPECT_EQ(git({"status", "--porcelain"}), status);
+  EXPECT_EQ(git({"rev-parse", "HEAD"}), head);
+  EXPECT_EQ(read_file(checkout_ / "notes.txt"), "not committed yet\n");
+  EXPECT_NE(read_file(checkout_ / "train.cpp").find("grad(), 0.05)"), std::string::npos);
+  EXPECT_EQ(fs::read_symlink(checkout_ / "results.tsv"), run_dir() / "results.tsv");
+
+  // What was refused is told to the model.
+  EXPECT_NE(server.requests()[4].body.find("undeclared_name"), std::string::npos);
+  // The key is in no file of the run.
+  for (const auto& entry : fs::recursive_directory_iterator(run_dir()))
+    if (entry.is_regular_file() && entry.file_size() < 1 << 24)
+      EXPECT_EQ(read_file(entry.path()).find("sk-secret-for-tests"), std::string::npos) << entry;
+
+  // Every kept figure is reproduced from the champion's files.
+  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
+  for (const Experiment& e : state.experiments) {
+    if (e.status != "keep") continue;
+    Command score = agent({});
+    score.argv = {
+        PREPARE_PROGRAM, "score",  (run_dir() / "champion" / e.commit / "model.safetensors"),
+        "--task",        "tiny",   "--device",
+        "cpu",           "--json", dir_ / "again.json"};
+    const Exit again = run(score);
+    ASSERT_EQ(again.code, 0) << again.output;
+    EXPECT_NEAR(nlohmann::json::parse(read_file(dir_ / "again.json")).at("val_bpb").get<double>(),
+                e.measured->at("bpb").get<double>(), 1e-6);
+  }
+}
+
+TEST_F(AgentRun, AKilledRunGoesOnWithNothingLost) {
+  const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
+  Command first = agent(options);
+  first.argv[0] = AGENT_PROGRAM;
+  const pid_t victim = fork();
+  if (victim == 0) {
+    setpgid(0, 0);
+    for (const std::string& variable : first.env) putenv(strdup(variable.c_str()));
+    if (chdir(checkout_.c_str()) != 0) _exit(1);
+    std::vector<char*> argv;
+    for (std::string& arg : first.argv) argv.push_back(arg.data());
+    argv.push_back(nullptr);
+    freopen("/dev/null", "w", stderr);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  // Killed as soon as the baseline trains.
+  for (int i = 0; i < 600; ++i) {
+    usleep(100'000);
+    std::error_code missing;
+    if (fs::exists(run_dir() / "journal.jsonl", missing) &&
+        read_file(run_dir() / "journal.jsonl").find("\"run\"") != std::string::npos)
+      break;
+  }
+  usleep(500'000);
+  kill(victim, SIGKILL);
+  waitpid(victim, nullptr, 0);
+
+  const Exit exit = run(agent(options));
+  EXPECT_NE(exit.output.find("going on with experiment 0"), std::string::npos) << exit.output;
+  const std::vector<std::string> rows = statuses();
+  ASSERT_FALSE(rows.empty()) << exit.output;
+  EXPECT_EQ(rows[0], "keep");
+  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
+  EXPECT_EQ(state.experiments[0].attempts, 2);
+}
+
+TEST_F(AgentRun, InterruptingEndsCleanlyAndTheSameCommandGoesOn) {
+  Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    std::thread([pid, this] {
+      for (int i = 0; i < 600; ++i) {
+        usleep(100'000);
+        std::error_code missing;
+        if (fs::exists(run_dir() / "journal.jsonl", missing) &&
+            read_file(run_dir() / "journal.jsonl").find("\"run\"") != std::string::npos)
+          break;
+      }
+      kill(pid, SIGHUP);  // a dropped terminal does not stop it
+      usleep(500'000);
+      kill(pid, SIGINT);
+    }).detach();
+  };
+  const Exit stopped = run(command);
+  EXPECT_EQ(stopped.code, 130) << stopped.output;
+  EXPECT_NE(stopped.output.find("the same command goes on"), std::string::npos) << stopped.output;
+  EXPECT_EQ(replay(read_journal(run_dir() / "journal.jsonl")).experiments.size(), 1u);
+
+  const Exit exit = run(agent({"--provider", "builtin", "--max-experiments", "1"}));
+  ASSERT_FALSE(statuses().empty()) << exit.output;
+  EXPECT_EQ(statuses()[0], "keep") << exit.output;
+}
+
+TEST_F(AgentRun, AnotherTaskOrSeedAsksForANewTag) {
+  ASSERT_FALSE(fs::exists(run_dir() / "results.tsv"));
+  run(agent({"--provider", "builtin", "--max-hours", "0.0001"}));
+  const Exit exit = run(agent({"--provider", "builtin", "--seed", "7"}));
+  EXPECT_EQ(exit.code, 1);
+  EXPECT_NE(exit.output.find("new --tag"), std::string::npos) << exit.output;
+}
+
+TEST_F(AgentRun, MistakesGetOneLineAndTheNextCommand) {
+  LoopbackServer refuses({error_answer(401, "Incorrect API key provided")});
+  const std::string unreachable = "http://127.0.0.1:" + std::to_string(unused_port()) + "/v1";
+  struct Mistake {
+    std::vector<std::string> args;
+    std::string expected;
+  };
+  const Mistake mistakes[] = {
+      {{"--task", "no-such-task"}, "prepare"},
+      {{"--no-such-flag"}, "--no-such-flag"},
+      {{"--max-experiments", "0"}, "--max-experiments"},
+      {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
+       "OPENAI_API_KEY"},
+      {{"--provider", "openai", "--base-url", unreachable, "--model", "m", "--sandbox", "off"},
+       unreachable},
+      {{"--provider", "openai", "--sandbox", "off"}, "--model"},
+      {{"--provider", "command", "--sandbox", "off"}, "--command"}};
+  for (const auto& [args, expected] : mistakes) {
+    Command command = agent(args);
+    if (args[0] == "--task") command.argv.erase(command.argv.begin() + 4, command.argv.begin() + 6);
+    const Exit exit = run(command);
+    EXPECT_NE(exit.code, 0) << expected;
+    EXPECT_NE(exit.output.find(expected), std::string::npos) << exit.output;
+    EXPECT_EQ(exit.output.find("sk-secret"), std::string::npos) << exit.output;
+  }
+  EXPECT_FALSE(fs::exists(run_dir())) << "something was left behind";
+}
+
+TEST_F(AgentRun, AMissingProgramIsNamedWithTheCommandThatInstallsIt) {
+  for (const std::string missing : {"git", "bwrap"}) {
+    const fs::path bin = dir_ / ("path_without_" + missing);
+    fs::create_directories(bin);
+    for (const char* program : {"git", "bwrap", "sh", "true"})
+      if (program != missing) fs::create_symlink(fs::path("/usr/bin") / program, bin / program);
+    Command command = agent({"--provider", "command", "--command", "echo ready"});
+    for (std::string& variable : command.env)
+      if (variable.starts_with("PATH=")) variable = "PATH=" + bin.string();
+    const Exit exit = run(command);
+    EXPECT_EQ(exit.code, 1) << exit.output;
+    EXPECT_NE(
+        exit.output.find(missing == "git" ? "apt-get install git" : "apt-get install bubblewrap"),
+        std::string::npos)
+        << exit.output;
+  }
+}
+
+TEST_F(AgentRun, OutsideACheckoutItSaysWhereToGo) {
+  Command command = agent({});
+  command.cwd = dir_;
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 1);
+  EXPECT_NE(exit.output.find("top folder of the checkout"), std::string::npos) << exit.output;
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -1,0 +1,325 @@
+// Candidates that try to win without a better model: built, trained and scored as the loop does it.
+// Each is stopped, void, or gains nothing, and its test says which.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "agent/recipe.h"
+#include "agent/sandbox.h"
+#include "agent/trial.h"
+#include "agent/verdict.h"
+#include "common/error.h"
+#include "prepare/task.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr double kHonestBpb = 1.0;  // below what a bigram model can reach on this task
+
+class Cheats : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    root_ = fs::temp_directory_path() / ("cheats_test." + std::to_string(getpid()));
+    fs::create_directories(root_);
+    kit_ = Kit::create(BUILD_DIR, root_ / "kit");
+    bench_.task = fs::path(TEST_DATA) / "tiny";
+    bench_.budget = load_task(bench_.task).time_budget;
+    bench_.device = "cpu";
+    bench_.memory_bytes = int64_t{8} << 30;
+    caged_ = !sandbox_problem();
+    bench_.caged = caged_;
+    const auto honest = attempt("honest", {});
+    honest_ = honest.event.value("bpb", 0.0);
+    baseline_ = baseline_of(honest.event, bench_.budget);
+  }
+  static void TearDownTestSuite() { fs::remove_all(root_); }
+
+  struct Insert {
+    std::string mark, code;
+  };
+
+  static std::string source_with(const std::vector<Insert>& inserts) {
+    std::string source = read_file(SOURCE_DIR "/tests/cheats/honest.cpp");
+    for (const auto& [mark, code] : inserts) {
+      const size_t at = source.find("// @" + mark);
+      if (at == std::string::npos) throw Error("no mark @" + mark);
+      source.replace(at, mark.size() + 4, code);
+    }
+    return source;
+  }
+
+  static BuildResult build(const std::string& name, const std::vector<Insert>& inserts) {
+    const fs::path folder = root_ / name;
+    fs::create_directories(folder);
+    write_file(folder / "train.cpp", source_with(inserts));
+    return kit_->build(folder, bench_.caged);
+  }
+
+  // Builds and measures; the build must work.
+  static Measurement attempt(const std::string& name, const std::vector<Insert>& inserts) {
+    const BuildResult built = build(name, inserts);
+    if (!built.ok) throw Error(name + " does not build: " + built.log);
+    return measure(*kit_, bench_, baseline_, root_ / name, nullptr, nullptr);
+  }
+
+  static Verdict verdict_on(const Measurement& m) {
+    return judge(m.outcome, {bench_.budget, baseline_.overhead_seconds}, honest_);
+  }
+
+  static std::string words(const Measurement& m) { return m.event.value("last_words", ""); }
+
+  // The run ends within seconds, before training, with the reason.
+  static void expect_unsealable(const std::string& name, const std::vector<Insert>& inserts,
+                                const std::string& reason) {
+    const Measurement m = attempt(name, inserts);
+    EXPECT_EQ(m.outcome.train_exit, kCannotSeal) << words(m);
+    EXPECT_NE(words(m).find(reason), std::string::npos) << words(m);
+    EXPECT_LT(m.outcome.wall_seconds, bench_.budget + baseline_.overhead_seconds);
+    EXPECT_EQ(verdict_on(m).status, "crash");
+  }
+
+  // Training looks fine; the scorer refuses the model.
+  static void expect_void_by_scorer(const std::string& name, const std::vector<Insert>& inserts,
+                                    const std::string& reason) {
+    const Measurement m = attempt(name, inserts);
+    EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+    EXPECT_FALSE(m.outcome.bpb.has_value());
+    EXPECT_NE(m.outcome.score_problem.find(reason), std::string::npos) << m.outcome.score_problem;
+    EXPECT_EQ(verdict_on(m).status, "crash");
+  }
+
+  // It trained longer than it says: the parent's clock voids it.
+  static void expect_void_by_clock(const std::string& name, const std::vector<Insert>& inserts) {
+    const Measurement m = attempt(name, inserts);
+    const Verdict verdict = verdict_on(m);
+    EXPECT_EQ(verdict.status, "crash");
+    EXPECT_NE(verdict.reason.find("wall"), std::string::npos) << verdict.reason;
+  }
+
+  static inline fs::path root_;
+  static inline std::optional<Kit> kit_;
+  static inline Bench bench_;
+  static inline Baseline baseline_;
+  static inline double honest_ = 0;
+  static inline bool caged_ = false;
+};
+
+#define NEEDS_SANDBOX() \
+  if (!caged_) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
+
+// Longer than the clock's allowance, as code: work that is not training by the harness's count.
+const std::string kSixSeconds = "std::this_thread::sleep_for(std::chrono::seconds(8));";
+
+TEST_F(Cheats, TheHonestCandidateIsScored) {
+  EXPECT_GT(honest_, kHonestBpb);
+  EXPECT_LT(honest_, 8);
+}
+
+// --- Replacing the referee
+
+TEST_F(Cheats, RedefiningAnyHarnessFunctionDoesNotLink) {
+  const std::pair<std::string, std::string> definitions[] = {
+      {"finish", "int autoresearch::Run::finish() { return 0; }"},
+      {"next_step", "bool autoresearch::Run::next_step() { return true; }"},
+      {"model", "void autoresearch::Run::model(std::function<at::Tensor(at::Tensor)>) {}"},
+      {"batch", "autoresearch::Batch autoresearch::Run::batch(int64_t) { return {}; }"},
+      {"progress", "double autoresearch::Run::progress() const { return 0; }"},
+      {"run_main", "int autoresearch::run_main(int, char**, int (*)(int, char**)) { return 0; }"}};
+  for (const auto& [name, code] : definitions) {
+    const BuildResult built = build("redefine_" + name, {{"globals", code}});
+    EXPECT_FALSE(built.ok) << name;
+    EXPECT_NE(built.log.find("multiple definition"), std::string::npos) << name << built.log;
+  }
+}
+
+TEST_F(Cheats, InternalFunctionsOfTheHarnessCanNotBeReplaced) {
+  const Measurement m = attempt("internal", {{"globals", R"(
+namespace autoresearch {
+void synchronize(at::Device) { _exit(77); }
+int64_t peak_memory(at::Device) { _exit(77); }
+std::string sha256(std::string_view) { _exit(77); }
+})"}});
+  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  ASSERT_TRUE(m.outcome.bpb.has_value());
+}
+
+TEST_F(Cheats, DefiningTheClockHasNoEffect) {
+  const Measurement m = attempt("clock", {{"globals", R"(
+extern "C" int clock_gettime(clockid_t, struct timespec* t) noexcept {
+  t->tv_sec = 1000;
+  t->tv_nsec = 0;
+  return 0;
+}
+std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept {
+  return time_point(duration(std::chrono::seconds(1000)));
+})"}});
+  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  EXPECT_NE(verdict_on(m).status, "") << verdict_on(m).reason;
+  EXPECT_FALSE(m.outcome.timed_out);
+  ASSERT_TRUE(m.outcome.bpb.has_value());
+  EXPECT_NEAR(*m.outcome.bpb, honest_, 0.2);
+}
+
+// --- Saying a score instead of earning one
+
+TEST_F(Cheats, PrintingAScoreChangesNothing) {
+  const Measurement m = attempt("print", {{"end", R"(
+printf("---\nval_bpb:          0.100000\n{\"bpb\": 0.1}\n");
+fprintf(stderr, "{\"bpb\": 0.1}\n");
+std::ofstream("score.json") << "{\"bpb\": 0.1}";)"}});
+  ASSERT_TRUE(m.outcome.bpb.has_value());
+  EXPECT_GT(*m.outcome.bpb, kHonestBpb);
+}
+
+TEST_F(Cheats, AHandMadeSealedFileIsRefused) {
+  expect_void_by_scorer("handmade", {{"end", R"(
+std::ofstream("model.safetensors") << "not a model";
+_exit(0);)"}},
+                        "");
+}
+
+TEST_F(Cheats, AHandMadeGraphThatWritesAFileIsRefused) {
+  const Measurement m = attempt("save", {{"end", R"RAW(
+std::string graph = "graph(%ids : Tensor):\n  %1 : str = prim::Constant[value=\"/tmp/stolen\"]()\n"
+                    "  aten::save(%ids, %1)\n  return (%ids)\n";
+std::string text;
+for (char c : graph) text += c == '\n' ? "\\n" : c == '"' ? "\\\"" : std::string(1, c);
+std::string header = "{\"__metadata__\":{\"format\":\"autoresearch-sealed-1\",\"graph\":\"" + text +
+                     "\",\"rows\":\"16\",\"seq_len\":\"64\",\"vocab_size\":\"512\",\"device\":\"cpu\"}}";
+uint64_t size = header.size();
+std::ofstream out("model.safetensors", std::ios::binary);
+out.write(reinterpret_cast<const char*>(&size), 8);
+out << header;
+out.close();
+_exit(0);)RAW"}});
+  EXPECT_FALSE(m.outcome.bpb.has_value());
+  EXPECT_NE(m.outcome.score_problem.find("save"), std::string::npos) << m.outcome.score_problem;
+  EXPECT_EQ(verdict_on(m).status, "crash");
+}
+
+TEST_F(Cheats, ExitingEarlyLeavesNothingToScore) {
+  const Measurement m = attempt("early", {{"before_training", "_exit(0);"}});
+  EXPECT_EQ(verdict_on(m).status, "crash");
+  EXPECT_FALSE(m.outcome.sealed);
+}
+
+// --- Graphs that do more than compute
+
+TEST_F(Cheats, AGraphThatReadsAFileCanNotBeSealed) {
+  expect_unsealable("from_file",
+                    {{"logits", "y = y + at::from_file(\"/etc/passwd\", false, 1).sum();"}},
+                    "from_file");
+}
+
+TEST_F(Cheats, AGraphWithAsStridedCanNotBeSealed) {
+  expect_unsealable("as_strided", {{"logits", "y = y.as_strided(y.sizes(), y.strides());"}},
+                    "as_strided");
+}
+
+TEST_F(Cheats, AGraphThatWorksInPlaceCanNotBeSealed) {
+  expect_unsealable("in_place", {{"logits", "y.add_(1);"}}, "add_");
+}
+
+TEST_F(Cheats, AGraphWithRandomNumbersCanNotBeSealed) {
+  expect_unsealable("random", {{"logits", "y = y + at::rand_like(y);"}}, "rand");
+}
+
+TEST_F(Cheats, AModelThatDoesNotDependOnItsInputCanNotBeSealed) {
+  expect_unsealable("wrong_shape", {{"logits", "y = y.narrow(2, 0, 7);"}}, "");
+}
+
+// --- Graphs that look ahead
+
+TEST_F(Cheats, ALeakOfTheNextTokenIsToldWithinSeconds) {
+  expect_unsealable("leak_now",
+                    {{"logits", "y = y + 9 * at::one_hot(at::roll(ids, -1, 1), vocab);"}}, "");
+}
+
+TEST_F(Cheats, ALeakThatStartsAfterTheCheckIsVoid) {
+  expect_void_by_scorer(
+      "leak_late", {{"logits", "if (late) y = y + 9 * at::one_hot(at::roll(ids, -1, 1), vocab);"}},
+      "");
+}
+
+TEST_F(Cheats, ALeakInsideBlocksOf32IsVoid) {
+  expect_void_by_scorer("leak_blocks", {{"logits", R"(
+if (late) {
+  Tensor next = at::roll(ids.view({-1, ids.size(1) / 32, 32}), -1, 2).view(ids.sizes());
+  y = y + 9 * at::one_hot(next, vocab);
+})"}},
+                        "");
+}
+
+TEST_F(Cheats, ALeakAtOnePercentOfPositionsIsVoid) {
+  // One position of a row of 64 tokens is 1.6 %; at every second row it is 0.8 %.
+  expect_void_by_scorer("leak_rare", {{"logits", R"(
+if (late) {
+  Tensor here = at::arange(ids.size(1)).eq(40).to(at::kFloat).view({1, -1, 1});
+  Tensor some = ids.select(1, 3).remainder(2).to(at::kFloat).view({-1, 1, 1});
+  y = y + 9 * here * some * at::one_hot(at::roll(ids, -1, 1), vocab);
+})"}},
+                        "");
+}
+
+TEST_F(Cheats, AScoreThatDependsOnOtherRowsIsVoid) {
+  expect_void_by_scorer("rows", {{"logits", "if (late) y = y - y.mean(0, true);"}}, "");
+}
+
+// --- Time
+
+TEST_F(Cheats, TrainingPastTheBudgetIsVoid) {
+  expect_void_by_clock("past", {{"end", kSixSeconds}});
+}
+
+TEST_F(Cheats, TrainingBeforeTheFirstBatchIsVoid) {
+  expect_void_by_clock("before", {{"before_training", kSixSeconds}});
+}
+
+TEST_F(Cheats, AConstructorBeforeMainCountsAsTime) {
+  expect_void_by_clock("constructor", {{"globals",
+                                        "__attribute__((constructor)) static void "
+                                        "early() { " +
+                                            kSixSeconds + " }"}});
+}
+
+// --- Reading and writing what is not the candidate's
+
+TEST_F(Cheats, HeldOutRowsCanNotBeBuiltIn) {
+  NEEDS_SANDBOX();
+  const BuildResult built =
+      build("incbin", {{"globals", "asm(\".data\\n.globl stolen\\nstolen: .incbin \\\"" TEST_DATA
+                                   "/tiny/heldout/val.bin\\\"\\n.text\");"}});
+  EXPECT_FALSE(built.ok);
+  EXPECT_NE(built.log.find("val.bin"), std::string::npos) << built.log;
+}
+
+TEST_F(Cheats, HeldOutRowsCanNotBeReadInTraining) {
+  NEEDS_SANDBOX();
+  const Measurement m =
+      attempt("read", {{"before_training", R"(
+for (const char* name : {"/heldout/val.bin", "/heldout/test.bin"})
+  if (std::ifstream(std::string(TEST_DATA_PATH) + name)) _exit(77);
+)"},
+                       {"globals", "#define TEST_DATA_PATH \"" TEST_DATA "/tiny\""}});
+  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+}
+
+TEST_F(Cheats, NothingOutsideTheRunsFolderCanBeWritten) {
+  NEEDS_SANDBOX();
+  const fs::path outside = root_ / "outside";
+  const Measurement m = attempt(
+      "write",
+      {{"before_training", "for (const char* path : {\"" + outside.string() +
+                               "\", \"" TEST_DATA "/tiny/train/00000.bin\", \"" +
+                               (root_ / "kit" / "prepare").string() +
+                               "\", \"" TEST_DATA "/tiny/extra\"})\n"
+                               "  if (std::ofstream(path, std::ios::app) << \"x\") _exit(77);\n"}});
+  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  EXPECT_FALSE(fs::exists(outside));
+  EXPECT_FALSE(fs::exists(fs::path(TEST_DATA) / "tiny" / "extra"));
+  EXPECT_NO_THROW(Kit::open(root_ / "kit"));
+}
+
+}  // namespace
+}  // namespace autoresearch

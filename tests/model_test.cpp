@@ -1,0 +1,417 @@
+// train.cpp against the ancestor's own results (tests/data/golden.json, made by bench/golden.py),
+// and its behaviour when memory runs out. The harness is replaced by a Run that hands out fixed
+// rows.
+#include <ATen/Parallel.h>
+#include <c10/core/CPUAllocator.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "harness/harness.h"
+
+// ------------------------------------------------------------------------------------------------
+// A Run without files, clock or threads, which takes the real one's place in train.cpp
+
+namespace autoresearch {
+
+class FakeRun {
+ public:
+  FakeRun(int, char**) {}
+  const Task& task() const { return task_; }
+  const Device& device() const { return device_; }
+  void describe(std::vector<Fact> facts) {
+    for (auto& [key, value] : facts) record[key] = std::move(value);
+  }
+  void model(std::function<at::Tensor(at::Tensor)> logits) { handed_over = std::move(logits); }
+  bool next_step() {
+    step_row_ = next_row_;
+    return ++step_ < budget_steps;
+  }
+  Batch batch(int64_t rows) {
+    const at::Tensor start = at::arange(next_row_, next_row_ + rows).unsqueeze(1) * 1009;
+    const at::Tensor all = (start + at::arange(seq_len + 1)).mul(31).remainder(48);
+    next_row_ += rows;
+    return {all.narrow(1, 0, seq_len), all.narrow(1, 1, seq_len), 1};
+  }
+  void rewind_step() {
+    next_row_ = step_row_;
+    rewound.push_back(step_);
+  }
+  double progress() const { return static_cast<double>(step_) / budget_steps; }
+  int64_t step() const { return step_; }
+  void log_loss(at::Tensor loss) { losses.push_back(loss.item<double>()); }
+  int finish() { return kept(*this); }
+
+  std::vector<int64_t> rewound;  // steps
+  std::vector<double> losses;
+  std::map<std::string, decltype(Fact::second)> record;
+  std::function<at::Tensor(at::Tensor)> handed_over;
+
+  static inline int64_t seq_len = 8, budget_steps = 3;
+  static inline std::function<int(const FakeRun&)> kept;  // sees the finished run
+
+ private:
+  int64_t step_ = -1, next_row_ = 0, step_row_ = 0;
+  Task task_{"test", 48, seq_len, 1.0};
+  Device device_;
+};
+
+}  // namespace autoresearch
+
+#define Run FakeRun
+#define main train_main
+#include "train.cpp"  // NOLINT: all of it is local to the file
+#undef main
+#undef Run
+
+namespace {
+
+// Everything here is small: threads would only wait for each other.
+const bool single_threaded = (at::set_num_threads(1), true);
+
+// ------------------------------------------------------------------------------------------------
+// The ancestor's results
+
+const nlohmann::json& golden() {
+  static const auto json =
+      nlohmann::json::parse(std::ifstream(SOURCE_DIR "/tests/data/golden.json"));
+  return json;
+}
+
+// The same numbers as `hashed` in bench/golden.py: uniform in [-bound, bound).
+Tensor hashed(at::IntArrayRef shape, int64_t seed, double bound) {
+  Tensor values = at::empty(shape);
+  for (int64_t i = 0; i < values.numel(); ++i) {
+    uint32_t x = static_cast<uint32_t>(i + 1000003 * (seed + 1)) * 2654435761u;
+    x ^= x >> 16;
+    x *= 2246822519u;
+    x ^= x >> 13;
+    values.mutable_data_ptr<float>()[i] = static_cast<float>((x / 2147483648.0 - 1) * bound);
+  }
+  return values;
+}
+
+Tensor golden_tensor(const nlohmann::json& numbers) {
+  const auto values = numbers.get<std::vector<double>>();
+  return at::tensor(values, at::kDouble);
+}
+
+double relative_difference(const Tensor& actual, const Tensor& expected) {
+  const Tensor a = actual.detach().to(at::kDouble).flatten(), e = expected.to(at::kDouble);
+  return ((a - e).norm() / e.norm()).item<double>();
+}
+
+struct Named {
+  std::string name;
+  Tensor weight;
+  double bound;
+};
+
+// Hashed weights, named and numbered as in bench/golden.py's `fill`.
+std::vector<Named> fill(Gpt& gpt) {
+  std::vector<Named> named{{"token_table", gpt.token_table, 1.0},
+                           {"head", gpt.head, 0.2},
+                           {"resid_scale", gpt.resid_scale, 1.0},
+                           {"x0_scale", gpt.x0_scale, 1.0}};
+  for (size_t i = 0; i < gpt.layers.size(); ++i) {
+    const Layer& l = gpt.layers[i];
+    const auto add = [&](const char* name, const Tensor& w, double bound) {
+      if (w.defined()) named.push_back({std::to_string(i) + "." + name, w, bound});
+    };
+    add("q", l.q, 0.2);
+    add("k", l.k, 0.2);
+    add("v", l.v, 0.2);
+    add("attn_out", l.attn_out, 0.2);
+    add("mlp_in", l.mlp_in, 0.2);
+    add("mlp_out", l.mlp_out, 0.2);
+    add("value_table", l.value_table, 0.5);
+    add("gate", l.gate, 1.0);
+  }
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < named.size(); ++i) {
+    named[i].weight.copy_(hashed(named[i].weight.sizes(), i, named[i].bound));
+  }
+  return named;
+}
+
+Config golden_config() {
+  Config c;
+  c.vocab_size = 48;
+  c.seq_len = 24;
+  c.depth = 3;
+  c.heads = 2;
+  c.head_dim = 32;
+  c.width = 64;
+  c.total_rows = c.micro_rows = 2;
+  return c;
+}
+
+Tensor golden_ids() { return at::arange(2 * 25).mul(31).remainder(48).view({2, 25}); }
+
+double fact(const std::vector<Fact>& facts, const std::string& key) {
+  for (const auto& [name, value] : facts) {
+    if (name != key) continue;
+    const auto* whole = std::get_if<int64_t>(&value);
+    return whole ? static_cast<double>(*whole) : std::get<double>(value);
+  }
+  ADD_FAILURE() << "no fact " << key;
+  return 0;
+}
+
+TEST(Model, TheGpuPresetHasTheAncestorsSizeAndArithmetic) {
+  const Task task{"climbmix", 8192, 2048, 300};
+  const Device device{at::Device(at::kCUDA, 0), "NVIDIA H100", 80, 989.5e12, 90};
+  const Config config = configure(task, device);
+  const Gpt gpt(config, at::kMeta);
+  const auto record = facts(gpt);
+  EXPECT_EQ(fact(record, "parameters"), golden()["parameters"].get<double>());
+  EXPECT_EQ(fact(record, "parameters"), 50332176);
+  EXPECT_EQ(fact(record, "flops_per_token"), golden()["flops_per_token"].get<double>());
+  EXPECT_NEAR(fact(record, "flops_per_token"), 239.08e6, 5e3);
+  EXPECT_EQ(config.total_rows, 256);
+  EXPECT_EQ(config.micro_rows, 128);
+  EXPECT_NEAR(fact(record, "lr_head"), 0.004 / std::sqrt(512 / 768.0), 1e-12);
+}
+
+TEST(Model, SmallerGpusGetSmallerPieces) {
+  const Task task{"climbmix", 8192, 2048, 300};
+  const auto on = [&](double memory_gb) {
+    return configure(task, {at::Device(at::kCUDA, 0), "GPU", memory_gb, 0, 80});
+  };
+  EXPECT_EQ(on(24).depth, on(80).depth);
+  EXPECT_LT(on(24).micro_rows, on(80).micro_rows);
+  EXPECT_LT(on(8).depth, on(24).depth);
+}
+
+TEST(Model, LogitsLossAndGradientsAreTheAncestors) {
+  Gpt gpt(golden_config(), at::kCPU);
+  const auto named = fill(gpt);
+  const auto& expected = golden()["model"];
+  const Tensor ids = golden_ids();
+  const Tensor logits = gpt.logits(ids.narrow(1, 0, 24));
+  EXPECT_LT((logits.flatten() - golden_tensor(expected["logits"])).abs().max().item<double>(),
+            1e-4);
+  const Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1), ids.narrow(1, 1, 24).flatten());
+  EXPECT_NEAR(loss.item<double>(), expected["loss"].get<double>(), 1e-5);
+  loss.backward();
+  for (size_t i = 0; i < named.size(); ++i) {
+    const auto& [name, weight, bound] = named[i];
+    ASSERT_TRUE(weight.grad().defined()) << name;
+    const Tensor grad = weight.grad().to(at::kFloat);
+    const double norm = expected["gradients"][name][0], product = expected["gradients"][name][1];
+    // The tables' gradients are summed in bfloat16 here.
+    const double tolerance = (weight.scalar_type() == at::kFloat ? 1e-3 : 1e-2) * norm;
+    EXPECT_NEAR(grad.norm().item<double>(), norm, tolerance) << name;
+    const Tensor probe = hashed(weight.sizes(), 100 + i, 1.0);
+    EXPECT_NEAR((grad * probe).sum().item<double>(), product, tolerance) << name;
+  }
+}
+
+TEST(Model, RunsInBfloat16UnderAutocastAsOnAGpu) {
+  Gpt gpt(golden_config(), at::kCPU);
+  const auto named = fill(gpt);
+  gpt.rope_cos = gpt.rope_cos.to(at::kBFloat16);  // what decides the type of the residual stream
+  gpt.rope_sin = gpt.rope_sin.to(at::kBFloat16);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const Tensor logits = gpt.logits(golden_ids().narrow(1, 0, 24));
+  at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_EQ(logits.scalar_type(), at::kFloat);
+  EXPECT_LT(relative_difference(logits, golden_tensor(golden()["model"]["logits"])), 0.03);
+  logits.square().mean().backward();
+  for (const auto& [name, weight, bound] : named) {
+    ASSERT_TRUE(weight.grad().defined()) << name;
+    EXPECT_GT(weight.grad().abs().max().item<double>(), 0) << name;
+  }
+}
+
+TEST(Model, TheFrozenModelSharesMemoryAndFollowsTraining) {
+  Gpt gpt(golden_config(), at::kCPU);
+  fill(gpt);
+  const Gpt frozen = gpt.frozen();
+  {
+    at::NoGradGuard no_grad;
+    gpt.head.mul_(0.5);
+  }
+  EXPECT_FALSE(frozen.head.requires_grad());
+  EXPECT_TRUE(gpt.head.requires_grad());
+  const Tensor ids = golden_ids().narrow(1, 0, 24);
+  EXPECT_TRUE(at::equal(frozen.logits(ids), gpt.logits(ids)));
+}
+
+TEST(Optimizer, SchedulesAreTheAncestors) {
+  const std::vector<std::pair<double, int64_t>> points{
+      {0.0, 0}, {0.3, 50}, {0.5, 299}, {0.75, 300}, {1.0, 1000}};
+  for (size_t i = 0; i < points.size(); ++i) {
+    const Schedule s = schedule(points[i].first, points[i].second);
+    const auto& expected = golden()["schedule"][i];
+    EXPECT_NEAR(s.lr_scale, expected[0].get<double>(), 1e-12) << i;
+    EXPECT_NEAR(s.momentum, expected[1].get<double>(), 1e-12) << i;
+    EXPECT_NEAR(s.weight_decay, expected[2].get<double>(), 1e-12) << i;
+  }
+}
+
+// Three steps of Muon on two matrices, as in bench/golden.py's `muon_case`.
+Tensor muon_case(int64_t rows, int64_t cols, at::ScalarType type) {
+  std::vector<Tensor> weights;
+  for (int64_t i = 0; i < 2; ++i) weights.push_back(hashed({rows, cols}, 200 + i, 0.1));
+  Muon muon(weights, type);
+  for (int64_t step = 0; step < 3; ++step) {
+    for (int64_t i = 0; i < 2; ++i) {
+      weights[i].mutable_grad() = hashed({rows, cols}, 300 + 10 * step + i, 0.01);
+    }
+    muon.commit(muon.prepare(schedule(0.2 + 0.3 * step, step)));
+  }
+  return at::stack(weights);
+}
+
+TEST(Optimizer, MuonStepsAreTheAncestors) {
+  const std::vector<std::pair<int64_t, int64_t>> shapes{{16, 16}, {32, 8}, {8, 32}, {2, 32}};
+  for (const auto& [rows, cols] : shapes) {
+    const std::string key = std::to_string(rows) + "x" + std::to_string(cols);
+    const Tensor start =
+        at::stack({hashed({rows, cols}, 200, 0.1), hashed({rows, cols}, 201, 0.1)});
+    const auto change = [&](const char* precision) {
+      return golden_tensor(golden()[precision][key]) - start.flatten();
+    };
+    const Tensor exact = change("muon_float32");
+    EXPECT_LT(relative_difference(muon_case(rows, cols, at::kFloat) - start, exact), 1e-5) << key;
+    // In bfloat16 the order of roundings differs; it may not cost more than the ancestor's does.
+    const double error = relative_difference(change("muon_bfloat16"), exact);
+    const Tensor coarse = muon_case(rows, cols, at::kBFloat16) - start;
+    EXPECT_LT(relative_difference(coarse, exact), 1.2 * error) << key;
+  }
+}
+
+// Three steps of AdamW on one vector, as in bench/golden.py's `adamw_case`.
+Tensor adamw_case(at::ScalarType type) {
+  const Tensor weight = hashed({64}, 400, 1.0).to(type);
+  AdamW adamw({weight}, {.lr = 0.05});
+  for (int64_t step = 0; step < 3; ++step) {
+    weight.mutable_grad() = hashed({64}, 500 + step, 0.01).to(type);
+    adamw.step(schedule(0, step));
+  }
+  return weight;
+}
+
+TEST(Optimizer, AdamWStepsAreTheAncestorsInFloat32AndForTablesInBfloat16) {
+  EXPECT_LT(relative_difference(adamw_case(at::kFloat), golden_tensor(golden()["adamw_float32"])),
+            1e-6);
+  // A value on the edge between two bfloat16 numbers may fall to either side.
+  EXPECT_LT(
+      relative_difference(adamw_case(at::kBFloat16), golden_tensor(golden()["adamw_bfloat16"])),
+      1e-3);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Memory
+
+// Stands before ATen's CPU allocator; counts, and fails where it is told to.
+class FailingAllocator : public c10::Allocator {
+ public:
+  FailingAllocator() : real_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this, 100); }
+  ~FailingAllocator() override { c10::SetCPUAllocator(real_, 100); }
+
+  c10::DataPtr allocate(size_t bytes) override {
+    ++allocations_;
+    if (fail_from_ <= allocations_ && allocations_ < fail_until_) {
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "no memory for ", bytes, " bytes (a test)");
+    }
+    return real_->allocate(bytes);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return real_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    real_->copy_data(to, from, bytes);
+  }
+
+  // The `n`th allocation from now on fails, and `times` - 1 after it.
+  void fail_at(int64_t n, int64_t times = 1) {
+    allocations_ = 0;
+    fail_from_ = n;
+    fail_until_ = n + times;
+  }
+
+ private:
+  c10::Allocator* real_;
+  int64_t allocations_ = 0, fail_from_ = 0, fail_until_ = 0;
+};
+
+// Three steps of two rows; before the second `arm` may change the model or make memory fail.
+std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt&)>& arm) {
+  Config config = golden_config();
+  config.seq_len = FakeRun::seq_len;
+  config.depth = 1;
+  config.width = 32;
+  config.head_dim = 16;
+  Gpt gpt(config, at::kCPU);
+  fill(gpt);
+  Optimizer optimizer(gpt);
+  while (run.next_step()) {
+    if (run.step() == 1) arm(gpt);
+    train_step(run, gpt, optimizer);
+  }
+  std::vector<Tensor> weights;
+  for (Tensor* p : gpt.parameters()) weights.push_back(p->detach());
+  return weights;
+}
+
+TEST(Memory, AStepThatRunsOutAnywhereIsRepeatedWholeInHalfTheRows) {
+  FakeRun halved_run(0, nullptr);
+  const auto halved = train_three_steps(halved_run, [](Gpt& gpt) { gpt.config.micro_rows = 1; });
+  FailingAllocator allocator;
+  int64_t failures = 0;
+  for (int64_t at = 1;; at += 3) {
+    FakeRun run(0, nullptr);
+    const auto weights = train_three_steps(run, [&](Gpt&) { allocator.fail_at(at); });
+    if (run.rewound != std::vector<int64_t>{1}) break;  // the second step fits, the third fails
+    ++failures;
+    EXPECT_EQ(std::get<int64_t>(run.record.at("micro_batch")), 1);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      ASSERT_TRUE(at::equal(weights[i], halved[i])) << "allocation " << at << ", weight " << i;
+    }
+  }
+  EXPECT_GT(failures, 150);  // forward pass, backward pass and optimizer
+}
+
+TEST(Memory, ASingleRowThatDoesNotFitEndsTheRun) {
+  FailingAllocator allocator;
+  FakeRun run(0, nullptr);
+  EXPECT_THROW(train_three_steps(run, [&](Gpt&) { allocator.fail_at(1, 1 << 30); }),
+               c10::OutOfMemoryError);
+  EXPECT_EQ(run.rewound.size(), 1);  // from two rows to one
+}
+
+// ------------------------------------------------------------------------------------------------
+// The program
+
+TEST(Program, TrainsAndHandsOverAModelThatHasLearned) {
+  FakeRun::seq_len = 128;  // few rows, whatever the preset's batch is
+  FakeRun::budget_steps = 6;
+  bool finished = false;
+  FakeRun::kept = [&](const FakeRun& run) {
+    EXPECT_EQ(run.losses.size(), 6);
+    EXPECT_NEAR(run.losses.front(), std::log(48.0), 0.05);
+    EXPECT_LT(run.losses.back(), 0.8 * run.losses.front());
+    const Tensor row = at::arange(129).mul(31).remainder(48).unsqueeze(0);
+    const Tensor logits = run.handed_over(row.narrow(1, 0, 128));
+    EXPECT_FALSE(logits.requires_grad());
+    const Tensor targets = row.narrow(1, 1, 128).flatten();
+    const Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1), targets);
+    EXPECT_LT(loss.item<double>(), 0.8 * run.losses.front());
+    finished = true;
+    return 0;
+  };
+  EXPECT_EQ(train_main(0, nullptr), 0);
+  EXPECT_TRUE(finished);
+}
+
+TEST(Program, StaysOneReadableFile) {
+  std::ifstream in(SOURCE_DIR "/train.cpp");
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  ASSERT_FALSE(text.empty());
+  EXPECT_LE(text.size(), 32u << 10);
+  EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 700);
+}
+
+}  // namespace

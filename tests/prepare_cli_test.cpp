@@ -1,0 +1,333 @@
+// Runs the real program as a person would: on a small corpus from end to end, and on bad input.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "common/files.h"
+
+namespace autoresearch {
+namespace {
+
+struct Output {
+  int code = -1;
+  std::string out, err;
+};
+
+class PrepareTest : public testing::Test {
+ protected:
+  PrepareTest() {
+    char pattern[] = "/tmp/prepare_cli_test.XXXXXX";
+    dir_ = mkdtemp(pattern);
+    fs::create_directories(dir_ / "corpus");
+  }
+  ~PrepareTest() override { fs::remove_all(dir_); }
+
+  // Runs `prepare <arguments>`, the arguments in the shell's syntax, with `input` on stdin.
+  Output prepare(const std::string& arguments, const std::string& input = "") const {
+    write_file(dir_ / "stdin", input);
+    const std::string command = "cd " + dir_.string() + " && AUTORESEARCH_DATA=" + data().string() +
+                                " " PREPARE_PROGRAM " " + arguments + " < stdin > stdout 2> stderr";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+            read_file(dir_ / "stdout"), read_file(dir_ / "stderr")};
+  }
+
+  // Expects failure with exactly one line on stderr that holds all of `parts`, and no task after
+  // it.
+  void expect_error(const std::string& arguments, const std::vector<std::string>& parts,
+                    int code = 1) const {
+    const Output result = prepare(arguments);
+    EXPECT_EQ(result.code, code) << arguments << "\n" << result.err;
+    EXPECT_EQ(result.err.find("prepare: error: "), 0u) << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    for (const std::string& part : parts) {
+      EXPECT_NE(result.err.find(part), std::string::npos) << "no " << part << " in " << result.err;
+    }
+    EXPECT_EQ(entries(), std::vector<std::string>{}) << arguments;
+  }
+
+  fs::path data() const { return dir_ / "data"; }
+
+  // What is in the data folder, locks left aside.
+  std::vector<std::string> entries() const {
+    std::vector<std::string> names;
+    if (!fs::exists(data())) return names;
+    for (const auto& entry : fs::directory_iterator(data())) {
+      if (entry.path().extension() != ".lock") names.push_back(entry.path().filename().string());
+    }
+    return names;
+  }
+
+  // Forty documents of some 3 KB, no two alike.
+  void write_corpus(int documents = 40) const {
+    for (int i = 0; i < documents; ++i) {
+      std::string text = "Document " + std::to_string(i) + "\n";
+      for (int j = 0; text.size() < 3000; ++j) {
+        text += "the quick brown fox number " + std::to_string(i * 7919 + j * j) + " jumps over\n";
+      }
+      write_file(dir_ / "corpus" / (std::to_string(i) + ".txt"), text);
+    }
+  }
+
+  nlohmann::json task_json(const std::string& task = "corpus") const {
+    return nlohmann::json::parse(read_file(data() / task / "task.json"));
+  }
+
+  fs::path dir_;
+};
+
+constexpr char kSmall[] = "--source corpus --vocab 300 --seq-len 32 --eval-tokens 320 ";
+
+TEST_F(PrepareTest, MakesAWholeTaskFromAFolder) {
+  write_corpus();
+  const Output result = prepare(std::string(kSmall) + "--time-budget 5");
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("Done. Next: build/train --task corpus"), std::string::npos);
+  EXPECT_EQ(entries(), std::vector<std::string>{"corpus"});
+  const nlohmann::json json = task_json();
+  EXPECT_EQ(json["vocab_size"], 300);
+  EXPECT_EQ(json["bos"], 296);
+  EXPECT_EQ(json["time_budget"], 5);
+  EXPECT_EQ(json["val"]["rows"], 10);
+  EXPECT_EQ(json["test"]["rows"], 10);
+  const int64_t documents = json["train"]["documents"].get<int64_t>() +
+                            json["val"]["documents"].get<int64_t>() +
+                            json["test"]["documents"].get<int64_t>();
+  EXPECT_EQ(documents, 40);
+  EXPECT_EQ(fs::file_size(data() / "corpus" / "heldout" / "val.bin"), 10u * 33 * 2);
+  EXPECT_EQ(json["tokenizer_sha256"], sha256_of_file(data() / "corpus" / "tokenizer.tiktoken"));
+}
+
+TEST_F(PrepareTest, TheResultDependsOnNeitherThreadsNorNames) {
+  write_corpus();
+  ASSERT_EQ(prepare(std::string(kSmall) + "--task one --workers 1").code, 0);
+  fs::create_directories(dir_ / "moved");
+  for (int i = 0; i < 40; ++i) {
+    fs::rename(dir_ / "corpus" / (std::to_string(i) + ".txt"),
+               dir_ / "moved" / (std::to_string(100 - i) + ".md"));
+  }
+  ASSERT_EQ(prepare("--source moved --vocab 300 --seq-len 32 --eval-tokens 320 --task two "
+                    "--workers 4 --data " +
+                    data().string())
+                .code,
+            0);
+  for (const std::string file :
+       {"tokenizer.tiktoken", "train/00000.bin", "heldout/val.bin", "heldout/test.bin"}) {
+    EXPECT_EQ(read_file(data() / "one" / file), read_file(data() / "two" / file)) << file;
+  }
+}
+
+TEST_F(PrepareTest, NoDocumentIsInTwoSplits) {
+  for (int i = 0; i < 60; ++i) {  // each of one passage with a word of its own
+    write_file(dir_ / "corpus" / (std::to_string(i) + ".txt"),
+               "only here: <" + std::to_string(i) + "> and not in another document");
+  }
+  ASSERT_EQ(prepare("--source corpus --vocab 260 --seq-len 64 --eval-tokens 128").code, 0);
+  const auto text_of = [&](const std::string& file) {
+    return prepare("decode --binary", read_file(data() / "corpus" / file)).out;
+  };
+  const std::string train = text_of("train/00000.bin"), val = text_of("heldout/val.bin"),
+                    test = text_of("heldout/test.bin");
+  int held_out = 0;
+  for (int i = 0; i < 60; ++i) {
+    const std::string mark = "<" + std::to_string(i) + ">";
+    const int places = (train.find(mark) != std::string::npos) +
+                       (val.find(mark) != std::string::npos) +
+                       (test.find(mark) != std::string::npos);
+    EXPECT_LE(places, 1) << mark;
+    held_out += train.find(mark) == std::string::npos;
+  }
+  EXPECT_GE(held_out, 2);
+  EXPECT_LE(held_out, 12);
+}
+
+TEST_F(PrepareTest, ASingleBookIsEnough) {
+  std::string book;
+  for (int i = 0; book.size() < 300'000; ++i) {
+    book += "chapter line " + std::to_string(i * i) + " of one long story\n";
+  }
+  write_file(dir_ / "book.txt", book);
+  const Output result = prepare("--source book.txt --vocab 300 --seq-len 256");
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("rows each, not"), std::string::npos) << result.out;
+  const nlohmann::json json = task_json("book");
+  EXPECT_GE(json["val"]["rows"], 10);
+  const double share = json["val"]["tokens"].get<double>() / json["train"]["tokens"].get<double>();
+  EXPECT_LT(share, 0.08);
+}
+
+TEST_F(PrepareTest, EncodedTextDecodesToItself) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  const std::string text("the quick \xff br\u00f6wn\0 fox\n", 23);
+  const Output ids = prepare("encode --task corpus", text);
+  EXPECT_EQ(ids.out.find_first_not_of("0123456789 \n"), std::string::npos) << ids.out;
+  EXPECT_EQ(prepare("decode", ids.out).out, text);
+  const Output binary = prepare("encode --binary", text);
+  EXPECT_EQ(prepare("decode --binary", binary.out).out, text);
+  EXPECT_LT(binary.out.size(), 2 * text.size());
+  EXPECT_NE(prepare("decode", "12 twelve").err.find("\"twelve\" is no token id"),
+            std::string::npos);
+  EXPECT_NE(prepare("decode", "300").err.find("out of range"), std::string::npos);
+  EXPECT_EQ(prepare("decode", "65836").code, 1);
+  EXPECT_NE(prepare("decode --binary", "abc").err.find("within an id"), std::string::npos);
+}
+
+TEST_F(PrepareTest, InfoShowsSizesTokensAndText) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  const Output info = prepare("info");
+  EXPECT_EQ(info.code, 0) << info.err;
+  for (const std::string part : {"train ", "val ", "test ", "longest tokens", "quick"}) {
+    EXPECT_NE(info.out.find(part), std::string::npos) << info.out;
+  }
+}
+
+TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  const auto made = fs::last_write_time(data() / "corpus" / "task.json");
+  const Output again = prepare(kSmall);
+  EXPECT_EQ(again.code, 0);
+  EXPECT_NE(again.out.find("already prepared"), std::string::npos);
+  EXPECT_EQ(fs::last_write_time(data() / "corpus" / "task.json"), made);
+
+  const Output other = prepare("--source corpus --vocab 310 --seq-len 32 --eval-tokens 320");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_NE(other.err.find("--vocab 300 (now 310)"), std::string::npos) << other.err;
+  EXPECT_NE(other.err.find("--force"), std::string::npos);
+  EXPECT_EQ(other.err.find("--seq-len"), std::string::npos);
+
+  ASSERT_EQ(prepare("--source corpus --vocab 310 --seq-len 32 --eval-tokens 320 --force").code, 0);
+  EXPECT_EQ(task_json()["vocab_size"], 310);
+  EXPECT_EQ(entries(), std::vector<std::string>{"corpus"});
+}
+
+TEST_F(PrepareTest, LeftoversOfADeadProcessAreNoTaskAndAreRemoved) {
+  write_corpus();
+  fs::create_directories(data() / ".corpus.partial-4711" / "train");
+  write_file(data() / ".corpus.partial-4711" / "task.json", "{}");
+  EXPECT_NE(prepare("info").err.find("no task is prepared"), std::string::npos);
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  EXPECT_EQ(entries(), std::vector<std::string>{"corpus"});
+}
+
+TEST_F(PrepareTest, AFolderThatIsNoTaskIsNeverReplaced) {
+  write_corpus();
+  fs::create_directories(data() / "corpus");
+  write_file(data() / "corpus" / "thesis.txt", "mine");
+  const Output result = prepare(std::string(kSmall) + "--force");
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("is no task"), std::string::npos) << result.err;
+  EXPECT_EQ(read_file(data() / "corpus" / "thesis.txt"), "mine");
+}
+
+TEST_F(PrepareTest, TwoAtOnceDoNotMixUp) {
+  write_corpus();
+  fs::create_directories(data());
+  const FileLock lock(data() / ".corpus.lock");
+  expect_error(kSmall, {"in use by process " + std::to_string(getpid())});
+}
+
+TEST_F(PrepareTest, AnInterruptLeavesNothing) {
+  for (int i = 0; i < 20; ++i) {  // enough work for the signal to arrive in the middle of it
+    std::string text;
+    for (int j = 0; text.size() < 1'000'000; ++j) text += std::to_string(j * (i + 7919)) + "word ";
+    write_file(dir_ / "corpus" / (std::to_string(i) + ".txt"), text);
+  }
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("AUTORESEARCH_DATA", data().c_str(), 1);
+    execl(PREPARE_PROGRAM, "prepare", "--source", (dir_ / "corpus").c_str(), "--vocab", "1000",
+          nullptr);
+    _exit(127);
+  }
+  int status = 0;
+  while (entries().empty() && waitpid(child, &status, WNOHANG) == 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  ASSERT_EQ(entries().size(), 1u);
+  EXPECT_EQ(entries()[0].find(".corpus.partial-"), 0u) << entries()[0];
+  kill(child, SIGINT);
+  waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  EXPECT_EQ(entries(), std::vector<std::string>{});
+}
+
+TEST_F(PrepareTest, SourcesThatAreNotBuiltYetSaySo) {
+  expect_error("", {"climbmix is not built yet; use --source demo or a path"});
+  expect_error("--source tinystories", {"not built yet"});
+}
+
+TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
+  write_corpus();
+  expect_error("--source corpus --vocab 259", {"--vocab 259", "260 to 65535"});
+  expect_error("--source corpus --vocab 65536", {"--vocab 65536", "260 to 65535"});
+  expect_error("--source corpus --time-budget 0", {"--time-budget"});
+  expect_error("--source corpus --task ../x", {"can't name a task"});
+  expect_error("--source demo corpus", {"can't be mixed"});
+  expect_error("--source corpus --shard 3", {"--shard", "--help"}, 2);
+  expect_error("score m --split train", {"train"}, 2);
+}
+
+TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
+  expect_error("--source nowhere", {"can't read nowhere", "No such file"});
+  expect_error("--source corpus", {"no text or source code in corpus"});
+  write_file(dir_ / "corpus" / "blank.txt", "\n \n");
+  expect_error("--source corpus", {"the corpus is empty"});
+  write_file(dir_ / "corpus" / "one.txt", "just one document");
+  expect_error("--source corpus", {"only 1 different document"});
+  write_file(dir_ / "corpus" / "bad.jsonl", "{\"body\": 1}\n");
+  expect_error("--source corpus", {"bad.jsonl:1", "\"text\""});
+}
+
+TEST_F(PrepareTest, ATooSmallCorpusSaysHowMuchIsNeeded) {
+  write_corpus(10);
+  expect_error("--source corpus --vocab 300",
+               {"too small for one validation row of 2048 tokens", "KB of text", "--seq-len"});
+  expect_error("--source corpus --vocab 60000 --seq-len 32", {"too small for --vocab 60000"});
+}
+
+TEST_F(PrepareTest, CommandsWithoutATaskNameTheCommandThatMakesOne) {
+  expect_error("info", {"build/prepare --source demo"});
+  expect_error("encode --task books", {"--task books --source PATH"});
+  expect_error("score model", {"build/prepare --source demo"});
+  expect_error("sample model --task demo", {"build/prepare --source demo"});
+}
+
+TEST_F(PrepareTest, ADamagedTaskIsNotedNotUsed) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  fs::resize_file(data() / "corpus" / "train" / "00000.bin", 100);
+  const Output info = prepare("info");
+  EXPECT_EQ(info.code, 1);
+  EXPECT_NE(info.err.find("damaged"), std::string::npos) << info.err;
+  EXPECT_NE(info.err.find("--force"), std::string::npos) << info.err;
+}
+
+TEST_F(PrepareTest, AMissingOrForeignModelIsAnError) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  const Output missing = prepare("score none.sealed --device cpu");
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_NE(missing.err.find("no sealed model at none.sealed"), std::string::npos) << missing.err;
+  write_file(dir_ / "foreign", "this is no model");
+  for (const std::string command : {"score foreign --device cpu", "sample foreign --device cpu"}) {
+    const Output foreign = prepare(command);
+    EXPECT_EQ(foreign.code, 1) << command;
+    EXPECT_EQ(foreign.err.find("prepare: error: "), 0u) << foreign.err;
+    EXPECT_EQ(foreign.out, "");
+  }
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -1,0 +1,352 @@
+#include "agent/process.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+class ProcessTest : public testing::Test {
+ protected:
+  ProcessTest() {
+    char pattern[] = "/tmp/process_test.XXXXXX";
+    dir_ = mkdtemp(pattern);
+  }
+  ~ProcessTest() override { fs::remove_all(dir_); }
+
+  Command shell(const std::string& script) const {
+    return {.argv = {"sh", "-c", script}, .env = {"PATH=/usr/bin:/bin"}, .cwd = dir_, .limit = 30};
+  }
+  std::string text(const std::string& name) const {
+    std::ifstream file(dir_ / name);
+    return std::string((std::istreambuf_iterator<char>(file)), {});
+  }
+
+  fs::path dir_;
+};
+
+// Whether a process exists and is not merely waiting to be reaped.
+bool alive(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  size_t end = line.rfind(')');
+  return end != std::string::npos && line.at(end + 2) != 'Z';
+}
+
+bool dies_soon(pid_t pid) {
+  for (int i = 0; i < 200 && alive(pid); ++i) usleep(10000);
+  return !alive(pid);
+}
+
+uint64_t start_time_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string line, field;
+  std::getline(file, line);
+  std::istringstream rest(line.substr(line.rfind(')') + 2));
+  for (int i = 3; i <= 22; ++i) rest >> field;
+  return std::stoull(field);
+}
+
+TEST_F(ProcessTest, ReportsExitStatusAndSignal) {
+  EXPECT_EQ(run(shell("exit 0")).code, 0);
+  EXPECT_EQ(run(shell("exit 3")).code, 3);
+  EXPECT_EQ(run(shell("kill -SEGV $$")).code, 128 + SIGSEGV);
+}
+
+TEST_F(ProcessTest, MergesStdoutAndStderrInOrder) {
+  EXPECT_EQ(run(shell("echo one; echo two >&2; echo three")).output, "one\ntwo\nthree\n");
+}
+
+TEST_F(ProcessTest, AppendsToALog) {
+  Command command = shell("echo more; echo trouble >&2");
+  command.log = dir_ / "run.log";
+  std::ofstream(command.log) << "first\n";
+  EXPECT_EQ(run(command).output, "");
+  EXPECT_EQ(text("run.log"), "first\nmore\ntrouble\n");
+  command.log = dir_ / "no/such/folder/run.log";
+  EXPECT_THROW(run(command), Error);
+}
+
+TEST_F(ProcessTest, AMissingProgramIs127AndNamed) {
+  Command command = shell("");
+  command.argv = {"no-such-program"};
+  Exit exit = run(command);
+  EXPECT_EQ(exit.code, 127);
+  EXPECT_EQ(exit.output, "cannot run no-such-program in " + dir_.string() + ": not found\n");
+  command.argv = {"true"};
+  command.cwd = dir_ / "gone";
+  EXPECT_EQ(run(command).code, 127);
+}
+
+TEST_F(ProcessTest, ANameIsNeverLookedUpInTheWorkingDirectory) {
+  std::ofstream(dir_ / "helper") << "#!/bin/sh\necho hello\n";
+  fs::permissions(dir_ / "helper", fs::perms::owner_all);
+  Command command = shell("");
+  command.argv = {"helper"};
+  EXPECT_EQ(run(command).code, 127);
+  command.env = {"PATH=" + dir_.string()};  // the child's PATH, not the caller's
+  EXPECT_EQ(run(command).output, "hello\n");
+}
+
+TEST_F(ProcessTest, ATimeoutLeavesNoSurvivorsIncludingGrandchildren) {
+  Command command = shell(
+      "trap '' TERM; (trap '' TERM; sleep 100 & echo $! > grandchild; wait; sleep 100) &"
+      "echo $! > child; sleep 100");
+  command.limit = 0.5;
+  Exit exit = run(command);
+  EXPECT_TRUE(exit.timed_out);
+  EXPECT_FALSE(exit.interrupted || exit.over_memory);
+  EXPECT_EQ(exit.code, 128 + SIGKILL);
+  EXPECT_GE(exit.seconds, 0.5);
+  for (const char* who : {"child", "grandchild"}) {
+    ASSERT_FALSE(text(who).empty());
+    EXPECT_TRUE(dies_soon(std::stoi(text(who)))) << who;
+  }
+}
+
+TEST_F(ProcessTest, WhatIsLeftOfTheGroupIsKilledAtANormalExit) {
+  // The background process also holds the output pipe open: waiting for its end would take 100 s.
+  Exit exit = run(shell("sleep 100 & echo $!"));
+  EXPECT_EQ(exit.code, 0);
+  EXPECT_FALSE(exit.timed_out);
+  EXPECT_TRUE(dies_soon(std::stoi(exit.output)));
+}
+
+TEST_F(ProcessTest, FiftyMegabytesOfOutputKeepTheLastMebibyte) {
+  Exit exit = run(shell("head -c 50000000 /dev/zero; echo the end"));
+  EXPECT_EQ(exit.code, 0);
+  EXPECT_EQ(exit.output.size(), size_t{1} << 20);
+  EXPECT_TRUE(exit.output.ends_with("the end\n"));
+}
+
+TEST_F(ProcessTest, TenMegabytesOfInputArriveWhole) {
+  Command command = shell("wc -c; echo done");
+  command.input = std::string(10'000'000, 'x');
+  EXPECT_EQ(run(command).output, "10000000\ndone\n");
+  command.argv[2] = "true";  // never reads it
+  EXPECT_EQ(run(command).code, 0);
+  command.input = "";
+  command.argv[2] = "readlink /proc/self/fd/0";
+  EXPECT_EQ(run(command).output, "/dev/null\n");
+}
+
+TEST_F(ProcessTest, TheEnvironmentIsExactlyWhatWasGiven) {
+  setenv("OPENAI_API_KEY", "sk-secret", 1);
+  Command command = shell("");
+  command.argv = {"/usr/bin/env"};
+  command.env = {"ONE=1", "TWO=two words"};
+  EXPECT_EQ(run(command).output, "ONE=1\nTWO=two words\n");
+  unsetenv("OPENAI_API_KEY");
+}
+
+TEST_F(ProcessTest, TheScrubbedEnvironmentHasNoKeyAndNoToken) {
+  for (const char* name : {"OPENAI_API_KEY", "GITHUB_TOKEN", "AWS_SECRET", "LD_PRELOAD"}) {
+    setenv(name, "secret", 1);
+  }
+  setenv("CUDA_VISIBLE_DEVICES", "1", 1);
+  auto env = scrubbed_environment();
+  auto has = [&](const std::string& entry) {
+    return std::count(env.begin(), env.end(), entry) == 1;
+  };
+  EXPECT_TRUE(has("CUDA_VISIBLE_DEVICES=1") && has("TMPDIR=/tmp"));
+  EXPECT_TRUE(has(std::string("PATH=") + std::getenv("PATH")));
+  for (const auto& entry : env) EXPECT_EQ(entry.find("secret"), std::string::npos) << entry;
+  for (const char* name :
+       {"OPENAI_API_KEY", "GITHUB_TOKEN", "AWS_SECRET", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES"}) {
+    unsetenv(name);
+  }
+}
+
+TEST_F(ProcessTest, BeforeExecSeesTheChildBeforeItRuns) {
+  Command command = shell("touch ran; echo $$");
+  pid_t seen = 0;
+  command.before_exec = [&](pid_t pid, uint64_t start_time) {
+    seen = pid;
+    EXPECT_EQ(start_time, start_time_of(pid));
+    usleep(200000);
+    EXPECT_FALSE(fs::exists(dir_ / "ran"));
+  };
+  std::string output = run(command).output;
+  EXPECT_EQ(output, std::to_string(seen) + "\n");
+  EXPECT_TRUE(fs::exists(dir_ / "ran"));
+}
+
+TEST_F(ProcessTest, AnExceptionBeforeExecKillsTheChildAndItNeverRuns) {
+  Command command = shell("touch ran");
+  pid_t seen = 0;
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    seen = pid;
+    throw Error("the journal is full");
+  };
+  EXPECT_THROW(run(command), Error);
+  EXPECT_EQ(kill(seen, 0), -1);  // reaped as well
+  usleep(100000);
+  EXPECT_FALSE(fs::exists(dir_ / "ran"));
+}
+
+TEST_F(ProcessTest, AnExceptionInATickKillsTheChild) {
+  Command command = shell("sleep 100");
+  pid_t seen = 0;
+  command.before_exec = [&](pid_t pid, uint64_t) { seen = pid; };
+  command.tick = [](double seconds) {
+    EXPECT_GT(seconds, 0);
+    throw Error("stop");
+  };
+  EXPECT_THROW(run(command), Error);
+  EXPECT_EQ(kill(seen, 0), -1);
+}
+
+TEST_F(ProcessTest, DescriptorsAreNotInherited) {
+  int leaked = open("/etc/hostname", O_RDONLY);  // no O_CLOEXEC, as libraries do it
+  ASSERT_GE(leaked, 0);
+  // The listing itself opens one descriptor, which gets the lowest free number.
+  EXPECT_EQ(run(shell("exec ls /proc/self/fd")).output, "0\n1\n2\n3\n");
+  close(leaked);
+}
+
+TEST_F(ProcessTest, LeadsASessionOfItsOwn) {
+  // Without the terminal of the person's session nothing can be typed into it.
+  EXPECT_EQ(
+      run(shell("set -- $(cat /proc/$$/stat); [ $5 = $$ ] && [ $6 = $$ ] && echo own")).output,
+      "own\n");
+}
+
+TEST_F(ProcessTest, SignalsOfTheChildAreDefaultAndUnblocked) {
+  auto before = signal(SIGPIPE, SIG_IGN);
+  sigset_t terminate, old;
+  sigemptyset(&terminate);
+  sigaddset(&terminate, SIGTERM);
+  sigprocmask(SIG_BLOCK, &terminate, &old);
+  EXPECT_EQ(run(shell("kill -PIPE $$")).code, 128 + SIGPIPE);
+  EXPECT_EQ(run(shell("kill -TERM $$")).code, 128 + SIGTERM);
+  sigprocmask(SIG_SETMASK, &old, nullptr);
+  signal(SIGPIPE, before);
+}
+
+TEST_F(ProcessTest, TooMuchMemoryEndsTheWholeGroup) {
+  // tail holds all of it; the leader itself, a shell, stays small.
+  Command command = shell("head -c 400M /dev/zero | (tail -c 400M; sleep 100) | (sleep 100; cat)");
+  command.max_rss_bytes = 100 << 20;
+  Exit exit = run(command);
+  EXPECT_TRUE(exit.over_memory);
+  EXPECT_FALSE(exit.timed_out);
+  EXPECT_EQ(exit.code, 128 + SIGKILL);
+  EXPECT_GT(exit.peak_rss_bytes, 50 << 20);
+}
+
+TEST_F(ProcessTest, ReportsThePeakOfTheLargestProcess) {
+  Exit exit = run(shell("head -c 200M /dev/zero | tail -c 200M | cat > /dev/null"));
+  EXPECT_EQ(exit.code, 0);
+  EXPECT_GT(exit.peak_rss_bytes, 200 << 20);
+  EXPECT_LT(exit.peak_rss_bytes, 600 << 20);
+}
+
+TEST_F(ProcessTest, NiceIsPassedOn) {
+  Command command = shell("nice");
+  command.nice = 7;
+  EXPECT_EQ(run(command).output, "7\n");
+}
+
+// The flag stays set for the rest of a process: each of these runs in a process of its own.
+TEST_F(ProcessTest, AnInterruptEndsTheChildAndIsReported) {
+  auto interrupted = [&](const std::string& script, bool finishes) {
+    watch_for_interrupt();
+    Command command = shell(script);
+    command.finishes = finishes;
+    bool sent = false;
+    command.tick = [&](double) {
+      if (!std::exchange(sent, true)) raise(SIGTERM);
+    };
+    Exit exit = run(command);
+    _exit(exit.interrupted && !exit.timed_out ? exit.code : 1);
+  };
+  EXPECT_EXIT(interrupted("sleep 100", false), testing::ExitedWithCode(128 + SIGTERM), "");
+  EXPECT_EXIT(interrupted("trap 'exit 9' TERM; while :; do sleep 0.1; done", false),
+              testing::ExitedWithCode(9), "");
+  EXPECT_EXIT(interrupted("trap '' TERM; while :; do sleep 0.1; done", false),
+              testing::ExitedWithCode(128 + SIGKILL), "");
+  EXPECT_EXIT(interrupted("sleep 1; exit 5", /*finishes=*/true), testing::ExitedWithCode(1), "");
+}
+
+TEST_F(ProcessTest, ASecondInterruptEndsTheAgentAtOnceAndAHangupDoesNot) {
+  auto twice = [] {
+    watch_for_interrupt();
+    raise(SIGHUP);
+    raise(SIGPIPE);
+    raise(SIGINT);
+    if (!interrupt_requested()) _exit(1);
+    raise(SIGINT);
+    _exit(2);
+  };
+  EXPECT_EXIT(twice(), testing::ExitedWithCode(130), "");
+}
+
+TEST_F(ProcessTest, KillOrphanIgnoresARecycledPid) {
+  pid_t pid = fork();
+  if (pid == 0) {
+    setsid();
+    execlp("sleep", "sleep", "100", nullptr);
+    _exit(127);
+  }
+  uint64_t start = start_time_of(pid);
+  kill_orphan(pid, start + 1);
+  usleep(100000);
+  EXPECT_TRUE(alive(pid));
+  kill_orphan(pid, start);
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+  kill_orphan(pid, start);  // nobody is there any more
+}
+
+TEST_F(ProcessTest, KillOrphanKillsTheWholeGroup) {
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  pid_t pid = fork();
+  if (pid == 0) {
+    setsid();
+    pid_t child = fork();
+    if (child == 0) {
+      pause();
+      _exit(0);
+    }
+    [[maybe_unused]] ssize_t n = write(pipe_ends[1], &child, sizeof child);
+    pause();
+    _exit(0);
+  }
+  pid_t grandchild = 0;
+  ASSERT_EQ(read(pipe_ends[0], &grandchild, sizeof grandchild), ssize_t{sizeof grandchild});
+  kill_orphan(pid, start_time_of(pid));
+  waitpid(pid, nullptr, 0);
+  EXPECT_TRUE(dies_soon(grandchild));
+  close(pipe_ends[0]);
+  close(pipe_ends[1]);
+}
+
+TEST_F(ProcessTest, ManyThreadsMayRunChildrenAtOnce) {
+  std::vector<std::thread> threads;
+  std::vector<std::string> outputs(16);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    threads.emplace_back([&, i] {
+      Command command = shell("cat");
+      command.input = std::to_string(i);
+      outputs[i] = run(command).output;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (size_t i = 0; i < outputs.size(); ++i) EXPECT_EQ(outputs[i], std::to_string(i));
+}
+
+}  // namespace
+}  // namespace autoresearch

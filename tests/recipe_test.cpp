@@ -1,0 +1,375 @@
+// A kit of a tiny recipe: a trusted object with `trusted()`, a header, and a `prepare` that is a
+// shell script; the candidate is a one-page C++ program. Built and run in real cages and without.
+#include "agent/recipe.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "agent/sandbox.h"
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kGood =
+    "#include \"trusted.h\"\n"
+    "#include <cstdio>\n"
+    "int main(int argc, char** argv) {\n"
+    "  std::printf(\"%d %s\\n\", trusted(), argc > 1 ? argv[1] : \"\");\n"
+    "}\n";
+
+class RecipeTest : public testing::Test {
+ protected:
+  // Below /var/tmp: what lies below /tmp would be hidden by the cage's fresh /tmp alone.
+  RecipeTest() {
+    char pattern[] = "/var/tmp/recipe_test.XXXXXX";
+    dir_ = mkdtemp(pattern);
+    for (const char* name : {"build/include", "task/train", "task/heldout", "run/1"}) {
+      fs::create_directories(dir_ / name);
+    }
+    write("build/include/trusted.h", "int trusted();\n");
+    write("build/trusted.cpp", "int trusted() { return 42; }\n");
+    write("build/prepare",
+          "#!/bin/sh\necho \"$@\"; cat " + path("task/heldout/val.bin") + "; pwd\n");
+    fs::permissions(dir_ / "build/prepare", fs::perms::owner_all);
+    shell("g++ -c " + path("build/trusted.cpp") + " -o " + path("build/trusted.o"));
+    write("task/task.json", "{}");
+    write("task/tokenizer.tiktoken", "");
+    write("task/train/00000.bin", "training text\n");
+    write("task/heldout/val.bin", "answers\n");
+    spec_ = {{"edited", "train.cpp"},
+             {"build",
+              {{"g++", "-I{kit}/include", "-c", "{source}", "-o", "{object}"},
+               {"objcopy", "--keep-global-symbol=main", "{object}"},
+               {"g++", "{object}", "{kit}/lib/trusted.o", "-o", "{program}"}}},
+             {"files",
+              {{{"from", path("build/include/trusted.h")}, {"to", "include/trusted.h"}},
+               {{"from", "trusted.o"}, {"to", "lib/trusted.o"}},
+               {{"from", "prepare"}, {"to", "prepare"}}}},
+             {"system", json::array()}};
+    write_spec();
+  }
+  ~RecipeTest() override {
+    shell("chmod -R u+rwx " + dir_.string());  // one test locks its folder
+    fs::remove_all(dir_);
+  }
+
+  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  void write(const std::string& name, const std::string& text) {
+    std::ofstream(dir_ / name) << text;
+  }
+  void write_spec() { write("build/candidate.json", spec_.dump()); }
+  std::string text(const std::string& name) const { return read_file(dir_ / name); }
+  Exit shell(const std::string& script) const {
+    return run({.argv = {"sh", "-c", script}, .env = scrubbed_environment()});
+  }
+  Kit create() const { return Kit::create(dir_ / "build", dir_ / "run/kit"); }
+  std::string problem_of_create() const {
+    try {
+      create();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+  std::string problem_of_open() const {
+    try {
+      Kit::open(dir_ / "run/kit");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  fs::path dir_;
+  json spec_;
+};
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_F(RecipeTest, AKitHoldsWhatTheSpecNamesAndOpensAgain) {
+  Kit made = create();
+  EXPECT_EQ(text("run/kit/include/trusted.h"), "int trusted();\n");
+  EXPECT_TRUE(fs::exists(dir_ / "run/kit/lib/trusted.o"));
+  Kit opened = Kit::open(dir_ / "run/kit");
+  EXPECT_EQ(opened.fingerprint(), made.fingerprint());
+  EXPECT_EQ(opened.spec().build, made.spec().build);
+  EXPECT_EQ(made.fingerprint().size(), 64u);
+}
+
+TEST_F(RecipeTest, TheFingerprintDependsOnContentAndStepsButNotOnTheBuildFolder) {
+  std::string first = create().fingerprint();
+  fs::rename(dir_ / "build", dir_ / "elsewhere");
+  spec_["files"][0]["from"] = path("elsewhere/include/trusted.h");
+  write("elsewhere/candidate.json", spec_.dump());
+  EXPECT_EQ(Kit::create(dir_ / "elsewhere", dir_ / "run/kit2").fingerprint(), first);
+  spec_["build"][0].push_back("-O1");
+  write("elsewhere/candidate.json", spec_.dump());
+  EXPECT_NE(Kit::create(dir_ / "elsewhere", dir_ / "run/kit3").fingerprint(), first);
+  spec_["build"][0].erase(spec_["build"][0].size() - 1);
+  write("elsewhere/candidate.json", spec_.dump());
+  write("elsewhere/include/trusted.h", "int trusted(); // new\n");
+  EXPECT_NE(Kit::create(dir_ / "elsewhere", dir_ / "run/kit4").fingerprint(), first);
+}
+
+TEST_F(RecipeTest, ARebuildOfTheCheckoutChangesNothing) {
+  Kit kit = create();
+  write("build/include/trusted.h", "#error rebuilt\n");
+  fs::remove(dir_ / "build/trusted.o");
+  write("run/1/train.cpp", kGood);
+  EXPECT_TRUE(Kit::open(dir_ / "run/kit").build(dir_ / "run/1", false).ok);
+}
+
+TEST_F(RecipeTest, AChangedMissingOrAddedKitFileIsRefused) {
+  create();
+  EXPECT_EQ(problem_of_open(), "");
+  write("run/kit/include/planted.h", "");
+  EXPECT_TRUE(contains(problem_of_open(), "include/planted.h was added")) << problem_of_open();
+  fs::remove(dir_ / "run/kit/include/planted.h");
+  write("run/kit/include/trusted.h", "int trusted( );\n");
+  EXPECT_TRUE(contains(problem_of_open(), "include/trusted.h has changed"));
+  fs::remove(dir_ / "run/kit/include/trusted.h");
+  EXPECT_TRUE(contains(problem_of_open(), "include/trusted.h is missing"));
+  EXPECT_TRUE(contains(problem_of_open(), "agent run --tag"));
+  write("run/kit/kit.json", "{");
+  EXPECT_NE(problem_of_open(), "");
+}
+
+TEST_F(RecipeTest, WithoutABuildTheNextCommandIsNamed) {
+  fs::remove(dir_ / "build/candidate.json");
+  EXPECT_EQ(problem_of_create(), "no candidate.json in " + path("build") +
+                                     "; build first: cmake --workflow --preset demo");
+}
+
+TEST_F(RecipeTest, AFailedCreateLeavesNoKitAndNoHalfKit) {
+  fs::remove(dir_ / "build/prepare");  // the last file of the list: the others are copied before
+  EXPECT_TRUE(contains(problem_of_create(), "prepare is missing; build first"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "run"), {}), 1);  // run/1
+}
+
+TEST_F(RecipeTest, AKilledCreateIsNoKitAndTheNextOneSucceeds) {
+  // As a kill after the first file leaves it: a folder under the temporary name.
+  fs::create_directories(dir_ / "run/kit.partial/include");
+  write("run/kit.partial/include/stale.h", "");
+  EXPECT_NE(problem_of_open(), "");
+  create();
+  EXPECT_EQ(problem_of_open(), "");
+  EXPECT_FALSE(fs::exists(dir_ / "run/kit.partial"));
+}
+
+TEST_F(RecipeTest, AnExistingKitIsNotReplaced) {
+  create();
+  EXPECT_TRUE(contains(problem_of_create(), "exists already"));
+  EXPECT_EQ(problem_of_open(), "");
+}
+
+TEST_F(RecipeTest, ASpecCannotWriteOutsideTheKit) {
+  for (const char* to : {"../planted", "/tmp/planted", "a/../../planted", "kit.json", "", "."}) {
+    spec_["files"][0]["to"] = to;
+    write_spec();
+    EXPECT_TRUE(contains(problem_of_create(), "candidate.json can't be used")) << to;
+  }
+  write("build/candidate.json", "not json");
+  EXPECT_TRUE(contains(problem_of_create(), "build first"));
+}
+
+// The same with a cage and without one.
+class RecipeCageTest : public RecipeTest, public testing::WithParamInterface<bool> {
+ protected:
+  void SetUp() override {
+    static const auto problem = sandbox_problem();
+    if (caged() && problem) GTEST_SKIP() << *problem;
+  }
+  bool caged() const { return GetParam(); }
+  BuildResult build(const std::string& source) {
+    write("run/1/train.cpp", source);
+    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", caged());
+  }
+  Command train(const std::vector<std::string>& args = {}) {
+    return Kit::open(dir_ / "run/kit").train(dir_ / "run/1", dir_ / "task", args, caged(), false);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Cage, RecipeCageTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Caged" : "Uncaged"; });
+
+TEST_P(RecipeCageTest, BuildsTrainsAndScores) {
+  Kit kit = create();
+  BuildResult built = build(kGood);
+  ASSERT_TRUE(built.ok) << built.log;
+  EXPECT_EQ(built.log, "");
+  EXPECT_GT(built.seconds, 0);
+  EXPECT_FALSE(fs::exists(dir_ / "run/1/build"));
+  EXPECT_TRUE(contains(text("run/1/build.log"), "$ objcopy"));
+
+  EXPECT_EQ(run(train({"hello"})).code, 0);
+  EXPECT_EQ(text("run/1/run.log"), "42 hello\n");
+
+  write("run/1/model", "sealed");
+  Exit scored = run(kit.score(dir_ / "run/1", dir_ / "task", dir_ / "run/1/model",
+                              {"--split", "val"}, caged(), false));
+  EXPECT_EQ(scored.output, "score " + path("run/1/model") + " --split val\nanswers\n" +
+                               path("run/1/score") + "\n");
+  EXPECT_EQ(text("run/1/run.log"), "42 hello\n");  // the scorer's words are its own
+}
+
+TEST_P(RecipeCageTest, AFailedCompileGivesItsLogAndLeavesNoProgram) {
+  create();
+  ASSERT_TRUE(build(kGood).ok);
+  BuildResult failed = build("int main() { return undeclared_thing; }\n");
+  EXPECT_FALSE(failed.ok);
+  EXPECT_TRUE(contains(failed.log, "run/1/train.cpp:1:")) << failed.log;
+  EXPECT_TRUE(contains(failed.log, "undeclared_thing"));
+  EXPECT_FALSE(contains(failed.log, "$ g++"));
+  EXPECT_FALSE(fs::exists(dir_ / "run/1/train"));
+  EXPECT_FALSE(fs::exists(dir_ / "run/1/build"));
+  EXPECT_TRUE(contains(text("run/1/build.log"), "undeclared_thing"));
+  EXPECT_TRUE(contains(text("run/1/build.log"), "$ objcopy")) << "the first build's lines are gone";
+}
+
+TEST_P(RecipeCageTest, RedefiningATrustedFunctionDoesNotReachTheOthers) {
+  create();
+  // Localized: the candidate's own `trusted` serves the candidate alone, and nothing is interposed.
+  ASSERT_TRUE(build("int trusted() { return 7; }\nint main() { return trusted(); }\n").ok);
+  EXPECT_EQ(shell("nm " + path("run/1/train") + " | grep -c ' T _Z7trustedv'").output, "1\n");
+}
+
+TEST_P(RecipeCageTest, AMissingCompilerIsAFailedBuildNamingIt) {
+  spec_["build"][0][0] = "no-such-compiler";
+  write_spec();
+  create();
+  BuildResult failed = build(kGood);
+  EXPECT_FALSE(failed.ok);
+  EXPECT_TRUE(contains(failed.log, "no-such-compiler")) << failed.log;
+}
+
+TEST_P(RecipeCageTest, TheScoreFolderIsEmptyAndNeverALink) {
+  Kit kit = create();
+  fs::create_directory(dir_ / "precious");
+  write("precious/file", "kept");
+  fs::create_directory_symlink(dir_ / "precious", dir_ / "run/1/score");
+  write("run/1/model", "sealed");
+  kit.score(dir_ / "run/1", dir_ / "task", dir_ / "run/1/model", {}, caged(), false);
+  EXPECT_TRUE(fs::is_directory(fs::symlink_status(dir_ / "run/1/score")));
+  EXPECT_TRUE(fs::is_empty(dir_ / "run/1/score"));
+  EXPECT_EQ(text("precious/file"), "kept");
+}
+
+TEST_P(RecipeCageTest, LogsAreNeverWrittenThroughALink) {
+  create();
+  write("precious", "kept");
+  fs::create_symlink(dir_ / "precious", dir_ / "run/1/build.log");
+  fs::create_symlink(dir_ / "precious", dir_ / "run/1/run.log");
+  EXPECT_TRUE(build(kGood).ok);
+  EXPECT_THROW(run(train()), Error);
+  EXPECT_EQ(text("precious"), "kept");
+}
+
+TEST_P(RecipeCageTest, ASealedModelMustBeAFileOfItsOwn) {
+  Kit kit = create();
+  fs::create_symlink("/etc/hostname", dir_ / "run/1/model");
+  EXPECT_THROW(kit.score(dir_ / "run/1", dir_ / "task", dir_ / "run/1/model", {}, caged(), false),
+               Error);
+}
+
+// What only a cage gives. Each is shown to succeed without one, so that it is the cage that stops
+// it.
+class RecipeAttackTest : public RecipeTest {
+ protected:
+  void SetUp() override {
+    static const auto problem = sandbox_problem();
+    if (problem) GTEST_SKIP() << *problem;
+    create();
+  }
+  BuildResult build(const std::string& source, bool caged) {
+    write("run/1/train.cpp", source);
+    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", caged);
+  }
+  // Builds `body` as main's and runs it as the trainer; its exit status.
+  int train(const std::string& body, bool caged) {
+    std::string source =
+        "#include <cstdio>\n#include <sys/stat.h>\n#include <unistd.h>\nint "
+        "main() {" +
+        body + "}\n";
+    BuildResult built = build(source, caged);
+    EXPECT_TRUE(built.ok) << built.log;
+    Kit kit = Kit::open(dir_ / "run/kit");
+    return run(kit.train(dir_ / "run/1", dir_ / "task", {}, caged, false)).code;
+  }
+  std::string reads(const std::string& file) const {
+    return "FILE* f = std::fopen(\"" + file +
+           "\", \"r\"); return f && std::fgetc(f) != EOF ? 0 : 1;";
+  }
+  std::string writes(const std::string& file) const {
+    return "FILE* f = std::fopen(\"" + file +
+           "\", \"w\");"
+           "return f && std::fputc('x', f) != EOF && std::fclose(f) == 0 ? 0 : 1;";
+  }
+};
+
+TEST_F(RecipeAttackTest, TheBuildCannotIncludeAnythingOfTheTask) {
+  for (const char* file : {"task/heldout/val.bin", "task/train/00000.bin", "task/task.json"}) {
+    std::string source = "asm(\".incbin \\\"" + path(file) + "\\\"\");\nint main() {}\n";
+    EXPECT_TRUE(build(source, false).ok);
+    BuildResult caged = build(source, true);
+    EXPECT_FALSE(caged.ok) << file;
+    EXPECT_TRUE(contains(caged.log, "file not found: " + path(file))) << caged.log;
+  }
+}
+
+TEST_F(RecipeAttackTest, TheBuildSeesNothingElseOfItsFolder) {
+  write("run/1/hidden.inc", "int main() {}\n");  // as an earlier attempt could have left it
+  EXPECT_TRUE(build("#include \"hidden.inc\"\n", false).ok);
+  EXPECT_FALSE(build("#include \"hidden.inc\"\n", true).ok);
+}
+
+TEST_F(RecipeAttackTest, TheTrainerSeesTrainingDataButNotTheAnswers) {
+  EXPECT_EQ(train(reads(path("task/train/00000.bin")), true), 0);
+  EXPECT_EQ(train(reads(path("task/heldout/val.bin")), false), 0);
+  EXPECT_EQ(train(reads(path("task/heldout/val.bin")), true), 1);
+}
+
+TEST_F(RecipeAttackTest, TheTrainerWritesToItsFolderAlone) {
+  fs::create_directories(dir_ / "run/2");
+  EXPECT_EQ(train(writes(path("run/1/model")), true), 0);
+  for (const char* file : {"run/2/x", "run/kit/x", "run/kit/prepare", "task/train/x", "x"}) {
+    EXPECT_EQ(train(writes(path(file)), true), 1) << file;
+  }
+  EXPECT_EQ(train(writes(path("run/2/x")), false), 0);
+  EXPECT_EQ(problem_of_open(), "");
+}
+
+TEST_F(RecipeAttackTest, TheTrainerCannotRewriteTheRecordOfItself) {
+  write("run/1/prompt.md", "prompt\n");
+  for (const char* name : {"train.cpp", "prompt.md", "build.log", "train"}) {
+    std::string file = path(std::string("run/1/") + name);
+    EXPECT_EQ(train("return truncate(\"" + file + "\", 0) == 0 || unlink(\"" + file +
+                        "\") == 0 || rename(\"" + file + "\", \"moved\") == 0;",
+                    true),
+              0)
+        << name;
+  }
+  EXPECT_EQ(text("run/1/prompt.md"), "prompt\n");
+  EXPECT_EQ(train("return unlink(\"prompt.md\");", false), 0);
+}
+
+TEST_F(RecipeAttackTest, ALockedFolderDoesNotStopTheNextBuild) {
+  // Root passes all permissions: only another user's run of this test says something.
+  EXPECT_EQ(train("return mkdir(\"build\", 0700) || mkdir(\"build/x\", 0700) ||"
+                  " mkdir(\"build/x/y\", 0700) || chmod(\"build/x\", 0) || chmod(\".\", 0);",
+                  true),
+            0);
+  BuildResult again = Kit::open(dir_ / "run/kit").build(dir_ / "run/1", true);
+  EXPECT_TRUE(again.ok) << again.log;
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -1,0 +1,251 @@
+#include "agent/report.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <map>
+#include <regex>
+#include <sstream>
+
+#include "agent/text.h"
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+
+struct Step {
+  std::string status, idea;
+  double bpb = 0;
+  std::string reason = "";
+};
+
+// A run as the loop would have written it; experiment n has commit "n" forty times.
+RunState state_of(const std::vector<Step>& steps) {
+  std::vector<json> events = {
+      {{"event", "start"}, {"task", "demo"}, {"time", "2026-11-23T01:00:00.1Z"}}};
+  for (size_t n = 0; n < steps.size(); ++n) {
+    const Step& step = steps[n];
+    events.push_back({{"event", "candidate"},
+                      {"n", n},
+                      {"idea", step.idea},
+                      {"commit", std::string(40, static_cast<char>('a' + n % 6))},
+                      {"proposer", n % 2 ? "builtin" : "openai"},
+                      {"time", "2026-11-23T01:00:00.100Z"}});
+    if (step.status.empty()) continue;
+    if (step.bpb != 0) {
+      events.push_back({{"event", "run"}, {"n", n}, {"attempt", 1}, {"pid", 1}, {"starttime", 1}});
+      events.push_back({{"event", "measured"},
+                        {"n", n},
+                        {"attempt", 1},
+                        {"bpb", step.bpb},
+                        {"wall_seconds", 24.0},
+                        {"memory_gb", 45.16}});
+    }
+    events.push_back({{"event", "verdict"},
+                      {"n", n},
+                      {"status", step.status},
+                      {"reason", step.reason},
+                      {"time", "2026-11-23T01:01:30.100Z"}});
+  }
+  return replay(events);
+}
+
+RunState a_night() {
+  return state_of({{"keep", "baseline", 1.87733},
+                   {"keep", "matrix learning rate 0.04 -> 0.05", 1.87421},
+                   {"discard", "wider", 1.8799999, "no gain: 1.8800 against 1.8742"},
+                   {"crash", "deeper", 0, "out of memory: not even one row fits"},
+                   {"crash", "longer", 1.5, "void: train took 99 s"},
+                   {"", "under way"}});
+}
+
+TEST(ResultsTsv, HasTheAncestorsFiveColumnsAndOneRowForEachVerdict) {
+  EXPECT_EQ(results_tsv(a_night()),
+            "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
+            "aaaaaaa\t1.877330\t45.2\tkeep\tbaseline\n"
+            "bbbbbbb\t1.874210\t45.2\tkeep\tmatrix learning rate 0.04 -> 0.05\n"
+            "ccccccc\t1.880000\t45.2\tdiscard\twider\n"
+            "ddddddd\t0.000000\t0.0\tcrash\tdeeper\n"
+            "eeeeeee\t0.000000\t0.0\tcrash\tlonger\n");
+  EXPECT_EQ(results_tsv(RunState{}), "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n");
+}
+
+TEST(ResultsTsv, NoDescriptionBreaksARow) {
+  RunState state = state_of({{"keep", "a\tb\nc\r\nd \"quoted\" \x01\x1b[31m", 1.0}});
+  EXPECT_EQ(results_tsv(state),
+            "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
+            "aaaaaaa\t1.000000\t45.2\tkeep\ta b c d 'quoted' [31m\n");
+}
+
+TEST(ExperimentLine, ShowsStatusFigureChangeMinutesAndRunningBest) {
+  RunState state = a_night();
+  EXPECT_EQ(experiment_line(state, 0),
+            "#0   keep     1.877330          -    0.4 min  best 1.877330  baseline");
+  EXPECT_EQ(experiment_line(state, 1),
+            "#1   keep     1.874210  -0.003120    0.4 min  best 1.874210  "
+            "matrix learning rate 0.04 -> 0.05");
+  EXPECT_EQ(experiment_line(state, 2),
+            "#2   discard  1.880000  +0.005790    0.4 min  best 1.874210  wider");
+  EXPECT_EQ(experiment_line(state, 3),
+            "#3   crash           -          -    1.5 min  best 1.874210  deeper "
+            "[out of memory: not even one row fits]");
+  EXPECT_EQ(experiment_line(state, 5),
+            "#5   open            -          -          -  best 1.874210  under way");
+}
+
+TEST(ExperimentLine, StaysBelowItsHeader) {
+  const std::string header = experiment_header(), line = experiment_line(a_night(), 1);
+  EXPECT_EQ(header.find("status"), line.find("keep"));
+  EXPECT_EQ(header.find("val_bpb") + 7, line.find("1.874210") + 8);
+  EXPECT_EQ(header.find("change") + 6, line.find("-0.003120") + 9);
+  EXPECT_EQ(header.find("time") + 4, line.find("0.4 min") + 7);
+  EXPECT_EQ(header.find("best so far"), line.find("best "));
+  EXPECT_EQ(header.find("idea"), line.find("matrix"));
+}
+
+TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
+  EXPECT_EQ(closing_lines(a_night(), "8 hours are over", "/data/runs/t", "git restore it"),
+            "val_bpb 1.877330 -> 1.874210 (-0.003120, -0.17 %) after 4 experiments: 1 kept, 1 "
+            "discarded, 2 crashed\n"
+            "stopped: 8 hours are over\n"
+            "proposed by: builtin 2 (1 kept), openai 2 (0 kept)\n"
+            "files: /data/runs/t (results.tsv, report.html, experiments/, champion/)\n"
+            "to put the best train.cpp (#1) into the checkout:\n"
+            "  git restore it\n");
+}
+
+TEST(ClosingLines, SayWhenNothingWasGained) {
+  const std::string none =
+      closing_lines(state_of({{"keep", "baseline", 2.0}}), "x", "/d", "restore");
+  EXPECT_NE(none.find("2.000000: the baseline is still the best"), std::string::npos) << none;
+  EXPECT_EQ(none.find("restore"), std::string::npos) << "the checkout has it already";
+  const std::string empty = closing_lines(RunState{}, "x", "/d", "restore");
+  EXPECT_NE(empty.find("no baseline was measured"), std::string::npos) << empty;
+}
+
+// Every tag is closed in order; returns how many of each name there are.
+std::map<std::string, int> balanced_tags(const std::string& html) {
+  std::map<std::string, int> counts;
+  std::vector<std::string> open;
+  const std::regex tag(R"(<(/?)([a-z0-9]+)((?:"[^"]*"|[^">])*)>)");
+  for (std::sregex_iterator it(html.begin(), html.end(), tag), end; it != end; ++it) {
+    const std::string name = (*it)[2], rest = (*it)[3];
+    if (name == "meta") continue;
+    if ((*it)[1].length() == 0) ++counts[name];
+    if ((*it)[1].length() == 0 && !rest.ends_with("/")) open.push_back(name);
+    if ((*it)[1].length() == 0) continue;
+    EXPECT_FALSE(open.empty() || open.back() != name) << "</" << name << "> out of order";
+    if (!open.empty()) open.pop_back();
+  }
+  EXPECT_TRUE(open.empty());
+  return counts;
+}
+
+TEST(ReportHtml, ShowsEveryExperimentInChartAndTable) {
+  const std::string html = report_html(a_night(), "nov23");
+  auto tags = balanced_tags(html);
+  EXPECT_EQ(tags["svg"], 1);
+  EXPECT_EQ(tags["circle"], 3);      // two kept, one discarded
+  EXPECT_EQ(tags["title"], 1 + 5);   // the page's, and one for each point
+  EXPECT_EQ(tags["tr"], 2 + 2 + 6);  // headers, kept, all
+  for (const char* part :
+       {"1.874210", "-0.003120", "out of memory: not even one row fits", "under way",
+        "2026-11-23 01:00 UTC", "no gain: 1.8800 against 1.8742", "demo"}) {
+    EXPECT_NE(html.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(html, report_html(a_night(), "nov23"));
+}
+
+TEST(ReportHtml, NothingThatAModelWroteBecomesMarkup) {
+  const std::string evil = "<script>alert('1')</script>\"><img src=x onerror=y>&amp;";
+  RunState state =
+      state_of({{"keep", evil, 2.0, evil}, {"crash", evil, 0, evil}, {"discard", evil, 3}});
+  for (Experiment& each : state.experiments) each.why = each.proposer = evil;
+  state.experiments[1].commit = "<b>";
+  state.backlog = {evil};
+  state.start[evil] = evil;
+  const std::string html = report_html(state, evil);
+  auto tags = balanced_tags(html);
+  for (const char* name : {"script", "img"}) EXPECT_EQ(tags[name], 0) << name;
+  EXPECT_EQ(html.find("'1'"), std::string::npos);
+  EXPECT_NE(html.find("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&gt;"),
+            std::string::npos);
+  EXPECT_NE(html.find("&amp;amp;"), std::string::npos);
+}
+
+TEST(ReportHtml, BytesThatAreNotUtf8LeaveAValidPage) {
+  RunState state = state_of({{"keep", "x", 2.0}});
+  state.experiments[0].idea = "caf\xe9 \xff\xfe \xed\xa0\x80 fine \u00e9 \0 nul";
+  state.experiments[0].reason = "\xc3";
+  const std::string html = report_html(state, "t\x80");
+  EXPECT_EQ(html, valid_utf8(html));
+  EXPECT_NE(html.find("fine \u00e9"), std::string::npos);
+  balanced_tags(html);
+}
+
+TEST(ReportHtml, AnyRunHasAPageWithFiniteNumbers) {
+  std::vector<Step> many(3000, {"discard", "same", 2.0, "no gain"});
+  many[0].status = many[1500].status = "keep";
+  many[7].bpb = 1e300;
+  many[1500].bpb = 1.9;
+  for (const RunState& state :
+       {RunState{}, state_of({{"", "first"}}), state_of({{"keep", "alone", 2.0}}),
+        state_of({{"crash", "baseline", 0, "does not build"}}),
+        state_of({{"keep", "a", 2.0}, {"keep", "b", 2.0 - 1e-12}}), state_of(many)}) {
+    const std::string html = report_html(state, "t");
+    balanced_tags(html);
+    const std::string svg = html.substr(html.find("<svg"), html.find("</svg>") - html.find("<svg"));
+    EXPECT_FALSE(std::regex_search(svg, std::regex("nan|inf[^o]"))) << state.experiments.size();
+  }
+}
+
+class Link : public ::testing::Test {
+ protected:
+  Link() {
+    char name[] = "/tmp/report_test.XXXXXX";
+    root_ = mkdtemp(name);
+  }
+  ~Link() override { fs::remove_all(root_); }
+  size_t files() const { return std::distance(fs::directory_iterator(root_), {}); }
+  fs::path root_;
+};
+
+TEST_F(Link, IsMadeAndMovedAndLeavesNothingBeside) {
+  const fs::path link = root_ / "results.tsv";
+  EXPECT_EQ(point_link(link, "/data/a"), "");
+  EXPECT_EQ(fs::read_symlink(link), "/data/a");
+  EXPECT_EQ(point_link(link, "/data/b"), "") << "a dangling link is replaced too";
+  EXPECT_EQ(point_link(link, "/data/b"), "");
+  EXPECT_EQ(fs::read_symlink(link), "/data/b");
+  fs::create_directories(root_ / "runs.real");
+  fs::create_directory_symlink(root_ / "runs.real", root_ / "runs");
+  EXPECT_EQ(point_link(root_ / "runs", "/data/runs"), "") << "a link to a folder is not entered";
+  EXPECT_EQ(fs::read_symlink(root_ / "runs"), "/data/runs");
+  EXPECT_EQ(files(), 3u);
+}
+
+TEST_F(Link, NeverReplacesAFileOrAFolder) {
+  std::ofstream(root_ / "results.tsv") << "mine";
+  fs::create_directories(root_ / "runs" / "old");
+  for (const char* name : {"results.tsv", "runs"}) {
+    const std::string line = point_link(root_ / name, "/data/x");
+    EXPECT_NE(line.find("left alone"), std::string::npos);
+    EXPECT_NE(line.find("/data/x"), std::string::npos);
+    EXPECT_EQ(line.find('\n'), std::string::npos);
+  }
+  EXPECT_EQ(read_file(root_ / "results.tsv"), "mine");
+  EXPECT_TRUE(fs::is_directory(root_ / "runs" / "old"));
+  EXPECT_EQ(files(), 2u);
+}
+
+TEST_F(Link, AFolderThatCantBeWrittenIsALineAndNoError) {
+  EXPECT_NE(point_link(root_ / "missing" / "results.tsv", "/data/x").find("no link"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace autoresearch

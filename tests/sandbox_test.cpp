@@ -1,0 +1,309 @@
+// What a cage keeps in and out, tried in real cages. Each test first shows where it can that the
+// same thing works outside: a claim that holds because the attack was mistyped is worth nothing.
+#include "agent/sandbox.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "agent/process.h"
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+class SandboxTest : public testing::Test {
+ protected:
+  // Below /var/tmp: what lies below /tmp would be hidden by the fresh /tmp alone.
+  SandboxTest() {
+    char pattern[] = "/var/tmp/sandbox_test.XXXXXX";
+    dir_ = mkdtemp(pattern);
+    for (const char* name : {"inside", "named", "unnamed"}) fs::create_directory(dir_ / name);
+    write("named/file", "named\n");
+    write("unnamed/file", "secret\n");
+  }
+  ~SandboxTest() override { fs::remove_all(dir_); }
+
+  void SetUp() override {
+    static const auto problem = sandbox_problem();
+    if (problem) GTEST_SKIP() << *problem;
+  }
+
+  void write(const std::string& name, const std::string& text) {
+    std::ofstream(dir_ / name) << text;
+  }
+  std::string text(const std::string& name) const {
+    std::ifstream file(dir_ / name);
+    return std::string((std::istreambuf_iterator<char>(file)), {});
+  }
+  View view() const { return {.read_only = {dir_ / "named"}, .writable = dir_ / "inside"}; }
+  Exit outside(const std::string& script) const {
+    return run({.argv = {"bash", "-c", script}, .env = scrubbed_environment(), .limit = 20});
+  }
+  Command caged(const std::string& script) const {
+    return {.argv = confine({"bash", "-c", script}, view()),
+            .env = scrubbed_environment(),
+            .limit = 20};
+  }
+  Exit inside(const std::string& script) const { return run(caged(script)); }
+
+  fs::path dir_;
+};
+
+// How many processes of the machine have `mark` in their command line.
+int processes_with(const std::string& mark) {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "cmdline");
+    std::string line((std::istreambuf_iterator<char>(file)), {});
+    if (line.find(mark) != std::string::npos) ++count;
+  }
+  return count;
+}
+
+TEST_F(SandboxTest, RunsInTheWritableFolderAndHandsOnTheExitStatus) {
+  Exit exit = inside("pwd; echo result > file; exit 7");
+  EXPECT_EQ(exit.output, (dir_ / "inside").string() + "\n");
+  EXPECT_EQ(exit.code, 7);
+  EXPECT_EQ(text("inside/file"), "result\n");
+}
+
+TEST_F(SandboxTest, ANamedPathIsVisibleAndNotWritable) {
+  std::string named = (dir_ / "named").string();
+  EXPECT_EQ(inside("cat " + named + "/file").output, "named\n");
+  EXPECT_NE(inside("echo x >> " + named + "/file").code, 0);
+  EXPECT_NE(inside("touch " + named + "/new").code, 0);
+  EXPECT_NE(inside("rm -f " + named + "/file; [ ! -e " + named + "/file ]").code, 0);
+  EXPECT_EQ(text("named/file"), "named\n");
+}
+
+TEST_F(SandboxTest, UnnamedPathsAreNotThere) {
+  std::string command = "cat " + (dir_ / "unnamed/file").string();
+  EXPECT_EQ(outside(command).output, "secret\n");
+  EXPECT_NE(inside(command).code, 0);
+  EXPECT_EQ(inside("ls " + dir_.string()).output, "inside\nnamed\n");
+}
+
+TEST_F(SandboxTest, ALinkDoesNotLeadOut) {
+  fs::create_symlink(dir_ / "unnamed/file", dir_ / "inside/link");
+  EXPECT_EQ(outside("cat " + (dir_ / "inside/link").string()).output, "secret\n");
+  EXPECT_NE(inside("cat link").code, 0);
+}
+
+TEST_F(SandboxTest, APathThroughALinkHasBothItsNames) {
+  fs::create_directory_symlink(dir_ / "named", dir_ / "alias");
+  View seen{.read_only = {dir_ / "alias"}, .writable = dir_ / "inside"};
+  std::string script =
+      "cat " + (dir_ / "alias/file").string() + " " + (dir_ / "named/file").string();
+  EXPECT_EQ(
+      run({.argv = confine({"sh", "-c", script}, seen), .env = scrubbed_environment()}).output,
+      "named\nnamed\n");
+}
+
+TEST_F(SandboxTest, PathsBelowTmpWorkThoughTmpIsFresh) {
+  char pattern[] = "/tmp/sandbox_test.XXXXXX";
+  fs::path tmp = mkdtemp(pattern);
+  fs::create_directories(tmp / "outer/inner");
+  std::ofstream(tmp / "outer/file") << "seen\n";
+  std::ofstream(tmp / "other") << "unseen\n";
+  // The writable folder lies within a read-only one.
+  View seen{.read_only = {tmp / "outer"}, .writable = tmp / "outer/inner"};
+  Exit exit = run({.argv = confine({"sh", "-c",
+                                    "cat ../file; touch made; touch ../no; ls /tmp; ls " +
+                                        tmp.string() + "; touch /tmp/mine && echo mine"},
+                                   seen),
+                   .env = scrubbed_environment()});
+  EXPECT_EQ(exit.output, "seen\ntouch: cannot touch '../no': Read-only file system\n" +
+                             tmp.filename().string() + "\nouter\nmine\n");
+  EXPECT_TRUE(fs::exists(tmp / "outer/inner/made"));
+  EXPECT_FALSE(fs::exists("/tmp/mine"));
+  fs::remove_all(tmp);
+}
+
+TEST_F(SandboxTest, HomesAreNotThere) {
+  EXPECT_NE(inside("ls /home").code, 0);
+  EXPECT_NE(inside("ls /root").code, 0);
+  EXPECT_EQ(inside("ls / | tr '\\n' ' '").output.find("home"), std::string::npos);
+}
+
+TEST_F(SandboxTest, NothingOutsideTheFolderCanBeWritten) {
+  for (const char* place :
+       {"/", "/usr/", "/usr/local/bin/", "/etc/", "/var/", "/var/tmp/", "/bin/"}) {
+    EXPECT_NE(inside(std::string("echo x > ") + place + "planted").code, 0) << place;
+  }
+  // As root, core_pattern would run a program outside the cage. Opened only, not written to.
+  std::string open = "exec 3>> /proc/sys/kernel/core_pattern";
+  if (geteuid() == 0) {
+    EXPECT_EQ(outside(open).code, 0);
+  }
+  EXPECT_NE(inside(open).code, 0);
+  EXPECT_EQ(inside("find /proc /sys -maxdepth 6 -writable -not -type l 2>/dev/null").output, "");
+  EXPECT_EQ(inside("find / -type d -writable -not -path '/dev*' 2>/dev/null | sort").output,
+            "/tmp\n" + (dir_ / "inside").string() + "\n");
+}
+
+TEST_F(SandboxTest, MountsCannotBeChanged) {
+  EXPECT_NE(inside("mount -o remount,rw /usr").code, 0);
+  EXPECT_NE(inside("umount " + (dir_ / "named").string()).code, 0);
+}
+
+TEST_F(SandboxTest, NoCapabilityIsLeft) {
+  EXPECT_EQ(inside("grep CapEff /proc/self/status").output, "CapEff:\t0000000000000000\n");
+}
+
+TEST_F(SandboxTest, ThereIsNoNetwork) {
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(listener, 4), 0);
+  ASSERT_EQ(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  std::string connect = "echo > /dev/tcp/127.0.0.1/" + std::to_string(ntohs(address.sin_port));
+  EXPECT_EQ(outside(connect).code, 0);
+  EXPECT_NE(inside(connect).code, 0);
+  EXPECT_EQ(inside("grep -c : /proc/net/dev").output, "1\n");  // the cage's own loopback
+  close(listener);
+}
+
+TEST_F(SandboxTest, OtherProcessesAreInvisible) {
+  std::string us = std::to_string(getpid());
+  std::string find = "for p in /proc/[0-9]*; do [ $(readlink $p/exe) = " +
+                     fs::read_symlink("/proc/self/exe").string() + " ] && echo found; done; true";
+  EXPECT_NE(outside(find).output.find("found"), std::string::npos);
+  EXPECT_EQ(inside(find).output.find("found"), std::string::npos);
+  EXPECT_EQ(inside("ls -d /proc/[0-9]* | wc -l").output.size(), 2u);  // one digit: a handful
+  EXPECT_EQ(outside("kill -0 " + us).code, 0);
+  EXPECT_NE(inside("kill -0 " + us).code, 0);
+  EXPECT_NE(inside("head -c 1 /proc/" + us + "/mem").code, 0);  // what ptrace would go through
+}
+
+TEST_F(SandboxTest, NoSecretIsInAnyEnvironment) {
+  setenv("OPENAI_API_KEY", "sk-secret", 1);
+  std::string search = "cat /proc/[0-9]*/environ /proc/$PPID/environ 2>/dev/null | tr '\\0' '\\n'";
+  // Outside, the search meets the environment of its parent, which has no key: only a new child
+  // has.
+  EXPECT_NE(
+      outside("OPENAI_API_KEY=sk-secret sleep 5 & sleep 0.2; " + search).output.find("sk-secret"),
+      std::string::npos);
+  Exit exit = inside(search);
+  EXPECT_NE(exit.output.find("TMPDIR=/tmp"), std::string::npos);
+  EXPECT_EQ(exit.output.find("sk-secret"), std::string::npos);
+  unsetenv("OPENAI_API_KEY");
+}
+
+TEST_F(SandboxTest, ADaemonDiesWithTheCage) {
+  std::string mark = "3600." + std::to_string(getpid());
+  Command command = caged("setsid setsid sleep " + mark + " & sleep 1");
+  int seen = 0;
+  command.tick = [&](double) { seen = std::max(seen, processes_with(mark)); };
+  EXPECT_EQ(run(command).code, 0);
+  EXPECT_GE(seen, 2);  // the shell, and the daemon
+  for (int i = 0; i < 200 && processes_with(mark) > 0; ++i) usleep(10000);
+  EXPECT_EQ(processes_with(mark), 0);
+}
+
+TEST_F(SandboxTest, ADeadlineEndsTheWholeCage) {
+  std::string mark = "3601." + std::to_string(getpid());
+  Command command = caged("setsid setsid sleep " + mark + " & sleep " + mark);
+  command.limit = 1;
+  EXPECT_TRUE(run(command).timed_out);
+  for (int i = 0; i < 200 && processes_with(mark) > 0; ++i) usleep(10000);
+  EXPECT_EQ(processes_with(mark), 0);
+}
+
+TEST_F(SandboxTest, MemoryOfADaemonInTheCageCounts) {
+  Command command = caged(
+      "setsid bash -c 'head -c 400M /dev/zero | tail -c 400M | sleep 60' & "
+      "sleep 60");
+  command.max_rss_bytes = 100 << 20;
+  Exit exit = run(command);
+  EXPECT_TRUE(exit.over_memory);
+  EXPECT_FALSE(exit.timed_out);
+}
+
+TEST_F(SandboxTest, TheTerminalCannotBeOpened) {
+  EXPECT_NE(inside("exec 3<> /dev/tty").code, 0);
+  EXPECT_EQ(inside("ls /dev/pts | wc -l").output, "1\n");  // ptmx alone
+}
+
+TEST_F(SandboxTest, DisksAndTheKernelsLogAreNotAmongTheDevices) {
+  EXPECT_EQ(inside("ls /dev/kmsg /dev/mem /dev/kvm /dev/fuse /dev/[sv]d? /dev/nvme* /dev/loop* "
+                   "2>/dev/null")
+                .output,
+            "");
+}
+
+TEST_F(SandboxTest, CppCompilesInTheCage) {
+  Exit exit = inside("echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a");
+  EXPECT_EQ(exit.code, 42) << exit.output;
+}
+
+TEST_F(SandboxTest, TheGpuViewStillHidesTheRest) {
+  View seen{.writable = dir_ / "inside", .gpu = true};
+  auto output = [&](const std::string& script) {
+    return run({.argv = confine({"sh", "-c", script}, seen), .env = scrubbed_environment()}).output;
+  };
+  std::string nodes = outside("ls -d /dev/nvidia* 2>/dev/null").output;
+  EXPECT_EQ(output("ls -d /dev/nvidia* 2>/dev/null"), nodes);
+  EXPECT_EQ(output("ls /sys/bus > /dev/null && echo sys"), "sys\n");
+  EXPECT_EQ(output("ls /root /home 2>/dev/null; ls -d /dev/kmsg 2>/dev/null"), "");
+}
+
+TEST_F(SandboxTest, LibraryFoldersAreVisibleUnlessTheyHoldTheHome) {
+  const char* old_home = std::getenv("HOME");
+  std::string home = old_home ? old_home : "";
+  setenv("HOME", (dir_ / "unnamed/person").c_str(), 1);
+  std::string list =
+      (dir_ / "named").string() + "::relative:/no/such:/:" + (dir_ / "unnamed").string();
+  setenv("LD_LIBRARY_PATH", list.c_str(), 1);
+  auto argv = confine({"sh", "-c", "ls " + dir_.string()}, {.writable = dir_ / "inside"});
+  setenv("HOME", home.c_str(), 1);
+  unsetenv("LD_LIBRARY_PATH");
+  EXPECT_EQ(run({.argv = argv, .env = scrubbed_environment()}).output, "inside\nnamed\n");
+}
+
+TEST(SandboxProblemTest, AMissingPathIsNamed) {
+  try {
+    confine({"true"}, {.read_only = {"/no/such/libtorch"}});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "the sandbox needs /no/such/libtorch, which does not exist");
+  }
+}
+
+TEST(SandboxProblemTest, TellsWhatToTypeWhereBubblewrapIsMissing) {
+  std::string path = std::getenv("PATH");
+  setenv("PATH", "/no/such/folder", 1);
+  auto problem = sandbox_problem();
+  setenv("PATH", path.c_str(), 1);
+  ASSERT_TRUE(problem);
+  EXPECT_NE(problem->find("apt-get install bubblewrap"), std::string::npos) << *problem;
+}
+
+TEST(SandboxProblemTest, QuotesBubblewrapWhereItFails) {
+  char pattern[] = "/tmp/sandbox_test.XXXXXX";
+  fs::path dir = mkdtemp(pattern);
+  std::ofstream(dir / "bwrap")
+      << "#!/bin/sh\necho 'bwrap: No permissions to create namespace' >&2\n"
+         "exit 1\n";
+  fs::permissions(dir / "bwrap", fs::perms::owner_all);
+  std::string path = std::getenv("PATH");
+  setenv("PATH", (dir.string() + ":" + path).c_str(), 1);
+  auto problem = sandbox_problem();
+  setenv("PATH", path.c_str(), 1);
+  fs::remove_all(dir);
+  ASSERT_TRUE(problem);
+  EXPECT_NE(problem->find("(bwrap: No permissions to create namespace)"), std::string::npos);
+  EXPECT_NE(problem->find("--sandbox off"), std::string::npos);
+  EXPECT_EQ(problem->find('\n'), std::string::npos);
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -1,0 +1,248 @@
+// The referee: the figure is right, cheats are void, honest models are never accused.
+#include "harness/score.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "common/error.h"
+#include "prepare/task.h"
+#include "prepare/tokenizer.h"
+#include "tests/toy_gpt.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr int64_t kLen = 128, kVocab = Tokenizer::kMinVocab + 2;
+
+// A prepared task of random tokens; every row begins with BOS, and specials are sprinkled in.
+struct RandomTask {
+  fs::path dir;
+  TaskInfo info;
+  std::vector<uint16_t> tokens;
+
+  explicit RandomTask(int64_t rows) {
+    char name[] = "/tmp/score_test_XXXXXX";
+    dir = mkdtemp(name);
+    const Tokenizer tokenizer = Tokenizer::train({"abab abab ababab"}, kVocab);
+    tokenizer.save(dir / "tokenizer.tiktoken");
+    info.name = "random", info.vocab_size = tokenizer.vocab_size(), info.bos = tokenizer.bos();
+    info.seq_len = kLen, info.val.rows = rows, info.test.rows = rows;
+    at::manual_seed(3);
+    const at::Tensor random = at::randint(0, info.vocab_size, {rows, kLen + 1}, at::kLong);
+    random.select(1, 0).fill_(info.bos);
+    for (int64_t i = 0; i < random.numel(); i++)
+      tokens.push_back(uint16_t(random.const_data_ptr<int64_t>()[i]));
+    fs::create_directories(dir / "heldout");
+    for (const char* split : {"val.bin", "test.bin"})
+      write_file(dir / "heldout" / split,
+                 {reinterpret_cast<const char*>(tokens.data()), 2 * tokens.size()});
+    write_file(dir / "task.json", to_json(info));
+  }
+  ~RandomTask() { fs::remove_all(dir); }
+
+  SealedModel seal(const Logits& logits) const {
+    return trace(logits, scoring_rows(at::kCPU, kLen, info.vocab_size), kLen, info.vocab_size,
+                 at::kCPU);
+  }
+  Score run(const Logits& logits) const { return score(seal(logits), dir, "val"); }
+  ToyGpt toy() const { return ToyGpt(info.vocab_size, kLen, 32, 2, 1); }
+};
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+// Bits per byte by the definition, one target at a time, from the live model.
+double brute_force_bpb(const RandomTask& task, const ToyGpt& model, bool upstream) {
+  const Tokenizer tokenizer = Tokenizer::load(task.dir / "tokenizer.tiktoken");
+  double nats = 0, bytes = 0;
+  for (size_t row = 0; row < task.tokens.size(); row += kLen + 1) {
+    const std::vector<int64_t> ids(&task.tokens[row], &task.tokens[row] + kLen);
+    const at::Tensor logits = model(at::tensor(ids).view({1, kLen})).to(at::kDouble)[0];
+    for (int64_t t = 0; t < kLen; t++) {
+      const int64_t target = task.tokens[row + size_t(t) + 1];
+      if (tokenizer.token_bytes(target) == 0) continue;
+      const double* l = logits[t].const_data_ptr<double>();
+      double total = 0;
+      for (int64_t v = 0; v < task.info.vocab_size; v++) total += std::exp(l[v]);
+      nats += std::log(total) - l[target];
+      bytes +=
+          double(upstream ? tokenizer.token_bytes_upstream(target) : tokenizer.token_bytes(target));
+    }
+  }
+  return nats / std::log(2.0) / bytes;
+}
+
+TEST(Score, EqualsTheDefinitionComputedOneTargetAtATime) {
+  for (const int64_t rows : {1, 37}) {  // neither fills its last batch
+    const RandomTask task(rows);
+    const ToyGpt model = task.toy();
+    const Score score = task.run([&](at::Tensor ids) { return model(ids); });
+    EXPECT_NEAR(score.bpb, brute_force_bpb(task, model, false), 1e-6);
+    EXPECT_NEAR(score.bpb_upstream, brute_force_bpb(task, model, true), 1e-6);
+    EXPECT_EQ(score.rows, rows);
+    EXPECT_EQ(score.tokens, rows * kLen);
+  }
+}
+
+TEST(Score, SpecialTargetsCountInNeitherNatsNorBytes) {
+  const RandomTask task(8);
+  const ToyGpt model = task.toy();
+  const at::Tensor special = at::arange(task.info.vocab_size) >= task.info.bos;
+  const int64_t specials = Tokenizer::kSpecialTokens;
+  const auto counts = [&](double lift) {
+    // Special tokens share a fixed mass; how it is divided among them must not matter.
+    return task.run([&](at::Tensor ids) {
+      const at::Tensor inside = at::log_softmax(
+          at::arange(task.info.vocab_size).eq(task.info.bos) * lift +
+              at::zeros({task.info.vocab_size}).masked_fill(special.logical_not(), -1e9),
+          -1);
+      const at::Tensor outside = at::log_softmax(model(ids).masked_fill(special, -1e9), -1);
+      return at::where(special, inside + std::log(0.5), outside + std::log(0.5));
+    });
+  };
+  const Score even = counts(0), uneven = counts(10);
+  EXPECT_NEAR(even.bpb, uneven.bpb, 1e-6);
+  int64_t bytes = 0;
+  const Tokenizer tokenizer = Tokenizer::load(task.dir / "tokenizer.tiktoken");
+  for (size_t i = 0; i < task.tokens.size(); i++)
+    if (i % (kLen + 1) != 0 && task.tokens[i] < task.info.vocab_size - specials)
+      bytes += tokenizer.token_bytes(task.tokens[i]);
+  EXPECT_EQ(even.bytes, bytes);
+}
+
+TEST(Score, AModelForAnotherTaskOrBatchIsRefusedClearly) {
+  const RandomTask task(4);
+  const ToyGpt other(task.info.vocab_size + 1, kLen, 32, 2, 1),
+      shorter(task.info.vocab_size, kLen / 2, 32, 2, 1);
+  const int64_t rows = scoring_rows(at::kCPU, kLen, task.info.vocab_size);
+  const auto message = [&](const ToyGpt& model, int64_t n) {
+    return error_of([&] {
+      score(trace([&](at::Tensor ids) { return model(ids); }, n, model.seq_len, model.vocab,
+                  at::kCPU),
+            task.dir, "val");
+    });
+  };
+  EXPECT_NE(message(other, rows).find("vocabulary of 263"), std::string::npos)
+      << message(other, rows);
+  EXPECT_NE(message(shorter, rows).find("rows of 64"), std::string::npos);
+  EXPECT_NE(message(task.toy(), rows + 1).find("batches of"), std::string::npos);
+  EXPECT_EQ(message(task.toy(), rows), "");
+}
+
+TEST(Score, AnInfiniteLogitInOneRowIsVoid) {
+  const RandomTask task(20);
+  const ToyGpt model = task.toy();
+  const int64_t token = task.tokens[19 * (kLen + 1) + 99];
+  const std::string message = error_of([&] {
+    task.run([&](at::Tensor ids) {
+      const at::Tensor here = ids.eq(token).logical_and(at::arange(kLen) == 99).unsqueeze(2);
+      return at::where(here, INFINITY, model(ids));
+    });
+  });
+  EXPECT_NE(message.find("not finite"), std::string::npos) << message;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The probe
+
+// The model plus a bonus for the true next token wherever `where(ids)` is true, (rows, T) or (T).
+Logits leaking(const ToyGpt& model, std::function<at::Tensor(at::Tensor)> where) {
+  return [model, where](at::Tensor ids) {
+    const at::Tensor next = at::roll(ids, -1, 1);
+    const at::Tensor bonus = at::one_hot(next, model.vocab).to(at::kFloat) * 0.01;
+    return model(ids) + bonus * where(ids).to(at::kFloat).expand_as(ids).unsqueeze(2);
+  };
+}
+
+void expect_void(const RandomTask& task, const Logits& logits) {
+  for (int i = 0; i < 4; i++) {
+    const std::string message = error_of([&] { task.run(logits); });
+    EXPECT_NE(message.find("not causal"), std::string::npos) << message;
+  }
+}
+
+TEST(Probe, TwentyScoresOfAnHonestModelInARowPass) {
+  const RandomTask task(40);
+  for (const bool autocast : {false, true}) {
+    ToyGpt model = task.toy();
+    model.autocast = autocast;
+    const SealedModel sealed = task.seal([&](at::Tensor ids) { return model(ids); });
+    const double bpb = score(sealed, task.dir, "val").bpb;
+    for (int i = 0; i < 10; i++) EXPECT_EQ(score(sealed, task.dir, "val").bpb, bpb);
+  }
+}
+
+TEST(Probe, ALeakOfTheWholeRowIsVoid) {
+  const RandomTask task(40);
+  expect_void(task, leaking(task.toy(), [](at::Tensor) { return at::ones({kLen}); }));
+}
+
+TEST(Probe, ALeakInsideBlocksOf32IsVoid) {
+  const RandomTask task(40);
+  expect_void(task, leaking(task.toy(), [](at::Tensor) {
+                return at::arange(1, kLen + 1).remainder(32).ne(0);
+              }));
+}
+
+TEST(Probe, ALeakAtOnePercentOfThePositionsIsVoid) {
+  const RandomTask task(40);
+  expect_void(task, leaking(task.toy(), [](at::Tensor) { return at::arange(kLen).eq(71); }));
+}
+
+// Chosen by content, not by position: a draw finds it with probability 0.011, all miss with 1e-5.
+TEST(Probe, ALeakAfterOnePercentOfTheTokensIsVoid) {
+  const RandomTask task(40);
+  expect_void(task, leaking(task.toy(), [](at::Tensor ids) { return ids.lt(3); }));
+}
+
+TEST(Probe, OneRowAloneIsProbedAsWell) {
+  const RandomTask task(1);
+  expect_void(task, leaking(task.toy(), [](at::Tensor) { return at::arange(kLen).eq(71); }));
+}
+
+TEST(Probe, ALeakThroughAttentionWithoutAMaskIsVoid) {
+  const RandomTask task(40);
+  const ToyGpt model = task.toy();
+  expect_void(task, [&](at::Tensor ids) {
+    const at::Tensor x = at::embedding(model.wte, ids).to(at::kFloat);
+    return at::linear(at::scaled_dot_product_attention(x, x, x), model.head);
+  });
+}
+
+TEST(Probe, AScoreThatDependsOnOtherRowsIsVoid) {
+  const RandomTask task(40);
+  const ToyGpt model = task.toy();
+  expect_void(task, [&](at::Tensor ids) { return model(ids) - model(ids).mean(0, true); });
+}
+
+TEST(Probe, AScoreThatDependsOnThePlaceOfARowInItsBatchIsVoid) {
+  const RandomTask task(40);
+  const ToyGpt model = task.toy();
+  expect_void(task, [&](at::Tensor ids) {
+    return model(ids) + at::arange(ids.size(0)).view({-1, 1, 1}) * 0.001 * at::arange(model.vocab);
+  });
+}
+
+// What Run::model asks: one row, few draws, before any training.
+TEST(Probe, OneTrainingRowShowsAMissingMaskAndPassesAnHonestModel) {
+  const ToyGpt model(50, kLen, 32, 2, 1);
+  const at::Tensor ids = at::randint(0, 50, {1, kLen}, at::kLong);
+  const auto probe = [&](const Logits& logits) {
+    return error_of([&] { probe_causality(Graph(trace(logits, 1, kLen, 50, at::kCPU)), ids, 8); });
+  };
+  EXPECT_EQ(probe([&](at::Tensor x) { return model(x); }), "");
+  const std::string message = probe(leaking(model, [](at::Tensor) { return at::ones({kLen}); }));
+  EXPECT_NE(message.find("position"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace autoresearch

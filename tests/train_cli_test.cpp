@@ -1,0 +1,103 @@
+// `train` as a person runs it: on the tiny task, and with the mistakes a person makes.
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "agent/process.h"
+#include "common/files.h"
+
+namespace autoresearch {
+namespace {
+
+class TrainCli : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("train_cli_test." + std::to_string(getpid()));
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  Exit program(const std::string& path, std::vector<std::string> args) {
+    args.insert(args.begin(), path);
+    Command command;
+    command.argv = args;
+    command.env = scrubbed_environment();
+    command.env.push_back("AUTORESEARCH_DATA=" TEST_DATA);
+    command.cwd = dir_;
+    command.limit = 120;
+    return run(command);
+  }
+  Exit train(const std::vector<std::string>& args) { return program(TRAIN_PROGRAM, args); }
+
+  static double value_of(const std::string& output, const std::string& key) {
+    const size_t at = output.find("\n" + key + ":");
+    return at == std::string::npos ? -1 : std::stod(output.substr(at + key.size() + 2));
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
+  const Exit live = train({"--task", "tiny", "--device", "cpu", "--steps", "12"});
+  ASSERT_EQ(live.code, 0) << live.output;
+  const double bpb = value_of(live.output, "val_bpb");
+  EXPECT_GT(bpb, 0.5) << live.output;
+  EXPECT_LT(bpb, 8) << live.output;
+  EXPECT_EQ(value_of(live.output, "num_steps"), 12);
+
+  const Exit sealed = train({"--task", "tiny", "--device", "cpu", "--steps", "12", "--seal",
+                             "model.safetensors", "--json", "train.json"});
+  ASSERT_EQ(sealed.code, 0) << sealed.output;
+  EXPECT_EQ(sealed.output.find("val_bpb"), std::string::npos)
+      << "a handed-over model is not scored";
+  const Exit score = program(PREPARE_PROGRAM, {"score", "model.safetensors", "--task", "tiny",
+                                               "--device", "cpu", "--json", "score.json"});
+  ASSERT_EQ(score.code, 0) << score.output;
+  const auto said = nlohmann::json::parse(read_file(dir_ / "score.json"));
+  EXPECT_NEAR(said.at("val_bpb").get<double>(), bpb, 1e-6);
+
+  const auto record = nlohmann::json::parse(read_file(dir_ / "train.json"));
+  EXPECT_EQ(record.at("steps"), 12);
+  EXPECT_FALSE(record.at("loss_curve").empty());
+  EXPECT_GT(record.at("tokens_per_second").get<double>(), 0);
+  EXPECT_GT(record.at("peak_memory_bytes").get<int64_t>(), 0);
+  EXPECT_FALSE(record.at("configuration").empty());
+  EXPECT_FALSE(record.at("device").get<std::string>().empty());
+}
+
+TEST_F(TrainCli, TwoRunsWithOneSeedAreEqualAndAnotherSeedIsNot) {
+  auto bpb = [&](const char* seed) {
+    return value_of(
+        train({"--task", "tiny", "--device", "cpu", "--steps", "5", "--seed", seed}).output,
+        "val_bpb");
+  };
+  const double one = bpb("1");
+  EXPECT_GT(one, 0);
+  EXPECT_EQ(one, bpb("1"));
+  EXPECT_NE(one, bpb("2"));
+}
+
+TEST_F(TrainCli, TheBudgetIsKept) {
+  const Exit exit = train({"--task", "tiny", "--device", "cpu"});
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_GE(value_of(exit.output, "training_seconds"), 3.0);
+}
+
+TEST_F(TrainCli, MistakesGetOneLineAndTheNextCommand) {
+  const std::pair<std::vector<std::string>, std::string> mistakes[] = {
+      {{"--task", "no-such-task"}, "prepare"},
+      {{"--task", "tiny", "--device", "gpu"}, "--device auto, cpu, cuda or cuda:N"},
+      {{"--task", "tiny", "--steps", "0"}, "--steps"},
+      {{"--unknown"}, "--unknown"}};
+  for (const auto& [args, expected] : mistakes) {
+    const Exit exit = train(args);
+    EXPECT_NE(exit.code, 0);
+    EXPECT_NE(exit.output.find(expected), std::string::npos) << exit.output;
+    EXPECT_LT(std::count(exit.output.begin(), exit.output.end(), '\n'), 4) << exit.output;
+  }
+  EXPECT_TRUE(fs::is_empty(dir_));
+}
+
+}  // namespace
+}  // namespace autoresearch

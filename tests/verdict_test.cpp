@@ -1,0 +1,109 @@
+#include "agent/verdict.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <limits>
+
+namespace autoresearch {
+namespace {
+
+constexpr Allowance kAllowance{.budget = 10, .baseline_overhead = 1};  // 14 s of wall time
+constexpr double kBest = 1.8712;
+
+Outcome whole(double bpb) {
+  Outcome outcome;
+  outcome.wall_seconds = 11;
+  outcome.sealed = true;
+  outcome.bpb = bpb;
+  return outcome;
+}
+
+void expect_crash(const Outcome& outcome, const std::string& part) {
+  for (std::optional<double> best : {std::optional<double>(), std::optional<double>(kBest)}) {
+    Verdict verdict = judge(outcome, kAllowance, best);
+    EXPECT_EQ(verdict.status, "crash") << part;
+    EXPECT_NE(verdict.reason.find(part), std::string::npos) << verdict.reason;
+    EXPECT_EQ(verdict.reason.find('\n'), std::string::npos);
+  }
+}
+
+TEST(Verdict, WallLimitIsBudgetPlusOverheadPlusOnePercentButAtLeastThreeSeconds) {
+  EXPECT_DOUBLE_EQ(kAllowance.wall_limit(), 14);
+  EXPECT_DOUBLE_EQ((Allowance{.budget = 300, .baseline_overhead = 8}).wall_limit(), 311);
+  EXPECT_DOUBLE_EQ((Allowance{.budget = 3600, .baseline_overhead = 8}).wall_limit(), 3644);
+}
+
+TEST(Verdict, OnlyAStrictlyBetterFigureIsKept) {
+  EXPECT_EQ(judge(whole(kBest - 1e-9), kAllowance, kBest).status, "keep");
+  EXPECT_EQ(judge(whole(kBest - 1e-9), kAllowance, kBest).reason, "");
+  EXPECT_EQ(judge(whole(kBest), kAllowance, kBest).status, "discard");
+  EXPECT_EQ(judge(whole(kBest + 1e-9), kAllowance, kBest).status, "discard");
+}
+
+TEST(Verdict, ADiscardShowsEnoughDigitsToSeeTheDifference) {
+  EXPECT_EQ(judge(whole(1.8745), kAllowance, kBest).reason, "no gain: 1.8745 against 1.8712");
+  EXPECT_EQ(judge(whole(1.871203), kAllowance, kBest).reason, "no gain: 1.871203 against 1.871200");
+}
+
+TEST(Verdict, TheBaselineIsKeptIfItIsWholeWhateverItsOverhead) {
+  Outcome slow = whole(3.5);
+  slow.wall_seconds = 60;
+  EXPECT_EQ(judge(slow, kAllowance, std::nullopt).status, "keep");
+}
+
+TEST(Verdict, MoreWallTimeThanAllowedIsVoidHoweverGoodTheFigure) {
+  Outcome outcome = whole(0.5);
+  outcome.wall_seconds = 14.0;
+  EXPECT_EQ(judge(outcome, kAllowance, kBest).status, "keep");
+  outcome.wall_seconds = 16.2;
+  Verdict verdict = judge(outcome, kAllowance, kBest);
+  EXPECT_EQ(verdict.status, "crash");
+  EXPECT_EQ(verdict.reason, "void: train took 16.2 s of wall time where 14.0 s are allowed");
+  outcome.wall_seconds = std::nan("");
+  EXPECT_EQ(judge(outcome, kAllowance, kBest).status, "crash");
+}
+
+TEST(Verdict, EveryWayToFailHasItsSentenceEvenWithAGoodScoreBesideIt) {
+  const std::pair<int, const char*> exits[] = {
+      {1, "exit code 1"},         {3, "diverged: the loss became NaN or exceeded 100"},
+      {4, "micro-batch"},         {5, "can't be sealed"},
+      {127, "not be started"},    {128 + SIGSEGV, "SIGSEGV"},
+      {128 + SIGKILL, "SIGKILL"}, {128 + SIGABRT, "SIGABRT"},
+      {255, "exit code 255"}};
+  for (auto [code, part] : exits) {
+    Outcome outcome = whole(0.5);
+    outcome.train_exit = code;
+    expect_crash(outcome, part);
+  }
+  Outcome outcome = whole(0.5);
+  outcome.timed_out = true;
+  outcome.train_exit = 128 + SIGKILL;
+  expect_crash(outcome, "timed out: train was still going after 11.0 s");
+  outcome.over_memory = true;
+  expect_crash(outcome, "out of memory: train used more main memory");
+  outcome = whole(0.5);
+  outcome.sealed = false;
+  expect_crash(outcome, "run.finish()");
+}
+
+TEST(Verdict, AModelThatTheScorerRefusesIsACrashWithTheScorersReason) {
+  Outcome outcome = whole(0.5);
+  outcome.score_problem = "the operator aten::as_strided is not allowed";
+  expect_crash(outcome, "not scored: the operator aten::as_strided is not allowed");
+  outcome = whole(0.5);
+  outcome.bpb.reset();
+  expect_crash(outcome, "no figure");
+}
+
+TEST(Verdict, AFigureThatNoModelCanReachIsNeverKept) {
+  for (double bpb : {0.0, -1.0, -0.0}) expect_crash(whole(bpb), "void: val_bpb is");
+  for (double bpb : {std::nan(""), std::numeric_limits<double>::infinity(),
+                     -std::numeric_limits<double>::infinity()}) {
+    expect_crash(whole(bpb), "not scored: val_bpb is");
+  }
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -40,12 +40,10 @@ struct Options {
   int64_t seed = 42;
 };
 
-constexpr int kMaxAttempts =
-    2;  // of one candidate; the second one that dies with the agent ends it
-constexpr int kFailuresAlike = 5;   // first experiments that fail alike: something else is wrong
-constexpr int kRefusalsInARow = 3;  // proposals that came to nothing before the tuner takes a turn
-constexpr double kCheckSeconds =
-    5;  // of retries, in the first call of all: a mistake shows at once
+constexpr int kMaxInterruptions = 1;   // of a candidate's training, before it counts as a crash
+constexpr int kFailuresAlike = 5;      // first experiments that fail alike: something else is wrong
+constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
+constexpr double kCheckSeconds = 5.0;  // of retries in the first call: a mistake shows at once
 
 // Thrown when the user asked to stop; not an error.
 struct Interrupted {};
@@ -134,7 +132,7 @@ void Loop::check_sandbox_and_provider() {
   const bool wanted = options_.sandbox != "off";
   const auto problem = wanted ? sandbox_problem() : std::nullopt;
   if (problem && model_written)
-    throw Error(*problem + "; or type --sandbox off to run model-written code with your rights");
+    throw Error(*problem + ", which runs model-written code with your rights");
   bench_.caged = wanted && !problem;
   log_info(std::string("sandbox     ") +
            (bench_.caged    ? "bubblewrap: read-only system, no network"
@@ -153,15 +151,24 @@ void Loop::check_sandbox_and_provider() {
   log_info("proposer    " + provider_->name() + ": answered in " + human_seconds(reply.seconds));
 }
 
+// The run's folder, journal, kit and git history. A new run that can't begin leaves no folder.
 void Loop::open_run() {
+  History::check_tag(options_.tag);
   run_dir_ = data_dir() / "runs" / options_.tag;
-  fs::create_directories(run_dir_ / "experiments");
-  journal_ = std::make_unique<Journal>(run_dir_ / "journal.jsonl");
-  history_ = std::make_unique<History>(checkout_, run_dir_ / "git", options_.tag, "train.cpp");
+  const bool is_new = !fs::exists(run_dir_);
+  try {
+    history_ = std::make_unique<History>(checkout_, run_dir_ / "git", options_.tag, "train.cpp");
+    fs::create_directories(run_dir_ / "experiments");
+    journal_ = std::make_unique<Journal>(run_dir_ / "journal.jsonl");
+    kit_ = fs::exists(run_dir_ / "kit")
+               ? Kit::open(run_dir_ / "kit")
+               : Kit::create(fs::read_symlink("/proc/self/exe").parent_path(), run_dir_ / "kit");
+  } catch (...) {
+    std::error_code ignored;
+    if (is_new) fs::remove_all(run_dir_, ignored);
+    throw;
+  }
   state_ = replay(journal_->events());
-  kit_ = fs::exists(run_dir_ / "kit")
-             ? Kit::open(run_dir_ / "kit")
-             : Kit::create(fs::read_symlink("/proc/self/exe").parent_path(), run_dir_ / "kit");
   const json identity = {{"task", sha256_of_file(bench_.task / "task.json")},
                          {"kit", kit_->fingerprint()},
                          {"device", options_.device},
@@ -191,7 +198,7 @@ void Loop::recover() {
                     static_cast<long long>(open.n)));
     if (open.measured) {
       decide(open.n, *open.measured);
-    } else if (open.attempts >= kMaxAttempts) {
+    } else if (open.open && open.interrupted >= kMaxInterruptions) {
       give_verdict(open.n, {"crash", "the run was interrupted twice while this was training"});
     } else {
       write_file(folder(open.n) / "train.cpp", history_->source_at(open.commit));
@@ -349,9 +356,10 @@ void Loop::decide(int64_t n, const json& measured) {
                           n == 0 ? std::nullopt : std::optional(state_.best_bpb));
   const std::string words = measured.value("last_words", "");
   if (verdict.status == "crash" && !words.empty()) verdict.reason += " (" + words + ")";
+  check(n != 0 || verdict.status == "keep", "the baseline failed: " + verdict.reason + "; see " +
+                                                (folder(0) / "run.log").string() +
+                                                ", mend it and start a new --tag");
   give_verdict(n, verdict);
-  check(n != 0 || verdict.status == "keep",
-        "the baseline failed: " + verdict.reason + "; see " + (folder(0) / "run.log").string());
 }
 
 // The commit point. For a keep, the champion's files are on disk before it.

@@ -134,6 +134,8 @@ void take(RunState& state, const json& event) {
   if (name == "run") take_run(state, event);
   if (name == "measured") take_measured(state, event);
   if (name == "verdict") take_verdict(state, event);
+  // A person ended the run: the attempt that was open is no mark against its candidate.
+  if (name == "stop" && !state.experiments.empty()) state.experiments.back().open = false;
 }
 
 // From the latest event back, so that a run of any length costs the same to read.

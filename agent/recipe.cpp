@@ -158,6 +158,10 @@ Kit::Kit(fs::path dir, CandidateSpec spec, std::string fingerprint)
 Kit Kit::create(const fs::path& build, const fs::path& kit) {
   const fs::path dir = fs::absolute(kit).lexically_normal();
   CandidateSpec spec = read_spec(build);
+  for (const std::vector<std::string>& step : spec.build)
+    check(
+        !step.at(0).starts_with('/') || fs::exists(step[0]),
+        "no " + step[0] + " here to build candidates with; type: apt-get install build-essential");
   check(!fs::exists(dir), "the kit " + dir.string() + " exists already; start a new tag");
   const fs::path partial = fresh_folder(dir.string() + ".partial");
   try {

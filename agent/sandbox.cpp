@@ -141,7 +141,7 @@ std::vector<std::string> confine(const std::vector<std::string>& argv, const Vie
 }
 
 std::optional<std::string> sandbox_problem() {
-  Exit exit = run({.argv = confine({"true"}, {}), .env = scrubbed_environment(), .limit = 20});
+  Exit exit = run({.argv = confine({"/bin/true"}, {}), .env = scrubbed_environment(), .limit = 20});
   if (exit.code == 0) return std::nullopt;
   if (exit.code == 127) {
     return "bubblewrap is not installed; type: apt-get install bubblewrap (or use --sandbox off)";

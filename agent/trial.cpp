@@ -12,11 +12,13 @@ constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
 constexpr int64_t kMinScoreRss = int64_t{4} << 30;
 constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 
-// A file that the candidate wrote, if it is a plain one: a link could point at anything of the
-// user's.
+// A file that the candidate wrote, if it is a plain one of a size that makes sense: a link could
+// point at anything of the user's, a pipe would block, a huge file would fill the memory.
 std::string read_plain_file(const fs::path& path) {
+  constexpr uintmax_t kLargest = uintmax_t{64} << 20;
   std::error_code missing;
-  return fs::is_regular_file(fs::symlink_status(path, missing)) ? read_file(path) : "";
+  const bool plain = fs::is_regular_file(fs::symlink_status(path, missing));
+  return plain && fs::file_size(path, missing) <= kLargest ? read_file(path) : "";
 }
 
 // A figure out of the trainer's own record, whatever it may have put there.
@@ -49,14 +51,14 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
   return run(command);
 }
 
+int64_t most_sealed_bytes(const Baseline& baseline) {
+  return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
+}
+
 Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& folder) {
   std::vector<std::string> args = {
       "--task", bench.task.string(), "--device", bench.device, "--json", "-"};
   const bool first = baseline.overhead_seconds <= 0;
-  if (!first) {
-    args.push_back("--max-bytes");
-    args.push_back(std::to_string(std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes)));
-  }
   Command command =
       kit.score(folder, bench.task, folder / "model.safetensors", args, bench.caged, bench.gpu);
   command.limit =
@@ -72,7 +74,8 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
 void read_score(const Exit& exit, Measurement& result) {
   auto& outcome = result.outcome;
   const auto said = nlohmann::json::parse(last_line_with(exit.output, "{"), nullptr, false);
-  if (exit.code == 0 && said.is_object() && said.contains("val_bpb")) {
+  if (exit.code == 0 && said.is_object() && said.contains("val_bpb") &&
+      said["val_bpb"].is_number()) {
     outcome.bpb = said["val_bpb"].get<double>();
     result.event["score"] = said;
     return;
@@ -110,13 +113,18 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
   outcome.timed_out = trained.timed_out;
   outcome.over_memory = trained.over_memory;
   outcome.wall_seconds = trained.seconds;
+  // What the trainer left is read now; a candidate may have taken that right away.
+  fs::permissions(folder, fs::perms::owner_all, fs::perm_options::add, ignored);
   outcome.sealed = fs::is_regular_file(fs::symlink_status(sealed, ignored));
   const auto sealed_bytes =
       outcome.sealed ? static_cast<int64_t>(fs::file_size(sealed, ignored)) : int64_t{0};
   const nlohmann::json record = trainer_record(folder);
 
   Exit scored;
-  if (trained.code == 0 && outcome.sealed && !result.interrupted) {
+  if (baseline.sealed_bytes > 0 && sealed_bytes > most_sealed_bytes(baseline)) {
+    outcome.score_problem = "the sealed model has " + std::to_string(sealed_bytes) +
+                            " bytes, more than 4 times the baseline's";
+  } else if (trained.code == 0 && outcome.sealed && !result.interrupted) {
     scored = score(kit, bench, baseline, folder);
     result.interrupted = scored.interrupted;
     read_score(scored, result);

@@ -48,7 +48,7 @@ struct Device {
 // targets[b][t] is the token after inputs[b][t]. Both (rows, T) int64 on the run's device.
 struct Batch {
   at::Tensor inputs, targets;
-  int64_t epoch;  // 1 while the first pass over the training documents lasts
+  int64_t epoch;  // pass over the training documents that is being read, from 1 on
 };
 
 // One line of the record: a hyperparameter or a derived size, as it was resolved for this device.
@@ -73,9 +73,9 @@ class Run {
   // Called before the first step; traced at once on one row, checked against the scorer's
   // allow-list and causality probe, and compared with the live function. What the scorer would
   // refuse ends the run here (exit 5) before any time is spent. The function must be functional (no
-  // in-place operator), deterministic, causal, treat rows independently, take T from ids, and
-  // switch gradients off itself (at::NoGradGuard); it is called again by finish(), with the trained
-  // weights.
+  // in-place operator), deterministic, causal, treat rows independently, take B and T from ids, and
+  // read weights that do not require gradients: w.variable_data(), or copies made with w.detach()
+  // outside the function, which share memory. It is called again by finish(), after training.
   void model(std::function<at::Tensor(at::Tensor ids)> logits);
 
   // True while there is budget (or --steps) left; synchronizes with the device. The clock starts

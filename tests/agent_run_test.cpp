@@ -136,8 +136,9 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
   EXPECT_NE(server.requests()[4].body.find("undeclared_name"), std::string::npos);
   // The key is in no file of the run.
   for (const auto& entry : fs::recursive_directory_iterator(run_dir()))
-    if (entry.is_regular_file() && entry.file_size() < 1 << 24)
+    if (entry.is_regular_file() && entry.file_size() < 1 << 24) {
       EXPECT_EQ(read_file(entry.path()).find("sk-secret-for-tests"), std::string::npos) << entry;
+    }
 
   // Every kept figure is reproduced from the champion's files.
   const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));

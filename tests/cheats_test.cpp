@@ -186,7 +186,7 @@ std::string graph = "graph(%ids : Tensor):\n  %1 : str = prim::Constant[value=\"
 std::string text;
 for (char c : graph) text += c == '\n' ? "\\n" : c == '"' ? "\\\"" : std::string(1, c);
 std::string header = "{\"__metadata__\":{\"format\":\"autoresearch-sealed-1\",\"graph\":\"" + text +
-                     "\",\"rows\":\"16\",\"seq_len\":\"64\",\"vocab_size\":\"512\",\"device\":\"cpu\"}}";
+                     "\",\"rows\":\"32\",\"seq_len\":\"64\",\"vocab_size\":\"512\",\"device\":\"cpu\"}}";
 uint64_t size = header.size();
 std::ofstream out("model.safetensors", std::ios::binary);
 out.write(reinterpret_cast<const char*>(&size), 8);
@@ -208,7 +208,7 @@ TEST_F(Cheats, ExitingEarlyLeavesNothingToScore) {
 
 TEST_F(Cheats, AGraphThatReadsAFileCanNotBeSealed) {
   expect_unsealable("from_file",
-                    {{"logits", "y = y + at::from_file(\"/etc/passwd\", false, 1).sum();"}},
+                    {{"logits", "y = y + at::from_file(\"train.cpp\", false, 1).sum();"}},
                     "from_file");
 }
 
@@ -307,17 +307,18 @@ for (const char* name : {"/heldout/val.bin", "/heldout/test.bin"})
 
 TEST_F(Cheats, NothingOutsideTheRunsFolderCanBeWritten) {
   NEEDS_SANDBOX();
-  const fs::path outside = root_ / "outside";
-  const Measurement m = attempt(
-      "write",
-      {{"before_training", "for (const char* path : {\"" + outside.string() +
-                               "\", \"" TEST_DATA "/tiny/train/00000.bin\", \"" +
-                               (root_ / "kit" / "prepare").string() +
-                               "\", \"" TEST_DATA "/tiny/extra\"})\n"
-                               "  if (std::ofstream(path, std::ios::app) << \"x\") _exit(77);\n"}});
+  const fs::path task = fs::path(TEST_DATA) / "tiny", outside = root_ / "outside";
+  const std::string shard = sha256_of_file(task / "train" / "00000.bin");
+  std::string code;
+  for (const fs::path& target : {outside, task / "train" / "00000.bin", task / "train" / "extra",
+                                 task / "extra", root_ / "kit" / "prepare"})
+    code += "std::ofstream(\"" + target.string() + "\", std::ios::app) << \"x\";\n";
+  const Measurement m = attempt("write", {{"before_training", code}});
   EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
   EXPECT_FALSE(fs::exists(outside));
-  EXPECT_FALSE(fs::exists(fs::path(TEST_DATA) / "tiny" / "extra"));
+  EXPECT_FALSE(fs::exists(task / "extra"));
+  EXPECT_FALSE(fs::exists(task / "train" / "extra"));
+  EXPECT_EQ(sha256_of_file(task / "train" / "00000.bin"), shard);
   EXPECT_NO_THROW(Kit::open(root_ / "kit"));
 }
 

@@ -16,7 +16,7 @@ std::string error_of(const std::string& wanted, const CudaStatus& status) {
   return "";
 }
 
-const CudaStatus kNoNvidia{.library = "13.0"};
+const CudaStatus kNoNvidia{.driver = "", .library = "13.0"};
 const CudaStatus kUnusable{.driver = "470.57", .library = "13.0"};
 const CudaStatus kTwoGpus{.usable = true, .devices = 2, .driver = "580.1", .library = "13.0"};
 

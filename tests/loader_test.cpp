@@ -23,7 +23,7 @@ class LoaderTest : public testing::Test {
     info_.bos = kBos;
     for (int shard = 0; shard < 2; ++shard) {
       std::vector<uint16_t> tokens;
-      for (int document = 0; document < 300; ++document) {
+      for (int document = 0; document < 2000; ++document) {
         tokens.push_back(kBos);
         for (int i = 0; i < 1 + document % 23; ++i)
           tokens.push_back(static_cast<uint16_t>((document + 7 * i + shard) % 256));
@@ -75,7 +75,7 @@ TEST_F(LoaderTest, EpochsAreCounted) {
   Loader loader(dir_, info_, at::kCPU);
   EXPECT_EQ(loader.next(1).epoch, 1);
   int64_t epoch = 0;
-  for (int i = 0; i < 200; ++i) epoch = loader.next(8).epoch;  // 27,200 tokens of some 7,500
+  for (int i = 0; i < 1200; ++i) epoch = loader.next(8).epoch;  // 163,200 of some 52,000
   EXPECT_GE(epoch, 3);
 }
 

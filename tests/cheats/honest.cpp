@@ -15,24 +15,20 @@ using at::Tensor;
 static int train(int argc, char** argv) {
   Run run(argc, argv);
   const int64_t vocab = run.task().vocab_size, width = 32;
-  bool late =
-      false;  // true from the end of training on: after the harness's own check of the model
+  bool late = false;  // true after training, when the harness's own check of the model is over
   Tensor embed = at::randn({vocab, width}).requires_grad_();
   Tensor head = at::zeros({vocab, width}).requires_grad_();
-  auto logits = [&](Tensor ids) {
+  auto logits = [&](Tensor ids, Tensor embed, Tensor head) {
     Tensor y = at::linear(at::embedding(embed, ids), head);
     // @logits
     return y;
   };
-  run.model([&](Tensor ids) {
-    at::NoGradGuard no_grad;
-    return logits(ids);
-  });
+  run.model([&](Tensor ids) { return logits(ids, embed.variable_data(), head.variable_data()); });
   // @before_training
   while (run.next_step()) {
     const Batch batch = run.batch(16);
-    Tensor loss =
-        at::cross_entropy_loss(logits(batch.inputs).flatten(0, 1), batch.targets.flatten());
+    Tensor loss = at::cross_entropy_loss(logits(batch.inputs, embed, head).flatten(0, 1),
+                                         batch.targets.flatten());
     loss.backward();
     at::NoGradGuard no_grad;
     for (Tensor* parameter : {&embed, &head}) {

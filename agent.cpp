@@ -43,6 +43,7 @@ struct Options {
 constexpr int kMaxInterruptions = 1;   // of a candidate's training, before it counts as a crash
 constexpr int kFailuresAlike = 5;      // first experiments that fail alike: something else is wrong
 constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
+constexpr int kGiveUp = 16;            // such proposals in a row, the tuner's included
 constexpr double kCheckSeconds = 5.0;  // of retries in the first call: a mistake shows at once
 
 // Thrown when the user asked to stop; not an error.
@@ -247,8 +248,8 @@ void Loop::experiment() {
   const auto n = static_cast<int64_t>(state_.experiments.size());
   fs::create_directories(folder(n));
   Dialogue dialogue = begin_dialogue(n);
-  const auto id = journal_->events().size();
   while (true) {
+    const auto id = journal_->events().size();
     append({{"event", "call"}, {"id", id}, {"n", n}, {"provider", dialogue.name()}});
     const Reply reply = dialogue.next();
     append({{"event", "call_done"},
@@ -414,8 +415,7 @@ Dialogue Loop::begin_dialogue(int64_t n) {
   inputs.past = past();
   inputs.backlog = state_.backlog;
   inputs.measurements = measurements();
-  const bool tuner_turn = refusals_ >= kRefusalsInARow;
-  if (tuner_turn) refusals_ = 0;
+  const bool tuner_turn = refusals_ % (kRefusalsInARow + 1) == kRefusalsInARow;
   return Dialogue(tuner_turn ? nullptr : provider_.get(), std::move(inputs),
                   bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n),
                   [this](const std::string& source) { return measured_before(source) != nullptr; });
@@ -527,6 +527,8 @@ std::optional<std::string> Loop::reason_to_stop() const {
   if (options_.max_hours > 0 && boot_seconds() - started_ >= 3600 * options_.max_hours)
     return format("--max-hours %g reached", options_.max_hours);
   if (!provider_ && refusals_ > 0) return provider_note_;
+  if (refusals_ >= kGiveUp)
+    return format("%d proposals in a row came to nothing, the last: ", kGiveUp) + provider_note_;
   return std::nullopt;
 }
 

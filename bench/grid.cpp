@@ -19,12 +19,12 @@ struct Point {
 
 // One constant away from the preset. On a GPU these are hours; the CPU's take a few minutes.
 const Point kCpuGrid[] = {
-    {"kCpuDepth", "1"},         {"kCpuDepth", "3"},      {"kCpuDepth", "4"},
-    {"kCpuAspect", "32"},       {"kCpuAspect", "96"},    {"kCpuTotalBatch", "2048"},
-    {"kCpuTotalBatch", "8192"}, {"kMatrixLr", "0.02"},   {"kMatrixLr", "0.08"},
-    {"kEmbeddingLr", "0.3"},    {"kEmbeddingLr", "1.2"}, {"kHeadLr", "0.002"},
-    {"kHeadLr", "0.008"},       {"kWarmdown", "0.3"},    {"kWarmdown", "0.7"},
-    {"kCpuHeadDim", "32"},      {"kCpuHeadDim", "128"},  {"kWeightDecay", "0.0"}};
+    {"kCpuDepth", "1"},      {"kCpuDepth", "3"},        {"kCpuAspect", "16"},
+    {"kCpuAspect", "48"},    {"kCpuAspect", "64"},      {"kCpuHeadDim", "16"},
+    {"kCpuHeadDim", "64"},   {"kCpuTotalBatch", "512"}, {"kCpuTotalBatch", "2048"},
+    {"kMatrixLr", "0.02"},   {"kMatrixLr", "0.08"},     {"kEmbeddingLr", "0.3"},
+    {"kEmbeddingLr", "1.2"}, {"kHeadLr", "0.002"},      {"kHeadLr", "0.008"},
+    {"kWarmdown", "0.3"},    {"kWarmdown", "0.7"},      {"kWeightDecay", "0.0"}};
 
 double measure(Workbench& workbench, const std::string& label, const std::string& source) {
   workbench.build("candidate", source);

@@ -266,10 +266,9 @@ TEST_F(AgentRun, AMissingProgramIsNamedWithTheCommandThatInstallsIt) {
       if (variable.starts_with("PATH=")) variable = "PATH=" + bin.string();
     const Exit exit = run(command);
     EXPECT_EQ(exit.code, 1) << exit.output;
-    EXPECT_NE(
-        exit.output.find(missing == "git" ? "apt-get install git" : "apt-get install bubblewrap"),
-        std::string::npos)
-        << exit.output;
+    const std::string install =
+        missing == "git" ? "apt-get install -y git" : "apt-get install bubblewrap";
+    EXPECT_NE(exit.output.find(install), std::string::npos) << exit.output;
   }
 }
 

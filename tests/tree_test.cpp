@@ -1,0 +1,79 @@
+// Rules of the tree that a person or a model might break without noticing.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <regex>
+#include <set>
+#include <sstream>
+
+#include "agent/edit.h"
+#include "common/files.h"
+
+namespace autoresearch {
+namespace {
+
+const fs::path kRoot = SOURCE_DIR;
+
+// Every #include of the sources in a folder (or of one file), as "file: included".
+std::vector<std::pair<std::string, std::string>> includes(const fs::path& place) {
+  std::vector<fs::path> files;
+  if (fs::is_directory(place)) {
+    for (const auto& entry : fs::directory_iterator(place)) files.push_back(entry.path());
+  } else {
+    files.push_back(place);
+  }
+  std::vector<std::pair<std::string, std::string>> result;
+  const std::regex include("#include [<\"]([^>\"]+)");
+  for (const fs::path& file : files) {
+    const std::string text = read_file(file);
+    for (std::sregex_iterator i(text.begin(), text.end(), include), end; i != end; ++i)
+      result.emplace_back(file.filename(), (*i)[1]);
+  }
+  return result;
+}
+
+std::set<std::string> packages(const std::string& text) {
+  const size_t begin = text.find("apt-get install -y") + 18;
+  const size_t end = text.find("cmake --workflow", begin);
+  std::istringstream words(text.substr(begin, end - begin));
+  std::set<std::string> result;
+  for (std::string word; words >> word;)
+    if (word != "\\" && word != "&&") result.insert(word);
+  return result;
+}
+
+TEST(Tree, TrainCppStaysWithinWhatAPersonReadsInOneSitting) {
+  const std::string source = read_file(kRoot / "train.cpp");
+  EXPECT_LE(static_cast<size_t>(std::count(source.begin(), source.end(), '\n')), kMaxLines);
+  EXPECT_LE(source.size(), kMaxBytes);
+}
+
+TEST(Tree, TrainCppSeesOfUsOnlyTheHarnessAndTheKernels) {
+  for (const auto& [file, included] : includes(kRoot / "train.cpp"))
+    for (const char* room : {"common/", "prepare/", "agent/", "harness/"})
+      EXPECT_TRUE(!included.starts_with(room) || included == "harness/harness.h" ||
+                  included == "harness/kernels.h")
+          << included;
+}
+
+TEST(Tree, NothingIncludesUpwards) {
+  const std::pair<const char*, std::vector<const char*>> forbidden[] = {
+      {"common", {"prepare/", "harness/", "agent/", "ATen/", "torch/", "c10/"}},
+      {"prepare", {"harness/", "agent/", "ATen/", "torch/", "c10/"}},
+      {"harness", {"agent/"}},
+      {"agent", {"harness/", "prepare/", "ATen/", "torch/", "c10/"}}};
+  for (const auto& [room, others] : forbidden)
+    for (const auto& [file, included] : includes(kRoot / room))
+      for (const char* other : others)
+        EXPECT_FALSE(included.starts_with(other)) << room << "/" << file << ": " << included;
+}
+
+TEST(Tree, TheReadmeAndTheTestsInstallTheSamePackages) {
+  const auto readme = packages(read_file(kRoot / "README.md"));
+  EXPECT_GT(readme.size(), 8u);
+  EXPECT_EQ(readme, packages(read_file(kRoot / ".ci/run")));
+}
+
+}  // namespace
+}  // namespace autoresearch

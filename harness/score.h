@@ -28,7 +28,7 @@ int64_t scoring_rows(at::Device device, int64_t seq_len, int64_t vocab_size);
 //
 // Probe: at least 1,024 (row, cut) pairs drawn from the system's entropy: tokens >= cut are
 // replaced by another row's suffix and the rows are permuted; the logits before the cut must not
-// move (exactly on CPU, up to a stated tolerance on CUDA).
+// move: in the row's own place exactly on CPU, else up to the tolerances stated in score.cpp.
 Score score(const SealedModel& model, const fs::path& task_dir, const std::string& split);
 
 // The probe alone on `ids` (rows, seq_len), `draws` random cuts a row. Throws Error naming the

@@ -11,6 +11,17 @@
 #include "common/files.h"
 
 namespace autoresearch {
+
+const char kReplyFormat[] =
+    "IDEA: one line, at most 100 characters; becomes the description in results.tsv\n"
+    "WHY: at most two sentences: mechanism, expected change\n"
+    "<<<<<<< SEARCH\n"
+    "at least three whole lines, copied exactly, unique in the file\n"
+    "=======\n"
+    "new lines; empty deletes\n"
+    ">>>>>>> REPLACE\n"
+    "NEXT: optional, at most two lines, other ideas, no code\n";
+
 namespace {
 
 constexpr size_t kMinSearchLines = 3, kMaxIdea = 100, kMaxWhy = 400, kMaxNext = 200;
@@ -264,17 +275,6 @@ struct Section {  // what follows one IDEA line
   std::vector<Block> blocks;
 };
 
-const char kFormatReminder[] =
-    "Answer in exactly this format:\n\n"
-    "IDEA: one line, at most 100 characters\n"
-    "WHY: at most two sentences\n"
-    "<<<<<<< SEARCH\n"
-    "at least three whole lines, copied exactly, unique in the file\n"
-    "=======\n"
-    "new lines; empty deletes\n"
-    ">>>>>>> REPLACE\n"
-    "NEXT: optional, at most two lines, other ideas, no code\n";
-
 const char kCutOff[] =
     "Your reply was cut off before its end, so nothing of it was applied. Send it again, whole and "
     "shorter: smaller SEARCH blocks around the lines that change, and less prose.";
@@ -387,7 +387,9 @@ class Reader {
   char label_ = ' ';  // which label's text goes on: I, W, N or none
 };
 
-Feedback format_problem(const std::string& what) { return {what + "\n\n" + kFormatReminder}; }
+Feedback format_problem(const std::string& what) {
+  return {what + "\n\nAnswer in exactly this format:\n\n" + kReplyFormat};
+}
 
 // The content of the only fence of a reply.
 std::variant<std::string, Feedback> fenced_file(const std::vector<std::string>& lines) {

@@ -9,6 +9,9 @@
 
 namespace autoresearch {
 
+// The reply format as a model is told it, in the prompt and in feedback.
+extern const char kReplyFormat[];
+
 struct Block {
   std::string search, replace;  // whole lines, each ending in '\n'
 };

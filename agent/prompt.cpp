@@ -55,16 +55,6 @@ constexpr std::string_view kRules =
     "tune only for the device in the measurements.\n"
     "- Keep the file simple and its comments true. Delete what you replace; leave no dead code.\n";
 
-constexpr std::string_view kFormat =
-    "IDEA: one line, at most 100 characters; becomes the description in results.tsv\n"
-    "WHY: at most two sentences: mechanism, expected change\n"
-    "<<<<<<< SEARCH\n"
-    "at least three whole lines, copied exactly, unique in the file\n"
-    "=======\n"
-    "new lines; empty deletes\n"
-    ">>>>>>> REPLACE\n"
-    "NEXT: optional, at most two lines, other ideas, no code\n";
-
 constexpr std::string_view kFormatRules =
     "- Several blocks are fine. All of them refer to the file as you were given it, must not "
     "overlap, "
@@ -104,7 +94,7 @@ std::string system_message() {
           std::to_string(kMaxBytes / 1024) + " KB.\n";
   text += kRules;
   text += "\n# Reply format\n\nReply in exactly this form, with nothing before and after it:\n\n";
-  text += kFormat;
+  text += kReplyFormat;
   text += "\n";
   text += kFormatRules;
   text += "\nA reply to another task, as an example of the form:\n\n";

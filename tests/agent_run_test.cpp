@@ -95,6 +95,17 @@ class AgentRun : public testing::Test {
     return result;
   }
 
+  // Until the journal says that the baseline was started.
+  void wait_until_it_trains() const {
+    const fs::path journal = run_dir() / "journal.jsonl";
+    for (int i = 0; i < 600; ++i) {
+      usleep(100'000);
+      std::error_code missing;
+      if (fs::exists(journal, missing) && read_file(journal).find("\"run\"") != std::string::npos)
+        return;
+    }
+  }
+
   fs::path run_dir() const { return dir_ / "data/runs/t"; }
 
   fs::path dir_, checkout_;
@@ -159,7 +170,6 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
 TEST_F(AgentRun, AKilledRunGoesOnWithNothingLost) {
   const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
   Command first = agent(options);
-  first.argv[0] = AGENT_PROGRAM;
   const pid_t victim = fork();
   if (victim == 0) {
     setpgid(0, 0);
@@ -172,14 +182,7 @@ TEST_F(AgentRun, AKilledRunGoesOnWithNothingLost) {
     execv(argv[0], argv.data());
     _exit(127);
   }
-  // Killed as soon as the baseline trains.
-  for (int i = 0; i < 600; ++i) {
-    usleep(100'000);
-    std::error_code missing;
-    if (fs::exists(run_dir() / "journal.jsonl", missing) &&
-        read_file(run_dir() / "journal.jsonl").find("\"run\"") != std::string::npos)
-      break;
-  }
+  wait_until_it_trains();
   usleep(500'000);
   kill(victim, SIGKILL);
   waitpid(victim, nullptr, 0);
@@ -197,13 +200,7 @@ TEST_F(AgentRun, InterruptingEndsCleanlyAndTheSameCommandGoesOn) {
   Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
   command.before_exec = [&](pid_t pid, uint64_t) {
     std::thread([pid, this] {
-      for (int i = 0; i < 600; ++i) {
-        usleep(100'000);
-        std::error_code missing;
-        if (fs::exists(run_dir() / "journal.jsonl", missing) &&
-            read_file(run_dir() / "journal.jsonl").find("\"run\"") != std::string::npos)
-          break;
-      }
+      wait_until_it_trains();
       kill(pid, SIGHUP);  // a dropped terminal does not stop it
       usleep(500'000);
       kill(pid, SIGINT);

@@ -6,18 +6,13 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
-class CorpusTest : public testing::Test {
+class CorpusTest : public FolderTest {
  protected:
-  CorpusTest() {
-    char pattern[] = "/tmp/corpus_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
-  }
-  ~CorpusTest() override { fs::remove_all(dir_); }
-
   fs::path file(const std::string& name, const std::string& text) const {
     fs::create_directories((dir_ / name).parent_path());
     write_file(dir_ / name, text);
@@ -43,18 +38,6 @@ class CorpusTest : public testing::Test {
     std::sort(list.begin(), list.end());
     return list;
   }
-
-  template <typename Action>
-  static std::string error_of(Action action) {
-    try {
-      action();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  }
-
-  fs::path dir_;
 };
 
 using Names = std::vector<std::string>;

@@ -9,34 +9,16 @@
 
 #include "common/error.h"
 #include "common/progress.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
-class FilesTest : public testing::Test {
+class FilesTest : public FolderTest {
  protected:
-  FilesTest() {
-    char pattern[] = "/tmp/files_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
-  }
-  ~FilesTest() override { fs::remove_all(dir_); }
-
-  // The message of the Error that `action` throws; empty when it throws none.
-  template <typename Action>
-  static std::string error_of(Action action) {
-    try {
-      action();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  }
-
   size_t entries() const {
     return static_cast<size_t>(std::distance(fs::directory_iterator(dir_), {}));
   }
-
-  fs::path dir_;
 };
 
 TEST_F(FilesTest, WrittenBytesAreReadBack) {

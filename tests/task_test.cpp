@@ -6,17 +6,17 @@
 #include <cstdlib>
 
 #include "common/error.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
 // A data folder with one whole task, "small": 10 training tokens in two shards, 2 rows of 3 held
 // out.
-class TaskTest : public testing::Test {
+class TaskTest : public FolderTest {
  protected:
   TaskTest() {
-    char pattern[] = "/tmp/task_test.XXXXXX";
-    data_ = mkdtemp(pattern);
+    data_ = dir_;
     setenv("AUTORESEARCH_DATA", data_.c_str(), 1);
     dir_ = data_ / "small";
     fs::create_directories(dir_ / "train");
@@ -39,23 +39,12 @@ class TaskTest : public testing::Test {
     info_.test = {.documents = 1, .tokens = 6, .bytes = 9, .rows = 2, .sha256 = ""};
     write_file(dir_ / "task.json", to_json(info_));
   }
-  ~TaskTest() override { fs::remove_all(data_); }
-
-  template <typename Action>
-  static std::string error_of(Action action) {
-    try {
-      action();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "";
-  }
 
   static bool has(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
   }
 
-  fs::path data_, dir_;
+  fs::path data_;  // dir_ is the task in it
   TaskInfo info_;
 };
 

@@ -1,0 +1,37 @@
+// What several tests share: a folder that is gone afterwards, and the words of an Error.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "common/error.h"
+#include "common/files.h"
+
+namespace autoresearch {
+
+// A test with an empty folder of its own.
+class FolderTest : public testing::Test {
+ protected:
+  FolderTest() {
+    std::string pattern = fs::temp_directory_path() / "autoresearch_test.XXXXXX";
+    dir_ = mkdtemp(pattern.data());
+  }
+  ~FolderTest() override { fs::remove_all(dir_); }
+
+  fs::path dir_;
+};
+
+// The message of the Error that `action` throws; empty when it throws none.
+template <typename Action>
+std::string error_of(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace autoresearch

@@ -8,9 +8,14 @@
 // (llm, prompt, tuner), edit, sandbox, report.
 
 #include <CLI/CLI.hpp>
+#include <chrono>
+#include <cmath>
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <regex>
+#include <set>
+#include <thread>
 
 #include "agent/dialogue.h"
 #include "agent/edit.h"
@@ -40,14 +45,20 @@ struct Options {
   int64_t seed = 42;
 };
 
-constexpr int kMaxInterruptions = 1;   // of a candidate's training, before it counts as a crash
-constexpr int kFailuresAlike = 5;      // first experiments that fail alike: something else is wrong
-constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
-constexpr int kGiveUp = 16;            // such proposals in a row, the tuner's included
+constexpr int kMaxInterruptions = 1;  // of a candidate's training, before it counts as a crash
+constexpr int kFailuresAlike = 5;     // first experiments that fail alike: something else is wrong
+constexpr int kRefusalsInARow = 3;    // proposals that came to nothing, then the tuner has a turn
+constexpr int kErrorsInARow = 3;      // errors of the loop's own that end it
+constexpr int kGiveUp = 16;           // such proposals in a row, the tuner's included
+constexpr double kEarlySeconds =
+    3.0;  // beyond start-up, in which a seal is refused before training
 constexpr double kCheckSeconds = 5.0;  // of retries in the first call: a mistake shows at once
 
 // Thrown when the user asked to stop; not an error.
 struct Interrupted {};
+
+// Thrown when the task was made anew meanwhile: nothing would compare.
+struct TaskChanged {};
 
 class Loop {
  public:
@@ -59,6 +70,7 @@ class Loop {
   void check_sandbox_and_provider();
   void open_run();
   void recover();
+  void repeat(const Experiment& experiment);
   void baseline();
   void experiment();
 
@@ -67,6 +79,7 @@ class Loop {
     std::string source;
   };
   std::variant<Candidate, Feedback> realize(const Reply& reply, int64_t n);
+  Reply ask(Dialogue& dialogue, int64_t n);
   void record_candidate(int64_t n, const Candidate& candidate, const std::string& proposer);
   void measure_and_decide(int64_t n, Dialogue* dialogue);
   void decide(int64_t n, const json& measured);
@@ -74,11 +87,14 @@ class Loop {
   void keep_champion(int64_t n);
   void refuse(int64_t n, const std::string& proposer, const std::string& why);
 
+  std::string program();
   Dialogue begin_dialogue(int64_t n);
   std::string measurements() const;
   std::vector<Past> past() const;
   const Experiment* measured_before(const std::string& source) const;
 
+  std::string work();
+  void survive(const Error& error);
   void append(json event);
   void derive();
   void speak_after(int64_t n);
@@ -103,7 +119,10 @@ class Loop {
   double started_ = boot_seconds();
   int refusals_ = 0;
   bool said_safe_ = false;
-  std::string branch_note_, provider_note_;
+  bool exhausted_ = false;         // the tuner has nothing left
+  int errors_ = 0;                 // experiments in a row that ended in an error of the loop's own
+  std::set<std::string> refused_;  // fingerprints of what did not build
+  std::string branch_note_, provider_note_, program_;
 };
 
 // ------------------------------------------------------------------------------------------------
@@ -114,6 +133,12 @@ void Loop::check_place_and_task() {
     check(
         fs::exists(checkout_ / name),
         std::string("no ") + name + " in this folder; run agent in the top folder of the checkout");
+  History::check_tag(options_.tag);
+  check(std::regex_match(options_.device, std::regex("auto|cpu|cuda(:[0-9]{1,2})?")),
+        "unknown device '" + options_.device + "'; use --device auto, cpu, cuda or cuda:N");
+  check(!options_.device.starts_with("cuda") || has_nvidia_device(),
+        "no NVIDIA device here; use --device cpu");
+  check(std::isfinite(options_.max_hours), "--max-hours must be a number of hours");
   bench_.task = fs::absolute(task_dir(options_.task));
   task_ = load_task(bench_.task);
   train_shards(bench_.task, task_);
@@ -154,9 +179,9 @@ void Loop::check_sandbox_and_provider() {
 
 // The run's folder, journal, kit and git history. A new run that can't begin leaves no folder.
 void Loop::open_run() {
-  History::check_tag(options_.tag);
   run_dir_ = data_dir() / "runs" / options_.tag;
-  const bool is_new = !fs::exists(run_dir_);
+  fs::create_directories(run_dir_.parent_path());
+  const bool is_new = fs::create_directory(run_dir_);
   try {
     history_ = std::make_unique<History>(checkout_, run_dir_ / "git", options_.tag, "train.cpp");
     fs::create_directories(run_dir_ / "experiments");
@@ -170,6 +195,9 @@ void Loop::open_run() {
     throw;
   }
   state_ = replay(journal_->events());
+  check(!state_.start.is_null() || !history_->ref("0000"),
+        "tag " + options_.tag + " was used before, its commits are in refs/autoresearch/" +
+            options_.tag + " here; choose a new --tag");
   const json identity = {{"task", sha256_of_file(bench_.task / "task.json")},
                          {"kit", kit_->fingerprint()},
                          {"device", options_.device},
@@ -192,27 +220,34 @@ void Loop::open_run() {
 
 // What an earlier agent left open is closed or begun again; derived files are brought up to date.
 void Loop::recover() {
-  for (const Experiment& open : std::vector(state_.experiments)) {
-    if (!open.status.empty()) continue;
-    if (open.open) kill_orphan(open.pid, open.start_time);
+  if (state_.experiments.empty()) return derive();
+  if (const Experiment& first = state_.experiments[0]; first.measured)
+    baseline_ = baseline_of(*first.measured, bench_.budget);
+  const Experiment last = state_.experiments.back();  // the only one that can be open
+  if (last.status.empty()) {
+    if (last.open) kill_orphan(last.pid, last.start_time);
     log_info(format("going on with experiment %lld, which was interrupted",
-                    static_cast<long long>(open.n)));
-    if (open.measured) {
-      decide(open.n, *open.measured);
-    } else if (open.open && open.interrupted >= kMaxInterruptions) {
-      give_verdict(open.n, {"crash", "the run was interrupted twice while this was training"});
-    } else {
-      write_file(folder(open.n) / "train.cpp", history_->source_at(open.commit));
-      const BuildResult build = kit_->build(folder(open.n), bench_.caged);
-      if (build.ok)
-        measure_and_decide(open.n, nullptr);
-      else
-        give_verdict(open.n, {"crash", "did not build again after an interruption"});
-    }
+                    static_cast<long long>(last.n)));
+    if (last.measured)
+      decide(last.n, *last.measured);
+    else if (last.n > 0 && last.open && last.interrupted >= kMaxInterruptions)
+      give_verdict(last.n, {"crash", "the run was interrupted twice while this was training"});
+    else
+      repeat(last);
   }
-  if (!state_.experiments.empty() && state_.experiments[0].measured)
-    baseline_ = baseline_of(*state_.experiments[0].measured, bench_.budget);
   derive();
+}
+
+// The same commit, built and measured again.
+void Loop::repeat(const Experiment& experiment) {
+  tidy(folder(experiment.n), {});
+  write_file(folder(experiment.n) / "train.cpp", history_->source_at(experiment.commit));
+  const BuildResult build = kit_->build(folder(experiment.n), bench_.caged);
+  if (interrupt_requested()) throw Interrupted{};
+  if (build.ok) return measure_and_decide(experiment.n, nullptr);
+  check(experiment.n > 0, "train.cpp does not build again; see " +
+                              (folder(0) / "build.log").string() + " and start a new --tag");
+  give_verdict(experiment.n, {"crash", "did not build again after an interruption"});
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -226,6 +261,7 @@ void Loop::baseline() {
   write_file(folder(0) / "train.cpp", source);
   log_info("building the baseline, train.cpp as it is here");
   const BuildResult build = kit_->build(folder(0), bench_.caged);
+  if (interrupt_requested()) throw Interrupted{};
   check(build.ok, "train.cpp does not build; see " + (folder(0) / "build.log").string());
   const std::string commit = history_->commit_start(source, "baseline of " + options_.tag);
   history_->set_ref("0000", commit);
@@ -246,22 +282,15 @@ void Loop::baseline() {
 // nothing is told why and may be mended once; it costs no training time.
 void Loop::experiment() {
   const auto n = static_cast<int64_t>(state_.experiments.size());
+  if (sha256_of_file(bench_.task / "task.json") != state_.start.at("task")) throw TaskChanged{};
   fs::create_directories(folder(n));
   Dialogue dialogue = begin_dialogue(n);
   while (true) {
-    const auto id = journal_->events().size();
-    append({{"event", "call"}, {"id", id}, {"n", n}, {"provider", dialogue.name()}});
-    const Reply reply = dialogue.next();
-    append({{"event", "call_done"},
-            {"id", id},
-            {"tokens_in", reply.tokens_in},
-            {"tokens_out", reply.tokens_out},
-            {"problem", reply.problem}});
-    if (interrupt_requested()) throw Interrupted{};
-    write_file(folder(n) / "prompt.md", valid_utf8(dialogue.transcript()));
-    write_file(folder(n) / "reply.md", reply.text);
-    if (!reply.problem.empty()) return refuse(n, dialogue.name(), reply.problem);
-
+    const Reply reply = ask(dialogue, n);
+    if (!reply.problem.empty()) {
+      exhausted_ = reply.fatal && !dialogue.is_model();
+      return refuse(n, dialogue.name(), reply.problem);
+    }
     auto made = realize(reply, n);
     if (const auto* feedback = std::get_if<Feedback>(&made)) {
       if (interrupt_requested()) throw Interrupted{};
@@ -272,6 +301,24 @@ void Loop::experiment() {
     record_candidate(n, std::get<Candidate>(made), dialogue.name());
     return measure_and_decide(n, &dialogue);
   }
+}
+
+// One call, in the journal before and after, prompt and reply in the experiment's folder.
+Reply Loop::ask(Dialogue& dialogue, int64_t n) {
+  const auto id = journal_->events().size();
+  append({{"event", "call"}, {"id", id}, {"n", n}, {"provider", dialogue.name()}});
+  Reply reply = dialogue.next();
+  append({{"event", "call_done"},
+          {"id", id},
+          {"tokens_in", reply.tokens_in},
+          {"tokens_out", reply.tokens_out},
+          {"problem", reply.problem}});
+  if (interrupt_requested()) throw Interrupted{};
+  constexpr size_t kLargestReply = 256 * 1024;  // eight times the largest train.cpp
+  if (reply.text.size() > kLargestReply) reply.truncated = true, reply.text.resize(kLargestReply);
+  write_file(folder(n) / "prompt.md", valid_utf8(dialogue.transcript()));
+  write_file(folder(n) / "reply.md", valid_utf8(reply.text));
+  return reply;
 }
 
 // From a reply to a built candidate in the experiment's folder, or to what was wrong with it.
@@ -291,7 +338,10 @@ std::variant<Loop::Candidate, Feedback> Loop::realize(const Reply& reply, int64_
   write_file(folder(n) / "train.cpp", candidate.source);
   write_file(folder(n) / "candidate.diff", unified_diff(champion, candidate.source, "train.cpp"));
   const BuildResult build = kit_->build(folder(n), bench_.caged);
-  if (!build.ok) return Feedback{"it does not build:\n" + clean_compiler_output(build.log)};
+  if (!build.ok) {
+    refused_.insert(code_fingerprint(candidate.source));
+    return Feedback{"it does not build:\n" + clean_compiler_output(build.log)};
+  }
   return candidate;
 }
 
@@ -332,17 +382,17 @@ void Loop::measure_and_decide(int64_t n, Dialogue* dialogue) {
   }
   if (result.interrupted) throw Interrupted{};
   const std::string words = result.event.value("last_words", "");
-  if (result.outcome.train_exit == kCannotSeal && dialogue &&
+  // Only what failed before training is worth a second training.
+  const bool early = result.outcome.wall_seconds <= baseline_.overhead_seconds + kEarlySeconds;
+  if (result.outcome.train_exit == kCannotSeal && early && dialogue &&
       dialogue->feed_back("sealing", words)) {
-    const Reply reply = dialogue->next();
-    if (interrupt_requested()) throw Interrupted{};
-    write_file(folder(n) / "prompt.md", valid_utf8(dialogue->transcript()));
-    write_file(folder(n) / "reply.md", reply.text);
+    const Reply reply = ask(*dialogue, n);
     auto made = reply.problem.empty() ? realize(reply, n) : Feedback{reply.problem};
-    if (auto* candidate = std::get_if<Candidate>(&made)) {
+    if (const auto* candidate = std::get_if<Candidate>(&made)) {
       record_candidate(n, *candidate, dialogue->name());
       return measure_and_decide(n, dialogue);
     }
+    log_info("      its repair came to nothing: " + one_line(std::get<Feedback>(made).text, 160));
   }
   json measured = {{"event", "measured"}, {"n", n}, {"attempt", experiment_at(n).attempts}};
   measured.update(result.event);
@@ -371,9 +421,7 @@ void Loop::give_verdict(int64_t n, const Verdict& verdict) {
           {"status", verdict.status},
           {"reason", verdict.reason},
           {"champion", verdict.status == "keep" ? experiment_at(n).commit : state_.champion}});
-  std::error_code ignored;
-  for (const char* large : {"train", "train.o", "model.safetensors", "score"})
-    fs::remove_all(folder(n) / large, ignored);
+  tidy(folder(n), {"run.log", "train.json", "score.json"});
   derive();
   speak_after(n);
 }
@@ -401,14 +449,29 @@ void Loop::refuse(int64_t n, const std::string& proposer, const std::string& why
   const std::string line = one_line(why, 160);
   if (line != provider_note_) log_info("      " + proposer + " came to nothing: " + line);
   provider_note_ = line;
+  // Growing pauses, so that an endpoint that fails at once is not asked a thousand times a minute.
+  if (proposer == "builtin") return;
+  for (double left = std::min(60.0, std::pow(2.0, refusals_)); left > 0 && !interrupt_requested();
+       left -= 0.2)
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
 }
 
 // ------------------------------------------------------------------------------------------------
 // What a proposer is told
 
+// program.md as it is now; as it was last where an editor has it aside for a moment.
+std::string Loop::program() {
+  try {
+    program_ = read_file(checkout_ / "program.md");
+  } catch (const Error& error) {
+    log_warning(std::string(error.what()) + "; going on with the last one");
+  }
+  return program_;
+}
+
 Dialogue Loop::begin_dialogue(int64_t n) {
   PromptInputs inputs;
-  inputs.program = read_file(checkout_ / "program.md");
+  inputs.program = program();
   inputs.harness = read_file(run_dir_ / "kit" / "harness" / "harness.h");
   inputs.kernels = read_file(run_dir_ / "kit" / "harness" / "kernels.h");
   inputs.source = history_->source_at(state_.champion);
@@ -418,7 +481,9 @@ Dialogue Loop::begin_dialogue(int64_t n) {
   const bool tuner_turn = refusals_ % (kRefusalsInARow + 1) == kRefusalsInARow;
   return Dialogue(tuner_turn ? nullptr : provider_.get(), std::move(inputs),
                   bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n),
-                  [this](const std::string& source) { return measured_before(source) != nullptr; });
+                  [this](const std::string& source) {
+                    return measured_before(source) || refused_.contains(code_fingerprint(source));
+                  });
 }
 
 std::vector<Past> Loop::past() const {
@@ -506,8 +571,9 @@ void Loop::speak_after(int64_t n) {
     double count = left / each;
     if (options_.max_experiments > 0)
       count = std::min(count, static_cast<double>(options_.max_experiments - n));
-    log_info(format("safe to leave: about %.0f more experiments by %s", count,
-                    clock_time(count * each).c_str()));
+    if (count >= 1)
+      log_info(format("safe to leave: about %.0f more experiments by %s", count,
+                      clock_time(count * each).c_str()));
   }
   if (n != kFailuresAlike) return;
   for (int64_t i = 2; i <= n; ++i)
@@ -526,31 +592,62 @@ std::optional<std::string> Loop::reason_to_stop() const {
     return "--max-experiments " + std::to_string(options_.max_experiments) + " reached";
   if (options_.max_hours > 0 && boot_seconds() - started_ >= 3600 * options_.max_hours)
     return format("--max-hours %g reached", options_.max_hours);
-  if (!provider_ && refusals_ > 0) return provider_note_;
+  if (!provider_ && exhausted_) return provider_note_;
   if (refusals_ >= kGiveUp)
     return format("%d proposals in a row came to nothing, the last: ", kGiveUp) + provider_note_;
   return std::nullopt;
+}
+
+// An error of the loop's own (a disk that is full for a moment, a repository that is locked) costs
+// the experiment it happened in, not the night. Several in a row are thrown on.
+void Loop::survive(const Error& error) {
+  if (++errors_ >= kErrorsInARow || state_.champion.empty()) throw error;
+  log_warning(error.what());
+  const Experiment last = state_.experiments.back();
+  if (last.status.empty())
+    give_verdict(last.n, {"crash", "the loop failed: " + one_line(error.what(), 200)});
+  else
+    refuse(last.n + 1, "agent", error.what());
+}
+
+std::string Loop::work() {
+  recover();
+  if (state_.experiments.empty())
+    baseline();
+  else
+    log_info(experiment_header());
+  while (true) {
+    if (auto why = reason_to_stop()) return *why;
+    try {
+      experiment();
+      errors_ = 0;
+    } catch (const Error& error) {
+      survive(error);
+    }
+  }
 }
 
 int Loop::run() {
   check_place_and_task();
   check_sandbox_and_provider();
   open_run();
+  std::string why, problem;
   int code = kDone;
-  std::optional<std::string> why;
   try {
-    recover();
-    if (state_.experiments.empty())
-      baseline();
-    else
-      log_info(experiment_header());
-    while (!(why = reason_to_stop())) experiment();
+    why = work();
   } catch (const Interrupted&) {
     why = "interrupted; the same command goes on";
     code = kInterrupted;
+  } catch (const TaskChanged&) {
+    why = "the task " + task_.name + " was made anew during the run; start a new --tag";
+    code = kError;
+  } catch (const Error& error) {
+    if (state_.champion.empty()) throw;
+    why = problem = error.what();
+    code = kError;
   }
-  append({{"event", "stop"}, {"why", *why}});
-  std::cout << closing_lines(state_, *why, run_dir_, history_->restore_command(state_.champion))
+  if (problem.empty()) append({{"event", "stop"}, {"why", why}});
+  std::cout << closing_lines(state_, why, run_dir_, history_->restore_command(state_.champion))
             << std::flush;
   return code;
 }
@@ -563,7 +660,8 @@ void add_run_options(CLI::App& run, Options& options) {
       ->required();
   run.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
   run.add_option("--provider", options.provider.kind,
-                 "who proposes: builtin, command, openai; default: openai where its key is set")
+                 "who proposes: builtin, command, openai; default: what --model, --base-url or "
+                 "--command imply, else builtin")
       ->check(CLI::IsMember({"builtin", "command", "openai"}));
   run.add_option("--model", options.provider.model, "model of an OpenAI-compatible endpoint");
   run.add_option("--base-url", options.provider.base_url, "its URL, up to /v1");
@@ -572,9 +670,9 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--command", options.provider.command,
                  "program for --provider command: prompt on stdin, reply on stdout");
   run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   run.add_option("--max-hours", options.max_hours, "stop after so many hours")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(0.0, 1e6));
   run.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   run.add_option("--seed", options.seed, "seed of every training run")->capture_default_str();
   run.add_option("--sandbox", options.sandbox, "auto or off")
@@ -583,7 +681,7 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--data", options.data, "folder of tasks and runs");
 }
 
-// Without --provider: a model where its key is there and a model is named, else the tuner.
+// Without --provider: what the other options imply, else the tuner.
 void choose_provider(ProviderOptions& provider) {
   if (!provider.kind.empty()) return;
   if (!provider.command.empty())
@@ -611,7 +709,10 @@ int main_program(int argc, char** argv) {
   CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
   app.require_subcommand(1);
   CLI::App& run = *app.add_subcommand("run", "start a run, or go on with one");
-  run.set_config("--config", "", "TOML file with any of these options");
+  app.set_config("--config", "", "TOML file; the options of run stand under [run]");
+  run.configurable();
+  run.fallthrough();
+  app.allow_config_extras(false);
   add_run_options(run, options);
   CLI::App& show = *app.add_subcommand("status", "the experiments of a run so far");
   show.add_option("--tag", options.tag, "name of the run")->required();
@@ -619,7 +720,8 @@ int main_program(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kDone : kUsage;
+    if (error.get_exit_code() == 0) return app.exit(error);
+    throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
   }
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   if (show.parsed()) return status(options.tag);

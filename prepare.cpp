@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -112,11 +114,22 @@ void check_options(const Options& options) {
   check(options.workers >= 1 && options.workers <= 1024, "--workers must be between 1 and 1024");
 }
 
-// True when the task is there and was made with the same options; throws when with others, and
-// where something that is no task stands in its place, which not even --force removes.
+// Throws Error unless the task's files are what its task.json says.
+void check_whole(const fs::path& dir, const TaskInfo& info) {
+  train_shards(dir, info);
+  for (const char* split : {"val", "test"}) heldout_rows(dir, info, split);
+  const fs::path tokenizer = dir / "tokenizer.tiktoken";
+  check(fs::is_regular_file(tokenizer) && sha256_of_file(tokenizer) == info.tokenizer_sha256,
+        "the task in " + dir.string() + " is damaged: its tokenizer.tiktoken is missing or has " +
+            "changed; use --force to make it anew");
+}
+
+// True when the task is there and whole, and was made with the same options; throws when with
+// others, and where something that is no task stands in its place, which not even --force removes.
 bool already_prepared(const fs::path& dir, const TaskInfo& wanted, bool force) {
-  if (!fs::exists(dir)) return false;
-  check(fs::exists(dir / "task.json"),
+  std::error_code error;  // of a folder that can't be looked into: TaskLock says what is wrong
+  if (!fs::exists(dir, error)) return false;
+  check(fs::exists(dir / "task.json", error),
         dir.string() + " exists, but is no task; remove it, or give --task another name");
   if (force) return false;
   const TaskInfo there = load_task(dir);
@@ -134,6 +147,7 @@ bool already_prepared(const fs::path& dir, const TaskInfo& wanted, bool force) {
   compare("--eval-tokens", there.eval_tokens, wanted.eval_tokens);
   check(differences.empty(), "task " + wanted.name + " is already prepared with " + differences +
                                  "; use --force to make it anew, or --task with another name");
+  check_whole(dir, there);
   return true;
 }
 
@@ -174,6 +188,34 @@ class Workplace {
   fs::path final_;
   std::string prefix_;
   fs::path path_;
+};
+
+// The lock on a task that is being made, in the data folder: taken before any work, so that a
+// folder that can't be used is noticed first. A task that isn't there in the end leaves no lock.
+class TaskLock {
+ public:
+  explicit TaskLock(const fs::path& task)
+      : task_(task), file_(task.parent_path() / ("." + task.filename().string() + ".lock")) {
+    const fs::path folder = task.parent_path();
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (!error && access(folder.c_str(), R_OK | W_OK | X_OK) != 0) {
+      error = {errno, std::generic_category()};
+    }
+    check(!error, "can't use " + folder.string() + " as data folder (" + error.message() +
+                      "); give --data or AUTORESEARCH_DATA another");
+    lock_.emplace(file_);
+  }
+  ~TaskLock() {
+    std::error_code ignored;
+    if (!fs::exists(task_, ignored)) fs::remove(file_, ignored);
+  }
+  TaskLock(const TaskLock&) = delete;
+  TaskLock& operator=(const TaskLock&) = delete;
+
+ private:
+  fs::path task_, file_;
+  std::optional<FileLock> lock_;
 };
 
 Corpus read_corpus(const Options& options) {
@@ -327,6 +369,7 @@ void print_next(const std::string& task) {
 }
 
 void make_task(const Options& options) {
+  catch_interrupts();
   check_options(options);
   TaskInfo info;
   info.source = source_label(options);
@@ -341,6 +384,8 @@ void make_task(const Options& options) {
     return print_next(info.name);
   }
 
+  const TaskLock lock(dir);
+  Workplace workplace(dir);
   const Corpus corpus = read_corpus(options);
   std::printf("%s: %zu documents, %.1f MB of text (%lld exact duplicates left out)\n",
               info.source.c_str(), corpus.documents.size(),
@@ -348,9 +393,6 @@ void make_task(const Options& options) {
   const int64_t rows = rows_wanted(info.eval_tokens, info.seq_len);
   const size_t set_aside = documents_to_set_aside(corpus, rows, info.seq_len);
 
-  fs::create_directories(dir.parent_path());
-  const FileLock lock(dir.parent_path() / ("." + info.name + ".lock"));
-  Workplace workplace(dir);
   const Tokenizer tokenizer = train_tokenizer(corpus, set_aside, info.vocab_size);
   tokenizer.save(workplace.path() / "tokenizer.tiktoken");
   info.tokenizer_sha256 = sha256_of_file(workplace.path() / "tokenizer.tiktoken");
@@ -487,8 +529,18 @@ void print_score(const Score& score, const std::string& split) {
   line("score_seconds", "%.1f", score.seconds);
 }
 
+// Throws Error where a file can't be written to: before a score is computed, not after.
+void check_writable(const fs::path& file) {
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  const bool writable = access(folder.c_str(), W_OK | X_OK) == 0;
+  check(writable && !fs::is_directory(file),
+        "can't write " + file.string() + ": " +
+            (writable ? "it is a folder" : std::strerror(errno)) + "; give --json another path");
+}
+
 void score_command(const ModelOptions& options) {
   const fs::path dir = find_task(options.task);
+  if (!options.json.empty() && options.json != "-") check_writable(options.json);
   const Score result = score(open_model(options), dir, options.split);
   const nlohmann::ordered_json json = {{options.split + "_bpb", result.bpb},
                                        {options.split + "_bpb_upstream", result.bpb_upstream},
@@ -501,11 +553,15 @@ void score_command(const ModelOptions& options) {
     std::printf("%s\n", json.dump().c_str());
     return;
   }
-  if (!options.json.empty()) write_file(options.json, json.dump(2) + "\n");
   print_score(result, options.split);
+  if (!options.json.empty()) write_file(options.json, json.dump(2) + "\n");
 }
 
 void sample_command(const ModelOptions& options) {
+  catch_interrupts();
+  if (std::isnan(options.sample.temperature)) {  // which CLI::Range lets pass
+    throw Error("--temperature must be a number from 0 to 100, such as 0.8", kUsage);
+  }
   const Tokenizer tokenizer = load_tokenizer(find_task(options.task));
   const SealedModel model = open_model(options);
   check(model.vocab_size == tokenizer.vocab_size(),
@@ -618,7 +674,7 @@ void CommandLine::add_model() {
   sample->add_option("--temperature", options.temperature, "0: always the likeliest token")
       ->check(CLI::Range(0.0, 100.0));
   sample->add_option("--top-k", options.top_k, "draw among so many of the likeliest; 0: all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
   sample->add_option("--seed", options.seed, "same seed, same text");
   sample->add_option("--device", model.device, device_help);
   for (CLI::Option* option : sample->get_options()) option->capture_default_str();
@@ -633,14 +689,18 @@ CommandLine::CommandLine() {
 }
 
 int run_program(int argc, char** argv) {
-  catch_interrupts();
   CommandLine line;
   try {
     line.app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return line.app.exit(e);
-    throw Error(std::string(e.what()) + "; build/prepare --help lists what there is", kUsage);
+    if (e.get_exit_code() != 0) {
+      throw Error(std::string(e.what()) + "; build/prepare --help lists what there is", kUsage);
+    }
+    line.app.exit(e);  // prints what --help asked for
   }
+  const bool flushed = std::fflush(stdout) == 0;
+  check(flushed && !std::ferror(stdout),
+        std::string("can't write the output: ") + std::strerror(errno != 0 ? errno : EIO));
   return kDone;
 }
 

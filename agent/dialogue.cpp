@@ -30,7 +30,9 @@ Reply Dialogue::next() {
   if (text) {
     reply.text = *text;
   } else {
-    reply.problem = "every change that the builtin proposer knows has been measured";
+    reply.problem = find_knobs(inputs_.source).empty()
+                        ? "train.cpp has no hyperparameters that the builtin proposer can find"
+                        : "every change that the builtin proposer knows has been measured";
     reply.fatal = true;
   }
   return reply;

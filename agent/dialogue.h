@@ -27,7 +27,6 @@ class Dialogue {
   std::string name() const;  // of the provider, or "builtin"
   bool is_model() const { return provider_ != nullptr; }
   std::string transcript() const;  // everything sent, for prompt.md
-  bool repaired() const { return repairs_ > 0; }
 
  private:
   Provider* provider_;

@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/json.h"
 #include "agent/process.h"
 #include "agent/text.h"
 #include "common/error.h"
@@ -156,7 +157,7 @@ std::string content_of(const json& content) {
 
 // The server's own words: {"error": {"message": ...}}, {"error": "..."}, {"message": ...} or text.
 std::string message_of(const std::string& body) {
-  const json document = json::parse(body, nullptr, false);
+  const json document = parse_untrusted(body);
   const json& error = member(document, "error");
   for (const json* value : {&member(error, "message"), &error, &member(document, "message"),
                             &member(document, "detail")}) {
@@ -292,7 +293,7 @@ class OpenAi : public Provider {
   Outcome judge(const Response& response) {
     if (response.code != CURLE_OK) return judge_transport(response);
     if (response.status != 200) return judge_status(response.status, response);
-    const json document = json::parse(response.body, nullptr, false);
+    const json document = parse_untrusted(response.body);
     const json& error = member(document, "error");
     if (!error.is_null()) {
       // Routers answer 200 and put the status of the server behind them into the error.
@@ -360,7 +361,8 @@ class OpenAi : public Provider {
 
   Outcome read(const json& document) const {
     const json& choices = member(document, "choices");
-    const json& choice = choices.is_array() && !choices.empty() ? choices[0] : json();
+    static const json kNone;
+    const json& choice = choices.is_array() && !choices.empty() ? choices[0] : kNone;
     if (!member(choice, "message").is_object()) {
       return {failed(shown(url_) + " sent something that is no chat completion; check --base-url",
                      false),

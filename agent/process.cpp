@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -133,6 +134,7 @@ struct Launch {
   std::string program, cwd, complaint;
   std::vector<char*> argv, env;
   int nice = 0, input = -1, output = -1, go = -1, go_write = -1;
+  uint64_t max_file_bytes = 0;
 };
 
 // Async-signal-safe from here to the end of child_main.
@@ -172,6 +174,14 @@ void close_all_but_standard() {
   while (n < 0 && errno == EINTR);
   if (n != 1) _exit(127);
   reset_signals();
+  // A keyring of its own: the user's could be read, and would carry notes from child to child.
+  syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  if (launch.max_file_bytes > 0) {
+    const rlimit size = {launch.max_file_bytes, launch.max_file_bytes};
+    setrlimit(RLIMIT_FSIZE, &size);
+  }
   if (launch.nice != 0) {
     [[maybe_unused]] int priority = nice(launch.nice);
   }
@@ -194,7 +204,9 @@ struct Stat {
 
 std::optional<Stat> read_stat(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text((std::istreambuf_iterator<char>(file)), {});
+  // getline and not a stream iterator, which throws where the process has just ended.
+  std::string text;
+  std::getline(file, text, '\0');
   size_t name_end = text.rfind(')');  // the name itself may hold spaces and brackets
   if (name_end == std::string::npos) return std::nullopt;
   std::istringstream rest(text.substr(name_end + 1));
@@ -316,7 +328,8 @@ void Child::prepare(const Command& command) {
              .input = input_.get(),
              .output = command.log.empty() ? out_.write.get() : output_.get(),
              .go = go_.read.get(),
-             .go_write = go_.write.get()};
+             .go_write = go_.write.get(),
+             .max_file_bytes = command.max_file_bytes};
 }
 
 Child::Child(const Command& command) {

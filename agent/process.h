@@ -21,6 +21,7 @@ struct Command {
   double limit = 60;          // seconds, then the whole group is killed
   int64_t max_rss_bytes = 0;  // resident memory of the group and its descendants; 0: no limit
   int nice = 0;
+  uint64_t max_file_bytes = 0;  // of one file that it writes; 0: no limit
   bool finishes = false;  // an interrupt leaves it alone: git, and what else a clean end needs
   // Called in the parent once the child exists, before it execs: the child waits on a pipe until
   // this returns, so that a journal line about it is on disk first. An exception kills the child.

@@ -18,6 +18,8 @@ constexpr const char* kManifest = "kit.json";  // the spec and the hashes of all
 constexpr const char* kBuildFirst = "; build first: cmake --workflow --preset demo";
 constexpr double kStepSeconds = 300;              // for each step of a build
 constexpr int64_t kStepBytes = int64_t{8} << 30;  // templates can ask a compiler for any amount
+constexpr uint64_t kStepFileBytes = uint64_t{1} << 30;   // one file that a step writes
+constexpr uint64_t kTrainFileBytes = uint64_t{8} << 30;  // one file that training writes
 
 json to_json(const CandidateSpec& spec) {
   json files = json::array();
@@ -222,6 +224,7 @@ BuildResult Kit::build(const fs::path& folder, bool caged) const {
     Command limited = command(argv, {.read_only = {source}, .writable = work}, caged);
     limited.limit = kStepSeconds;
     limited.max_rss_bytes = kStepBytes;
+    limited.max_file_bytes = kStepFileBytes;
     const Exit exit = run(limited);
     result.seconds += exit.seconds;
     result.ok = exit.code == 0;
@@ -252,6 +255,7 @@ Command Kit::train(const fs::path& folder, const fs::path& task,
   }
   Command trainer = command(std::move(argv), std::move(view), caged);
   trainer.log = here / "run.log";
+  trainer.max_file_bytes = kTrainFileBytes;
   return trainer;
 }
 

@@ -1,7 +1,10 @@
 #include "agent/trial.h"
 
 #include <algorithm>
+#include <array>
 #include <sstream>
+
+#include "agent/json.h"
 
 namespace autoresearch {
 namespace {
@@ -12,13 +15,26 @@ constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
 constexpr int64_t kMinScoreRss = int64_t{4} << 30;
 constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 
-// A file that the candidate wrote, if it is a plain one of a size that makes sense: a link could
-// point at anything of the user's, a pipe would block, a huge file would fill the memory.
+// A file that the candidate wrote, if it is a plain one of a size that makes sense and can be read:
+// a link could point at anything of the user's, a pipe would block, a huge file would fill the
+// memory.
 std::string read_plain_file(const fs::path& path) {
-  constexpr uintmax_t kLargest = uintmax_t{64} << 20;
+  constexpr uintmax_t kLargest = uintmax_t{4} << 20;
   std::error_code missing;
-  const bool plain = fs::is_regular_file(fs::symlink_status(path, missing));
-  return plain && fs::file_size(path, missing) <= kLargest ? read_file(path) : "";
+  if (!fs::is_regular_file(fs::symlink_status(path, missing))) return "";
+  fs::permissions(path, fs::perms::owner_read, fs::perm_options::add, missing);
+  if (missing || fs::file_size(path, missing) > kLargest) return "";
+  return read_file(path);
+}
+
+// Removes whatever it is. A folder that the candidate closed is opened first.
+void remove_whatever(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(fs::symlink_status(path, ignored))) {
+    fs::permissions(path, fs::perms::owner_all, fs::perm_options::add, ignored);
+    for (const auto& entry : fs::directory_iterator(path, ignored)) remove_whatever(entry.path());
+  }
+  fs::remove(path, ignored);
 }
 
 // A figure out of the trainer's own record, whatever it may have put there.
@@ -73,17 +89,19 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
 // Fills in what the scorer said over its pipe.
 void read_score(const Exit& exit, Measurement& result) {
   auto& outcome = result.outcome;
-  const auto said = nlohmann::json::parse(last_line_with(exit.output, "{"), nullptr, false);
-  if (exit.code == 0 && said.is_object() && said.contains("val_bpb") &&
-      said["val_bpb"].is_number()) {
+  const auto said = parse_untrusted(last_line_with(exit.output, "{"));
+  if (exit.code == 0 && said.is_object() && said.contains("val_bpb")) {
+    if (!said["val_bpb"].is_number()) {
+      outcome.score_problem = "val_bpb is not a finite number";
+      return;
+    }
     outcome.bpb = said["val_bpb"].get<double>();
     result.event["score"] = said;
     return;
   }
-  outcome.score_problem =
-      exit.timed_out     ? "scoring took more than 4 times as long as the baseline's"
-      : exit.over_memory ? "scoring took more than 4 times the baseline's memory"
-                         : last_line_with(exit.output, "prepare: error: ");
+  outcome.score_problem = exit.timed_out     ? "scoring took far longer than the baseline's"
+                          : exit.over_memory ? "scoring took far more memory than the baseline's"
+                                             : last_line_with(exit.output, "prepare: error: ");
   if (outcome.score_problem.empty())
     outcome.score_problem = "the scorer ended with code " + std::to_string(exit.code);
 }
@@ -102,9 +120,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
                     std::function<void(double)> tick) {
   const fs::path sealed = folder / "model.safetensors";
   std::error_code ignored;
-  for (const char* stale : {"model.safetensors", "train.json", "score.json", "run.log"})
-    fs::remove(folder / stale, ignored);
-
+  tidy(folder, {"train"});
   const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick));
   Measurement result;
   result.interrupted = trained.interrupted;
@@ -122,12 +138,13 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
 
   Exit scored;
   if (baseline.sealed_bytes > 0 && sealed_bytes > most_sealed_bytes(baseline)) {
-    outcome.score_problem = "the sealed model has " + std::to_string(sealed_bytes) +
-                            " bytes, more than 4 times the baseline's";
+    outcome.score_problem = "the sealed model has " + std::to_string(sealed_bytes) + " bytes; " +
+                            std::to_string(most_sealed_bytes(baseline)) + " are allowed";
   } else if (trained.code == 0 && outcome.sealed && !result.interrupted) {
     scored = score(kit, bench, baseline, folder);
     result.interrupted = scored.interrupted;
     read_score(scored, result);
+    remove_whatever(folder / "score.json");
     if (outcome.bpb) write_file(folder / "score.json", result.event["score"].dump(1) + "\n");
   }
   result.event.update(
@@ -152,8 +169,22 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
 }
 
 nlohmann::json trainer_record(const fs::path& folder) {
-  auto record = nlohmann::json::parse(read_plain_file(folder / "train.json"), nullptr, false);
+  nlohmann::json record = parse_untrusted(read_plain_file(folder / "train.json"));
   return record.is_object() ? record : nlohmann::json::object();
+}
+
+void tidy(const fs::path& folder, const std::vector<std::string>& keep) {
+  static constexpr std::array kRecords = {"train.cpp", "prompt.md", "reply.md", "candidate.diff",
+                                          "build.log"};
+  std::error_code ignored;
+  fs::permissions(folder, fs::perms::owner_all, fs::perm_options::add, ignored);
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename();
+    const bool named = std::find(kRecords.begin(), kRecords.end(), name) != kRecords.end() ||
+                       std::find(keep.begin(), keep.end(), name) != keep.end();
+    if (!named || !fs::is_regular_file(entry.symlink_status(ignored)))
+      remove_whatever(entry.path());
+  }
 }
 
 Outcome outcome_of(const nlohmann::json& measured) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "agent/recipe.h"
 #include "agent/verdict.h"
@@ -41,7 +42,7 @@ struct Measurement {
   bool interrupted = false;
 };
 
-// Runs <folder>/train to <folder>/model.safetensors and scores it on `split`. Writes run.log,
+// Runs <folder>/train to <folder>/model.safetensors and scores it on val. Writes run.log,
 // train.json and score.json there. `before_exec` is called before the trainer may run; `tick` while
 // it does.
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
@@ -50,6 +51,11 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
 
 // <folder>/train.json, an object: empty where the trainer left none. Nothing is decided by it.
 nlohmann::json trainer_record(const fs::path& folder);
+
+// Removes from an experiment's folder whatever is neither our record nor named in `keep` as a plain
+// file. Done before every attempt, so that none finds what an earlier one left, and after the
+// verdict. The folder was a candidate's: permissions are restored first, and nothing here throws.
+void tidy(const fs::path& folder, const std::vector<std::string>& keep);
 
 // The verdict's inputs again, from a `measured` event: for a run that stopped before its verdict.
 Outcome outcome_of(const nlohmann::json& measured);

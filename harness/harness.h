@@ -39,7 +39,7 @@ struct Device {
   at::Device device{at::kCPU};
   std::string name;       // "NVIDIA H200", or the CPU's model name
   double memory_gb = 0;   // of the GPU, or of the machine
-  double peak_flops = 0;  // dense bf16 FLOP/s by its data sheet; 0: unknown, MFU is not printed
+  double peak_flops = 0;  // dense bf16 FLOP/s by its data sheet; 0: unknown, MFU is given as 0
   int capability = 0;     // CUDA compute capability, 90 = sm_90; 0 on a CPU
   bool is_cuda() const { return device.is_cuda(); }
 };

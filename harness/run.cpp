@@ -35,7 +35,14 @@ struct Options {
   int64_t seed = 42, steps = 0;
 };
 
-// CLI11's own exceptions carry the usage exit code; run_main prints them.
+// What is written at the end of the run is tried at its start, not after the budget is spent.
+void check_writable(const fs::path& file) {
+  if (file.empty()) return;
+  const fs::path folder = fs::absolute(file).parent_path();
+  check(fs::is_directory(folder) && !fs::is_directory(file) && access(folder.c_str(), W_OK) == 0,
+        "can't write " + file.string() + "; name a file in a folder that exists and is yours");
+}
+
 Options parse_options(int argc, char** argv) {
   Options options;
   CLI::App app("Trains one GPT on a prepared task for its fixed budget, then seals and scores it.");
@@ -44,16 +51,17 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--seed", options.seed, "seed of all random numbers")->capture_default_str();
   app.add_option("--steps", options.steps, "train this many steps instead of the time budget")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_option("--seal", options.seal, "hand the sealed model over in this file, unscored");
   app.add_option("--json", options.json, "write the record of the run to this file");
   app.add_option("--data", options.data, "folder that holds the tasks");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    std::exit(code == 0 ? kDone : kUsage);
+    if (error.get_exit_code() == 0) std::exit(app.exit(error));
+    throw Error(std::string(error.what()) + "; build/train --help lists what there is", kUsage);
   }
+  for (const fs::path& file : {options.seal, options.json}) check_writable(file);
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   return options;
 }
@@ -243,8 +251,8 @@ int Run::finish() {
   run.record.peak_memory_bytes = peak_memory(run.device.device);
   run.seal();
   run.record.total_seconds = seconds_since(run.started);
-  if (!run.options.json.empty()) write_file(run.options.json, run.record.json().dump(1) + "\n");
   std::cout << run.record.summary() << std::flush;
+  if (!run.options.json.empty()) write_file(run.options.json, run.record.json().dump(1) + "\n");
   return kDone;
 }
 

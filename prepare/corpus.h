@@ -39,8 +39,9 @@ struct Corpus {
 // path that can't be read, a named file that is binary, and where nothing is found.
 std::vector<fs::path> find_files(const std::vector<fs::path>& paths);
 
-// C and C++ headers below `roots` (those that exist), of at most 1 MB each, in the order of a hash
-// of their names, until `max_bytes` are reached. libtorch's generated ATen/ops are left out.
+// C and C++ headers below `roots` (those that exist), of at most 200,000 bytes each, in the order
+// of a hash of their names, until `max_bytes` are reached. libtorch's generated ATen/ops are left
+// out.
 std::vector<fs::path> find_demo_files(const std::vector<fs::path>& roots, int64_t max_bytes);
 
 // Indexes files. A line of a .jsonl file is a document (its "text"), any other file is one; a file

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "prepare/tokenizer.h"
 
 namespace autoresearch {
 
@@ -19,6 +21,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TaskInfo, version, name, source, vocab_size, 
 namespace {
 
 constexpr int kVersion = 1;
+constexpr size_t kLongestName = 100;  // characters of a task's name
 
 std::string join(const std::vector<std::string>& names) {
   std::string joined;
@@ -39,6 +42,30 @@ int64_t file_tokens(const fs::path& dir, const TaskInfo& info, const fs::path& f
     throw cut_short(dir, info, "can't read " + file.string() + " (" + error.message() + ")");
   if (bytes % 2 != 0) throw cut_short(dir, info, file.string() + " ends within a token");
   return static_cast<int64_t>(bytes / 2);
+}
+
+// Throws Error where a figure is none that `prepare` writes: others compute with them unseen.
+void check_figures(const TaskInfo& info, const fs::path& file) {
+  const auto figure = [&](const std::string& key, int64_t value, int64_t least, int64_t most) {
+    check(value >= least && value <= most, file.string() + " is damaged (" + key + " is " +
+                                               std::to_string(value) +
+                                               "); prepare the task again with --force");
+  };
+  figure("vocab_size", info.vocab_size, Tokenizer::kMinVocab, Tokenizer::kMaxVocab);
+  figure("bos", info.bos, 0, info.vocab_size - 1);
+  figure("seq_len", info.seq_len, 2, 1 << 20);
+  figure("eval_tokens", info.eval_tokens, 0, int64_t{1} << 36);
+  for (const auto& [name, split] : {std::pair<std::string, const SplitInfo&>("train", info.train),
+                                    {"val", info.val},
+                                    {"test", info.test}}) {
+    figure(name + ".documents", split.documents, 0, INT64_MAX);
+    figure(name + ".tokens", split.tokens, 0, INT64_MAX);
+    figure(name + ".bytes", split.bytes, 0, INT64_MAX);
+    figure(name + ".rows", split.rows, 0, int64_t{1} << 36);
+  }
+  check(std::isfinite(info.time_budget) && info.time_budget >= 0,
+        file.string() + " is damaged (time_budget is no number of seconds); prepare the " +
+            "task again with --force");
 }
 
 }  // namespace
@@ -79,9 +106,12 @@ void check_task_name(const std::string& name) {
   const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '-' || c == '_' || c == '.';
   });
-  check(plain && !name.empty() && name[0] != '.' && name[0] != '-' && name != "runs",
-        "\"" + name + "\" can't name a task; use --task with letters, digits, '-', '_' and '.', " +
-            "not beginning with '.' or '-' (and not \"runs\", which holds the runs)");
+  check(plain && !name.empty() && name.size() <= kLongestName && name[0] != '.' && name[0] != '-' &&
+            name != "runs",
+        "\"" + name + "\" can't name a task; use --task with up to " +
+            std::to_string(kLongestName) +
+            " letters, digits, '-', '_' and '.', not beginning with '.' or '-' (and not \"runs\", "
+            "which holds the runs)");
 }
 
 std::string split_sha256(const std::vector<fs::path>& files) {
@@ -92,13 +122,21 @@ std::string split_sha256(const std::vector<fs::path>& files) {
 
 TaskInfo load_task(const fs::path& dir) {
   const fs::path file = dir / "task.json";
+  std::string text;
   try {
-    const nlohmann::json json = nlohmann::json::parse(read_file(file));
+    text = read_file(file);
+  } catch (const Error& e) {
+    throw Error(std::string(e.what()) + "; prepare the task again with --force");
+  }
+  try {
+    const nlohmann::json json = nlohmann::json::parse(text);
     const int version = json.at("version");
     check(version == kVersion, file.string() + " has version " + std::to_string(version) +
                                    ", this program reads " + std::to_string(kVersion) +
                                    "; prepare the task again with --force");
-    return json.get<TaskInfo>();
+    const TaskInfo info = json.get<TaskInfo>();
+    check_figures(info, file);
+    return info;
   } catch (const nlohmann::json::exception& e) {
     throw Error(file.string() + " is damaged (" + e.what() +
                 "); prepare the task again with --force");

@@ -48,7 +48,7 @@ void check_task_name(const std::string& name);
 std::string split_sha256(const std::vector<fs::path>& files);
 
 // Reads task.json alone: in a cage, not all of the folder is in view. Throws Error when it is
-// missing, can't be parsed or is of another version.
+// missing, can't be parsed, is of another version or holds figures that can't be.
 TaskInfo load_task(const fs::path& dir);
 std::string to_json(const TaskInfo& info);
 

@@ -419,7 +419,12 @@ Tokenizer Tokenizer::train(const std::function<bool(std::string&)>& next, int64_
 }
 
 Tokenizer Tokenizer::load(const fs::path& tiktoken_file) {
-  const std::string text = read_file(tiktoken_file);
+  std::string text;
+  try {
+    text = read_file(tiktoken_file);
+  } catch (const Error& e) {
+    throw Error(std::string(e.what()) + "; prepare the task again with --force");
+  }
   std::vector<std::string> tokens;
   const auto damaged = [&] {
     return Error(tiktoken_file.string() + " is damaged at line " +
@@ -467,9 +472,11 @@ std::string Tokenizer::decode(const std::vector<uint16_t>& ids) const {
 }
 
 std::string_view Tokenizer::token(int64_t id) const {
-  check(id >= 0 && id < vocab_size(), "token id " + std::to_string(id) +
-                                          " is out of range; this vocabulary has ids 0 to " +
-                                          std::to_string(vocab_size() - 1));
+  if (id < 0 || id >= vocab_size()) {
+    throw Error("token id " + std::to_string(id) +
+                " is out of range; this vocabulary has ids 0 to " +
+                std::to_string(vocab_size() - 1));
+  }
   return id < bos() ? std::string_view(impl_->tokens[static_cast<size_t>(id)]) : std::string_view();
 }
 

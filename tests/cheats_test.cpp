@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <set>
 
 #include "agent/recipe.h"
 #include "agent/sandbox.h"
@@ -67,6 +68,13 @@ class Cheats : public testing::Test {
     return judge(m.outcome, {bench_.budget, baseline_.overhead_seconds}, honest_);
   }
 
+  // Scored, and like the honest candidate.
+  static void expect_honest_score(const Measurement& m) {
+    EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+    ASSERT_TRUE(m.outcome.bpb.has_value()) << m.outcome.score_problem;
+    EXPECT_NEAR(*m.outcome.bpb, honest_, 0.2);
+  }
+
   static std::string words(const Measurement& m) { return m.event.value("last_words", ""); }
 
   // The run ends within seconds, before training, with the reason.
@@ -108,8 +116,8 @@ class Cheats : public testing::Test {
 #define NEEDS_SANDBOX() \
   if (!caged_) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
 
-// Longer than the clock's allowance, as code: work that is not training by the harness's count.
-const std::string kSixSeconds = "std::this_thread::sleep_for(std::chrono::seconds(8));";
+// Work that is not training by the harness's count, as code; the allowance is 3 s.
+const std::string kEightSeconds = "std::this_thread::sleep_for(std::chrono::seconds(8));";
 
 TEST_F(Cheats, TheHonestCandidateIsScored) {
   EXPECT_GT(honest_, kHonestBpb);
@@ -119,18 +127,37 @@ TEST_F(Cheats, TheHonestCandidateIsScored) {
 // --- Replacing the referee
 
 TEST_F(Cheats, RedefiningAnyHarnessFunctionDoesNotLink) {
-  const std::pair<std::string, std::string> definitions[] = {
-      {"finish", "int autoresearch::Run::finish() { return 0; }"},
-      {"next_step", "bool autoresearch::Run::next_step() { return true; }"},
-      {"model", "void autoresearch::Run::model(std::function<at::Tensor(at::Tensor)>) {}"},
-      {"batch", "autoresearch::Batch autoresearch::Run::batch(int64_t) { return {}; }"},
-      {"progress", "double autoresearch::Run::progress() const { return 0; }"},
-      {"run_main", "int autoresearch::run_main(int, char**, int (*)(int, char**)) { return 0; }"}};
-  for (const auto& [name, code] : definitions) {
-    const BuildResult built = build("redefine_" + name, {{"globals", code}});
-    EXPECT_FALSE(built.ok) << name;
-    EXPECT_NE(built.log.find("multiple definition"), std::string::npos) << name << built.log;
-  }
+  const BuildResult built = build("redefine", {{"globals", R"(
+#include "harness/kernels.h"
+namespace autoresearch {
+struct Run::Impl {};
+Run::Run(int, char**) {}
+Run::~Run() {}
+const Task& Run::task() const { abort(); }
+const Device& Run::device() const { abort(); }
+void Run::describe(std::vector<Fact>) {}
+void Run::model(std::function<at::Tensor(at::Tensor)>) {}
+bool Run::next_step() { return false; }
+Batch Run::batch(int64_t) { return {}; }
+void Run::rewind_step() {}
+double Run::progress() const { return 0; }
+int64_t Run::step() const { return 0; }
+void Run::log_loss(at::Tensor) {}
+int Run::finish() { return 0; }
+int run_main(int, char**, int (*)(int, char**)) { return 0; }
+at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor&, const at::Tensor&, int64_t) {
+  return q;
+}
+})"}});
+  EXPECT_FALSE(built.ok);
+  for (const std::string name :
+       {"Run::Run", "Run::~Run", "Run::task", "Run::device", "Run::describe", "Run::model",
+        "Run::next_step", "Run::batch", "Run::rewind_step", "Run::progress", "Run::step",
+        "Run::log_loss", "Run::finish", "run_main", "windowed_attention"})
+    EXPECT_NE(built.log.find("multiple definition of `autoresearch::" + name + "("),
+              std::string::npos)
+        << name << "\n"
+        << built.log;
 }
 
 TEST_F(Cheats, InternalFunctionsOfTheHarnessCanNotBeReplaced) {
@@ -154,11 +181,10 @@ extern "C" int clock_gettime(clockid_t, struct timespec* t) noexcept {
 std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept {
   return time_point(duration(std::chrono::seconds(1000)));
 })"}});
-  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
-  EXPECT_NE(verdict_on(m).status, "") << verdict_on(m).reason;
   EXPECT_FALSE(m.outcome.timed_out);
-  ASSERT_TRUE(m.outcome.bpb.has_value());
-  EXPECT_NEAR(*m.outcome.bpb, honest_, 0.2);
+  EXPECT_LT(m.outcome.wall_seconds, bench_.budget + baseline_.overhead_seconds + 3);
+  EXPECT_NE(verdict_on(m).status, "crash") << verdict_on(m).reason;
+  expect_honest_score(m);
 }
 
 // --- Saying a score instead of earning one
@@ -176,11 +202,11 @@ TEST_F(Cheats, AHandMadeSealedFileIsRefused) {
   expect_void_by_scorer("handmade", {{"end", R"(
 std::ofstream("model.safetensors") << "not a model";
 _exit(0);)"}},
-                        "");
+                        "is not a sealed model");
 }
 
 TEST_F(Cheats, AHandMadeGraphThatWritesAFileIsRefused) {
-  const Measurement m = attempt("save", {{"end", R"RAW(
+  const Measurement m = attempt("handmade_graph", {{"end", R"RAW(
 std::string graph = "graph(%ids : Tensor):\n  %1 : str = prim::Constant[value=\"/tmp/stolen\"]()\n"
                     "  aten::save(%ids, %1)\n  return (%ids)\n";
 std::string text;
@@ -194,7 +220,8 @@ out << header;
 out.close();
 _exit(0);)RAW"}});
   EXPECT_FALSE(m.outcome.bpb.has_value());
-  EXPECT_NE(m.outcome.score_problem.find("save"), std::string::npos) << m.outcome.score_problem;
+  EXPECT_NE(m.outcome.score_problem.find("aten::save"), std::string::npos)
+      << m.outcome.score_problem;
   EXPECT_EQ(verdict_on(m).status, "crash");
 }
 
@@ -225,21 +252,25 @@ TEST_F(Cheats, AGraphWithRandomNumbersCanNotBeSealed) {
   expect_unsealable("random", {{"logits", "y = y + at::rand_like(y);"}}, "rand");
 }
 
-TEST_F(Cheats, AModelThatDoesNotDependOnItsInputCanNotBeSealed) {
-  expect_unsealable("wrong_shape", {{"logits", "y = y.narrow(2, 0, 7);"}}, "");
+TEST_F(Cheats, LogitsForAPartOfTheVocabularyCanNotBeSealed) {
+  expect_unsealable("wrong_shape", {{"logits", "y = y.narrow(2, 0, 7);"}},
+                    "the model's logits have the shape [1, 64, 7]");
 }
 
-// --- Graphs that look ahead
+// --- Graphs that look ahead, or at other rows
+
+const std::string kNotCausal = "the model is not causal";
 
 TEST_F(Cheats, ALeakOfTheNextTokenIsToldWithinSeconds) {
   expect_unsealable("leak_now",
-                    {{"logits", "y = y + 9 * at::one_hot(at::roll(ids, -1, 1), vocab);"}}, "");
+                    {{"logits", "y = y + 9 * at::one_hot(at::roll(ids, -1, 1), vocab);"}},
+                    kNotCausal);
 }
 
 TEST_F(Cheats, ALeakThatStartsAfterTheCheckIsVoid) {
   expect_void_by_scorer(
       "leak_late", {{"logits", "if (late) y = y + 9 * at::one_hot(at::roll(ids, -1, 1), vocab);"}},
-      "");
+      kNotCausal);
 }
 
 TEST_F(Cheats, ALeakInsideBlocksOf32IsVoid) {
@@ -248,7 +279,7 @@ if (late) {
   Tensor next = at::roll(ids.view({-1, ids.size(1) / 32, 32}), -1, 2).view(ids.sizes());
   y = y + 9 * at::one_hot(next, vocab);
 })"}},
-                        "");
+                        kNotCausal);
 }
 
 TEST_F(Cheats, ALeakAtOnePercentOfPositionsIsVoid) {
@@ -259,28 +290,28 @@ if (late) {
   Tensor some = ids.select(1, 3).remainder(2).to(at::kFloat).view({-1, 1, 1});
   y = y + 9 * here * some * at::one_hot(at::roll(ids, -1, 1), vocab);
 })"}},
-                        "");
+                        kNotCausal);
 }
 
 TEST_F(Cheats, AScoreThatDependsOnOtherRowsIsVoid) {
-  expect_void_by_scorer("rows", {{"logits", "if (late) y = y - y.mean(0, true);"}}, "");
+  expect_void_by_scorer("rows", {{"logits", "if (late) y = y - y.mean(0, true);"}}, kNotCausal);
 }
 
 // --- Time
 
 TEST_F(Cheats, TrainingPastTheBudgetIsVoid) {
-  expect_void_by_clock("past", {{"end", kSixSeconds}});
+  expect_void_by_clock("past", {{"end", kEightSeconds}});
 }
 
 TEST_F(Cheats, TrainingBeforeTheFirstBatchIsVoid) {
-  expect_void_by_clock("before", {{"before_training", kSixSeconds}});
+  expect_void_by_clock("before", {{"before_training", kEightSeconds}});
 }
 
 TEST_F(Cheats, AConstructorBeforeMainCountsAsTime) {
   expect_void_by_clock("constructor", {{"globals",
                                         "__attribute__((constructor)) static void "
                                         "early() { " +
-                                            kSixSeconds + " }"}});
+                                            kEightSeconds + " }"}});
 }
 
 // --- Reading and writing what is not the candidate's
@@ -320,6 +351,62 @@ TEST_F(Cheats, NothingOutsideTheRunsFolderCanBeWritten) {
   EXPECT_FALSE(fs::exists(task / "train" / "extra"));
   EXPECT_EQ(sha256_of_file(task / "train" / "00000.bin"), shard);
   EXPECT_NO_THROW(Kit::open(root_ / "kit"));
+}
+
+TEST_F(Cheats, NoAttemptFindsWhatAnEarlierOneLeft) {
+  const Measurement first = attempt("notes", {{"before_training", R"(
+if (std::ifstream("notes") || std::ifstream("folder/notes")) _exit(77);
+mkdir("folder", 0700);
+for (const char* name : {"notes", "folder/notes"})
+  if (!(std::ofstream(name) << "seen" << std::flush)) _exit(78);
+chmod("folder", 0);
+_exit(5);)"}});
+  EXPECT_EQ(first.outcome.train_exit, 5) << words(first);
+  const Measurement second = measure(*kit_, bench_, baseline_, root_ / "notes", nullptr, nullptr);
+  EXPECT_EQ(second.outcome.train_exit, 5) << "77: it found its notes";
+}
+
+TEST_F(Cheats, AFileThatWouldFillTheDiskCanNotBeMade) {
+  const Measurement m = attempt("large", {{"before_training", R"(
+signal(SIGXFSZ, SIG_IGN);
+const int fd = open("large", O_RDWR | O_CREAT, 0600);
+if (fd < 0) _exit(78);
+if (ftruncate(fd, off_t{9} << 30) == 0) _exit(77);
+_exit(errno == EFBIG ? 76 : 78);)"}});
+  EXPECT_EQ(m.outcome.train_exit, 76) << "77: it made a file of 9 GiB";
+}
+
+// The folder is the candidate's until the parent reads it: nothing there may stop the parent.
+TEST_F(Cheats, AHostileFolderChangesNothing) {
+  Measurement m;
+  ASSERT_NO_THROW(m = attempt("hostile", {{"end", R"(
+mkdir("score.json", 0700);
+std::ofstream("score.json/bpb") << "{\"val_bpb\": 0.1}";
+if (symlink("..", "score") != 0) _exit(78);)"},
+                                          {"after", R"(
+std::ofstream("train.json") << std::string(400000, '[');
+chmod("train.json", 0);
+if (mkfifo("train.fifo", 0) != 0) _exit(79);
+if (unlink("run.log") != 0 || mkdir("run.log", 0) != 0) _exit(80);)"}}));
+  expect_honest_score(m);
+  const fs::path folder = root_ / "hostile", score = folder / "score.json";
+  ASSERT_TRUE(fs::is_regular_file(fs::symlink_status(score)));
+  EXPECT_EQ(nlohmann::json::parse(read_file(score)).at("val_bpb"), m.outcome.bpb.value_or(0));
+  EXPECT_EQ(m.event.at("steps"), 0) << "train.json says nothing that can be read";
+
+  tidy(folder, {"train"});
+  std::set<std::string> left;
+  for (const auto& entry : fs::directory_iterator(folder)) left.insert(entry.path().filename());
+  EXPECT_EQ(left, (std::set<std::string>{"build.log", "train", "train.cpp"}));
+}
+
+// What the trainer leaves without permissions is the parent's to read all the same.
+TEST_F(Cheats, AClosedLogAndRecordChangeNothing) {
+  const Measurement m = attempt("closed", {{"after", R"(
+chmod("train.json", 0);
+chmod("run.log", 0);)"}});
+  expect_honest_score(m);
+  EXPECT_GT(m.event.at("steps"), 0);
 }
 
 }  // namespace

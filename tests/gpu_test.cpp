@@ -22,9 +22,9 @@ class Gpu : public testing::Test {
   const at::Device cuda_{at::kCUDA, 0};
 };
 
-// A part of the program's own output, whose commands run from the build folder.
+// A command run in the build folder; its exit code.
 int shell(const std::string& command) {
-  return std::system(("cd " BUILD_DIR " && " + command + " > /dev/null 2>&1").c_str());
+  return std::system(("cd '" BUILD_DIR "' && " + command + " > /dev/null 2>&1").c_str());
 }
 
 TEST_F(Gpu, FlashAttentionEqualsTheMaskedReferenceWithItsGradients) {
@@ -62,8 +62,8 @@ TEST_F(Gpu, PinnedAsynchronousCopiesBringTheSameRows) {
 
 TEST_F(Gpu, AModelTrainsSealsAndScoresOnTheDevice) {
   const std::string sealed = fs::temp_directory_path() / ("gpu_test." + std::to_string(getpid()));
-  EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20 --seal " + sealed), 0);
-  EXPECT_EQ(shell("./prepare score " + sealed + " --task tiny --device cuda"), 0);
+  EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20 --seal '" + sealed + "'"), 0);
+  EXPECT_EQ(shell("./prepare score '" + sealed + "' --task tiny --device cuda"), 0);
   fs::remove(sealed);
   EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20"), 0);
 }

@@ -406,12 +406,4 @@ TEST(Program, TrainsAndHandsOverAModelThatHasLearned) {
   EXPECT_TRUE(finished);
 }
 
-TEST(Program, StaysOneReadableFile) {
-  std::ifstream in(SOURCE_DIR "/train.cpp");
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  ASSERT_FALSE(text.empty());
-  EXPECT_LE(text.size(), 32u << 10);
-  EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 700);
-}
-
 }  // namespace

@@ -31,10 +31,13 @@ class PrepareTest : public testing::Test {
   ~PrepareTest() override { fs::remove_all(dir_); }
 
   // Runs `prepare <arguments>`, the arguments in the shell's syntax, with `input` on stdin.
-  Output prepare(const std::string& arguments, const std::string& input = "") const {
+  Output prepare(const std::string& arguments, const std::string& input = "",
+                 const std::string& out = "stdout") const {
     write_file(dir_ / "stdin", input);
+    write_file(dir_ / "stdout", "");
     const std::string command = "cd " + dir_.string() + " && AUTORESEARCH_DATA=" + data().string() +
-                                " " PREPARE_PROGRAM " " + arguments + " < stdin > stdout 2> stderr";
+                                " " PREPARE_PROGRAM " " + arguments + " < stdin > " + out +
+                                " 2> stderr";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
             read_file(dir_ / "stdout"), read_file(dir_ / "stderr")};
@@ -56,13 +59,14 @@ class PrepareTest : public testing::Test {
 
   fs::path data() const { return dir_ / "data"; }
 
-  // What is in the data folder, locks left aside.
+  // What is in the data folder, sorted.
   std::vector<std::string> entries() const {
     std::vector<std::string> names;
     if (!fs::exists(data())) return names;
     for (const auto& entry : fs::directory_iterator(data())) {
-      if (entry.path().extension() != ".lock") names.push_back(entry.path().filename().string());
+      names.push_back(entry.path().filename().string());
     }
+    std::sort(names.begin(), names.end());
     return names;
   }
 
@@ -84,6 +88,8 @@ class PrepareTest : public testing::Test {
   fs::path dir_;
 };
 
+const std::vector<std::string> kOneTask = {".corpus.lock", "corpus"};
+
 constexpr char kSmall[] = "--source corpus --vocab 300 --seq-len 32 --eval-tokens 320 ";
 
 TEST_F(PrepareTest, MakesAWholeTaskFromAFolder) {
@@ -91,7 +97,7 @@ TEST_F(PrepareTest, MakesAWholeTaskFromAFolder) {
   const Output result = prepare(std::string(kSmall) + "--time-budget 5");
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.out.find("Done. Next: build/train --task corpus"), std::string::npos);
-  EXPECT_EQ(entries(), std::vector<std::string>{"corpus"});
+  EXPECT_EQ(entries(), kOneTask);
   const nlohmann::json json = task_json();
   EXPECT_EQ(json["vocab_size"], 300);
   EXPECT_EQ(json["bos"], 296);
@@ -208,7 +214,7 @@ TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {
 
   ASSERT_EQ(prepare("--source corpus --vocab 310 --seq-len 32 --eval-tokens 320 --force").code, 0);
   EXPECT_EQ(task_json()["vocab_size"], 310);
-  EXPECT_EQ(entries(), std::vector<std::string>{"corpus"});
+  EXPECT_EQ(entries(), kOneTask);
 }
 
 TEST_F(PrepareTest, LeftoversOfADeadProcessAreNoTaskAndAreRemoved) {
@@ -217,7 +223,7 @@ TEST_F(PrepareTest, LeftoversOfADeadProcessAreNoTaskAndAreRemoved) {
   write_file(data() / ".corpus.partial-4711" / "task.json", "{}");
   EXPECT_NE(prepare("info").err.find("no task is prepared"), std::string::npos);
   ASSERT_EQ(prepare(kSmall).code, 0);
-  EXPECT_EQ(entries(), std::vector<std::string>{"corpus"});
+  EXPECT_EQ(entries(), kOneTask);
 }
 
 TEST_F(PrepareTest, AFolderThatIsNoTaskIsNeverReplaced) {
@@ -234,7 +240,10 @@ TEST_F(PrepareTest, TwoAtOnceDoNotMixUp) {
   write_corpus();
   fs::create_directories(data());
   const FileLock lock(data() / ".corpus.lock");
-  expect_error(kSmall, {"in use by process " + std::to_string(getpid())});
+  const Output result = prepare(kSmall);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("in use by process " + std::to_string(getpid())), std::string::npos);
+  EXPECT_EQ(entries(), std::vector<std::string>{".corpus.lock"});
 }
 
 TEST_F(PrepareTest, AnInterruptLeavesNothing) {
@@ -251,16 +260,24 @@ TEST_F(PrepareTest, AnInterruptLeavesNothing) {
     _exit(127);
   }
   int status = 0;
-  while (entries().empty() && waitpid(child, &status, WNOHANG) == 0) {
+  while (entries().size() < 2 && waitpid(child, &status, WNOHANG) == 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  ASSERT_EQ(entries().size(), 1u);
-  EXPECT_EQ(entries()[0].find(".corpus.partial-"), 0u) << entries()[0];
+  ASSERT_EQ(entries().size(), 2u);
+  EXPECT_EQ(entries()[1].find(".corpus.partial-"), 0u) << entries()[1];
   kill(child, SIGINT);
   waitpid(child, &status, 0);
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 130);
   EXPECT_EQ(entries(), std::vector<std::string>{});
+}
+
+TEST_F(PrepareTest, CommandsThatMakeNothingEndAtASignal) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  const std::string command = "sleep 2 | AUTORESEARCH_DATA=" + data().string() +
+                              " timeout --preserve-status -s TERM 1 " PREPARE_PROGRAM " encode";
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 128 + SIGTERM);
 }
 
 TEST_F(PrepareTest, SourcesThatAreNotBuiltYetSaySo) {
@@ -277,6 +294,8 @@ TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
   expect_error("--source demo corpus", {"can't be mixed"});
   expect_error("--source corpus --shard 3", {"--shard", "--help"}, 2);
   expect_error("score m --split train", {"train"}, 2);
+  expect_error("sample m --temperature nan", {"--temperature"}, 2);
+  expect_error("sample m --top-k -1", {"--top-k", "0 to 1048576"}, 2);
 }
 
 TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
@@ -314,9 +333,53 @@ TEST_F(PrepareTest, ADamagedTaskIsNotedNotUsed) {
   EXPECT_NE(info.err.find("--force"), std::string::npos) << info.err;
 }
 
+TEST_F(PrepareTest, ATaskCutShortIsNotCalledPrepared) {
+  write_corpus();
+  for (const std::string file :
+       {"train/00000.bin", "heldout/val.bin", "heldout/test.bin", "tokenizer.tiktoken"}) {
+    ASSERT_EQ(prepare(std::string(kSmall) + "--force").code, 0);
+    ASSERT_EQ(prepare(kSmall).code, 0);
+    fs::resize_file(data() / "corpus" / file, 100);
+    const Output again = prepare(kSmall);
+    EXPECT_EQ(again.code, 1) << file;
+    EXPECT_NE(again.err.find("damaged"), std::string::npos) << again.err;
+    EXPECT_NE(again.err.find("--force"), std::string::npos) << again.err;
+  }
+}
+
+TEST_F(PrepareTest, AMissingTokenizerSaysWhatToType) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  fs::remove(data() / "corpus" / "tokenizer.tiktoken");
+  const Output encode = prepare("encode", "text");
+  EXPECT_EQ(encode.code, 1);
+  EXPECT_NE(encode.err.find("--force"), std::string::npos) << encode.err;
+}
+
+TEST_F(PrepareTest, ADataFolderThatCannotBeUsedIsNoticedFirst) {
+  fs::create_directories(dir_ / "corpus");  // empty, which would be the next error
+  write_file(dir_ / "file", "");
+  for (const std::string folder : {"file", "file/below", "/proc/none"}) {
+    expect_error("--source corpus --data " + folder, {"as data folder", "give --data"});
+  }
+}
+
+TEST_F(PrepareTest, OutputThatCannotBeWrittenIsAnError) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  for (const std::string command : {"info", "encode", "--help"}) {
+    const Output full = prepare(command, "text", "/dev/full");
+    EXPECT_EQ(full.code, 1) << command;
+    EXPECT_NE(full.err.find("can't write the output: No space left"), std::string::npos)
+        << full.err;
+  }
+}
+
 TEST_F(PrepareTest, AMissingOrForeignModelIsAnError) {
   write_corpus();
   ASSERT_EQ(prepare(kSmall).code, 0);
+  const Output folder = prepare("score none.sealed --json nowhere/score.json");
+  EXPECT_NE(folder.err.find("can't write nowhere/score.json"), std::string::npos) << folder.err;
   const Output missing = prepare("score none.sealed --device cpu");
   EXPECT_EQ(missing.code, 1);
   EXPECT_NE(missing.err.find("no sealed model at none.sealed"), std::string::npos) << missing.err;

@@ -1,7 +1,11 @@
 // A small honest candidate: a bigram model. tests/cheats_test.cpp puts dishonest code at the marks.
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <fstream>
 #include <thread>
 
@@ -39,7 +43,9 @@ static int train(int argc, char** argv) {
   }
   late = true;
   // @end
-  return run.finish();
+  const int code = run.finish();
+  // @after
+  return code;
 }
 
 int main(int argc, char** argv) { return run_main(argc, argv, train); }

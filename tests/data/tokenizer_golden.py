@@ -1,4 +1,4 @@
-# Usage: python golden.py > tests/data/tokenizer_golden.json   (pip install rustbpe==0.1.0 tiktoken)
+# Usage: python tests/data/tokenizer_golden.py > tests/data/tokenizer_golden.json   (pip install rustbpe==0.1.0 tiktoken)
 import base64, json, random, rustbpe, tiktoken
 PATTERN = r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"""
 rng = random.Random(7)

@@ -97,8 +97,8 @@ TEST_F(TrainCli, MistakesGetOneLineAndTheNextCommand) {
       {{"--task", "tiny", "--steps", "0"}, "; build/train --help lists what there is"},
       {{"--unknown"}, "--unknown"},
       {{"--unknown"}, "; build/train --help lists what there is"},
-      {{"--task", "tiny", "--seal", "/nonexistent/dir/m"}, "can't write /nonexistent/dir/m"},
-      {{"--task", "tiny", "--json", "/nonexistent/j"}, "can't write /nonexistent/j"},
+      {{"--task", "tiny", "--seal", folder + "/none/m"}, "can't write " + folder + "/none/m"},
+      {{"--task", "tiny", "--json", folder + "/none/j"}, "can't write " + folder + "/none/j"},
       {{"--task", "tiny", "--seal", folder}, "can't write " + folder}};
   for (const auto& [args, expected] : mistakes) {
     const Exit exit = train(args);

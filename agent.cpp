@@ -213,9 +213,9 @@ void Loop::open_run() {
                 {"provider", provider_ ? provider_->name() : "builtin"}};
   start.update(identity);
   append(start);
-  log_info(
-      "run         " + run_dir_.string() +
-      (history_->own_repository() ? " (git history there too: no usable repository here)" : ""));
+  log_info("run         " + run_dir_.string() +
+           (history_->own_repository() ? " (git history there too: " + history_->own_reason() + ")"
+                                       : ""));
 }
 
 // What an earlier agent left open is closed or begun again; derived files are brought up to date.

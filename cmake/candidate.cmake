@@ -49,7 +49,7 @@ list(APPEND kit_files ${KIT}/harness/candidate.h.gch)
 
 # All trusted objects as one, so that the kit has one file to copy and hash.
 set(kit_objects
-    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:prepare_parts>;$<TARGET_OBJECTS:harness>")
+    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:harness>")
 set(kit_objects "$<FILTER:${kit_objects},INCLUDE,\\.o$>")  # without harness's precompiled header
 add_custom_command(OUTPUT ${KIT}/harness.o
   COMMAND ${UNGROUP} -o ${KIT}/harness.o "${kit_objects}"

@@ -72,7 +72,9 @@ void Loader::produce() {
   try {
     const auto row_tokens = static_cast<size_t>(seq_len_) + 1;
     const auto ahead = std::max<size_t>(8, static_cast<size_t>(kAhead) / row_tokens);
-    Packer packer(static_cast<int64_t>(row_tokens), [this] { return next_document(); });
+    Packer packer(static_cast<int64_t>(row_tokens), [this](std::vector<Packer::Document>& batch) {
+      while (batch.size() < Packer::kBatch) batch.push_back(next_document());
+    });
     while (true) {
       Row row{std::vector<uint16_t>(row_tokens), 0};
       check(packer.next_row(row.tokens), "the training split holds no whole row");

@@ -69,8 +69,9 @@ std::vector<size_t> shuffled(size_t count, uint64_t seed) {
 std::optional<std::vector<uint16_t>> pack(const Passages& passages, std::span<const size_t> order,
                                           size_t rows, size_t row_tokens) {
   size_t next = 0;
-  Packer packer(static_cast<int64_t>(row_tokens), [&] {
-    return next < order.size() ? passages[order[next++]] : std::span<const uint16_t>();
+  Packer packer(static_cast<int64_t>(row_tokens), [&](std::vector<Packer::Document>& batch) {
+    while (batch.size() < Packer::kBatch && next < order.size())
+      batch.push_back(passages[order[next++]]);
   });
   std::vector<uint16_t> packed(rows * row_tokens);
   for (size_t r = 0; r < rows; ++r) {

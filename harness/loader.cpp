@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 
 #include "common/error.h"
 
@@ -34,10 +33,13 @@ MappedTokens::MappedTokens(MappedTokens&& other) noexcept : tokens_(other.tokens
 }
 
 Loader::Loader(const fs::path& task_dir, const TaskInfo& info, at::Device device)
-    : seq_len_(info.seq_len), bos_(static_cast<uint16_t>(info.bos)), device_(device) {
+    : task_dir_(task_dir),
+      vocab_size_(info.vocab_size),
+      seq_len_(info.seq_len),
+      block_rows_(std::max<int64_t>(1, kBlock / (info.seq_len + 1))),
+      bos_(static_cast<uint16_t>(info.bos)),
+      device_(device) {
   for (const fs::path& path : train_shards(task_dir, info)) shards_.emplace_back(path);
-  check(!shards_.empty() && shards_[0].tokens()[0] == bos_,
-        task_dir.string() + "/train does not begin with a document; prepare the task again");
   thread_ = std::thread([this] { produce(); });
 }
 
@@ -50,39 +52,52 @@ Loader::~Loader() {
   thread_.join();
 }
 
-// A document runs from its BOS to the next one, or to the end of its shard.
-std::span<const uint16_t> Loader::next_document() {
-  std::span<const uint16_t> tokens = shards_[shard_].tokens();
-  const size_t begin = offset_;
-  offset_ = static_cast<size_t>(
-      std::find(tokens.begin() + static_cast<ptrdiff_t>(begin) + 1, tokens.end(), bos_) -
-      tokens.begin());
-  const auto document = tokens.subspan(begin, offset_ - begin);
-  if (offset_ == tokens.size()) {
+// A document runs from its BOS to the next one, or to the end of its shard, where a batch ends too.
+void Loader::draw(std::vector<Packer::Document>& batch) {
+  if (offset_ == shards_[shard_].tokens().size()) {
     offset_ = 0;
-    if (++shard_ == shards_.size()) {
-      shard_ = 0;
-      ++epoch_;
-    }
+    shard_ = (shard_ + 1) % shards_.size();
+    if (shard_ == 0) ++epoch_;
   }
-  return document;
+  const std::span<const uint16_t> tokens = shards_[shard_].tokens();
+  const auto damaged = [&](const char* what) {
+    return Error("shard " + std::to_string(shard_) + " in " + task_dir_.string() + "/train " +
+                 what + "; prepare the task again with --force");
+  };
+  if (tokens[offset_] != bos_) throw damaged("does not begin with a document");
+  while (batch.size() < Packer::kBatch && offset_ < tokens.size()) {
+    const size_t begin = offset_;
+    uint16_t largest = bos_;
+    while (++offset_ < tokens.size() && tokens[offset_] != bos_) {
+      largest = std::max(largest, tokens[offset_]);
+    }
+    if (largest >= vocab_size_) throw damaged("holds a token outside of the vocabulary");
+    batch.push_back(tokens.subspan(begin, offset_ - begin));
+  }
+}
+
+Loader::Block Loader::make_block(Packer& packer) {
+  const auto row_tokens = static_cast<size_t>(seq_len_) + 1,
+             rows = static_cast<size_t>(block_rows_);
+  Block block{std::vector<uint16_t>(rows * row_tokens), std::vector<int64_t>(rows)};
+  for (size_t r = 0; r < rows; ++r) {
+    packer.next_row(std::span(block.tokens).subspan(r * row_tokens, row_tokens));  // endless supply
+    block.epochs[r] = epoch_;
+  }
+  return block;
 }
 
 void Loader::produce() {
   try {
-    const auto row_tokens = static_cast<size_t>(seq_len_) + 1;
-    const auto ahead = std::max<size_t>(8, static_cast<size_t>(kAhead) / row_tokens);
-    Packer packer(static_cast<int64_t>(row_tokens), [this](std::vector<Packer::Document>& batch) {
-      while (batch.size() < Packer::kBatch) batch.push_back(next_document());
-    });
+    const auto ahead =
+        static_cast<size_t>(std::max<int64_t>(2, kAhead / (block_rows_ * (seq_len_ + 1))));
+    Packer packer(seq_len_ + 1, [this](std::vector<Packer::Document>& batch) { draw(batch); });
     while (true) {
-      Row row{std::vector<uint16_t>(row_tokens), 0};
-      check(packer.next_row(row.tokens), "the training split holds no whole row");
-      row.epoch = epoch_;
+      Block block = make_block(packer);
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return stop_ || ready_.size() < ahead; });
       if (stop_) return;
-      ready_.push_back(std::move(row));
+      ready_.push_back(std::move(block));
       changed_.notify_all();
     }
   } catch (...) {
@@ -92,49 +107,50 @@ void Loader::produce() {
   }
 }
 
-Loader::Row Loader::pop() {
-  if (!again_.empty()) {
-    Row row = std::move(again_.front());
-    again_.pop_front();
-    return row;
-  }
+Loader::Block Loader::take_block() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return failed_ || !ready_.empty(); });
   if (ready_.empty()) std::rethrow_exception(failed_);
-  Row row = std::move(ready_.front());
+  Block block = std::move(ready_.front());
   ready_.pop_front();
   changed_.notify_all();
-  return row;
+  return block;
 }
 
-// Host memory for one batch. On CUDA it is pinned; ATen's pinned allocator hands a block out again
-// only after the copies that were recorded on it have ended, so that no event is kept here.
+// Host memory for one batch, inputs before targets. On CUDA it is pinned; ATen's pinned allocator
+// hands memory out again only after the copies that were recorded on it have ended, so that no
+// event is kept here. Only the training thread calls this, on the device that it has chosen.
 at::Tensor Loader::staging(int64_t rows) {
   auto options = at::TensorOptions().dtype(at::kLong);
-  return at::empty({rows, seq_len_ + 1}, options.pinned_memory(device_.is_cuda()));
+  return at::empty({2, rows, seq_len_}, options.pinned_memory(device_.is_cuda()));
 }
 
 Batch Loader::next(int64_t rows) {
-  at::Tensor host = staging(rows);
-  auto* out = host.mutable_data_ptr<int64_t>();
+  const at::Tensor host = staging(rows);
+  auto* inputs = host.mutable_data_ptr<int64_t>();
+  auto* targets = inputs + rows * seq_len_;
   int64_t epoch = 1;
-  for (int64_t r = 0; r < rows; ++r) {
-    Row row = pop();
-    out = std::copy(row.tokens.begin(), row.tokens.end(), out);
-    epoch = row.epoch;
-    step_.push_back(std::move(row));
+  for (int64_t row = next_; row < next_ + rows; ++row) {
+    const auto b = static_cast<size_t>(row / block_rows_);
+    if (b == blocks_.size()) blocks_.push_back(take_block());
+    const uint16_t* tokens = blocks_[b].tokens.data() + row % block_rows_ * (seq_len_ + 1);
+    inputs = std::copy_n(tokens, seq_len_, inputs);
+    targets = std::copy_n(tokens + 1, seq_len_, targets);
+    epoch = blocks_[b].epochs[static_cast<size_t>(row % block_rows_)];
   }
-  const at::Tensor all = host.to(device_, /*non_blocking=*/true);
-  return {all.narrow(1, 0, seq_len_).contiguous(), all.narrow(1, 1, seq_len_).contiguous(), epoch};
+  const at::Tensor ids = host.to(device_, /*non_blocking=*/true);
+  next_ += rows;
+  return {ids.select(0, 0), ids.select(0, 1), epoch};
 }
 
-void Loader::begin_step() { step_.clear(); }
+void Loader::begin_step() {
+  for (; next_ >= block_rows_; next_ -= block_rows_) blocks_.pop_front();
+  step_begin_ = next_;
+}
 
 int64_t Loader::rewind_step() {
-  const auto rows = static_cast<int64_t>(step_.size());
-  again_.insert(again_.begin(), std::make_move_iterator(step_.begin()),
-                std::make_move_iterator(step_.end()));
-  step_.clear();
+  const int64_t rows = next_ - step_begin_;
+  next_ = step_begin_;
   return rows;
 }
 

@@ -17,7 +17,8 @@
 
 namespace autoresearch {
 
-// A file of uint16 tokens, memory-mapped read-only.
+// A file of uint16 tokens, memory-mapped read-only: nothing is read before it is looked at, and no
+// descriptor stays open, so thousands of shards cost next to nothing.
 class MappedTokens {
  public:
   explicit MappedTokens(const fs::path& path);
@@ -32,48 +33,58 @@ class MappedTokens {
 
 // Rows in an order that depends on the task only: documents in order of the shards, packed best-fit
 // (prepare/packing.h), again from the start after the last one. What is prefetched is bounded by
-// `kAhead` tokens. Not for several threads at once.
+// `kAhead` tokens, or two blocks where rows are longer. Not for several threads at once.
 class Loader {
  public:
   static constexpr int64_t kAhead = int64_t{1} << 20;
 
+  // Throws Error when shards are missing or their sizes are wrong. What is inside them is read
+  // later: next() throws the Error for a shard that does not begin with a document or holds a token
+  // outside of the vocabulary.
   Loader(const fs::path& task_dir, const TaskInfo& info, at::Device device);
   ~Loader();
 
   // The next `rows` rows, (rows, seq_len) on the device; on CUDA through pinned memory,
-  // asynchronously.
+  // asynchronously. The epoch is that of the last document drawn for them, counted from 1. Where it
+  // throws, no row is handed out.
   Batch next(int64_t rows);
 
   void begin_step();      // forgets the rows handed out before
   int64_t rewind_step();  // hands out again what was handed out since begin_step(); how many rows
 
  private:
-  struct Row {
-    std::vector<uint16_t> tokens;  // seq_len + 1
-    int64_t epoch;
+  // What the threads hand over at a time: `block_rows_` rows.
+  static constexpr int64_t kBlock = int64_t{1} << 16;  // tokens, or one row where that is longer
+  struct Block {
+    std::vector<uint16_t> tokens;  // rows of seq_len + 1, one after the other
+    std::vector<int64_t> epochs;   // of each row
   };
-  std::span<const uint16_t> next_document();
+  void draw(std::vector<Packer::Document>& batch);
+  Block make_block(Packer& packer);
   void produce();
-  Row pop();
+  Block take_block();
   at::Tensor staging(int64_t rows);
 
+  fs::path task_dir_;
   std::vector<MappedTokens> shards_;
-  int64_t seq_len_;
+  int64_t vocab_size_, seq_len_, block_rows_;
   uint16_t bos_;
   at::Device device_;
 
-  // The producer's position. Only its thread touches these.
+  // The producer's position: where in which shard the next document begins. Only its thread touches
+  // these.
   size_t shard_ = 0, offset_ = 0;
   int64_t epoch_ = 1;
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Row> ready_;      // guarded by mutex_
+  std::deque<Block> ready_;    // guarded by mutex_
   bool stop_ = false;          // guarded by mutex_
   std::exception_ptr failed_;  // guarded by mutex_
 
-  std::deque<Row> again_;  // rows that rewind_step() put back
-  std::vector<Row> step_;  // rows handed out in this step
+  // The consumer's: blocks from the first row of this step on, and rows counted from their start.
+  std::deque<Block> blocks_;
+  int64_t step_begin_ = 0, next_ = 0;
   std::thread thread_;
 };
 

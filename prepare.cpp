@@ -237,7 +237,8 @@ Corpus read_corpus(const Options& options) {
   return corpus;
 }
 
-Tokenizer train_tokenizer(const Corpus& corpus, size_t set_aside, int64_t vocab) {
+Tokenizer train_tokenizer(const Corpus& corpus, size_t set_aside, const Options& options) {
+  const int64_t vocab = options.vocab;
   const auto& documents = corpus.documents;
   std::optional<Progress> bar;
   bar.emplace("splitting", static_cast<double>(documents.size() - set_aside), "documents");
@@ -254,7 +255,7 @@ Tokenizer train_tokenizer(const Corpus& corpus, size_t set_aside, int64_t vocab)
     if (merges == 1) bar.emplace("merging  ", vocab - Tokenizer::kMinVocab, "merges");
     bar->update(static_cast<double>(merges));
   };
-  Tokenizer tokenizer = Tokenizer::train(next, vocab, merged);
+  Tokenizer tokenizer = Tokenizer::train(next, vocab, options.workers, merged);
   check(tokenizer.vocab_size() == vocab,
         "the corpus is too small for --vocab " + std::to_string(vocab) + "; it gives " +
             std::to_string(tokenizer.vocab_size()) + " tokens at most: use --vocab " +
@@ -393,7 +394,7 @@ void make_task(const Options& options) {
   const int64_t rows = rows_wanted(info.eval_tokens, info.seq_len);
   const size_t set_aside = documents_to_set_aside(corpus, rows, info.seq_len);
 
-  const Tokenizer tokenizer = train_tokenizer(corpus, set_aside, info.vocab_size);
+  const Tokenizer tokenizer = train_tokenizer(corpus, set_aside, options);
   tokenizer.save(workplace.path() / "tokenizer.tiktoken");
   info.tokenizer_sha256 = sha256_of_file(workplace.path() / "tokenizer.tiktoken");
   info.bos = tokenizer.bos();

@@ -31,7 +31,7 @@ set(HARNESS_LOCALIZE ${LOCALIZE} "--keep-global-symbol=_ZN12autoresearch3Run*"
                      "--keep-global-symbol=_ZN12autoresearch8run_main*"
                      "--keep-global-symbol=_ZN12autoresearch18windowed_attention*")
 set(CANDIDATE_LINK ${CMAKE_CXX_COMPILER} {kit}/harness.o {object}.whole -o {program} ${LIBTORCH_LINK}
-                   -lpcre2-8 -lcrypto -lspdlog -lfmt -lpthread)
+                   -lcrypto -lspdlog -lfmt -lpthread)
 
 # The headers, and the precompiled set of them.
 set(kit_files)

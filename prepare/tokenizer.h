@@ -21,15 +21,20 @@ class Tokenizer {
  public:
   static constexpr int64_t kSpecialTokens = 4;  // <|reserved_0|> ... <|reserved_3|>
   static constexpr int64_t kMinVocab = 256 + kSpecialTokens, kMaxVocab = 65535;
+  static constexpr int64_t kDocumentCharacters = 10'000, kTrainingCharacters = 1'000'000'000;
 
   // Learns `vocab_size` - kSpecialTokens tokens from documents; fewer, where the text has no pair
-  // left to merge. Deterministic: highest count first, ties to the smaller pair. At most 10,000
-  // characters of a document are used.
+  // left to merge. Deterministic: highest count first, ties to the smaller pair. As in the
+  // ancestor, at most 10,000 characters of a document are used, and no more documents once these
+  // are 10^9.
   static Tokenizer train(const std::vector<std::string>& documents, int64_t vocab_size);
 
   // The same for documents that come one by one: `next` fills in one and returns false at the end.
-  // `merged`, if given, hears how many merges are done; what it throws ends the training.
+  // Their pieces are counted by `workers` threads meanwhile; the result does not depend on how
+  // many. `merged`, if given, hears how many merges are done. Both are called by this thread, and
+  // what they throw ends the training.
   static Tokenizer train(const std::function<bool(std::string& document)>& next, int64_t vocab_size,
+                         int64_t workers = 1,
                          const std::function<void(int64_t merges)>& merged = {});
 
   // Throws Error when the file is missing or damaged.
@@ -53,9 +58,6 @@ class Tokenizer {
   int64_t token_bytes(int64_t id) const;
   // The ancestor's count: bytes of the token decoded with replacement characters, then re-encoded.
   int64_t token_bytes_upstream(int64_t id) const;
-
-  // The pieces that the split pattern cuts `text` into; in order, they are the text.
-  static std::vector<std::string_view> split(std::string_view text);
 
  private:
   struct Impl;

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/error.h"
+#include "prepare/splitter.h"
 
 namespace autoresearch {
 namespace {
@@ -45,7 +46,7 @@ std::vector<uint16_t> encode(const Tokenizer& tokenizer, std::string_view text) 
 }
 
 std::vector<std::string> pieces(std::string_view text) {
-  const std::vector<std::string_view> views = Tokenizer::split(text);
+  const std::vector<std::string_view> views = split(text);
   return {views.begin(), views.end()};
 }
 

@@ -1,0 +1,56 @@
+// Byte-pair encoding of pieces (Sennrich et al., arXiv 1508.07909) with tiktoken's rules: a piece
+// that is a token is that token; in any other, the adjacent parts whose joined bytes have the
+// lowest rank are merged, the leftmost on ties, until no two make a token.
+//
+// Parts are always tokens, so that ranks are looked up by a pair of ids and never by bytes. Pieces
+// that were met before are found in a cache: two hashed lookups of a few dozen bytes, where one
+// merge after the other would take a hundred times as long.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace autoresearch {
+
+class BpeEncoder {
+ public:
+  // What one thread needs: the cache, which outlives a call.
+  class Scratch;
+  struct ScratchDeleter {
+    void operator()(Scratch* scratch) const;
+  };
+  using ScratchPointer = std::unique_ptr<Scratch, ScratchDeleter>;
+  static ScratchPointer make_scratch();
+
+  // `tokens` by rank, the 256 bytes first; it must outlive the encoder. Where two tokens are the
+  // same bytes, the first is the one that is used.
+  explicit BpeEncoder(const std::vector<std::string>& tokens);
+
+  // Cuts text into pieces (prepare/splitter.h) and appends the ids of each.
+  void encode(std::string_view text, Scratch& scratch, std::vector<uint16_t>& ids) const;
+
+ private:
+  static constexpr uint16_t kNoRank = 0xFFFF;
+  struct PairRank {
+    uint32_t pair;
+    uint16_t rank;
+  };
+
+  uint16_t pair_rank(uint16_t left, uint16_t right) const;
+  void add_pair(PairRank added);
+  size_t encode_piece(std::string_view piece, uint16_t* ids) const;
+  size_t merge_short(std::string_view piece, uint16_t* ids) const;
+  size_t merge_long(std::string_view piece, uint16_t* ids) const;
+
+  // Tokens that merging their bytes does not lead to; the text is the token list's.
+  std::unordered_map<std::string_view, uint16_t> unmerged_;
+  std::vector<uint16_t> byte_pair_ranks_;  // by first byte, then second
+  std::vector<PairRank> pair_ranks_;       // a hash table with open addressing
+  int pair_shift_ = 0;                     // its size is 2^(32 - pair_shift_)
+};
+
+}  // namespace autoresearch

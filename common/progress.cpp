@@ -1,16 +1,30 @@
 #include "common/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <utility>
+
+#include "common/log.h"
 
 namespace autoresearch {
 namespace {
 
 constexpr int kBarWidth = 24;
 constexpr std::chrono::milliseconds kRedraw{100};
+
+double share_of(double done, double total) {
+  return total > 0 ? std::clamp(done / total, 0.0, 1.0) : 0;
+}
+
+// "[=====     ]", the two brackets not counted in `width`.
+std::string bar_of(double share, int width) {
+  const int filled = static_cast<int>(share * width);
+  return "[" + std::string(filled, '=') + std::string(width - filled, ' ') + "]";
+}
 
 }  // namespace
 
@@ -34,9 +48,7 @@ void Progress::update(double done, const std::string& note) {
   if (drawn_ && !complete && now - last_ < kRedraw) return;
   last_ = now;
   drawn_ = true;
-  const double share = total_ > 0 ? std::clamp(done / total_, 0.0, 1.0) : 0;
-  const int filled = static_cast<int>(share * kBarWidth);
-  const std::string bar = std::string(filled, '=') + std::string(kBarWidth - filled, ' ');
+  const double share = share_of(done, total_);
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0 ? done / unit_size_ / seconds : 0;
   std::string time = complete ? human_seconds(seconds) : "";
@@ -48,10 +60,100 @@ void Progress::update(double done, const std::string& note) {
   if (unit_ != "s")
     std::snprintf(speed, sizeof speed, "  %.*f %s/s", rate < 10, rate, unit_.c_str());
   const int digits = unit_size_ == 1 ? 0 : 1;  // what is counted one by one has no fractions
-  std::fprintf(stderr, "\r%s [%s] %3.0f %%  %.*f/%.*f %s%s  %s%s%s\033[K", title_.c_str(),
-               bar.c_str(), 100 * share, digits, done / unit_size_, digits, total_ / unit_size_,
-               unit_.c_str(), speed, time.c_str(), note.empty() ? "" : "  ", note.c_str());
+  std::fprintf(stderr, "\r%s %s %3.0f %%  %.*f/%.*f %s%s  %s%s%s\033[K", title_.c_str(),
+               bar_of(share, kBarWidth).c_str(), 100 * share, digits, done / unit_size_, digits,
+               total_ / unit_size_, unit_.c_str(), speed, time.c_str(), note.empty() ? "" : "  ",
+               note.c_str());
   std::fflush(stderr);
+}
+
+ProgressTable::ProgressTable(std::string unit, double unit_size)
+    : unit_(std::move(unit)), unit_size_(unit_size), visible_(::isatty(STDERR_FILENO) == 1) {}
+
+ProgressTable::~ProgressTable() {
+  if (drawn_ > 0) std::fputc('\n', stderr);
+}
+
+bool ProgressTable::due() const {
+  return visible_ && std::chrono::steady_clock::now() - last_ >= kRedraw;
+}
+
+void ProgressTable::draw(const std::vector<Row>& rows, const Row& sum) {
+  if (!visible_) return;
+  winsize size = {};
+  const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  const std::vector<std::string> lines =
+      table_lines(rows, sum, sum_note(sum), unit_, unit_size_, known ? size.ws_col : 80,
+                  known ? size.ws_row : 24);
+  // Up to the first line, each line anew, and away with what a longer table left below.
+  std::string text = "\r";
+  if (drawn_ > 1) text += format("\033[%zuA", drawn_ - 1);
+  for (size_t i = 0; i < lines.size(); ++i) text += (i > 0 ? "\n" : "") + lines[i] + "\033[K";
+  std::fputs((text + "\033[J").c_str(), stderr);
+  std::fflush(stderr);
+  drawn_ = lines.size();
+  last_ = std::chrono::steady_clock::now();
+}
+
+void ProgressTable::clear() {
+  if (drawn_ == 0) return;
+  std::fputc('\r', stderr);
+  if (drawn_ > 1) std::fprintf(stderr, "\033[%zuA", drawn_ - 1);
+  std::fputs("\033[J", stderr);
+  std::fflush(stderr);
+  drawn_ = 0;
+  last_ = {};
+}
+
+std::string ProgressTable::sum_note(const Row& sum) {
+  const auto now = std::chrono::steady_clock::now();
+  if (done_before_ < 0) {
+    done_before_ = sum.done;
+    start_ = now;
+  }
+  const double seconds = std::chrono::duration<double>(now - start_).count();
+  const double fresh = sum.done - done_before_;
+  if (seconds <= 0.5 || fresh <= 0) return "";  // too early to tell
+  const double rate = fresh / seconds;
+  const std::string time = sum.done < sum.total
+                               ? human_seconds((sum.total - sum.done) / rate) + " left"
+                               : human_seconds(seconds);
+  return format("%.*f %s/s  ", rate / unit_size_ < 10, rate / unit_size_, unit_.c_str()) + time;
+}
+
+std::vector<std::string> table_lines(std::vector<ProgressTable::Row> rows,
+                                     const ProgressTable::Row& sum, const std::string& sum_note,
+                                     const std::string& unit, double unit_size, size_t columns,
+                                     size_t lines) {
+  // A line that filled the last column, or a table as high as the terminal, could not be redrawn.
+  const size_t width = std::max<size_t>(columns, 2) - 1, height = std::max<size_t>(lines, 2) - 1;
+  rows.resize(std::min(rows.size(), height - 1));
+  rows.push_back(sum);
+  size_t title_width = 0;
+  for (const auto& row : rows) title_width = std::max(title_width, row.title.size());
+  title_width = std::min(title_width, std::max<size_t>(8, width / 3));
+  std::vector<std::string> tails;
+  size_t tail_width = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto& [title, done, total] = rows[i];
+    const bool is_sum = i + 1 == rows.size();
+    const std::string whole = total > 0 ? format("%.1f", total / unit_size) : "?";
+    tails.push_back(format(" %3.0f %%  %.1f/%s %s", 100 * share_of(done, total), done / unit_size,
+                           whole.c_str(), unit.c_str()) +
+                    (is_sum && !sum_note.empty() ? "  " + sum_note : ""));
+    tail_width = std::max(tail_width, tails.back().size());
+  }
+  // What is left of the width is the bar's: " [" and "]".
+  const long room = static_cast<long>(width) - static_cast<long>(title_width + tail_width + 3);
+  const int bar_width = static_cast<int>(std::clamp<long>(room, 0, kBarWidth));
+  std::vector<std::string> result;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::string line = rows[i].title.substr(0, title_width);
+    line.resize(title_width, ' ');
+    if (bar_width >= 4) line += " " + bar_of(share_of(rows[i].done, rows[i].total), bar_width);
+    result.push_back((line + tails[i]).substr(0, width));
+  }
+  return result;
 }
 
 std::string human_seconds(double seconds) {

@@ -1,0 +1,125 @@
+#include "prepare/hub.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+#include "common/error.h"
+#include "common/log.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr int64_t kClimbmixTrain = 6542;  // shards 0 to 6541; 6542 is held out
+constexpr int64_t kDefaultShards = 10;
+constexpr char kParquetMagic[] = "PAR1";
+
+struct Known {
+  const char* name;
+  const char* repository;
+  std::vector<std::string> train_files;
+  std::string heldout_file;
+};
+
+std::string climbmix_shard(int64_t number) {
+  return format("shard_%05lld.parquet", static_cast<long long>(number));
+}
+
+Known climbmix() {
+  Known known{"climbmix", "karpathy/climbmix-400b-shuffle", {}, climbmix_shard(kClimbmixTrain)};
+  for (int64_t i = 0; i < kClimbmixTrain; ++i) known.train_files.push_back(climbmix_shard(i));
+  return known;
+}
+
+Known tinystories() {
+  return {"tinystories",
+          "roneneldan/TinyStories",
+          {"data/train-00000-of-00004-2d5a1467fff1081b.parquet",
+           "data/train-00001-of-00004-5852b56a2bd28fd9.parquet",
+           "data/train-00002-of-00004-a26307300439e943.parquet",
+           "data/train-00003-of-00004-d243063613e5a057.parquet"},
+          "data/validation-00000-of-00001-869c898b519ad725.parquet"};
+}
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+// An address without slashes at its end; `origin` says where a person gave it.
+std::string checked_url(std::string url, const std::string& origin) {
+  while (url.ends_with('/')) url.pop_back();
+  check(url.starts_with("http://") || url.starts_with("https://"),
+        origin + " " + url + " is no web address; give one that begins with https:// or http://");
+  return url;
+}
+
+std::string base_url_of(const Known& known, const std::string& base_url) {
+  if (!base_url.empty()) return checked_url(base_url, "--base-url");
+  const std::string endpoint = environment("HF_ENDPOINT");
+  const std::string hub = endpoint.empty() ? "https://huggingface.co" : endpoint;
+  return checked_url(hub, "HF_ENDPOINT") + "/datasets/" + known.repository + "/resolve/main";
+}
+
+}  // namespace
+
+bool is_hub_corpus(const std::string& name) { return name == "climbmix" || name == "tinystories"; }
+
+HubCorpus hub_corpus(const std::string& name, std::optional<int64_t> shards,
+                     const std::string& base_url) {
+  check(is_hub_corpus(name), "no corpus is called " + name + "; use climbmix or tinystories");
+  Known known = name == "climbmix" ? climbmix() : tinystories();
+  const auto all = static_cast<int64_t>(known.train_files.size());
+  int64_t wanted = shards.value_or(std::min(kDefaultShards, all));
+  if (wanted == -1) wanted = all;
+  check(wanted >= 1 && wanted <= all,
+        format("--shards %lld is not possible; %s has %lld training shards: use 1 to %lld, or -1 "
+               "for all",
+               static_cast<long long>(wanted), known.name, static_cast<long long>(all),
+               static_cast<long long>(all)));
+  known.train_files.resize(static_cast<size_t>(wanted));
+  return {name, base_url_of(known, base_url), std::move(known.train_files), known.heldout_file};
+}
+
+std::string local_name(const std::string& hub_file) { return fs::path(hub_file).filename(); }
+
+std::vector<Download> downloads(const HubCorpus& corpus) {
+  std::vector<std::string> files = {corpus.heldout_file};
+  files.insert(files.end(), corpus.train_files.begin(), corpus.train_files.end());
+  std::vector<Download> result;
+  for (const std::string& file : files)
+    result.push_back({corpus.base_url + "/" + file, local_name(file)});
+  return result;
+}
+
+std::string hub_token() {
+  std::string token = environment("HF_TOKEN");
+  const size_t begin = token.find_first_not_of(" \t\r\n");
+  token = begin == std::string::npos ? "" : token.substr(begin);
+  token.resize(token.find_last_not_of(" \t\r\n") + 1);
+  check(std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 127; }),
+        "the token in HF_TOKEN has blanks or special characters inside; set the variable again");
+  return token;
+}
+
+std::optional<std::string> parquet_problem(const fs::path& file) {
+  constexpr int64_t kFrame = 12;  // magic, footer length, magic
+  std::ifstream in(file, std::ios::binary);
+  std::array<char, 4> head{};
+  std::array<unsigned char, 8> tail{};
+  if (!in.seekg(0, std::ios::end)) return "it can't be read";
+  const int64_t size = in.tellg();
+  if (size < kFrame) return format("it has %lld bytes", static_cast<long long>(size));
+  in.seekg(0).read(head.data(), head.size());
+  in.seekg(size - 8).read(reinterpret_cast<char*>(tail.data()), tail.size());
+  if (!in) return "it can't be read";
+  if (std::memcmp(head.data(), kParquetMagic, 4) != 0) return "it is no parquet file";
+  if (std::memcmp(tail.data() + 4, kParquetMagic, 4) != 0) return "the parquet file is cut off";
+  const int64_t footer = tail[0] | tail[1] << 8 | tail[2] << 16 | int64_t{tail[3]} << 24;
+  if (footer == 0 || footer > size - kFrame) return "the parquet file's footer does not fit in it";
+  return std::nullopt;
+}
+
+}  // namespace autoresearch

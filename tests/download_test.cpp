@@ -1,0 +1,889 @@
+// Whatever the server does, and whenever the process dies: a file arrives whole and identical, or
+// the error says exactly which did not. Real sockets, real files, real kills.
+#include "prepare/download.h"
+
+#include <gtest/gtest.h>
+#include <pty.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "common/log.h"
+#include "common/progress.h"
+#include "tests/file_server.h"
+#include "tests/loopback_server.h"
+#include "tests/support.h"
+
+namespace autoresearch {
+namespace {
+
+using End = FileAnswer::End;
+using Headers = std::map<std::string, std::string>;
+
+constexpr size_t kSize = 300'000;  // bytes: more than a socket takes at once
+
+// "<" random bytes ">": what a check can see of a cut, as with parquet's magic bytes.
+std::string make_body(unsigned seed, size_t size = kSize) {
+  std::mt19937 random(seed);
+  std::string body(size, '\0');
+  for (char& c : body) c = static_cast<char>(random());
+  body.front() = '<';
+  body.back() = '>';
+  return body;
+}
+
+std::optional<std::string> problem_of(const fs::path& file) {
+  const std::string bytes = read_file(file);
+  if (bytes.size() < 2 || bytes.front() != '<' || bytes.back() != '>') return "it is cut off";
+  return std::nullopt;
+}
+
+DownloadOptions quick_options() {
+  DownloadOptions options;
+  options.problem = problem_of;
+  options.attempts = 4;
+  options.second = 0.002;
+  return options;
+}
+
+std::string etag(const std::string& name) { return "\"" + name + "\""; }
+
+std::string header(const FileRequest& request, const std::string& name) {
+  const auto found = request.headers.find(name);
+  return found == request.headers.end() ? "" : found->second;
+}
+
+// File names and contents of a folder, but for the lock.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> result;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename();
+    if (name != ".lock") result[name] = read_file(entry.path());
+  }
+  return result;
+}
+
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+#define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
+
+class DownloadTest : public FolderTest {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"http_proxy", "all_proxy", "ALL_PROXY"}) unsetenv(name);
+    folder_ = dir_ / "downloads";
+  }
+
+  // Puts `count` files on the server: f0, f1, ... with an ETag each.
+  void put_files(FileServer& server, size_t count, size_t size = kSize) {
+    for (size_t i = 0; i < count; ++i) put(server, "f" + std::to_string(i), make_body(i, size));
+  }
+
+  void put(FileServer& server, const std::string& name, const std::string& body,
+           Headers headers = {{"ETag", "\"1\""}}) {
+    server.put("/" + name, body, headers);
+    expected_[name] = body;
+  }
+
+  std::vector<Download> files(const FileServer& server) const {
+    std::vector<Download> result;
+    for (const auto& [name, body] : expected_) result.push_back({server.url() + "/" + name, name});
+    return result;
+  }
+
+  void get(const FileServer& server, const DownloadOptions& options = quick_options()) const {
+    download(folder_, files(server), options);
+  }
+
+  std::string failure(const FileServer& server,
+                      const DownloadOptions& options = quick_options()) const {
+    const std::string message = error_of([&] { get(server, options); });
+    EXPECT_LACKS(message, "\n");
+    return message;
+  }
+
+  // Exactly the expected files are in the folder, and they are identical.
+  void expect_all() const {
+    const auto found = contents(folder_);
+    for (const auto& [name, body] : found) EXPECT_TRUE(expected_.contains(name)) << name;
+    for (const auto& [name, body] : expected_) {
+      ASSERT_TRUE(found.contains(name)) << name;
+      EXPECT_TRUE(found.at(name) == body) << name;
+    }
+  }
+
+  bool has(const std::string& name) const { return fs::exists(folder_ / name); }
+
+  // Leaves f0.part with half of f0: the server holds the other half until the interrupt.
+  void leave_half(Headers headers = {{"ETag", "\"1\""}}) {
+    FileServer server([](const FileRequest&, FileAnswer& answer) {
+      answer.cut = kSize / 2;
+      answer.end = End::kHold;
+    });
+    put(server, "f0", make_body(0), headers);
+    DownloadOptions options = quick_options();
+    const fs::path part = folder_ / "f0.part";
+    options.interrupted = [part] { return fs::exists(part) && fs::file_size(part) == kSize / 2; };
+    EXPECT_HAS(failure(server, options), "interrupted");
+    ASSERT_EQ(fs::file_size(part), kSize / 2);
+  }
+
+  // Makes the note that leave_half left one for another server, or of another start of the machine.
+  void change_note(const std::string& key, const std::string& value) const {
+    const fs::path note = folder_ / "f0.part.json";
+    auto fields = nlohmann::json::parse(read_file(note));
+    fields.at(key) = value;
+    write_file(note, fields.dump());
+  }
+
+  fs::path folder_;
+  std::map<std::string, std::string> expected_;
+};
+
+// ------------------------------------------------------------------------------------------------
+// An honest server
+
+TEST_F(DownloadTest, BringsAllFilesWholeAtMostEightAtATimeAskingOnceForEach) {
+  FileServer server([](const FileRequest&, FileAnswer& answer) { answer.piece = 50'000; });
+  put_files(server, 20);
+  put(server, "empty", "");
+  DownloadOptions options = quick_options();
+  options.problem = {};
+  get(server, options);
+  expect_all();
+  EXPECT_EQ(server.requests().size(), 21u);
+  EXPECT_LE(server.most_at_once(), 8u);
+  EXPECT_GT(server.most_at_once(), 1u);
+}
+
+TEST_F(DownloadTest, AFileThatIsThereIsNotAskedForAgainAndADamagedOneIsReplaced) {
+  FileServer server;
+  put_files(server, 3);
+  get(server);
+  write_file(folder_ / "f1", make_body(1).substr(0, 1000));
+  get(server);
+  expect_all();
+  ASSERT_EQ(server.requests().size(), 4u);
+  EXPECT_EQ(server.requests()[3].path, "/f1");
+}
+
+TEST_F(DownloadTest, OneProcessAtATimeWorksInAFolder) {
+  FileServer server;
+  put_files(server, 1);
+  fs::create_directories(folder_);
+  {
+    const FileLock lock(folder_ / ".lock");
+    EXPECT_HAS(failure(server), "is in use by process " + std::to_string(getpid()));
+  }
+  get(server);
+  expect_all();
+}
+
+TEST_F(DownloadTest, OnlyWebAddressesAreTaken) {
+  write_file(dir_ / "secret", "<>");
+  const std::string url = "file://" + (dir_ / "secret").string();
+  EXPECT_HAS(error_of([&] {
+               download(folder_, {{url, "f0"}}, quick_options());
+             }),
+             "begins with https:// or http://");
+  EXPECT_FALSE(has("f0"));
+}
+
+TEST_F(DownloadTest, AFolderThatCantBeMadeIsOneLine) {
+  FileServer server;
+  put_files(server, 1);
+  write_file(dir_ / "downloads", "a file where the folder should be");
+  EXPECT_HAS(failure(server), "can't make the folder " + folder_.string());
+}
+
+// ------------------------------------------------------------------------------------------------
+// Broken connections
+
+TEST_F(DownloadTest, ABrokenConnectionIsContinuedFromWhereItBroke) {
+  for (const End end : {End::kClose, End::kReset}) {
+    FileServer server([end](const FileRequest& request, FileAnswer& answer) {
+      if (request.index < 6) {
+        answer.cut = 40'000;
+        answer.end = end;
+      }
+    });
+    fs::remove_all(folder_);
+    put_files(server, 3);
+    get(server);
+    expect_all();
+    for (const FileRequest& request : server.requests()) {
+      EXPECT_EQ(header(request, "range").empty(), request.index == 0);
+      EXPECT_EQ(header(request, "if-range"), request.index == 0 ? "" : etag("1"));
+    }
+  }
+}
+
+// Seven attempts in a row would be too many, but each brings something.
+TEST_F(DownloadTest, NoByteIsAskedForTwice) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index < 7) {
+      answer.cut = 10'000;
+      answer.end = End::kClose;
+    }
+  });
+  put_files(server, 1);
+  get(server);
+  expect_all();
+  const auto requests = server.requests();
+  ASSERT_EQ(requests.size(), 8u);
+  for (size_t i = 1; i < requests.size(); ++i)
+    EXPECT_EQ(header(requests[i], "range"), "bytes=" + std::to_string(10'000 * i) + "-");
+}
+
+TEST_F(DownloadTest, AServerThatIgnoresRangeIsReadFromTheStart) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (!header(request, "range").empty()) answer = {200, {{"ETag", "\"1\""}}, make_body(0)};
+    if (request.index < 2) {
+      answer.cut = 100'000;
+      answer.end = End::kClose;
+    }
+  });
+  put_files(server, 1);
+  get(server);
+  expect_all();
+  EXPECT_EQ(server.requests().size(), 3u);
+}
+
+TEST_F(DownloadTest, AServerThatAlwaysBreaksAtTheSamePlaceIsGivenUpByName) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.path != "/f1") return;
+    answer = {200, {}, make_body(1)};
+    answer.cut = 100'000;
+    answer.end = End::kClose;
+  });
+  put_files(server, 3);
+  EXPECT_EQ(failure(server),
+            "1 of 3 files did not arrive: f1 (the connection ended after 100000 of 300000 bytes); "
+            "what has arrived is kept: run the same command again to go on");
+  EXPECT_TRUE(has("f0") && has("f2"));
+  EXPECT_FALSE(has("f1"));
+}
+
+TEST_F(DownloadTest, AServerThatClosesRightAwayOrSendsGarbageIsAskedAgain) {
+  const std::vector<std::string> garbage = {std::string("\x00\x01\x02 no HTTP at all \xff", 20),
+                                            "HTTP/1.1 abc\r\n\r\n",
+                                            "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n<>",
+                                            "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n<>",
+                                            "HTTP/1.1 200 OK\r\nno colon\r\n\r\n<>",
+                                            "HTTP/1.1 200 OK\r\n" + std::string(400'000, 'x')};
+  for (size_t i = 0; i <= garbage.size(); ++i) {
+    FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+      if (request.index > 1) return;
+      if (i == garbage.size()) answer.status = 0;
+      if (i < garbage.size()) answer.raw = garbage[i];
+      answer.end = End::kClose;
+    });
+    fs::remove_all(folder_);
+    put_files(server, 1);
+    // A response that never says how long it is can't be trusted, and that is said at once.
+    const std::string message = failure(server);
+    if (!message.empty()) {
+      EXPECT_HAS(message, "does not say how long the file is");
+      EXPECT_FALSE(has("f0"));
+      get(server);
+      get(server);
+    }
+    expect_all();
+  }
+}
+
+TEST_F(DownloadTest, AStalledConnectionIsDroppedAndContinued) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index == 0) answer.status = 0;
+    if (request.index == 1) answer.cut = kSize / 3;
+    if (request.index < 2) answer.end = End::kHold;
+  });
+  put_files(server, 2);
+  DownloadOptions options = quick_options();
+  options.stall = 0.3;
+  get(server, options);
+  expect_all();
+  const auto requests = server.requests();
+  EXPECT_EQ(header(requests.back(), "range"), "bytes=100000-");
+}
+
+TEST_F(DownloadTest, AServerThatNeverAnswersIsGivenUpByName) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.path != "/f0") return;
+    answer.status = 0;
+    answer.end = End::kHold;
+  });
+  put_files(server, 2);
+  DownloadOptions options = quick_options();
+  options.stall = 0.1;
+  options.attempts = 2;
+  EXPECT_HAS(failure(server, options), "1 of 2 files did not arrive: f0 (the connection stalled)");
+  EXPECT_TRUE(has("f1"));
+}
+
+TEST_F(DownloadTest, AnAddressWhereNobodyListensIsGivenUpByName) {
+  const std::string host = "127.0.0.1:" + std::to_string(unused_port());
+  const std::string message = error_of([&] {
+    download(folder_, {{"http://" + host + "/f0", "f0"}}, quick_options());
+  });
+  EXPECT_HAS(message, "1 of 1 files did not arrive: f0 (can't reach " + host);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Files that change, and what may be joined
+
+TEST_F(DownloadTest, AFileThatChangesInBetweenIsTheNewOneInTheEnd) {
+  for (const size_t new_size : {kSize, kSize - 250'000, kSize + 50'000}) {
+    for (const bool ignores_if_range : {false, true}) {
+      leave_half();
+      FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+        if (!ignores_if_range || header(request, "range").empty()) return;
+        const std::string body = make_body(99, new_size);
+        const size_t from = kSize / 2;
+        answer.status = from < new_size ? 206 : 416;
+        answer.body = from < new_size ? body.substr(from) : "";
+        answer.headers["Content-Range"] =
+            (from < new_size ? "bytes 150000-" + std::to_string(new_size - 1) : "bytes *") + "/" +
+            std::to_string(new_size);
+      });
+      change_note("url", server.url() + "/f0");
+      put(server, "f0", make_body(99, new_size), {{"ETag", "\"2\""}});
+      get(server);
+      expect_all();
+      EXPECT_EQ(header(server.requests()[0], "if-range"), etag("1"));
+      fs::remove_all(folder_);
+    }
+  }
+}
+
+TEST_F(DownloadTest, OnlyAStrongValidatorLetsARestBeJoined) {
+  const std::tuple<Headers, std::string, std::string> cases[] = {
+      {{}, "", ""},
+      {{{"ETag", "W/\"1\""}}, "", ""},
+      {{{"Last-Modified", http_date(-5)}}, "", ""},
+      {{{"Last-Modified", "Mon, 02 Mar 2026 10:00:00 GMT"}},
+       "bytes=150000-",
+       "Mon, 02 Mar 2026 10:00:00 GMT"},
+      {{{"ETag", "\"x\""}, {"Last-Modified", http_date(-5)}}, "bytes=150000-", "\"x\""}};
+  for (const auto& [headers, range, if_range] : cases) {
+    leave_half(headers);
+    FileServer server;
+    change_note("url", server.url() + "/f0");
+    put(server, "f0", make_body(0), headers);
+    get(server);
+    expect_all();
+    EXPECT_EQ(header(server.requests()[0], "range"), range);
+    EXPECT_EQ(header(server.requests()[0], "if-range"), if_range);
+    fs::remove_all(folder_);
+  }
+}
+
+TEST_F(DownloadTest, WhatCameFromAnotherAddressIsNotContinued) {
+  leave_half();
+  FileServer server;
+  put_files(server, 1);
+  get(server);
+  expect_all();
+  EXPECT_EQ(header(server.requests()[0], "range"), "");
+}
+
+TEST_F(DownloadTest, ATornNoteVouchesForNothing) {
+  for (const std::string note : {"", "{\"url\": \"htt", "[]", "{\"url\": 7}"}) {
+    leave_half();
+    write_file(folder_ / "f0.part.json", note);
+    write_file(folder_ / ".f0.part.json.tmp-1-0-2", note);  // of a process that was killed
+    FileServer server;
+    put_files(server, 1);
+    get(server);
+    expect_all();
+    EXPECT_EQ(header(server.requests()[0], "range"), "");
+    fs::remove_all(folder_);
+  }
+}
+
+// After a power cut a .part may have holes, so it isn't continued; where the hub names the SHA-256,
+// it is, and a hole is noticed.
+TEST_F(DownloadTest, WhatAPowerCutLeavesIsNeverPartOfAFile) {
+  leave_half();
+  FileServer server;
+  put_files(server, 1);
+  change_note("url", server.url() + "/f0");
+  change_note("boot_id", "another");
+  get(server);
+  expect_all();
+  EXPECT_EQ(header(server.requests()[0], "range"), "");
+}
+
+TEST_F(DownloadTest, AHoleIsNoticedWhereTheHubNamesTheSha256) {
+  const Headers headers = {{"ETag", "\"1\""}, {"X-Linked-Etag", etag(sha256(make_body(0)))}};
+  for (const bool hole : {false, true}) {
+    leave_half(headers);
+    FileServer server;
+    put(server, "f0", make_body(0), headers);
+    change_note("url", server.url() + "/f0");
+    change_note("boot_id", "another");
+    if (hole) {
+      std::fstream part(folder_ / "f0.part", std::ios::in | std::ios::out | std::ios::binary);
+      part.seekp(1000).write(std::string(4096, '\0').data(), 4096);
+    }
+    get(server);
+    expect_all();
+    EXPECT_EQ(header(server.requests()[0], "range"), "bytes=150000-");
+    EXPECT_EQ(server.requests().size(), hole ? 2u : 1u);
+    fs::remove_all(folder_);
+  }
+}
+
+TEST_F(DownloadTest, AFileThatOnlyLacksItsNameNeedsNoRequest) {
+  leave_half();
+  FileServer server;
+  put_files(server, 1);
+  change_note("url", server.url() + "/f0");
+  write_file(folder_ / "f0.part", make_body(0));
+  get(server);
+  expect_all();
+  EXPECT_TRUE(server.requests().empty());
+}
+
+// ------------------------------------------------------------------------------------------------
+// Lies about length and content
+
+TEST_F(DownloadTest, WrongContentLengthsNeverMakeAFile) {
+  for (const size_t length : {kSize + 1, kSize - 1, size_t{1}, size_t{0}}) {
+    FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+      if (request.path != "/f0") return;
+      answer.headers["Content-Length"] = std::to_string(length);
+      answer.end = End::kClose;
+    });
+    fs::remove_all(folder_);
+    put_files(server, 2);
+    EXPECT_HAS(failure(server), "1 of 2 files did not arrive: f0 (");
+    EXPECT_FALSE(has("f0"));
+    EXPECT_TRUE(has("f1"));
+  }
+}
+
+TEST_F(DownloadTest, AWrongContentLengthThatIsMendedIsForgotten) {
+  for (const size_t length : {kSize + 1, kSize - 1, size_t{1}, size_t{0}}) {
+    FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+      if (request.index > 0) return;
+      answer.headers["Content-Length"] = std::to_string(length);
+      answer.end = End::kClose;
+    });
+    fs::remove_all(folder_);
+    put_files(server, 2);
+    get(server);
+    expect_all();
+  }
+}
+
+TEST_F(DownloadTest, ARangeThatWasNotAskedForIsRefused) {
+  const std::string ranges[] = {"bytes 0-299999/300000", "bytes 150001-299999/300000",
+                                "bytes 150000-299999/400000", "bytes x-y/z", ""};
+  for (const std::string& range : ranges) {
+    leave_half();
+    FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+      if (request.index > 0) return;
+      answer.headers.erase("Content-Range");
+      if (!range.empty()) answer.headers["Content-Range"] = range;
+    });
+    put_files(server, 1);
+    change_note("url", server.url() + "/f0");
+    get(server);
+    expect_all();
+    EXPECT_EQ(server.requests().size(), 2u);
+    fs::remove_all(folder_);
+  }
+}
+
+TEST_F(DownloadTest, MoreBytesThanAnnouncedAreRefused) {
+  leave_half();
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index == 0) answer.body += "too much";
+  });
+  put_files(server, 1);
+  change_note("url", server.url() + "/f0");
+  get(server);
+  expect_all();
+}
+
+TEST_F(DownloadTest, BytesThatTheHubsSha256DoesNotFitAreGivenUpAfterThreeTimes) {
+  FileServer server;
+  put(server, "f0", make_body(0), {{"X-Linked-Etag", etag(sha256(make_body(1)))}});
+  EXPECT_HAS(failure(server), "f0 (it arrived damaged: its SHA-256 is not the one");
+  EXPECT_EQ(server.requests().size(), 3u);
+  EXPECT_TRUE(contents(folder_).empty());
+}
+
+TEST_F(DownloadTest, ALengthThatTheHubContradictsIsRefused) {
+  FileServer server;
+  put(server, "f0", make_body(0), {{"X-Linked-Size", "300001"}});
+  EXPECT_HAS(failure(server), "f0 (the server sends 300000 bytes where the hub names 300001)");
+  EXPECT_FALSE(has("f0"));
+}
+
+// ------------------------------------------------------------------------------------------------
+// Refusals and pauses
+
+TEST_F(DownloadTest, ARetryAfterIsObeyedByAllTransfers) {
+  using namespace std::chrono;
+  const std::pair<int, Headers> asked[] = {{429, {{"Retry-After", "40"}}},
+                                           {503, {{"Retry-After", "40"}}},
+                                           {429, {{"Retry-After", http_date(41)}}},
+                                           {503, {{"Retry-After", http_date(41)}}},
+                                           {429, {{"RateLimit", "\"resolvers\";r=0;t=40"}}}};
+  for (const auto& [status, headers] : asked) {
+    FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+      answer.piece = 20'000;
+      if (request.path == "/f0" && request.index == 0) answer = {status, headers, "slower please"};
+    });
+    fs::remove_all(folder_);
+    put_files(server, 6);
+    DownloadOptions options = quick_options();
+    options.parallel = 2;
+    options.second = 0.005;  // 40 of them are 200 ms
+    get(server, options);
+    expect_all();
+    const auto requests = server.requests();
+    EXPECT_EQ(requests.size(), 7u);
+    // The second request may have been under way already; then nothing for the time asked.
+    for (size_t i = 2; i < requests.size(); ++i)
+      EXPECT_GE(requests[i].time - requests[0].time, 150ms) << i;
+  }
+}
+
+TEST_F(DownloadTest, ALongPauseIsSaidAndATooLongOneIsAnError) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index == 0) answer = {429, {{"Retry-After", "600"}}, ""};
+  });
+  put_files(server, 1);
+  DownloadOptions options = quick_options();
+  options.second = 0.0005;
+  testing::internal::CaptureStderr();
+  get(server, options);
+  const std::string lines = testing::internal::GetCapturedStderr();
+  expect_all();
+  EXPECT_HAS(lines, "127.0.0.1:" + std::to_string(server.port()) +
+                        " answered 429 and asks to wait; going on in 10 min 00 s\n");
+
+  FileServer other([](const FileRequest&, FileAnswer& answer) {
+    answer = {503, {{"Retry-After", "86400"}}, ""};
+  });
+  put(other, "g0", make_body(0));
+  EXPECT_HAS(failure(other), "answered 503 and asks to wait 24 h 00 min; try again then");
+  EXPECT_EQ(other.requests().size(), 1u);
+}
+
+TEST_F(DownloadTest, ServerErrorsAreRetriedAndThenNamed) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.path == "/f1" || request.index < 2)
+      answer = {500 + 2 * int(request.index), {}, "?"};
+  });
+  put_files(server, 3);
+  EXPECT_HAS(failure(server), "1 of 3 files did not arrive: f1 (127.0.0.1");
+  EXPECT_TRUE(has("f0") && has("f2"));
+}
+
+TEST_F(DownloadTest, ARefusalIsFinalAndSaysWhatToDo) {
+  const std::tuple<int, std::string, std::string> refusals[] = {
+      {401, "", "answered 401; set HF_TOKEN to a token that may read the dataset"},
+      {403, "", "answered 403; set HF_TOKEN to a token that may read the dataset"},
+      {401, "hf_x", "answered 401; check that the token in HF_TOKEN is valid"},
+      {404, "", "answered 404: not found; check --base-url"},
+      {451, "", "answered 451"},
+      {304, "", "answered 304"}};
+  for (const auto& [status, token, words] : refusals) {
+    FileServer server([status = status](const FileRequest& request, FileAnswer& answer) {
+      if (request.path == "/f1") answer = {status, {}, status == 304 ? "" : "<no>"};
+    });
+    fs::remove_all(folder_);
+    put_files(server, 2);
+    DownloadOptions options = quick_options();
+    options.token = token;
+    const std::string message = failure(server, options);
+    EXPECT_HAS(message, "1 of 2 files did not arrive: f1 (127.0.0.1");
+    EXPECT_HAS(message, words);
+    EXPECT_EQ(server.requests().size(), 2u);
+    EXPECT_TRUE(has("f0"));
+    EXPECT_FALSE(has("f1"));
+  }
+}
+
+TEST_F(DownloadTest, WhenEightFilesHaveFailedNoFurtherOneIsBegun) {
+  FileServer server([](const FileRequest&, FileAnswer& answer) { answer = {404, {}, ""}; });
+  put_files(server, 20, 100);
+  const std::string message = failure(server);
+  EXPECT_EQ(server.requests().size(), 8u);
+  EXPECT_HAS(message, "20 of 20 files did not arrive: f0, f1, f10, f11, f12, f13, f14, f15 (");
+  EXPECT_HAS(message, "; 12 were not tried any more; ");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Redirects, as Hugging Face sends them to its content network
+
+TEST_F(DownloadTest, TheTokenGoesToTheFirstHostOnlyAndTheHubsSha256IsKept) {
+  FileServer content;
+  content.put("/blob", make_body(1), {{"ETag", etag(std::string(64, 'a'))}});
+  FileServer hub([&](const FileRequest& request, FileAnswer& answer) {
+    if (request.path == "/moved") answer = {307, {{"Location", "/f0"}}, "here"};
+    if (request.path == "/f0") {
+      answer = {302,
+                {{"Location", content.url() + "/blob"},
+                 {"X-Linked-Size", "300000"},
+                 {"X-Linked-Etag", etag(sha256(make_body(0)))}},
+                "Found. Redirecting"};
+    }
+  });
+  DownloadOptions options = quick_options();
+  options.token = "hf_secret";
+  const auto get_moved = [&] { download(folder_, {{hub.url() + "/moved", "f0"}}, options); };
+  // The content network sends the wrong bytes first.
+  EXPECT_HAS(error_of(get_moved), "its SHA-256 is not the one");
+  content.put("/blob", make_body(0), {{"ETag", etag(std::string(64, 'b'))}});
+  get_moved();
+  EXPECT_TRUE(read_file(folder_ / "f0") == make_body(0));
+  ASSERT_FALSE(content.requests().empty());
+  for (const FileRequest& request : hub.requests())
+    EXPECT_EQ(header(request, "authorization"), "Bearer hf_secret") << request.path;
+  for (const FileRequest& request : content.requests())
+    EXPECT_EQ(header(request, "authorization"), "");
+}
+
+TEST_F(DownloadTest, AResumedRequestKeepsItsRangeBehindARedirect) {
+  FileServer content([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index > 1) return;
+    answer.cut = 100'000;
+    answer.end = End::kClose;
+  });
+  content.put("/blob", make_body(0), {{"ETag", "\"b\""}});
+  FileServer hub([&](const FileRequest&, FileAnswer& answer) {
+    answer = {302, {{"Location", content.url() + "/blob"}}, ""};
+  });
+  download(folder_, {{hub.url() + "/f0", "f0"}}, quick_options());
+  EXPECT_TRUE(read_file(folder_ / "f0") == make_body(0));
+  const auto requests = content.requests();
+  ASSERT_EQ(requests.size(), 3u);
+  EXPECT_EQ(header(requests[2], "range"), "bytes=200000-");
+  EXPECT_EQ(header(requests[2], "if-range"), "\"b\"");
+}
+
+TEST_F(DownloadTest, RedirectsThatLeadNowhereAreErrors) {
+  write_file(dir_ / "secret", "<>");
+  for (const std::string& target :
+       {"file://" + (dir_ / "secret").string(), std::string("/f0"), std::string()}) {
+    FileServer server([&](const FileRequest&, FileAnswer& answer) {
+      answer = {302, {}, "elsewhere"};
+      if (!target.empty()) answer.headers["Location"] = target;
+    });
+    put_files(server, 1);
+    EXPECT_HAS(failure(server), "1 of 1 files did not arrive: f0 (");
+    EXPECT_FALSE(has("f0"));
+  }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Disks, interrupts, kills
+
+TEST_F(DownloadTest, ADiskThatIsTooSmallIsNoticedBeforeItIsFull) {
+  FileServer server([](const FileRequest&, FileAnswer& answer) {
+    answer.headers["Content-Length"] = "1000000000000000";
+    answer.end = End::kHold;
+  });
+  put_files(server, 3);
+  const std::string message = failure(server);
+  const std::string begin = "the files still to come need ";
+  ASSERT_TRUE(message.starts_with(begin)) << message;
+  EXPECT_NEAR(std::stod(message.substr(begin.size())), 3e9, 2);
+  EXPECT_HAS(message, " MB, but " + folder_.string() + " has ");
+  EXPECT_HAS(message, " MB free; free some space, or give --data");
+  for (const auto& [name, body] : expected_) EXPECT_FALSE(has(name));
+}
+
+TEST_F(DownloadTest, AWriteThatFailsEndsTheDownloadAndLeavesNothingPartial) {
+  FileServer server;
+  put_files(server, 2);
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{100'000, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const std::string message = failure(server);
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, SIG_DFL);
+  EXPECT_HAS(message, "can't write " + (folder_ / "f").string());
+  EXPECT_FALSE(has("f0") || has("f1"));
+  get(server);
+  expect_all();
+}
+
+TEST_F(DownloadTest, AnInterruptKeepsWhatHasArrived) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index > 0) return;
+    answer.cut = 200'000;
+    answer.end = End::kHold;
+  });
+  put_files(server, 1);
+  DownloadOptions options = quick_options();
+  options.interrupted = [&] {
+    return fs::exists(folder_ / "f0.part") && fs::file_size(folder_ / "f0.part") == 200'000;
+  };
+  try {
+    get(server, options);
+    FAIL() << "no interrupt came";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, kInterrupted);
+    EXPECT_HAS(std::string(error.what()), "the same command goes on from there");
+  }
+  EXPECT_FALSE(has("f0"));
+  get(server);
+  expect_all();
+  EXPECT_EQ(header(server.requests()[1], "range"), "bytes=200000-");
+}
+
+// This program again, as a process that downloads f0 to f3; the number of the new process.
+pid_t start_downloading(const std::string& url, const fs::path& folder) {
+  const std::string program = fs::read_symlink("/proc/self/exe");
+  const char* arguments[] = {program.c_str(), "download", url.c_str(), folder.c_str(), nullptr};
+  pid_t child = 0;
+  EXPECT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr,
+                        const_cast<char* const*>(arguments), environ),
+            0);
+  return child;
+}
+
+TEST_F(DownloadTest, AKillAtAnyMomentLeavesAStateThatTheNextCallFinishes) {
+  std::atomic<bool> slow = true;
+  FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+    if (!slow) return;
+    answer.piece = 20'000;  // 15 ms a file
+    // One file never ends while kills go on, so that each kill finds the download unfinished.
+    if (request.path == "/f3") {
+      answer.cut = answer.body.size() - std::min<size_t>(answer.body.size(), 1000);
+      answer.end = End::kHold;
+    }
+  });
+  put_files(server, 4);
+  std::mt19937 random(std::random_device{}());
+  std::map<std::string, size_t> found;  // what kills left behind, to show that they hit
+  for (int round = 0; round < 20; ++round) {
+    fs::remove_all(folder_);
+    slow = true;
+    for (int kill_number = 0; kill_number < 3; ++kill_number) {
+      const pid_t child = start_downloading(server.url(), folder_);
+      usleep(std::uniform_int_distribution<useconds_t>(0, 120'000)(random));
+      ASSERT_EQ(kill(child, SIGKILL), 0);
+      int status = 0;
+      ASSERT_EQ(waitpid(child, &status, 0), child);
+      EXPECT_TRUE(WIFSIGNALED(status)) << "the child ended by itself";
+      if (!fs::exists(folder_)) continue;
+      for (const auto& [name, body] : contents(folder_)) {
+        ++found[fs::path(name).extension()];
+        if (!expected_.contains(name)) continue;
+        EXPECT_TRUE(body == expected_.at(name)) << name;
+      }
+    }
+    slow = false;
+    get(server);
+    expect_all();
+  }
+  EXPECT_GT(found[".part"], 0u);
+  EXPECT_GT(found[""], 0u);
+  std::printf("60 kills left %zu whole files, %zu .part files, %zu notes\n", found[""],
+              found[".part"], found[".json"]);
+}
+
+// ------------------------------------------------------------------------------------------------
+// What a person sees
+
+TEST_F(DownloadTest, ALogFileGetsALineForEachFile) {
+  FileServer server;
+  put_files(server, 2);
+  testing::internal::CaptureStderr();
+  get(server);
+  const std::string lines = testing::internal::GetCapturedStderr();
+  EXPECT_HAS(lines, "downloading 2 of 2 files to " + folder_.string() + "\n");
+  for (const char* line : {"f0: 0.3 MB (", "f1: 0.3 MB (", "(1 of 2)\n", "(2 of 2)\n"})
+    EXPECT_HAS(lines, line);
+  EXPECT_LACKS(lines, "\033");
+}
+
+TEST_F(DownloadTest, ATerminalGetsATableWithTheTransfersAndTheirSum) {
+  FileServer server([](const FileRequest&, FileAnswer& answer) { answer.piece = 2'000; });
+  put_files(server, 2);
+  int terminal = -1, screen = -1;
+  const winsize size{24, 60, 0, 0};
+  ASSERT_EQ(openpty(&terminal, &screen, nullptr, nullptr, &size), 0);
+  std::string shown;
+  std::thread reader([&] {
+    char buffer[4096];
+    for (ssize_t count; (count = read(terminal, buffer, sizeof buffer)) > 0;)
+      shown.append(buffer, static_cast<size_t>(count));
+  });
+  const int before = dup(STDERR_FILENO);
+  dup2(screen, STDERR_FILENO);
+  get(server);
+  std::fflush(stderr);
+  dup2(before, STDERR_FILENO);
+  close(before);
+  close(screen);
+  reader.join();
+  close(terminal);
+  expect_all();
+  EXPECT_HAS(shown, "f0 ");
+  EXPECT_HAS(shown, "0 of 2 files ");
+  EXPECT_HAS(shown, "2 of 2 files [");
+  EXPECT_HAS(shown, "100 %  0.6/0.6 MB");
+  EXPECT_HAS(shown, "\033[2A");  // three lines, redrawn in place
+}
+
+TEST(ProgressTable, FitsTheTerminalAndKeepsTheSum) {
+  const std::vector<ProgressTable::Row> rows = {
+      {"train-00000-of-00004-2d5a1467fff1081b.parquet", 30e6, 248.7e6},
+      {"short", 0, 0},
+      {"third", 5e6, 5e6}};
+  const ProgressTable::Row sum = {"1 of 5 files", 500e6, 1000e6};
+  for (size_t columns = 1; columns < 200; ++columns) {
+    for (const size_t height : {1, 2, 3, 24}) {
+      const auto lines = table_lines(rows, sum, "45 MB/s  20 s left", "MB", 1e6, columns, height);
+      EXPECT_EQ(lines.size(), std::min<size_t>(4, std::max<size_t>(1, height - 1)));
+      for (const std::string& line : lines) EXPECT_LT(line.size(), std::max<size_t>(columns, 2));
+      EXPECT_TRUE(lines.back().starts_with(std::string("1 of 5 f").substr(0, columns - 1)));
+    }
+  }
+  const auto lines = table_lines(rows, sum, "45 MB/s  20 s left", "MB", 1e6, 100, 24);
+  EXPECT_EQ(lines[0],
+            "train-00000-of-00004-2d5a1467fff1 [==                  ]  12 %  30.0/248.7 MB");
+  EXPECT_EQ(lines[1], "short                             [                    ]   0 %  0.0/? MB");
+  EXPECT_EQ(lines[3],
+            "1 of 5 files                      [==========          ]  50 %  500.0/1000.0 MB  "
+            "45 MB/s  20 s left");
+}
+
+}  // namespace
+
+int run_child(const std::string& url, const fs::path& folder) {
+  std::vector<Download> files;
+  for (const char* name : {"f0", "f1", "f2", "f3"}) files.push_back({url + "/" + name, name});
+  freopen("/dev/null", "w", stderr);
+  download(folder, files, quick_options());
+  return 0;
+}
+
+}  // namespace autoresearch
+
+// Called as "download URL FOLDER" it is the process that a test kills.
+int main(int argc, char** argv) {
+  autoresearch::set_up_log("download_test");
+  if (argc == 4 && std::string(argv[1]) == "download")
+    return autoresearch::run_child(argv[2], argv[3]);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -33,6 +33,7 @@
 #include "harness/sample.h"
 #include "harness/score.h"
 #include "prepare/corpus.h"
+#include "prepare/find.h"
 #include "prepare/splits.h"
 #include "prepare/task.h"
 #include "prepare/tokenizer.h"

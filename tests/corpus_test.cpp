@@ -1,11 +1,11 @@
 #include "prepare/corpus.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 
 #include "common/error.h"
+#include "prepare/find.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -13,21 +13,6 @@ namespace {
 
 class CorpusTest : public FolderTest {
  protected:
-  fs::path file(const std::string& name, const std::string& text) const {
-    fs::create_directories((dir_ / name).parent_path());
-    write_file(dir_ / name, text);
-    return dir_ / name;
-  }
-
-  // Names relative to the test's folder of what is found below `paths`.
-  std::vector<std::string> found(const std::vector<fs::path>& paths) const {
-    std::vector<std::string> names;
-    for (const fs::path& path : find_files(paths)) {
-      names.push_back(path.lexically_relative(dir_).string());
-    }
-    return names;
-  }
-
   static std::vector<std::string> texts(const Corpus& corpus) {
     std::vector<std::string> texts;
     for (const Document& document : corpus.documents) texts.push_back(corpus.text(document));
@@ -39,56 +24,6 @@ class CorpusTest : public FolderTest {
     return list;
   }
 };
-
-using Names = std::vector<std::string>;
-
-TEST_F(CorpusTest, FoldersGiveTheirTextAndSourceFilesSorted) {
-  file("b.txt", "b");
-  file("a/z.py", "z");
-  file("a/README", "r");
-  file("a/LOUD.TXT", "l");
-  file("a/picture.png", "p");
-  file("a/noextension", "n");
-  file(".git/config.txt", "hidden");
-  file("a/.cache/x.txt", "hidden");
-  EXPECT_EQ(found({dir_}), (Names{"a/LOUD.TXT", "a/README", "a/z.py", "b.txt"}));
-  EXPECT_EQ(found({dir_ / "a", dir_, dir_ / "b.txt"}), found({dir_}));
-}
-
-TEST_F(CorpusTest, ANamedFileIsTakenWhateverItsExtension) {
-  EXPECT_EQ(found({file("notes.xyz", "text")}), Names{"notes.xyz"});
-}
-
-TEST_F(CorpusTest, BinaryFilesArePassedOverInFoldersAndRefusedByName) {
-  file("a.txt", "text");
-  const fs::path binary = file("b.txt", std::string("te\0xt", 5));
-  file("late.txt", std::string(9000, 'x') + std::string(1, '\0'));
-  EXPECT_EQ(found({dir_}), (Names{"a.txt", "late.txt"}));
-  EXPECT_NE(error_of([&] { find_files({binary}); }).find("binary"), std::string::npos);
-}
-
-TEST_F(CorpusTest, LoopsOfLinksAndDanglingLinksEnd) {
-  file("a/x.txt", "text");
-  fs::create_directory_symlink("..", dir_ / "a" / "up");
-  fs::create_directory_symlink("a", dir_ / "again");
-  fs::create_symlink("loop.txt", dir_ / "loop.txt");
-  fs::create_symlink("nowhere", dir_ / "dangling.txt");
-  fs::create_symlink("a/x.txt", dir_ / "link.txt");
-  EXPECT_EQ(found({dir_}), (Names{"a/x.txt", "link.txt"}));
-  EXPECT_EQ(found({dir_ / "again"}), Names{"again/x.txt"});  // a link that is named is followed
-}
-
-TEST_F(CorpusTest, WhatCannotBeReadIsNamed) {
-  EXPECT_NE(error_of([&] { find_files({dir_ / "none"}); }).find("none"), std::string::npos);
-  EXPECT_NE(error_of([&] { find_files({dir_}); }).find("no text or source code in"),
-            std::string::npos);
-}
-
-TEST_F(CorpusTest, AnUnreadableFileIsNamedNotPassedOver) {
-  if (geteuid() == 0) GTEST_SKIP() << "root reads everything";
-  fs::permissions(file("secret.txt", "x"), fs::perms::none);
-  EXPECT_NE(error_of([&] { find_files({dir_}); }).find("Permission denied"), std::string::npos);
-}
 
 TEST_F(CorpusTest, AFileIsADocumentAndALineOfJsonIsOne) {
   file("a.txt", "first\nfile\n");
@@ -167,25 +102,6 @@ TEST_F(CorpusTest, AFileThatChangesAfterIndexingIsNoticed) {
 TEST_F(CorpusTest, WhatTheListenerThrowsEndsTheIndexing) {
   const fs::path path = file("a.txt", "text");
   EXPECT_EQ(error_of([&] { index_corpus({path}, [](int64_t) { throw Error("stop"); }); }), "stop");
-}
-
-TEST_F(CorpusTest, TheDemoTakesHeadersUpToItsSizeWithoutCopies) {
-  for (int i = 0; i < 100; ++i) {
-    file("torch/ATen/h" + std::to_string(i) + ".h", std::string(1000, 'a') + std::to_string(i));
-  }
-  file("torch/ATen/ops/generated.h", "generated");
-  file("torch/big.h", std::string(300'000, 'b'));
-  file("torch/readme.md", "no header");
-  file("usr/copy.h", std::string(1000, 'a') + "7");
-  const std::vector<fs::path> roots = {dir_ / "torch", dir_ / "none", dir_ / "usr"};
-  const std::vector<fs::path> all = find_demo_files(roots, 1'000'000);
-  EXPECT_EQ(all.size(), 100u);
-  for (const fs::path& path : all) EXPECT_EQ(path.extension(), ".h");
-  const std::vector<fs::path> some = find_demo_files(roots, 50'000);
-  EXPECT_EQ(some.size(), 49u);
-  EXPECT_TRUE(std::equal(some.begin(), some.end(), all.begin()));
-  EXPECT_NE(error_of([&] { find_demo_files({dir_ / "none"}, 1000); }).find("--source PATH"),
-            std::string::npos);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <string>
 
 #include "common/error.h"
@@ -19,6 +20,13 @@ class FolderTest : public testing::Test {
     dir_ = mkdtemp(pattern.data());
   }
   ~FolderTest() override { fs::remove_all(dir_); }
+
+  // A file below the folder, with the folders that lead to it.
+  fs::path file(const std::string& name, const std::string& text) const {
+    fs::create_directories((dir_ / name).parent_path());
+    std::ofstream(dir_ / name, std::ios::binary) << text;  // no fsync: some tests write thousands
+    return dir_ / name;
+  }
 
   fs::path dir_;
 };

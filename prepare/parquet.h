@@ -1,0 +1,18 @@
+// Parquet files, by Arrow's C++ library (https://arrow.apache.org). The only place that knows it:
+// its headers cost seconds to compile.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "prepare/reader.h"
+
+namespace autoresearch {
+
+// The values of one column, a document each, row group by row group; a page of the column is in
+// memory at a time, and the dictionary where it has one. A nested field is named by its path
+// ("meta.text"). Throws Error, listing the columns of text that there are, where `column` is none
+// of them.
+std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const std::string& column);
+
+}  // namespace autoresearch

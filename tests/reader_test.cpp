@@ -1,0 +1,422 @@
+#include "prepare/reader.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <random>
+
+#include "tests/support.h"
+
+namespace autoresearch {
+namespace {
+
+using Documents = std::vector<std::string>;
+
+std::string gzip(const std::string& text) {
+  z_stream stream = {};
+  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string packed(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
+// With the checksum that the command line tool adds.
+std::string zstd(const std::string& text, int window_log = 0) {
+  ZSTD_CCtx* context = ZSTD_createCCtx();
+  ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
+  ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, window_log);
+  std::string packed(ZSTD_compressBound(text.size()), '\0');
+  ZSTD_outBuffer output = {packed.data(), packed.size(), 0};
+  ZSTD_inBuffer input = {text.data(), text.size(), 0};
+  // In two steps: of what is known to be short, it would shrink the window.
+  EXPECT_FALSE(ZSTD_isError(ZSTD_compressStream2(context, &output, &input, ZSTD_e_continue)));
+  EXPECT_EQ(ZSTD_compressStream2(context, &output, &input, ZSTD_e_end), 0u);
+  packed.resize(output.pos);
+  ZSTD_freeCCtx(context);
+  return packed;
+}
+
+std::string repeated(const std::string& text, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += text;
+  return all;
+}
+
+Documents documents_of(const fs::path& file, const ReadOptions& options = {}) {
+  const auto reader = open_documents(file, options);
+  Documents documents;
+  for (std::string document; reader->next(document);) documents.push_back(document);
+  EXPECT_EQ(reader->group_ended(), false);
+  return documents;
+}
+
+std::string joined(const Documents& documents) {
+  std::string all;
+  for (const std::string& document : documents) all += document;
+  return all;
+}
+
+class ReaderTest : public FolderTest {
+ protected:
+  std::string error_in(const std::string& name, const std::string& content,
+                       const ReadOptions& options = {}) const {
+    const fs::path path = file(name, content);
+    return error_of([&] { documents_of(path, options); });
+  }
+};
+
+// What a message must say: the file it is about, and more.
+void expect_says(const std::string& message, const std::string& name, const std::string& words) {
+  EXPECT_NE(message.find(name), std::string::npos) << message;
+  EXPECT_NE(message.find(words), std::string::npos) << message;
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Plain text
+
+TEST_F(ReaderTest, ATextFileIsADocumentByteForByte) {
+  const std::string text = "\xEF\xBB\xBF one\r\n\xff\xfe\x80 no UTF-8\n\n";
+  EXPECT_EQ(documents_of(file("a.txt", text)), Documents{text});
+  EXPECT_EQ(documents_of(file("a.unknown", text)), Documents{text});
+}
+
+TEST_F(ReaderTest, AnEmptyFileHoldsNothing) {
+  for (const char* name : {"a.txt", "a.jsonl"})
+    EXPECT_EQ(documents_of(file(name, "")), Documents{});
+  EXPECT_EQ(documents_of(file("b.txt", ""), {.doc_separator = "\n"}), Documents{});
+  EXPECT_EQ(documents_of(file("a.txt.gz", gzip(""))), Documents{});
+  EXPECT_EQ(documents_of(file("a.txt.zst", zstd(""))), Documents{});
+}
+
+TEST_F(ReaderTest, ALongTextIsCutAtLineEnds) {
+  std::string book;
+  for (int i = 0; i < 50'000; ++i) book += "line " + std::to_string(i) + " of a long book\n";
+  const Documents parts = documents_of(file("book.txt", book), {.part_bytes = 40'000});
+  EXPECT_GT(parts.size(), 30u);
+  for (const std::string& part : parts) {
+    EXPECT_EQ(part.back(), '\n');
+    EXPECT_LE(part.size(), 80'000u);
+  }
+  EXPECT_EQ(joined(parts), book);
+}
+
+TEST_F(ReaderTest, ALongTextWithoutLineEndsIsCutBetweenCharacters) {
+  std::string endless;
+  for (int i = 0; endless.size() < 200'000; ++i)
+    endless += std::to_string(i) + "\u00e9\u65e5\U0001F600";
+  for (const int64_t part_bytes : {4, 1001, 1002, 1003, 1004}) {
+    const Documents parts = documents_of(file("a.txt", endless), {.part_bytes = part_bytes});
+    EXPECT_GT(parts.size(), 100u);
+    for (const std::string& part : parts) {
+      ASSERT_NE(static_cast<unsigned char>(part[0]) & 0xC0, 0x80);
+    }
+    EXPECT_EQ(joined(parts), endless);
+  }
+}
+
+TEST_F(ReaderTest, TextIsCutAlikeHoweverItIsCompressed) {
+  const std::string text = repeated("some line of text\n", 20'000) + std::string(100'000, 'x');
+  const ReadOptions options{.part_bytes = 30'000};
+  const Documents parts = documents_of(file("a.txt", text), options);
+  EXPECT_EQ(documents_of(file("a.txt.gz", gzip(text)), options), parts);
+  EXPECT_EQ(documents_of(file("a.txt.zst", zstd(text)), options), parts);
+}
+
+TEST_F(ReaderTest, SeparatorsEndDocumentsAndBelongToNone) {
+  const ReadOptions options{.doc_separator = "<|end|>"};
+  EXPECT_EQ(documents_of(file("a.txt", "one\n<|end|>two<|end<|end|><|end|>last"), options),
+            (Documents{"one\n", "two<|end", "", "last"}));
+  EXPECT_EQ(documents_of(file("b.txt", "one<|end|>"), options), Documents{"one"});
+  std::string text;
+  Documents documents;
+  for (int i = 0; i < 3000; ++i) {
+    documents.push_back(std::string(static_cast<size_t>(i) % 977, 'a') + std::to_string(i));
+    text += documents.back() + options.doc_separator;
+  }
+  EXPECT_EQ(documents_of(file("long.txt", text), options), documents);
+}
+
+TEST_F(ReaderTest, ABinaryFileIsRefusedInEveryForm) {
+  const std::string binary("te\0xt", 5);
+  expect_says(error_in("a.txt", binary), "a.txt", "binary");
+  expect_says(error_in("a.txt", binary, {.doc_separator = "x"}), "a.txt", "binary");
+  expect_says(error_in("a.txt.gz", gzip(binary)), "a.txt.gz", "binary");
+  expect_says(error_in("a.jsonl.zst", zstd(binary)), "a.jsonl.zst", "binary");
+}
+
+TEST_F(ReaderTest, WhatCannotBeOpenedIsNamed) {
+  expect_says(error_of([&] { documents_of(dir_ / "none.txt"); }), "none.txt", "No such file");
+  expect_says(error_of([&] { documents_of(dir_); }), dir_, "Is a directory");
+}
+
+// ------------------------------------------------------------------------------------------------
+// JSON lines
+
+TEST_F(ReaderTest, ALineOfJsonIsADocument) {
+  const std::string text =
+      "\xEF\xBB\xBF{\"text\": \"one\\n\\u0000\\\"\\/\"}\r\n \n"
+      "{\"id\": [1, {\"text\": \"inner\"}], \"text\": \"zw\\u00f6lf \\ud83d\\ude00\"}\n"
+      "{\"text\": null}\n"
+      "{\"text\": \"\", \"x\": 1e9}";
+  const Documents documents = {std::string("one\n\0\"/", 7), "zw\u00f6lf \U0001F600", ""};
+  for (const char* name : {"a.jsonl", "a.ndjson", "A.JSONL"}) {
+    EXPECT_EQ(documents_of(file(name, text)), documents);
+  }
+  EXPECT_EQ(documents_of(file("a.jsonl.gz", gzip(text))), documents);
+  EXPECT_EQ(documents_of(file("a.ndjson.zst", zstd(text))), documents);
+}
+
+TEST_F(ReaderTest, TheColumnNamesTheKey) {
+  EXPECT_EQ(documents_of(file("a.jsonl", "{\"text\": \"no\", \"content\": \"yes\"}\n"),
+                         {.column = "content"}),
+            Documents{"yes"});
+}
+
+TEST_F(ReaderTest, TheLastOfEqualKeysCountsAndItsBytesAreLeftAlone) {
+  EXPECT_EQ(documents_of(file("b.jsonl", "{\"text\": \"first\", \"text\": \"\xff\x80\"}")),
+            Documents{"\xff\x80"});
+}
+
+TEST_F(ReaderTest, LinesThatAParserMightChokeOnAreReadOrRefused) {
+  const std::string deep = "{\"text\": \"a\", \"x\": " + repeated("[", 900) + repeated("]", 900);
+  EXPECT_EQ(documents_of(file("c.jsonl", deep + "}")), Documents{"a"});
+  expect_says(error_in("d.jsonl", repeated("[", 1'000'000)), "d.jsonl:1", "nested too deeply");
+  expect_says(error_in("e.jsonl", std::string(9000, ' ') + std::string("{\"text\": \"a\"}\0x", 16)),
+              "e.jsonl:1", "NUL");
+}
+
+TEST_F(ReaderTest, ABadLineOfJsonIsNamedByNumber) {
+  for (const std::string line :
+       {"{\"text\": ", "{\"body\": \"x\"}", "{\"text\": 3}", "[1]", "3", "{\"text\": \"a\"} x",
+        "{\"text\": \"a\", \"b\": tru}", "{\"text\": \"\\ud8\"}", "{\"text\": \"a\tb\"}",
+        "{\"text\": \"a\", \"n\": 1e999}", "\"text\"", "{\"text\": {\"text\": \"x\"}}",
+        "[{\"text\": \"x\"}]"}) {
+    const std::string message = error_in("b.jsonl", "{\"text\": \"one\"}\n\n" + line + "\n");
+    expect_says(message, "b.jsonl:3", "line");
+  }
+}
+
+TEST_F(ReaderTest, SurrogatesWithoutAPartnerBecomeTheReplacementCharacter) {
+  const auto read = [&](const std::string& escaped) {
+    return documents_of(file("a.jsonl", "{\"text\": \"" + escaped + "\"}"));
+  };
+  EXPECT_EQ(read("a\\ud83db"), Documents{"a\uFFFDb"});
+  EXPECT_EQ(read("\\uDE00"), Documents{"\uFFFD"});
+  EXPECT_EQ(read("\\ude00\\ud83d"), Documents{"\uFFFD\uFFFD"});
+  EXPECT_EQ(read("\\ud83d\\ud83d\\ude00"), Documents{"\uFFFD\U0001F600"});
+  EXPECT_EQ(read("\\ud83d\\n\\ude00"), Documents{"\uFFFD\n\uFFFD"});
+  EXPECT_EQ(read("\\\\ud83d \\uD83D\\uDE00"), Documents{"\\ud83d \U0001F600"});
+}
+
+// ------------------------------------------------------------------------------------------------
+// Compressed streams
+
+TEST_F(ReaderTest, AllMembersAndFramesOfAStreamAreRead) {
+  const std::string one = "first half\n", two = repeated("second half\n", 100'000);
+  EXPECT_EQ(documents_of(file("a.txt.gz", gzip(one) + gzip("") + gzip(two))), Documents{one + two});
+  EXPECT_EQ(documents_of(file("a.txt.zst", zstd(one) + zstd("") + zstd(two))),
+            Documents{one + two});
+  const std::string skippable("\x50\x2a\x4d\x18\x03\0\0\0abc", 11);
+  EXPECT_EQ(documents_of(file("b.txt.zst", zstd(one) + skippable + zstd(two))),
+            Documents{one + two});
+}
+
+TEST_F(ReaderTest, ZerosBehindAGzipStreamArePadding) {
+  EXPECT_EQ(documents_of(file("a.txt.gz", gzip("text") + std::string(512, '\0'))),
+            Documents{"text"});
+}
+
+TEST_F(ReaderTest, AStreamThatIsCutShortIsNeverTakenForAWholeOne) {
+  const std::string text = repeated("{\"text\": \"some line\"}\n", 40);
+  for (const auto& [name, packed] : {std::pair{"a.jsonl.gz", gzip(text) + gzip(text)},
+                                     std::pair{"a.jsonl.zst", zstd(text) + zstd(text)}}) {
+    for (size_t size = 0; size < packed.size(); ++size) {
+      if (size == packed.size() / 2) continue;  // one whole member or frame
+      expect_says(error_in(name, packed.substr(0, size)), name, "copy or download it again");
+    }
+    EXPECT_EQ(documents_of(file(name, packed)).size(), 80u);
+  }
+}
+
+TEST_F(ReaderTest, FlippedBytesOfAStreamAreNoticed) {
+  std::mt19937 random(1);
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += std::to_string(random()) + (i % 7 == 0 ? "\n" : " ");
+  for (const auto& [name, packed] :
+       {std::pair{"a.txt.gz", gzip(text)}, std::pair{"a.txt.zst", zstd(text)}}) {
+    int noticed = 0;
+    for (int i = 0; i < 1000; ++i) {
+      std::string damaged = packed;
+      damaged[random() % damaged.size()] ^= static_cast<char>(1 + random() % 255);
+      const fs::path path = file(name, damaged);
+      Documents documents;
+      const std::string message = error_of([&] { documents = documents_of(path); });
+      noticed += !message.empty();
+      // Some bytes of the header are about the time and the system.
+      if (message.empty()) {
+        ASSERT_EQ(documents, Documents{text});
+      }
+    }
+    EXPECT_GT(noticed, 990) << name;
+  }
+}
+
+TEST_F(ReaderTest, WhatIsNotCompressedDespiteItsNameIsRefused) {
+  expect_says(error_in("a.txt.gz", "plain"), "a.txt.gz", "can't be decompressed");
+  expect_says(error_in("a.txt.zst", "plain"), "a.txt.zst", "can't be decompressed");
+  expect_says(error_in("b.txt.gz", gzip("text") + "junk"), "b.txt.gz", "can't be decompressed");
+  expect_says(error_in("b.txt.zst", zstd("text") + "junk"), "b.txt.zst", "can't be decompressed");
+}
+
+TEST_F(ReaderTest, AFrameThatAsksForTooMuchMemoryIsRefused) {
+  expect_says(error_in("a.txt.zst", zstd(std::string(1000, 'x'), 30)), "a.txt.zst", "128 MiB");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Sizes
+
+TEST_F(ReaderTest, ALineOfTwoGigabytesIsRefusedWhereItWouldBeADocumentElseCut) {
+  const std::string packed = zstd(std::string(64 << 20, 'x'));
+  const fs::path text = file("a.txt.zst", repeated(packed, 32));
+  const auto reader = open_documents(text, {});
+  int64_t bytes = 0;
+  for (std::string part; reader->next(part);) {
+    ASSERT_LE(part.size(), size_t{32} << 20);
+    bytes += static_cast<int64_t>(part.size());
+  }
+  EXPECT_EQ(bytes, int64_t{2} << 30);
+  EXPECT_EQ(reader->position(), static_cast<int64_t>(fs::file_size(text)));
+
+  expect_says(error_of([&] { documents_of(text, {.doc_separator = "\n"}); }), "a.txt.zst",
+              "document 1 is longer than 256 MiB");
+  expect_says(
+      error_in("b.jsonl.zst", zstd("{\"text\": \"y\"}\n{\"text\": \"") + repeated(packed, 32)),
+      "b.jsonl.zst", "line 2 is longer than 256 MiB");
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  EXPECT_LT(usage.ru_maxrss, 1'000'000) << "KB of memory at most";
+}
+
+TEST_F(ReaderTest, ALineOfJustUnderTheLimitIsRead) {
+  const std::string quarter(64 << 20, 'x');
+  const fs::path path =
+      file("a.jsonl.zst", zstd("{\"text\": \"") + repeated(zstd(quarter), 3) +
+                              zstd(quarter.substr(100)) + zstd("\"}\n{\"text\": \"next\"}\n"));
+  const auto reader = open_documents(path, {});
+  std::string document;
+  ASSERT_TRUE(reader->next(document));
+  EXPECT_EQ(document.size(), (size_t{256} << 20) - 100);
+  ASSERT_TRUE(reader->next(document));
+  EXPECT_EQ(document, "next");
+}
+
+TEST_F(ReaderTest, ThePositionGrowsToTheSizeOfTheFile) {
+  std::mt19937 random(1);
+  std::string text;
+  for (int i = 0; i < 200'000; ++i) text += "{\"text\": \"" + std::to_string(random()) + "\"}\n";
+  for (const auto& [name, content] : {std::pair{"a.jsonl", text}, {"a.jsonl.gz", gzip(text)}}) {
+    const fs::path path = file(name, content);
+    const auto reader = open_documents(path, {});
+    int64_t last = 0, steps = 0;
+    for (std::string document; reader->next(document);) {
+      ASSERT_GE(reader->position(), last);
+      steps += reader->position() > last;
+      last = reader->position();
+    }
+    EXPECT_GT(steps, 2);
+    EXPECT_EQ(last, static_cast<int64_t>(fs::file_size(path)));
+  }
+}
+
+// ------------------------------------------------------------------------------------------------
+// stdin
+
+// Lets stdin be a pipe that holds `content` (less than a pipe's room) and ends.
+class Piped {
+ public:
+  explicit Piped(const std::string& content) : saved_(dup(STDIN_FILENO)) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    EXPECT_EQ(write(ends[1], content.data(), content.size()), static_cast<ssize_t>(content.size()));
+    close(ends[1]);
+    dup2(ends[0], STDIN_FILENO);
+    close(ends[0]);
+  }
+  ~Piped() {
+    dup2(saved_, STDIN_FILENO);
+    close(saved_);
+  }
+
+ private:
+  int saved_;
+};
+
+Documents piped(const std::string& content, const std::string& name = "-",
+                const ReadOptions& options = {}) {
+  const Piped pipe(content);
+  return documents_of(name, options);
+}
+
+TEST_F(ReaderTest, StdinIsTextThatMayBeCompressed) {
+  const std::string text = "a line\nand one more\n";
+  for (const std::string& content : {text, gzip(text), zstd(text)}) {
+    EXPECT_EQ(piped(content), Documents{text});
+    EXPECT_EQ(piped(content, "-", {.doc_separator = "\n"}), (Documents{"a line", "and one more"}));
+  }
+  EXPECT_EQ(piped(""), Documents{});
+  EXPECT_EQ(piped("abc"), Documents{"abc"});
+}
+
+TEST_F(ReaderTest, StdinMayBeSaidToBeJsonLines) {
+  const std::string text = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
+  for (const std::string& content : {text, gzip(text), zstd(text)}) {
+    EXPECT_EQ(piped(content, "-.jsonl"), (Documents{"one", "two"}));
+  }
+  expect_says(error_of([&] { piped("{}", "-.jsonl"); }), "stdin:1", "text");
+}
+
+TEST_F(ReaderTest, StdinThatIsNoTextIsRefused) {
+  expect_says(error_of([&] { piped(std::string("a\0b", 3)); }), "stdin", "binary");
+  expect_says(error_of([&] { piped("PAR1...."); }), "stdin", "parquet");
+  expect_says(error_of([&] { piped(gzip("text").substr(0, 15)); }), "stdin", "ends in the middle");
+}
+
+// ------------------------------------------------------------------------------------------------
+// Any bytes at all
+
+TEST_F(ReaderTest, DamagedFilesOfEveryFormGiveDocumentsOrOneLine) {
+  std::mt19937 random(2);
+  const std::string text =
+      repeated("{\"text\": \"some \\ud83d\\ude00 line\", \"n\": [1, 2]}\n", 20);
+  const std::pair<const char*, std::string> forms[] = {
+      {"a.txt", text},           {"a.jsonl", text},
+      {"a.txt.gz", gzip(text)},  {"a.jsonl.gz", gzip(text)},
+      {"a.txt.zst", zstd(text)}, {"a.jsonl.zst", zstd(text)}};
+  for (const auto& [name, whole] : forms) {
+    for (int i = 0; i < 200; ++i) {
+      std::string damaged = whole.substr(0, random() % 2 ? whole.size() : random() % whole.size());
+      for (size_t flips = random() % 4; flips > 0 && !damaged.empty(); --flips) {
+        damaged[random() % damaged.size()] = static_cast<char>(random());
+      }
+      for (const std::string separator : {"", "line"}) {
+        const std::string message =
+            error_in(name, damaged, {.doc_separator = separator, .part_bytes = 64});
+        if (!message.empty()) expect_says(message, name, ";");
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace autoresearch

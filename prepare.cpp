@@ -18,9 +18,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -28,25 +25,38 @@
 
 #include "common/error.h"
 #include "common/files.h"
+#include "common/log.h"
 #include "common/progress.h"
 #include "harness/device.h"
 #include "harness/sample.h"
 #include "harness/score.h"
+#include "prepare/bytes.h"
 #include "prepare/corpus.h"
+#include "prepare/download.h"
+#include "prepare/encode.h"
 #include "prepare/find.h"
+#include "prepare/glance.h"
+#include "prepare/hub.h"
+#include "prepare/shuffle.h"
 #include "prepare/splits.h"
+#include "prepare/stream.h"
 #include "prepare/task.h"
 #include "prepare/tokenizer.h"
+#include "prepare/workplace.h"
 
 namespace autoresearch {
 namespace {
 
 constexpr int64_t kDemoBytes = 32'000'000;
-constexpr double kMega = 1e6;
+constexpr double kMega = 1e6, kGiga = 1e9;
 
 struct Options {
   std::vector<std::string> source{"climbmix"};
   std::string task;                // empty: derived from the source
+  std::optional<int64_t> shards;   // of the hub's for training; -1: all
+  std::string base_url;            // of the hub's files; empty: as the hub has them
+  int64_t downloads = 8;           // at a time
+  ReadOptions read;                // of files
   int64_t vocab = 8192;            // tokens, special ones included
   int64_t seq_len = 2048;          // tokens of context
   double time_budget = 300;        // seconds of training
@@ -54,7 +64,8 @@ struct Options {
   int64_t workers = std::max(1u, std::thread::hardware_concurrency());
   bool force = false;
 
-  bool demo() const { return source == std::vector<std::string>{"demo"}; }
+  bool is(const char* name) const { return source == std::vector<std::string>{name}; }
+  bool from_hub() const { return source.size() == 1 && is_hub_corpus(source[0]); }
 };
 
 volatile sig_atomic_t interrupted = 0;
@@ -76,11 +87,11 @@ void catch_interrupts() {
 
 // What task.json calls the source, by which a repeated command is known. Paths must exist.
 std::string source_label(const Options& options) {
-  if (options.demo()) return "demo";
+  if (options.is("demo") || options.from_hub()) return options.source[0];
   std::string label;
   for (const std::string& path : options.source) {
     std::error_code error;
-    const fs::path real = fs::canonical(path, error);
+    const fs::path real = is_stdin(path) ? fs::path(path) : fs::canonical(path, error);
     check(!error,
           "can't read " + path + ": " + error.message() + "; check the path after --source");
     label += (label.empty() ? "" : ", ") + real.string();
@@ -88,10 +99,11 @@ std::string source_label(const Options& options) {
   return label;
 }
 
-// The task's name: given, or "demo", or that of the first path.
+// The task's name: given, or the corpus's, or that of the first path.
 std::string task_name(const Options& options) {
   std::string name = options.task;
-  if (name.empty() && options.demo()) name = "demo";
+  if (name.empty() && (options.is("demo") || options.from_hub())) name = options.source[0];
+  check(!name.empty() || !is_stdin(options.source[0]), "give a task from stdin a name with --task");
   if (name.empty()) name = fs::canonical(options.source[0]).stem().string();
   check_task_name(name);
   return name;
@@ -99,9 +111,8 @@ std::string task_name(const Options& options) {
 
 void check_options(const Options& options) {
   for (const std::string& source : options.source) {
-    check(source != "climbmix" && source != "tinystories",
-          "--source " + source + " is not built yet; use --source demo or a path");
-    check(source != "demo" || options.demo(), "--source demo can't be mixed with paths");
+    check((source != "demo" && !is_hub_corpus(source)) || options.source.size() == 1,
+          "--source " + source + " can't be mixed with paths");
   }
   check(options.vocab >= Tokenizer::kMinVocab && options.vocab <= Tokenizer::kMaxVocab,
         "--vocab " + std::to_string(options.vocab) + " is not possible; use " +
@@ -142,6 +153,9 @@ bool already_prepared(const fs::path& dir, const TaskInfo& wanted, bool force) {
     differences += text.str();
   };
   compare("--source", there.source, wanted.source);
+  compare("--shards", there.shards, wanted.shards);
+  compare("--column", there.column, wanted.column);
+  compare("--doc-separator", in_quotes(there.doc_separator), in_quotes(wanted.doc_separator));
   compare("--vocab", there.vocab_size, wanted.vocab_size);
   compare("--seq-len", there.seq_len, wanted.seq_len);
   compare("--time-budget", there.time_budget, wanted.time_budget);
@@ -152,138 +166,82 @@ bool already_prepared(const fs::path& dir, const TaskInfo& wanted, bool force) {
   return true;
 }
 
-// The folder that a task grows in: beside its final place under a hidden name, and gone when the
-// work fails. The caller holds the task's lock, so whatever an earlier process left there is stale.
-class Workplace {
- public:
-  explicit Workplace(const fs::path& final)
-      : final_(final),
-        prefix_("." + final.filename().string() + ".partial-"),
-        path_(final.parent_path() / (prefix_ + std::to_string(getpid()))) {
-    for (const auto& entry : fs::directory_iterator(final.parent_path())) {
-      if (entry.path().filename().string().starts_with(prefix_)) fs::remove_all(entry.path());
-    }
-    fs::create_directories(path_ / "train");
-    fs::create_directories(path_ / "heldout");
-  }
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Workplace(const Workplace&) = delete;
-  Workplace& operator=(const Workplace&) = delete;
-
-  const fs::path& path() const { return path_; }
-
-  // Puts the task in its place, where an older one makes way.
-  void publish() {
-    for (const char* folder : {"train", "heldout", ""}) sync_path(path_ / folder);
-    const fs::path old = path_.string() + "-old";
-    if (fs::exists(final_)) fs::rename(final_, old);
-    fs::rename(path_, final_);
-    sync_path(final_.parent_path());
-    fs::remove_all(old);
-  }
-
- private:
-  fs::path final_;
-  std::string prefix_;
-  fs::path path_;
-};
-
-// The lock on a task that is being made, in the data folder: taken before any work, so that a
-// folder that can't be used is noticed first. A task that isn't there in the end leaves no lock.
-class TaskLock {
- public:
-  explicit TaskLock(const fs::path& task)
-      : task_(task), file_(task.parent_path() / ("." + task.filename().string() + ".lock")) {
-    const fs::path folder = task.parent_path();
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (!error && access(folder.c_str(), R_OK | W_OK | X_OK) != 0) {
-      error = {errno, std::generic_category()};
-    }
-    check(!error, "can't use " + folder.string() + " as data folder (" + error.message() +
-                      "); give --data or AUTORESEARCH_DATA another");
-    lock_.emplace(file_);
-  }
-  ~TaskLock() {
-    std::error_code ignored;
-    if (!fs::exists(task_, ignored)) fs::remove(file_, ignored);
-  }
-  TaskLock(const TaskLock&) = delete;
-  TaskLock& operator=(const TaskLock&) = delete;
-
- private:
-  fs::path task_, file_;
-  std::optional<FileLock> lock_;
-};
-
-Corpus read_corpus(const Options& options) {
-  std::vector<fs::path> files;
-  if (options.demo()) {
-    files = find_demo_files({AUTORESEARCH_TORCH_INCLUDE, "/usr/include"}, kDemoBytes);
-  } else {
-    files = find_files({options.source.begin(), options.source.end()});
-  }
-  double total = 0;
-  for (const fs::path& file : files) total += static_cast<double>(fs::file_size(file));
-  Progress progress("reading  ", total, "MB", kMega);
-  Corpus corpus = index_corpus(files, [&](int64_t bytes) {
-    check_interrupted();
-    progress.update(static_cast<double>(bytes));
-  });
-  check(corpus.bytes > 0, "the corpus is empty: no text in the " + std::to_string(files.size()) +
-                              " file(s) of --source; give files with text");
-  return corpus;
+// Throws Error where the disk surely can't hold what is to be written.
+void check_space(const fs::path& folder, double bytes) {
+  std::error_code error;
+  const double available = static_cast<double>(fs::space(folder, error).available);
+  check(error || bytes <= available,
+        format("making the task needs %.1f GB in %s, where %.1f GB are free; free some, or give "
+               "--data another folder",
+               bytes / kGiga, folder.c_str(), available / kGiga));
 }
 
-Tokenizer train_tokenizer(const Corpus& corpus, size_t set_aside, const Options& options) {
-  const int64_t vocab = options.vocab;
-  const auto& documents = corpus.documents;
+// What one task is made from and with.
+struct Making {
+  const Options& options;
+  fs::path dir;  // the workplace
+  TaskInfo& info;
+};
+
+// Learns from what `reader` yields, of which `total` is the length by its own count. It may be done
+// before that: so many characters are enough.
+Tokenizer learn_tokenizer(const Making& making, DocumentReader& reader, int64_t total) {
+  const int64_t vocab = making.info.vocab_size;
   std::optional<Progress> bar;
-  bar.emplace("splitting", static_cast<double>(documents.size() - set_aside), "documents");
-  size_t i = set_aside;
+  bar.emplace("splitting", static_cast<double>(total), "MB", kMega);
+  const int64_t begin = reader.position();
+  double characters = 0;  // at most
   const auto next = [&](std::string& document) {
     check_interrupted();
-    if (i == documents.size()) return false;
-    document = corpus.text(documents[i++]);
-    bar->update(static_cast<double>(i - set_aside));
-    return true;
+    const bool more = reader.next(document);
+    characters += static_cast<double>(
+        std::min(static_cast<int64_t>(document.size()), Tokenizer::kDocumentCharacters));
+    bar->update(std::max(static_cast<double>(reader.position() - begin),
+                         static_cast<double>(total) * characters /
+                             static_cast<double>(Tokenizer::kTrainingCharacters)));
+    return more;
   };
   const auto merged = [&](int64_t merges) {
     check_interrupted();
     if (merges == 1) bar.emplace("merging  ", vocab - Tokenizer::kMinVocab, "merges");
     bar->update(static_cast<double>(merges));
   };
-  Tokenizer tokenizer = Tokenizer::train(next, vocab, options.workers, merged);
+  Tokenizer tokenizer = Tokenizer::train(next, vocab, making.options.workers, merged);
   check(tokenizer.vocab_size() == vocab,
         "the corpus is too small for --vocab " + std::to_string(vocab) + "; it gives " +
             std::to_string(tokenizer.vocab_size()) + " tokens at most: use --vocab " +
             std::to_string(tokenizer.vocab_size()) + " or fewer, or give more text");
+  const fs::path file = making.dir / "tokenizer.tiktoken";
+  tokenizer.save(file);
+  making.info.tokenizer_sha256 = sha256_of_file(file);
+  making.info.bos = tokenizer.bos();
   return tokenizer;
 }
 
-// Thrown when no row can be filled: what would be enough, in the person's own terms.
-Error too_small(const Corpus& corpus, const Options& options, double bytes_per_token) {
-  const double tokens = static_cast<double>(corpus.bytes) / bytes_per_token;
-  int64_t fitting = 16;
-  while (20 * (2 * fitting + 1) <= tokens) fitting *= 2;
-  char text[320];
-  std::snprintf(text, sizeof text,
-                "the corpus (%.1f KB in %zu documents) is too small for one validation row of %lld "
-                "tokens; give about %.0f KB of text, or --seq-len %lld --eval-tokens %lld or less",
-                static_cast<double>(corpus.bytes) / 1e3, corpus.documents.size(),
-                static_cast<long long>(options.seq_len),
-                std::ceil(20.0 * static_cast<double>(options.seq_len + 1) * bytes_per_token / 1e3),
-                static_cast<long long>(fitting), static_cast<long long>(fitting));
-  return Error(text);
-}
-
-int64_t bytes_of(const std::vector<uint16_t>& ids, const Tokenizer& tokenizer) {
+// Documents that val and test are drawn from, with what is known of them.
+struct Candidates {
+  TokenSequences documents;
+  std::vector<size_t> group_ends;
+  std::vector<std::pair<size_t, int64_t>> invalid;  // document, its bytes that are not UTF-8
   int64_t bytes = 0;
-  for (const uint16_t id : ids) bytes += tokenizer.token_bytes(id);
-  return bytes;
+};
+
+// Encodes the first `count` documents of `reader`, or all that there are.
+Candidates encode_candidates(const Making& making, DocumentReader& reader, size_t count,
+                             const Tokenizer& tokenizer) {
+  Candidates result;
+  const auto add = [&](const EncodedDocument& document) {
+    check_interrupted();
+    if (document.invalid_bytes > 0) {
+      result.invalid.emplace_back(result.documents.size(), document.invalid_bytes);
+    }
+    result.documents.add(document.ids, tokenizer.bos());
+    result.bytes += document.bytes;
+    if (document.group_ended) result.group_ends.push_back(result.documents.size());
+    return result.documents.size() < count;
+  };
+  encode_documents(reader, tokenizer, making.options.workers, add);
+  return result;
 }
 
 SplitInfo write_heldout(const fs::path& file, const std::vector<uint16_t>& rows, size_t documents,
@@ -292,77 +250,176 @@ SplitInfo write_heldout(const fs::path& file, const std::vector<uint16_t>& rows,
   SplitInfo split;
   split.documents = static_cast<int64_t>(documents);
   split.tokens = static_cast<int64_t>(rows.size());
-  split.bytes = bytes_of(rows, tokenizer);
+  for (const uint16_t id : rows) split.bytes += tokenizer.token_bytes(id);
   split.rows = split.tokens / (info.seq_len + 1);
   split.sha256 = split_sha256({file});
   return split;
 }
 
-// Packs val and test from the documents that were set aside and writes them. Returns how many
-// documents they took; the others go to train.
-size_t write_heldout_splits(const fs::path& dir, const Corpus& corpus, size_t set_aside,
-                            const Tokenizer& tokenizer, const Options& options, TaskInfo& info) {
-  std::vector<std::vector<uint16_t>> documents;
-  double tokens = 0, bytes = 0;
-  encode_documents(corpus, tokenizer, 0, set_aside, options.workers,
-                   [&](size_t i, std::span<const uint16_t> ids) {
-                     check_interrupted();
-                     documents.emplace_back(ids.begin(), ids.end());
-                     tokens += static_cast<double>(ids.size());
-                     bytes += static_cast<double>(corpus.documents[i].bytes);
-                   });
-  const int64_t wanted = rows_wanted(info.eval_tokens, info.seq_len);
-  const int64_t corpus_tokens =
-      static_cast<int64_t>(static_cast<double>(corpus.bytes) * tokens / bytes);
-  const HeldOut held_out = hold_out(documents, rows_affordable(wanted, info.seq_len, corpus_tokens),
-                                    info.seq_len, info.bos, corpus_tokens);
-  if (held_out.rows == 0) throw too_small(corpus, options, bytes / tokens);
-  if (held_out.rows < wanted) {
-    std::printf(
-        "val and test get %lld rows each, not %lld: more would take over a tenth of the "
-        "corpus\n",
-        static_cast<long long>(held_out.rows), static_cast<long long>(wanted));
+// Writes val and test. Returns how many of the candidates they took.
+size_t write_heldout_splits(const Making& making, const HeldOut& held_out,
+                            const Candidates& candidates, const Tokenizer& tokenizer) {
+  TaskInfo& info = making.info;
+  info.val = write_heldout(making.dir / "heldout" / "val.bin", held_out.val, held_out.val_documents,
+                           info, tokenizer);
+  info.test = write_heldout(making.dir / "heldout" / "test.bin", held_out.test,
+                            held_out.test_documents, info, tokenizer);
+  if (const int64_t wanted = rows_wanted(info.eval_tokens, info.seq_len); info.test.rows < wanted) {
+    std::printf("val gets %lld rows and test %lld, not %lld each: %s\n",
+                static_cast<long long>(info.val.rows), static_cast<long long>(info.test.rows),
+                static_cast<long long>(wanted),
+                making.options.from_hub() ? "the held-out file has no more"
+                                          : "more would take over a tenth of the corpus");
   }
-  info.val = write_heldout(dir / "heldout" / "val.bin", held_out.val, held_out.val_documents, info,
-                           tokenizer);
-  info.test = write_heldout(dir / "heldout" / "test.bin", held_out.test, held_out.test_documents,
-                            info, tokenizer);
-  return held_out.val_documents + held_out.test_documents;
+  const size_t taken = held_out.val_documents + held_out.test_documents;
+  for (const auto& [document, bytes] : candidates.invalid) {
+    if (document < taken) info.invalid_utf8_bytes += bytes;
+  }
+  return taken;
 }
 
-void write_train(const fs::path& dir, const Corpus& corpus, size_t begin,
-                 const Tokenizer& tokenizer, const Options& options, TaskInfo& info) {
-  int64_t total = 0;
-  for (size_t i = begin; i < corpus.documents.size(); ++i) total += corpus.documents[i].bytes;
-  Progress progress("encoding ", static_cast<double>(total), "MB", kMega);
-  ShardWriter writer(dir / "train", info.seq_len, info.bos);
-  int64_t bytes = 0;
-  encode_documents(corpus, tokenizer, begin, corpus.documents.size(), options.workers,
-                   [&](size_t i, std::span<const uint16_t> ids) {
-                     check_interrupted();
-                     writer.add(ids);
-                     bytes += corpus.documents[i].bytes;
-                     progress.update(static_cast<double>(bytes));
-                   });
+// Encodes what `reader`, of which `total` is the length by its own count, still yields.
+void write_train(const Making& making, DocumentReader& reader, int64_t total,
+                 ShardWriter::Order order, const Tokenizer& tokenizer) {
+  TaskInfo& info = making.info;
+  const int64_t begin = reader.position();
+  Progress progress("encoding ", static_cast<double>(total - begin), "MB", kMega);
+  ShardWriter writer(making.dir / "train", order, info.seq_len, info.bos);
+  SplitInfo counts;
+  const auto write = [&](const EncodedDocument& document) {
+    check_interrupted();
+    writer.add(document.ids);
+    ++counts.documents;
+    counts.bytes += document.bytes;
+    info.invalid_utf8_bytes += document.invalid_bytes;
+    progress.update(static_cast<double>(reader.position() - begin));
+    return true;
+  };
+  encode_documents(reader, tokenizer, making.options.workers, write);
   info.train = writer.finish();
-  info.train.documents = static_cast<int64_t>(corpus.documents.size() - begin);
-  info.train.bytes = bytes;
+  info.train.documents = counts.documents;
+  info.train.bytes = counts.bytes;
+}
+
+// Thrown when no row can be filled: what would be enough, in the person's own terms.
+Error too_small(int64_t documents, int64_t bytes, int64_t seq_len, double bytes_per_token) {
+  const double tokens = static_cast<double>(bytes) / bytes_per_token;
+  int64_t fitting = 16;
+  while (20 * (2 * fitting + 1) <= tokens) fitting *= 2;
+  return Error(format(
+      "the corpus (%.1f KB in %lld documents) is too small for one validation row of %lld tokens; "
+      "give about %.0f KB of text, or --seq-len %lld --eval-tokens %lld or less",
+      static_cast<double>(bytes) / 1e3, static_cast<long long>(documents),
+      static_cast<long long>(seq_len),
+      std::ceil(20.0 * static_cast<double>(seq_len + 1) * bytes_per_token / 1e3),
+      static_cast<long long>(fitting), static_cast<long long>(fitting)));
+}
+
+// ------------------------------------------------------------------------------------------------
+// Files of one's own: shuffled by content, duplicates left out
+
+void read_corpus(const Making& making, ShuffledDocuments& documents) {
+  const Options& options = making.options;
+  const std::vector<fs::path> files =
+      options.is("demo") ? find_demo_files({AUTORESEARCH_TORCH_INCLUDE, "/usr/include"}, kDemoBytes)
+                         : find_files({options.source.begin(), options.source.end()});
+  const auto total = static_cast<double>(total_bytes(files));
+  check_space(making.dir, 1.5 * total);  // a copy of the text, and two bytes for a token
+  ReadOptions read = options.read;
+  read.part_bytes = part_bytes(files);
+  std::optional<Progress> bar;
+  const auto show = [&](int64_t bytes) {
+    check_interrupted();
+    bar->update(static_cast<double>(bytes));
+  };
+  bar.emplace("reading  ", total, "MB", kMega);
+  read_files(files, read, options.workers, documents, show);
+  bar.emplace("shuffling", static_cast<double>(documents.added_bytes()), "MB", kMega);
+  documents.finish(show);
+  bar.reset();
+  check(documents.bytes() > 0, "the corpus is empty: no text in the " +
+                                   std::to_string(files.size()) +
+                                   " file(s) of --source; give files with text");
+  std::printf("%s: %lld documents, %.1f MB of text (%lld exact duplicates left out)\n",
+              making.info.source.c_str(), static_cast<long long>(documents.documents()),
+              static_cast<double>(documents.bytes()) / kMega,
+              static_cast<long long>(documents.duplicates()));
+}
+
+void make_from_files(const Making& making) {
+  TaskInfo& info = making.info;
+  ShuffledDocuments documents(making.dir / "documents");
+  read_corpus(making, documents);
+  const int64_t bytes = documents.bytes();
+  const int64_t rows = rows_wanted(info.eval_tokens, info.seq_len);
+  const int64_t set_aside =
+      documents_to_set_aside(*documents.read(), documents.documents(), bytes, rows, info.seq_len);
+
+  auto others = documents.read();
+  skip(*others, set_aside);
+  const Tokenizer tokenizer = learn_tokenizer(making, *others, bytes - others->position());
+  others.reset();
+
+  size_t taken = 0;
+  {
+    const Candidates candidates =
+        encode_candidates(making, *documents.read(), static_cast<size_t>(set_aside), tokenizer);
+    const double bytes_per_token =
+        static_cast<double>(candidates.bytes) /
+        static_cast<double>(candidates.documents.tokens.size() - candidates.documents.size());
+    const auto tokens = static_cast<int64_t>(static_cast<double>(bytes) / bytes_per_token);
+    const HeldOut held_out =
+        hold_out(candidates.documents, rows_affordable(rows, info.seq_len, tokens), info.seq_len,
+                 info.bos, tokens);
+    if (held_out.rows == 0) {
+      throw too_small(documents.documents(), bytes, info.seq_len, bytes_per_token);
+    }
+    taken = write_heldout_splits(making, held_out, candidates, tokenizer);
+  }
+
+  auto rest = documents.read();
+  skip(*rest, static_cast<int64_t>(taken));
+  write_train(making, *rest, bytes, ShardWriter::kShuffledPassages, tokenizer);
   if (info.train.tokens < info.seq_len + 1) {
-    throw too_small(corpus, options,
-                    static_cast<double>(bytes) / static_cast<double>(info.train.tokens));
+    throw too_small(documents.documents(), bytes, info.seq_len,
+                    static_cast<double>(info.train.bytes) / static_cast<double>(info.train.tokens));
   }
 }
 
-void print_splits(const TaskInfo& info) {
-  for (const auto& [name, split] : {std::pair("train", &info.train), std::pair("val", &info.val),
-                                    std::pair("test", &info.test)}) {
-    std::printf("%-6s %9lld documents %12lld tokens %9.2f MB %6.2f bytes/token", name,
-                static_cast<long long>(split->documents), static_cast<long long>(split->tokens),
-                static_cast<double>(split->bytes) / kMega,
-                static_cast<double>(split->bytes) / static_cast<double>(split->tokens));
-    if (split->rows > 0) std::printf(" %7lld rows", static_cast<long long>(split->rows));
-    std::printf("\n");
+// ------------------------------------------------------------------------------------------------
+// A corpus from the hub: whole documents in order, one pinned file held out
+
+void make_from_hub(const Making& making, const HubCorpus& corpus) {
+  TaskInfo& info = making.info;
+  const fs::path folder = data_dir() / "downloads" / corpus.name;
+  download(folder, downloads(corpus),
+           {.parallel = making.options.downloads,
+            .token = hub_token(),
+            .problem = parquet_problem,
+            .interrupted = [] { return interrupted != 0; }});
+  std::vector<fs::path> files;
+  for (const std::string& file : corpus.train_files) files.push_back(folder / local_name(file));
+  const fs::path heldout = folder / local_name(corpus.heldout_file);
+  const int64_t total = total_bytes(files);
+  check_space(making.dir, static_cast<double>(total));  // tokens take about what the shards do
+
+  const ReadOptions& read = making.options.read;
+  const Tokenizer tokenizer = learn_tokenizer(making, *open_in_order(files, read), total);
+  {
+    const Candidates candidates =
+        encode_candidates(making, *open_in_order({heldout}, read), SIZE_MAX, tokenizer);
+    const HeldOut held_out =
+        hold_out_in_order(candidates.documents, candidates.group_ends,
+                          rows_wanted(info.eval_tokens, info.seq_len), info.seq_len);
+    check(held_out.rows > 0, heldout.string() + " is too small for one row of " +
+                                 std::to_string(info.seq_len) +
+                                 " tokens in val and test; give a smaller --seq-len");
+    write_heldout_splits(making, held_out, candidates, tokenizer);
   }
+  write_train(making, *open_in_order(files, read), total, ShardWriter::kAsTheyCome, tokenizer);
+  check(info.train.tokens > info.seq_len, "the training shards hold no row of " +
+                                              std::to_string(info.seq_len) +
+                                              " tokens; give a smaller --seq-len");
 }
 
 void print_next(const std::string& task) {
@@ -376,6 +433,13 @@ void make_task(const Options& options) {
   TaskInfo info;
   info.source = source_label(options);
   info.name = task_name(options);
+  std::optional<HubCorpus> corpus;
+  if (options.from_hub()) {
+    corpus = hub_corpus(options.source[0], options.shards, options.base_url);
+    info.shards = static_cast<int64_t>(corpus->train_files.size());
+  }
+  info.column = options.read.column;
+  info.doc_separator = options.read.doc_separator;
   info.vocab_size = options.vocab;
   info.seq_len = options.seq_len;
   info.eval_tokens = options.eval_tokens;
@@ -388,24 +452,12 @@ void make_task(const Options& options) {
 
   const TaskLock lock(dir);
   Workplace workplace(dir);
-  const Corpus corpus = read_corpus(options);
-  std::printf("%s: %zu documents, %.1f MB of text (%lld exact duplicates left out)\n",
-              info.source.c_str(), corpus.documents.size(),
-              static_cast<double>(corpus.bytes) / kMega, static_cast<long long>(corpus.duplicates));
-  const int64_t rows = rows_wanted(info.eval_tokens, info.seq_len);
-  const size_t set_aside = documents_to_set_aside(corpus, rows, info.seq_len);
-
-  const Tokenizer tokenizer = train_tokenizer(corpus, set_aside, options);
-  tokenizer.save(workplace.path() / "tokenizer.tiktoken");
-  info.tokenizer_sha256 = sha256_of_file(workplace.path() / "tokenizer.tiktoken");
-  info.bos = tokenizer.bos();
-  const size_t held_out =
-      write_heldout_splits(workplace.path(), corpus, set_aside, tokenizer, options, info);
-  write_train(workplace.path(), corpus, held_out, tokenizer, options, info);
+  const Making making{options, workplace.path(), info};
+  corpus ? make_from_hub(making, *corpus) : make_from_files(making);
   write_file(workplace.path() / "task.json", to_json(info));
   workplace.publish();
 
-  print_splits(info);
+  std::printf("%s", splits_at_a_glance(info).c_str());
   std::printf("Task %s is in %s\n", info.name.c_str(), dir.c_str());
   print_next(info.name);
 }
@@ -419,83 +471,17 @@ Tokenizer load_tokenizer(const fs::path& dir) {
   return Tokenizer::load(dir / "tokenizer.tiktoken");
 }
 
-// Text in quotes, with line ends and what is not UTF-8 made visible.
-std::string in_quotes(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-void print_longest_tokens(const Tokenizer& tokenizer) {
-  std::vector<int64_t> ids(static_cast<size_t>(tokenizer.bos()));
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int64_t>(i);
-  std::stable_sort(ids.begin(), ids.end(), [&](int64_t a, int64_t b) {
-    return tokenizer.token_bytes(a) > tokenizer.token_bytes(b);
-  });
-  std::printf("\nlongest tokens:\n");
-  for (size_t i = 0; i < std::min<size_t>(10, ids.size()); ++i) {
-    std::printf("  %5lld %s\n", static_cast<long long>(ids[i]),
-                in_quotes(tokenizer.token(ids[i])).c_str());
-  }
-}
-
 void info_command(const std::string& task) {
   const fs::path dir = find_task(task);
   const TaskInfo info = load_task(dir);
-  const Tokenizer tokenizer = load_tokenizer(dir);
+  const CudaStatus cuda = cuda_status();
+  const double peak = cuda.usable ? describe_device(choose_device("cuda", cuda)).peak_flops : 0;
   std::printf("task %s in %s\nsource %s\n", info.name.c_str(), dir.c_str(), info.source.c_str());
-  std::printf("vocabulary %lld, seq_len %lld, time budget %g s\n\n",
-              static_cast<long long>(info.vocab_size), static_cast<long long>(info.seq_len),
-              info.time_budget);
-  print_splits(info);
-  print_longest_tokens(tokenizer);
-  constexpr size_t kShown = 64;  // tokens
-  std::ifstream shard(train_shards(dir, info)[0], std::ios::binary);
-  std::vector<uint16_t> train(kShown);
-  shard.read(reinterpret_cast<char*>(train.data()), 2 * kShown);
-  train.resize(static_cast<size_t>(shard.gcount()) / 2);
-  std::printf("\nfirst tokens of train:\n  %s\n", in_quotes(tokenizer.decode(train)).c_str());
-  for (const char* split : {"val", "test"}) {
-    std::vector<uint16_t> rows = heldout_rows(dir, info, split);
-    rows.resize(std::min(rows.size(), kShown));
-    std::printf("first tokens of %s:\n  %s\n", split, in_quotes(tokenizer.decode(rows)).c_str());
-  }
-}
-
-std::string read_stdin() {
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
-
-void encode_command(const std::string& task, bool binary) {
-  const Tokenizer tokenizer = load_tokenizer(find_task(task));
-  std::vector<uint16_t> ids;
-  tokenizer.encode(read_stdin(), ids);
-  if (binary) {
-    std::fwrite(ids.data(), 2, ids.size(), stdout);
-    return;
-  }
-  for (size_t i = 0; i < ids.size(); ++i) std::printf(i == 0 ? "%d" : " %d", ids[i]);
-  std::printf("\n");
-}
-
-void decode_command(const std::string& task, bool binary) {
-  const Tokenizer tokenizer = load_tokenizer(find_task(task));
-  const std::string input = read_stdin();
-  std::vector<uint16_t> ids;
-  if (binary) {
-    check(input.size() % 2 == 0, "the input ends within an id; --binary takes two bytes for each");
-    ids.resize(input.size() / 2);
-    std::copy(input.begin(), input.end(), reinterpret_cast<char*>(ids.data()));
-  } else {
-    std::istringstream words(input);
-    for (std::string word; words >> word;) {
-      const bool digits = word.find_first_not_of("0123456789") == std::string::npos;
-      const int64_t id = digits && word.size() < 7 ? std::stoll(word) : -1;
-      check(id >= 0, "\"" + word + "\" is no token id; give numbers, or --binary");
-      tokenizer.token(id);  // refuses what is out of range before it is cut to 16 bits
-      ids.push_back(static_cast<uint16_t>(id));
-    }
-  }
-  const std::string text = tokenizer.decode(ids);
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::printf("vocabulary %lld, seq_len %lld\n\n", static_cast<long long>(info.vocab_size),
+              static_cast<long long>(info.seq_len));
+  std::printf("%s%s%s", splits_at_a_glance(info).c_str(),
+              budget_at_a_glance(dir, info, peak).c_str(),
+              samples_at_a_glance(dir, info, load_tokenizer(dir)).c_str());
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -623,10 +609,23 @@ CLI::App* CommandLine::command(const std::string& name, const std::string& help,
 }
 
 void CommandLine::add_make() {
-  app.add_option("--source", make.source, "demo, climbmix, tinystories, or files and folders")
+  app.add_option("--source", make.source,
+                 "climbmix or tinystories from the hub, demo, or files and folders; - is stdin")
       ->expected(1, 1 << 20)
       ->capture_default_str();
-  app.add_option("--task", make.task, "name of the task (default: demo, or the first path's)");
+  app.add_option("--task", make.task, "name of the task (default: the source's)");
+  app.add_option(
+      "--shards", make.shards,
+      "training files of climbmix or tinystories; -1: all (default: 10, or all of less)");
+  app.add_option("--base-url", make.base_url,
+                 "where the hub's files are (default: below $HF_ENDPOINT)");
+  app.add_option("--downloads", make.downloads, "files to download at a time")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--column", make.read.column, "of parquet and JSON lines: where the text is")
+      ->capture_default_str();
+  app.add_option("--doc-separator", make.read.doc_separator,
+                 "in plain text, what stands between documents");
   CLI::Option* vocab = app.add_option("--vocab", make.vocab, "tokens of the vocabulary");
   CLI::Option* seq_len = app.add_option("--seq-len", make.seq_len, "tokens of context");
   CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "training seconds");
@@ -639,10 +638,10 @@ void CommandLine::add_make() {
     if (!app.get_subcommands().empty()) return;
     // The demo is small, so that a first look takes minutes without a GPU; flags that are given
     // win.
-    if (make.demo() && vocab->empty()) make.vocab = 1024;
-    if (make.demo() && seq_len->empty()) make.seq_len = 256;
-    if (make.demo() && budget->empty()) make.time_budget = 11;
-    if (make.demo() && eval->empty()) make.eval_tokens = 65536;
+    if (make.is("demo") && vocab->empty()) make.vocab = 1024;
+    if (make.is("demo") && seq_len->empty()) make.seq_len = 256;
+    if (make.is("demo") && budget->empty()) make.time_budget = 11;
+    if (make.is("demo") && eval->empty()) make.eval_tokens = 65536;
     make_task(make);
   });
 }
@@ -652,10 +651,12 @@ void CommandLine::add_look() {
   info->callback([this] { info_command(task); });
   CLI::App* encode = command("encode", "Text on stdin to token ids on stdout (no BOS)", task);
   encode->add_flag("--binary", binary, "ids as little-endian uint16");
-  encode->callback([this] { encode_command(task, binary); });
+  encode->callback(
+      [this] { encode_stream(load_tokenizer(find_task(task)), stdin, stdout, binary); });
   CLI::App* decode = command("decode", "Token ids on stdin to text on stdout", task);
   decode->add_flag("--binary", binary, "ids as little-endian uint16");
-  decode->callback([this] { decode_command(task, binary); });
+  decode->callback(
+      [this] { decode_stream(load_tokenizer(find_task(task)), stdin, stdout, binary); });
 }
 
 void CommandLine::add_model() {
@@ -710,6 +711,7 @@ int run_program(int argc, char** argv) {
 }  // namespace autoresearch
 
 int main(int argc, char** argv) try {
+  autoresearch::set_up_log("prepare");
   return autoresearch::run_program(argc, argv);
 } catch (const autoresearch::Error& e) {
   std::fprintf(stderr, "prepare: error: %s\n", e.what());

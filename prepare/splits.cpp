@@ -1,15 +1,13 @@
 #include "prepare/splits.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
-#include <exception>
 #include <limits>
 #include <numeric>
 #include <optional>
 #include <random>
+#include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include "common/error.h"
@@ -18,7 +16,6 @@
 namespace autoresearch {
 namespace {
 
-constexpr int64_t kBatchBytes = 4 << 20;          // of text that is encoded before it is handed on
 constexpr int64_t kEnoughToDrawFrom = 4'000'000;  // tokens: of thousands of documents
 
 std::string_view as_bytes(const std::vector<uint16_t>& tokens) {
@@ -35,26 +32,6 @@ void cut(std::span<const uint16_t> document, int64_t seq_len, OnPassage on_passa
   }
 }
 
-// Runs `work(i)` for i in [0, count) on `workers` threads, and throws what the first of them threw.
-void in_parallel(size_t count, int64_t workers, const std::function<void(size_t)>& work) {
-  std::atomic<size_t> next{0};
-  std::atomic<bool> failed{false};
-  std::exception_ptr failure;
-  const auto loop = [&] {
-    try {
-      for (size_t i; !failed && (i = next++) < count;) work(i);
-    } catch (...) {
-      if (!failed.exchange(true)) failure = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> threads;
-    for (int64_t i = 1; i < workers; ++i) threads.emplace_back(loop);
-    loop();
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
 // The numbers below `count` in an order that depends on nothing but `seed`: Fisher and Yates by
 // hand, since what std::shuffle does with a generator differs between libraries.
 std::vector<size_t> shuffled(size_t count, uint64_t seed) {
@@ -65,72 +42,87 @@ std::vector<size_t> shuffled(size_t count, uint64_t seed) {
   return order;
 }
 
-// Rows packed from passages in `order`, all of which may be used.
-std::optional<std::vector<uint16_t>> pack(const Passages& passages, std::span<const size_t> order,
-                                          size_t rows, size_t row_tokens) {
-  size_t next = 0;
-  Packer packer(static_cast<int64_t>(row_tokens), [&](std::vector<Packer::Document>& batch) {
-    while (batch.size() < Packer::kBatch && next < order.size())
-      batch.push_back(passages[order[next++]]);
-  });
-  std::vector<uint16_t> packed(rows * row_tokens);
-  for (size_t r = 0; r < rows; ++r) {
-    if (!packer.next_row(std::span(packed).subspan(r * row_tokens, row_tokens))) return {};
+// The next `rows` rows of `packer`, if it has as many.
+std::optional<std::vector<uint16_t>> pack(Packer& packer, int64_t rows, int64_t row_tokens) {
+  std::vector<uint16_t> packed(static_cast<size_t>(rows * row_tokens));
+  for (auto rest = std::span(packed); !rest.empty();) {
+    if (!packer.next_row(rest.first(static_cast<size_t>(row_tokens)))) return {};
+    rest = rest.subspan(static_cast<size_t>(row_tokens));
   }
   return packed;
 }
 
+// Rows packed from passages in `order`, all of which may be used.
+std::optional<std::vector<uint16_t>> pack_passages(const TokenSequences& passages,
+                                                   std::span<const size_t> order, int64_t rows,
+                                                   int64_t row_tokens) {
+  Packer packer(row_tokens, [&](std::vector<Packer::Document>& batch) {
+    const size_t count = std::min(Packer::kBatch, order.size());
+    for (const size_t i : order.first(count)) batch.push_back(passages[i]);
+    order = order.subspan(count);
+  });
+  return pack(packer, rows, row_tokens);
+}
+
 // Packs rows from a random sample of passages that is just large enough. Given more than it needs,
 // the packer would leave the short ones over, and short documents would never be scored.
-std::optional<std::vector<uint16_t>> sample_rows(const Passages& passages, size_t rows,
-                                                 size_t row_tokens) {
-  const std::vector<size_t> order = shuffled(passages.ends.size(), 0);
+std::optional<std::vector<uint16_t>> sample_rows(const TokenSequences& passages, int64_t rows,
+                                                 int64_t row_tokens) {
+  const std::vector<size_t> order = shuffled(passages.size(), 0);
+  const auto wanted = static_cast<size_t>(rows * row_tokens);
   size_t used = 0, tokens = 0;
   while (used < order.size()) {
     const size_t until = used + std::max<size_t>(1, used / 50);
-    for (; used < order.size() && (used < until || tokens < rows * row_tokens); ++used) {
+    for (; used < order.size() && (used < until || tokens < wanted); ++used) {
       tokens += passages[order[used]].size();
     }
-    if (auto packed = pack(passages, std::span(order).first(used), rows, row_tokens)) return packed;
+    auto packed = pack_passages(passages, std::span(order).first(used), rows, row_tokens);
+    if (packed) return packed;
   }
   return {};
 }
+
+int64_t fewer(int64_t rows) { return rows - std::max<int64_t>(1, rows / 10); }
 
 struct Split {
   std::vector<uint16_t> rows;
   size_t documents = 0;
 };
 
-// Rows from documents[0, n), with n so large that `draw_from` tokens are there, and more where
-// those can't fill the rows.
-std::optional<Split> take_split(std::span<const std::vector<uint16_t>> documents, int64_t rows,
+// Rows from documents[begin, begin + n), with n so large that `draw_from` tokens are there, and
+// more where those can't fill the rows.
+std::optional<Split> take_split(const TokenSequences& documents, size_t begin, int64_t rows,
                                 int64_t seq_len, int64_t bos, size_t draw_from) {
-  Passages passages;
-  for (size_t used = 0; used < documents.size();) {
-    const size_t until = used + std::max<size_t>(1, used / 50);
-    for (; used < documents.size() && (used < until || passages.tokens.size() < draw_from);
-         ++used) {
-      cut(documents[used], seq_len, [&](auto passage) { passages.add(passage, bos); });
+  TokenSequences passages;
+  for (size_t end = begin; end < documents.size();) {
+    const size_t until = end + std::max<size_t>(1, (end - begin) / 50);
+    for (; end < documents.size() && (end < until || passages.tokens.size() < draw_from); ++end) {
+      cut(documents[end].subspan(1), seq_len, [&](auto passage) { passages.add(passage, bos); });
     }
-    auto packed =
-        sample_rows(passages, static_cast<size_t>(rows), static_cast<size_t>(seq_len + 1));
-    if (packed) return Split{std::move(*packed), used};
+    auto packed = sample_rows(passages, rows, seq_len + 1);
+    if (packed) return Split{std::move(*packed), end - begin};
   }
   return {};
 }
 
+// Rows as the ancestor's loader packs them from documents[begin, ...): drawn in batches that do not
+// cross the end of a row group.
+std::optional<Split> take_split_in_order(const TokenSequences& documents,
+                                         const std::vector<size_t>& group_ends, size_t begin,
+                                         int64_t rows, int64_t seq_len) {
+  size_t next = begin;
+  Packer packer(seq_len + 1, [&](std::vector<Packer::Document>& batch) {
+    const auto group_end = std::upper_bound(group_ends.begin(), group_ends.end(), next);
+    const size_t limit = group_end == group_ends.end() ? documents.size() : *group_end;
+    const size_t end = std::min(next + Packer::kBatch, limit);
+    for (; next < end; ++next) batch.push_back(documents[next]);
+  });
+  auto packed = pack(packer, rows, seq_len + 1);
+  if (!packed) return {};
+  return Split{std::move(*packed), static_cast<size_t>(packer.drawn())};
+}
+
 }  // namespace
-
-void Passages::add(std::span<const uint16_t> passage, int64_t bos) {
-  tokens.push_back(static_cast<uint16_t>(bos));
-  tokens.insert(tokens.end(), passage.begin(), passage.end());
-  ends.push_back(tokens.size());
-}
-
-std::span<const uint16_t> Passages::operator[](size_t i) const {
-  const size_t begin = i == 0 ? 0 : ends[i - 1];
-  return std::span(tokens).subspan(begin, ends[i] - begin);
-}
 
 int64_t rows_wanted(int64_t eval_tokens, int64_t seq_len) {
   return std::max<int64_t>(1, eval_tokens / seq_len);
@@ -146,82 +138,86 @@ int64_t tokens_drawn_from(int64_t rows, int64_t seq_len, int64_t corpus_tokens) 
   return std::max(needed, std::min({8 * needed, kEnoughToDrawFrom, corpus_tokens / 20}));
 }
 
-size_t documents_to_set_aside(const Corpus& corpus, int64_t rows, int64_t seq_len) {
-  const size_t count = corpus.documents.size();
-  check(count >= 3, "the corpus has only " + std::to_string(count) +
-                        " different document(s), and val, test and train need one each; give more "
-                        "text with --source");
+int64_t documents_to_set_aside(DocumentReader& reader, int64_t documents, int64_t bytes,
+                               int64_t rows, int64_t seq_len) {
+  check(documents >= 3, "the corpus has only " + std::to_string(documents) +
+                            " different document(s), and val, test and train need one each; give "
+                            "more text with --source");
   const int64_t tokens = 2 * tokens_drawn_from(rows, seq_len, std::numeric_limits<int64_t>::max());
-  const int64_t wanted = std::min(8 * tokens, corpus.bytes * 3 / 20);
-  size_t used = 0;
-  for (int64_t bytes = 0; used < count - 1 && (used < 2 || bytes < wanted); ++used) {
-    bytes += corpus.documents[used].bytes;
+  const int64_t wanted = std::min(8 * tokens, bytes * 3 / 20);
+  int64_t used = 0, taken = 0;
+  for (std::string document; used < documents - 1 && (used < 2 || taken < wanted); ++used) {
+    if (!reader.next(document)) break;
+    taken += static_cast<int64_t>(document.size());
   }
   return used;
 }
 
-void encode_documents(const Corpus& corpus, const Tokenizer& tokenizer, size_t begin, size_t end,
-                      int64_t workers,
-                      const std::function<void(size_t, std::span<const uint16_t>)>& on_document) {
-  while (begin < end) {
-    size_t until = begin;
-    for (int64_t bytes = 0; until < end && bytes < kBatchBytes; ++until) {
-      bytes += corpus.documents[until].bytes;
-    }
-    std::vector<std::vector<uint16_t>> encoded(until - begin);
-    in_parallel(encoded.size(), workers, [&](size_t i) {
-      tokenizer.encode(corpus.text(corpus.documents[begin + i]), encoded[i]);
-    });
-    for (size_t i = 0; i < encoded.size(); ++i) on_document(begin + i, encoded[i]);
-    begin = until;
-  }
-}
-
-HeldOut hold_out(const std::vector<std::vector<uint16_t>>& documents, int64_t rows, int64_t seq_len,
-                 int64_t bos, int64_t corpus_tokens) {
-  const std::span<const std::vector<uint16_t>> all(documents);
-  size_t set_aside = 0;
-  for (const auto& document : documents) set_aside += document.size();
-  for (; rows > 0; rows -= std::max<int64_t>(1, rows / 10)) {
+HeldOut hold_out(const TokenSequences& documents, int64_t rows, int64_t seq_len, int64_t bos,
+                 int64_t corpus_tokens) {
+  for (; rows > 0; rows = fewer(rows)) {
     // Documents are lumps: where few were set aside, val must leave some for test.
-    const size_t draw_from = std::min(
-        static_cast<size_t>(tokens_drawn_from(rows, seq_len, corpus_tokens)), set_aside / 2);
-    auto val = take_split(all, rows, seq_len, bos, draw_from);
+    const size_t draw_from =
+        std::min(static_cast<size_t>(tokens_drawn_from(rows, seq_len, corpus_tokens)),
+                 (documents.tokens.size() - documents.size()) / 2);
+    auto val = take_split(documents, 0, rows, seq_len, bos, draw_from);
     if (!val) continue;
-    auto test = take_split(all.subspan(val->documents), rows, seq_len, bos, draw_from);
+    auto test = take_split(documents, val->documents, rows, seq_len, bos, draw_from);
     if (!test) continue;
     return {std::move(val->rows), std::move(test->rows), val->documents, test->documents, rows};
   }
   return {};
 }
 
-ShardWriter::ShardWriter(fs::path folder, int64_t seq_len, int64_t bos, int64_t shard_tokens)
+HeldOut hold_out_in_order(const TokenSequences& documents, const std::vector<size_t>& group_ends,
+                          int64_t rows, int64_t seq_len) {
+  for (; rows > 0; rows = fewer(rows)) {
+    auto val = take_split_in_order(documents, group_ends, 0, rows, seq_len);
+    if (!val) continue;
+    for (int64_t test_rows = rows; test_rows > rows / 4; test_rows = fewer(test_rows)) {
+      auto test = take_split_in_order(documents, group_ends, val->documents, test_rows, seq_len);
+      if (!test) continue;
+      return {std::move(val->rows), std::move(test->rows), val->documents, test->documents, rows};
+    }
+  }
+  return {};
+}
+
+ShardWriter::ShardWriter(fs::path folder, Order order, int64_t seq_len, int64_t bos,
+                         int64_t shard_tokens)
     : folder_(std::move(folder)),
+      order_(order),
       seq_len_(seq_len),
       bos_(bos),
       shard_tokens_(static_cast<size_t>(shard_tokens)) {}
 
 void ShardWriter::add(std::span<const uint16_t> document) {
-  cut(document, seq_len_, [&](std::span<const uint16_t> passage) {
-    if (passages_.tokens.size() + passage.size() + 1 > shard_tokens_) flush();
-    passages_.add(passage, bos_);
-  });
+  if (order_ == kAsTheyCome) return append(document);
+  cut(document, seq_len_, [&](std::span<const uint16_t> passage) { append(passage); });
+}
+
+void ShardWriter::append(std::span<const uint16_t> ids) {
+  if (shard_.tokens.size() + ids.size() + 1 > shard_tokens_) flush();
+  shard_.add(ids, bos_);
 }
 
 void ShardWriter::flush() {
-  if (passages_.ends.empty()) return;
-  std::vector<uint16_t> shard;
-  shard.reserve(passages_.tokens.size());
-  for (const size_t i : shuffled(passages_.ends.size(), files_.size())) {
-    const std::span<const uint16_t> passage = passages_[i];
-    shard.insert(shard.end(), passage.begin(), passage.end());
-  }
+  if (shard_.size() == 0) return;
   char name[32];
   std::snprintf(name, sizeof name, "%05zu.bin", files_.size());
+  if (order_ == kShuffledPassages) {
+    std::vector<uint16_t> tokens;
+    tokens.reserve(shard_.tokens.size());
+    for (const size_t i : shuffled(shard_.size(), files_.size())) {
+      tokens.insert(tokens.end(), shard_[i].begin(), shard_[i].end());
+    }
+    shard_.tokens = std::move(tokens);
+  }
   files_.push_back(folder_ / name);
-  write_file(files_.back(), as_bytes(shard));
-  tokens_ += static_cast<int64_t>(shard.size());
-  passages_ = {};
+  write_file(files_.back(), as_bytes(shard_.tokens));
+  tokens_ += static_cast<int64_t>(shard_.tokens.size());
+  shard_.tokens.clear();
+  shard_.ends.clear();
 }
 
 SplitInfo ShardWriter::finish() {

@@ -1,42 +1,33 @@
-// From an index of documents to token files: which documents are held out, and how each is cut.
+// From documents to token files: which are held out, how rows of them are packed, and how the
+// others are written.
 //
-// Documents are in the order of a hash, so a prefix of them is a fair sample: the first go to val,
-// the next to test, all others to train. Before the tokenizer is trained, a prefix surely large
-// enough is set aside (it must learn from training documents only); what val and test leave of it
-// goes to train.
-//
-// A document is cut into passages of at most seq_len tokens after a BOS: the packer drops what
+// Two kinds of corpus. Of files of one's own, documents are in the order of a hash
+// (prepare/shuffle.h), so a prefix of them is a fair sample: the first go to val, the next to test,
+// all others to train. Before the tokenizer is trained, a prefix surely large enough is set aside
+// (it must learn from training documents only); what val and test leave of it goes to train. A
+// document is cut into passages of at most seq_len tokens after a BOS: the packer drops what
 // overhangs a row, which would lose most of a corpus of long files.
+//
+// Of a corpus from the hub, figures must compare with the ancestor's: documents stay whole and in
+// order, and one pinned file is held out.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "prepare/corpus.h"
+#include "prepare/encode.h"
 #include "prepare/task.h"
-#include "prepare/tokenizer.h"
 
 namespace autoresearch {
 
 constexpr int64_t kShardTokens = 100'000'000;
 
-// Passages one after the other, each beginning with BOS.
-struct Passages {
-  std::vector<uint16_t> tokens;
-  std::vector<size_t> ends;  // offset in `tokens` at which each passage ends
-
-  void add(std::span<const uint16_t> passage, int64_t bos);
-  std::span<const uint16_t> operator[](size_t i) const;
-};
-
 // The held-out splits, packed into rows of seq_len + 1 tokens.
 struct HeldOut {
   std::vector<uint16_t> val, test;
   size_t val_documents = 0, test_documents = 0;  // documents[0, val), then [val, val + test)
-  int64_t rows = 0;                              // in each; 0: not even one can be filled
+  int64_t rows = 0;  // in val, and in test unless stated; 0: not even one can be filled
 };
 
 // Rows that eval_tokens ask for, at least one.
@@ -50,37 +41,47 @@ int64_t rows_affordable(int64_t wanted, int64_t seq_len, int64_t corpus_tokens);
 // they hold, within a twentieth of the corpus, or the score would hang on a dozen documents.
 int64_t tokens_drawn_from(int64_t rows, int64_t seq_len, int64_t corpus_tokens);
 
-// How many documents to set aside: enough for `rows` in both splits at eight bytes a token, at most
-// three twentieths of the corpus, at least two documents. Throws Error for fewer than three
-// documents.
-size_t documents_to_set_aside(const Corpus& corpus, int64_t rows, int64_t seq_len);
+// How many of the first documents of a corpus to set aside: enough for `rows` in both splits at
+// eight bytes a token, at most three twentieths of the corpus, at least two documents. `reader`
+// yields the corpus, of `documents` documents and `bytes` of text. Throws Error for fewer than
+// three documents.
+int64_t documents_to_set_aside(DocumentReader& reader, int64_t documents, int64_t bytes,
+                               int64_t rows, int64_t seq_len);
 
-// Encodes documents[begin, end) with `workers` threads; `on_document` gets them in order, in this
-// thread. The result does not depend on the number of threads.
-void encode_documents(const Corpus& corpus, const Tokenizer& tokenizer, size_t begin, size_t end,
-                      int64_t workers,
-                      const std::function<void(size_t i, std::span<const uint16_t>)>& on_document);
+// Packs val and test from the documents that were set aside, with as many of `rows` as those can
+// fill: passages in a random order that depends on nothing but their number.
+HeldOut hold_out(const TokenSequences& documents, int64_t rows, int64_t seq_len, int64_t bos,
+                 int64_t corpus_tokens);
 
-// Packs val and test from the encoded documents that were set aside, with as many of `rows` as
-// those can fill.
-HeldOut hold_out(const std::vector<std::vector<uint16_t>>& documents, int64_t rows, int64_t seq_len,
-                 int64_t bos, int64_t corpus_tokens);
+// As the ancestor evaluates: val is the first `rows` rows that its loader packs from the documents
+// in order, test is packed likewise from those after the last one drawn for val. `group_ends` are
+// the numbers of documents at which a row group ends. Where the documents can't fill so many, test
+// gets fewer rows than val, or both do.
+HeldOut hold_out_in_order(const TokenSequences& documents, const std::vector<size_t>& group_ends,
+                          int64_t rows, int64_t seq_len);
 
-// Writes training shards of at most `shard_tokens` into `folder`, the passages of each shuffled, so
-// that neighbours in a batch are not from one file.
+// Writes training shards of at most `shard_tokens` into `folder` (one longer document apart).
 class ShardWriter {
  public:
-  ShardWriter(fs::path folder, int64_t seq_len, int64_t bos, int64_t shard_tokens = kShardTokens);
-  void add(std::span<const uint16_t> document);
+  enum Order {
+    kShuffledPassages,  // cut; those of a shard shuffled, so that neighbours in a batch are not
+                        // from one file
+    kAsTheyCome         // whole
+  };
+  ShardWriter(fs::path folder, Order order, int64_t seq_len, int64_t bos,
+              int64_t shard_tokens = kShardTokens);
+  void add(std::span<const uint16_t> document);  // without BOS
   // Writes what is left. `tokens` and `sha256` of the result are filled in.
   SplitInfo finish();
 
  private:
+  void append(std::span<const uint16_t> ids);
   void flush();
   fs::path folder_;
+  Order order_;
   int64_t seq_len_, bos_;
   size_t shard_tokens_;
-  Passages passages_;
+  TokenSequences shard_;
   std::vector<fs::path> files_;
   int64_t tokens_ = 0;
 };

@@ -14,13 +14,13 @@ namespace autoresearch {
 static_assert(std::endian::native == std::endian::little, "token files are little-endian");
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SplitInfo, documents, tokens, bytes, rows, sha256)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TaskInfo, version, name, source, vocab_size, seq_len,
-                                   eval_tokens, time_budget, bos, tokenizer_sha256, train, val,
-                                   test)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TaskInfo, version, name, source, shards, column, doc_separator,
+                                   vocab_size, seq_len, eval_tokens, time_budget, bos,
+                                   tokenizer_sha256, invalid_utf8_bytes, train, val, test)
 
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr size_t kLongestName = 100;  // characters of a task's name
 
 std::string join(const std::vector<std::string>& names) {
@@ -55,6 +55,8 @@ void check_figures(const TaskInfo& info, const fs::path& file) {
   figure("bos", info.bos, 0, info.vocab_size - 1);
   figure("seq_len", info.seq_len, 2, 1 << 20);
   figure("eval_tokens", info.eval_tokens, 0, int64_t{1} << 36);
+  figure("shards", info.shards, 0, INT64_MAX);
+  figure("invalid_utf8_bytes", info.invalid_utf8_bytes, 0, INT64_MAX);
   for (const auto& [name, split] : {std::pair<std::string, const SplitInfo&>("train", info.train),
                                     {"val", info.val},
                                     {"test", info.test}}) {
@@ -107,11 +109,11 @@ void check_task_name(const std::string& name) {
     return std::isalnum(c) || c == '-' || c == '_' || c == '.';
   });
   check(plain && !name.empty() && name.size() <= kLongestName && name[0] != '.' && name[0] != '-' &&
-            name != "runs",
+            name != "runs" && name != "downloads",
         "\"" + name + "\" can't name a task; use --task with up to " +
             std::to_string(kLongestName) +
-            " letters, digits, '-', '_' and '.', not beginning with '.' or '-' (and not \"runs\", "
-            "which holds the runs)");
+            " letters, digits, '-', '_' and '.', not beginning with '.' or '-' (and not \"runs\" "
+            "or \"downloads\", which hold other things)");
 }
 
 std::string split_sha256(const std::vector<fs::path>& files) {

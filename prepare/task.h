@@ -21,13 +21,16 @@ struct SplitInfo {
 };
 
 struct TaskInfo {
-  int version = 1;
+  int version = 2;
   std::string name, source;
-  int64_t vocab_size = 0;  // special tokens included
+  int64_t shards = 0;                 // for training, of a corpus from the hub
+  std::string column, doc_separator;  // how files were read (ReadOptions)
+  int64_t vocab_size = 0;             // special tokens included
   int64_t seq_len = 0, eval_tokens = 0;
   double time_budget = 0;  // seconds
   int64_t bos = 0;         // id of the first special token, which begins every document
   std::string tokenizer_sha256;
+  int64_t invalid_utf8_bytes = 0;  // of the splits' documents; kept as they are
   SplitInfo train, val, test;
 };
 

@@ -1,11 +1,8 @@
 #include "prepare/corpus.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+#include <set>
 
-#include "common/error.h"
-#include "prepare/find.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -13,95 +10,76 @@ namespace {
 
 class CorpusTest : public FolderTest {
  protected:
-  static std::vector<std::string> texts(const Corpus& corpus) {
-    std::vector<std::string> texts;
-    for (const Document& document : corpus.documents) texts.push_back(corpus.text(document));
+  std::set<std::string> read_all(const std::vector<fs::path>& files, int64_t workers) {
+    ShuffledDocuments documents(dir_ / "documents");
+    read_files(files, {}, workers, documents, [&](int64_t bytes) { heard_ = bytes; });
+    documents.finish();
+    std::set<std::string> texts;
+    const auto reader = documents.read();
+    for (std::string text; reader->next(text);) texts.insert(text);
     return texts;
   }
 
-  static std::vector<std::string> sorted(std::vector<std::string> list) {
-    std::sort(list.begin(), list.end());
-    return list;
+  std::vector<fs::path> numbered_files(int count) const {
+    std::vector<fs::path> files;
+    for (int i = 0; i < count; ++i) {
+      const std::string number = std::to_string(i);
+      files.push_back(file("files/" + number + ".txt", "text " + number));
+    }
+    return files;
   }
+
+  int64_t heard_ = 0;
 };
 
-TEST_F(CorpusTest, AFileIsADocumentAndALineOfJsonIsOne) {
-  file("a.txt", "first\nfile\n");
-  file("b.jsonl", "{\"text\": \"one\\n\"}\n\n{\"id\": 3, \"text\": \"zw\\u00f6lf\"}");
-  const Corpus corpus = index_corpus(find_files({dir_}));
-  EXPECT_EQ(sorted(texts(corpus)), sorted({"first\nfile\n", "one\n", "zw\u00f6lf"}));
-  EXPECT_EQ(corpus.bytes, 11 + 4 + 6);
+TEST_F(CorpusTest, FilesInOrderAreOneStream) {
+  const std::vector<fs::path> files = {
+      file("b.txt", "first"), file("empty.txt", ""),
+      file("a.jsonl", "{\"text\": \"second\"}\n{\"text\": \"3\"}\n")};
+  const auto reader = open_in_order(files, {});
+  std::vector<std::string> texts;
+  for (std::string text; reader->next(text);) texts.push_back(text);
+  EXPECT_EQ(texts, (std::vector<std::string>{"first", "second", "3"}));
+  EXPECT_EQ(reader->position(), total_bytes(files));
 }
 
-TEST_F(CorpusTest, ABadLineOfJsonIsNamedByNumber) {
-  for (const std::string line : {"{\"text\": ", "{\"body\": \"x\"}", "{\"text\": 3}", "[1]"}) {
-    const fs::path path = file("b.jsonl", "{\"text\": \"one\"}\n" + line + "\n");
-    const std::string message = error_of([&] { index_corpus({path}); });
-    EXPECT_NE(message.find("b.jsonl:2"), std::string::npos) << message;
-  }
+TEST_F(CorpusTest, EveryFileIsReadOnceByAnyNumberOfThreads) {
+  const std::vector<fs::path> files = numbered_files(200);
+  const std::set<std::string> one = read_all(files, 1);
+  EXPECT_EQ(one.size(), 200u);
+  EXPECT_EQ(heard_, total_bytes(files));
+  EXPECT_EQ(read_all(files, 8), one);
 }
 
-TEST_F(CorpusTest, DuplicatesAndBlankDocumentsAreLeftOut) {
-  file("a.txt", "same");
-  file("sub/b.txt", "same");
-  file("c.jsonl", "{\"text\": \"same\"}\n{\"text\": \"other\"}\n");
-  file("d.txt", " \n\t\n");
-  file("e.txt", "");
-  const Corpus corpus = index_corpus(find_files({dir_}));
-  EXPECT_EQ(sorted(texts(corpus)), sorted({"same", "other"}));
-  EXPECT_EQ(corpus.duplicates, 2);
+TEST_F(CorpusTest, AnErrorInOneFileEndsTheReadingAndNamesIt) {
+  std::vector<fs::path> files = numbered_files(50);
+  files.insert(files.begin() + 20, file("bad.jsonl", "{}\n"));
+  const std::string error = error_of([&] { read_all(files, 3); });
+  EXPECT_NE(error.find("bad.jsonl:1"), std::string::npos) << error;
 }
 
-TEST_F(CorpusTest, TheOrderDependsOnTheContentAlone) {
-  std::vector<fs::path> one, two;
-  for (int i = 0; i < 50; ++i) {
-    one.push_back(file("one/" + std::to_string(i) + ".txt", "text " + std::to_string(i)));
-    two.push_back(file("two/" + std::to_string(49 - i) + ".md", "text " + std::to_string(i)));
-  }
-  const std::vector<std::string> order = texts(index_corpus(one));
-  EXPECT_EQ(texts(index_corpus(find_files({dir_ / "two"}))), order);
-  EXPECT_NE(order, sorted(order));
+TEST_F(CorpusTest, WhatTheListenerThrowsEndsTheReading) {
+  const std::vector<fs::path> files = numbered_files(50);
+  ShuffledDocuments documents(dir_ / "documents");
+  const auto stop = [](int64_t) { throw Error("enough"); };
+  EXPECT_EQ(error_of([&] { read_files(files, {}, 2, documents, stop); }), "enough");
 }
 
-TEST_F(CorpusTest, ALongFileIsCutAtLineEnds) {
-  std::string book;
-  for (int i = 0; i < 5000; ++i) book += "line " + std::to_string(i) + " of a long book\n";
-  const Corpus corpus = index_corpus({file("book.txt", book)});
-  EXPECT_GT(corpus.documents.size(), 20u);
-  std::vector<Document> in_place = corpus.documents;
-  std::sort(in_place.begin(), in_place.end(),
-            [](const Document& a, const Document& b) { return a.offset < b.offset; });
-  std::string joined;
-  for (const Document& document : in_place) {
-    joined += corpus.text(document);
-    EXPECT_EQ(joined.back(), '\n');
-  }
-  EXPECT_EQ(joined, book);
+TEST_F(CorpusTest, LongTextsAreCutInPartsOfAFortiethWithinReason) {
+  EXPECT_EQ(part_bytes({file("small.txt", "x")}), 4 << 10);
+  EXPECT_EQ(part_bytes({file("large.txt", std::string(400'000, 'x'))}), 10'000);
+  EXPECT_EQ(part_bytes({"-"}), 64 << 10);
+  const fs::path huge = dir_ / "huge.txt";
+  file("huge.txt", "");
+  fs::resize_file(huge, uintmax_t{1} << 40);  // a hole
+  EXPECT_EQ(part_bytes({huge}), 16 << 20);
 }
 
-TEST_F(CorpusTest, ALongFileWithoutLineEndsIsCutBetweenCharacters) {
-  std::string endless;
-  for (int i = 0; endless.size() < 200'000; ++i) endless += std::to_string(i) + "\u00e9\u65e5";
-  const Corpus corpus = index_corpus({file("endless.txt", endless)});
-  EXPECT_GT(corpus.documents.size(), 20u);
-  for (const Document& document : corpus.documents) {
-    EXPECT_NE(static_cast<unsigned char>(corpus.text(document)[0]) & 0xC0, 0x80);
-  }
-  EXPECT_EQ(corpus.bytes, static_cast<int64_t>(endless.size()));
-}
-
-TEST_F(CorpusTest, AFileThatChangesAfterIndexingIsNoticed) {
-  const fs::path path = file("a.txt", "before");
-  const Corpus corpus = index_corpus({path});
-  write_file(path, "beFore");
-  EXPECT_NE(error_of([&] { corpus.text(corpus.documents[0]); }).find("changed"), std::string::npos);
-  write_file(path, "x");
-  EXPECT_NE(error_of([&] { corpus.text(corpus.documents[0]); }).find("changed"), std::string::npos);
-}
-
-TEST_F(CorpusTest, WhatTheListenerThrowsEndsTheIndexing) {
-  const fs::path path = file("a.txt", "text");
-  EXPECT_EQ(error_of([&] { index_corpus({path}, [](int64_t) { throw Error("stop"); }); }), "stop");
+TEST_F(CorpusTest, SkippingMoreThanThereIsIsAnError) {
+  const std::vector<fs::path> files = {file("a.txt", "one")};
+  const auto reader = open_in_order(files, {});
+  skip(*reader, 1);
+  EXPECT_NE(error_of([&] { skip(*reader, 1); }).find("has changed"), std::string::npos);
 }
 
 }  // namespace

@@ -1,47 +1,19 @@
 // Runs the real program as a person would: on a small corpus from end to end, and on bad input.
 
-#include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
-#include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <thread>
 
-#include "common/files.h"
+#include "tests/prepare_program.h"
 
 namespace autoresearch {
 namespace {
 
-struct Output {
-  int code = -1;
-  std::string out, err;
-};
-
-class PrepareTest : public testing::Test {
+class PrepareTest : public PrepareProgramTest {
  protected:
-  PrepareTest() {
-    char pattern[] = "/tmp/prepare_cli_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
-    fs::create_directories(dir_ / "corpus");
-  }
-  ~PrepareTest() override { fs::remove_all(dir_); }
-
-  // Runs `prepare <arguments>`, the arguments in the shell's syntax, with `input` on stdin.
-  Output prepare(const std::string& arguments, const std::string& input = "",
-                 const std::string& out = "stdout") const {
-    write_file(dir_ / "stdin", input);
-    write_file(dir_ / "stdout", "");
-    const std::string command = "cd " + dir_.string() + " && AUTORESEARCH_DATA=" + data().string() +
-                                " " PREPARE_PROGRAM " " + arguments + " < stdin > " + out +
-                                " 2> stderr";
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-            read_file(dir_ / "stdout"), read_file(dir_ / "stderr")};
-  }
+  PrepareTest() { fs::create_directories(dir_ / "corpus"); }
 
   // Expects failure with exactly one line on stderr that holds all of `parts`, and no task after
   // it.
@@ -57,17 +29,16 @@ class PrepareTest : public testing::Test {
     EXPECT_EQ(entries(), std::vector<std::string>{}) << arguments;
   }
 
-  fs::path data() const { return dir_ / "data"; }
-
-  // What is in the data folder, sorted.
-  std::vector<std::string> entries() const {
-    std::vector<std::string> names;
-    if (!fs::exists(data())) return names;
-    for (const auto& entry : fs::directory_iterator(data())) {
-      names.push_back(entry.path().filename().string());
+  // Expects failure with one line that holds all of `parts`, and the task as it was.
+  void expect_refusal(const std::string& arguments, const std::vector<std::string>& parts) const {
+    const auto before = entries();
+    const Output result = prepare(arguments);
+    EXPECT_EQ(result.code, 1) << arguments;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    for (const std::string& part : parts) {
+      EXPECT_NE(result.err.find(part), std::string::npos) << "no " << part << " in " << result.err;
     }
-    std::sort(names.begin(), names.end());
-    return names;
+    EXPECT_EQ(entries(), before);
   }
 
   // Forty documents of some 3 KB, no two alike.
@@ -82,10 +53,8 @@ class PrepareTest : public testing::Test {
   }
 
   nlohmann::json task_json(const std::string& task = "corpus") const {
-    return nlohmann::json::parse(read_file(data() / task / "task.json"));
+    return PrepareProgramTest::task_json(task);
   }
-
-  fs::path dir_;
 };
 
 const std::vector<std::string> kOneTask = {".corpus.lock", "corpus"};
@@ -163,7 +132,7 @@ TEST_F(PrepareTest, ASingleBookIsEnough) {
   write_file(dir_ / "book.txt", book);
   const Output result = prepare("--source book.txt --vocab 300 --seq-len 256");
   ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_NE(result.out.find("rows each, not"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("rows and test"), std::string::npos) << result.out;
   const nlohmann::json json = task_json("book");
   EXPECT_GE(json["val"]["rows"], 10);
   const double share = json["val"]["tokens"].get<double>() / json["train"]["tokens"].get<double>();
@@ -192,9 +161,60 @@ TEST_F(PrepareTest, InfoShowsSizesTokensAndText) {
   ASSERT_EQ(prepare(kSmall).code, 0);
   const Output info = prepare("info");
   EXPECT_EQ(info.code, 0) << info.err;
-  for (const std::string part : {"train ", "val ", "test ", "longest tokens", "quick"}) {
+  for (const std::string part : {"train ", "val ", "test ", "longest tokens", "quick",
+                                 "one training budget (5 min 00 s)", "after a run"}) {
     EXPECT_NE(info.out.find(part), std::string::npos) << info.out;
   }
+}
+
+TEST_F(PrepareTest, InfoReckonsEpochsByTheLastRunOnTheTask) {
+  write_corpus();
+  ASSERT_EQ(prepare(std::string(kSmall) + "--time-budget 10").code, 0);
+  const nlohmann::json start = {{"event", "start"},
+                                {"task", sha256_of_file(data() / "corpus" / "task.json")}};
+  const double train_tokens = task_json()["train"]["tokens"];
+  const nlohmann::json measured = {{"event", "measured"}, {"tokens_per_second", train_tokens / 4}};
+  for (const char* tag : {"mine", "foreign"}) fs::create_directories(data() / "runs" / tag);
+  write_file(data() / "runs" / "mine" / "journal.jsonl",
+             start.dump() + "\n" + measured.dump() + "\n{\"torn");
+  write_file(data() / "runs" / "foreign" / "journal.jsonl",
+             "{\"event\": \"start\", \"task\": \"other\"}\n" + measured.dump() + "\n");
+  const Output info = prepare("info --task corpus");
+  EXPECT_NE(info.out.find("2.50 epochs of train (as fast as the last experiment of run mine)"),
+            std::string::npos)
+      << info.out << info.err;
+}
+
+TEST_F(PrepareTest, TextOfEveryFormIsReadAndBytesThatAreNotUtf8AreCounted) {
+  write_corpus();
+  std::string lines;
+  for (int i = 0; i < 50; ++i) lines += "{\"text\": \"line " + std::to_string(i) + "\"}\n";
+  write_file(dir_ / "corpus" / "lines.jsonl", lines);
+  write_file(dir_ / "corpus" / "latin.txt", "caf\xe9 au lait, s\xe3o jo\xe3o");
+  ASSERT_EQ(std::system(("gzip -k " + (dir_ / "corpus" / "0.txt").string() + " && rm " +
+                         (dir_ / "corpus" / "0.txt").string())
+                            .c_str()),
+            0);
+  const Output result = prepare(kSmall);
+  ASSERT_EQ(result.code, 0) << result.err;
+  const nlohmann::json json = task_json();
+  EXPECT_EQ(json["train"]["documents"].get<int64_t>() + json["val"]["documents"].get<int64_t>() +
+                json["test"]["documents"].get<int64_t>(),
+            40 + 50 + 1);
+  EXPECT_EQ(json["invalid_utf8_bytes"], 3);
+}
+
+TEST_F(PrepareTest, StdinIsASourceWithDocumentsBySeparator) {
+  std::string input;
+  for (int i = 0; i < 60; ++i) {
+    input += "story number " + std::to_string(i * i) + " begins, goes on and ends<|end|>";
+  }
+  const std::string small = "--vocab 280 --seq-len 16 --eval-tokens 32 ";
+  const Output result =
+      prepare("--source - --task piped --doc-separator '<|end|>' " + small, input);
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("60 documents"), std::string::npos) << result.out;
+  expect_refusal("--source - " + small, {"give a task from stdin a name with --task"});
 }
 
 TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {
@@ -211,6 +231,9 @@ TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {
   EXPECT_NE(other.err.find("--vocab 300 (now 310)"), std::string::npos) << other.err;
   EXPECT_NE(other.err.find("--force"), std::string::npos);
   EXPECT_EQ(other.err.find("--seq-len"), std::string::npos);
+
+  expect_refusal(std::string(kSmall) + "--doc-separator x", {"--doc-separator \"\" (now \"x\")"});
+  expect_refusal(std::string(kSmall) + "--column body", {"--column text (now body)"});
 
   ASSERT_EQ(prepare("--source corpus --vocab 310 --seq-len 32 --eval-tokens 320 --force").code, 0);
   EXPECT_EQ(task_json()["vocab_size"], 310);
@@ -280,11 +303,6 @@ TEST_F(PrepareTest, CommandsThatMakeNothingEndAtASignal) {
   EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 128 + SIGTERM);
 }
 
-TEST_F(PrepareTest, SourcesThatAreNotBuiltYetSaySo) {
-  expect_error("", {"climbmix is not built yet; use --source demo or a path"});
-  expect_error("--source tinystories", {"not built yet"});
-}
-
 TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
   write_corpus();
   expect_error("--source corpus --vocab 259", {"--vocab 259", "260 to 65535"});
@@ -300,7 +318,7 @@ TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
 
 TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
   expect_error("--source nowhere", {"can't read nowhere", "No such file"});
-  expect_error("--source corpus", {"no text or source code in corpus"});
+  expect_error("--source corpus", {"no text, source code, .jsonl or .parquet in corpus"});
   write_file(dir_ / "corpus" / "blank.txt", "\n \n");
   expect_error("--source corpus", {"the corpus is empty"});
   write_file(dir_ / "corpus" / "one.txt", "just one document");

@@ -1,14 +1,13 @@
 #include "prepare/splits.h"
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <random>
 #include <set>
 
-#include "common/error.h"
+#include "tests/documents.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -16,12 +15,12 @@ namespace {
 constexpr int64_t kBos = 60000;
 constexpr int64_t kSeqLen = 32;
 
-using Documents = std::vector<std::vector<uint16_t>>;
-
 // `count` documents of which every id names its document.
-Documents numbered_documents(size_t count, size_t tokens) {
-  Documents documents;
-  for (size_t i = 0; i < count; ++i) documents.emplace_back(tokens, static_cast<uint16_t>(i));
+TokenSequences numbered_documents(size_t count, size_t tokens) {
+  TokenSequences documents;
+  for (size_t i = 0; i < count; ++i) {
+    documents.add(std::vector<uint16_t>(tokens, static_cast<uint16_t>(i)), kBos);
+  }
   return documents;
 }
 
@@ -31,22 +30,14 @@ std::set<uint16_t> ids_of(const std::vector<uint16_t>& rows) {
   return ids;
 }
 
-class SplitsTest : public testing::Test {
+class SplitsTest : public FolderTest {
  protected:
-  SplitsTest() {
-    char pattern[] = "/tmp/splits_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
-  }
-  ~SplitsTest() override { fs::remove_all(dir_); }
-
   std::vector<uint16_t> shard(const std::string& name) const {
     const std::string bytes = read_file(dir_ / name);
     std::vector<uint16_t> tokens(bytes.size() / 2);
     std::memcpy(tokens.data(), bytes.data(), bytes.size());
     return tokens;
   }
-
-  fs::path dir_;
 };
 
 TEST(Rows, AreWhatIsWantedWithinATenthOfTheCorpus) {
@@ -65,15 +56,15 @@ TEST(Rows, AFewAreDrawnFromManyDocumentsWithinATwentieth) {
 }
 
 TEST(SetAside, IsEnoughAtMostThreeTwentiethsAndLeavesTrain) {
-  Corpus corpus;
-  EXPECT_THROW(documents_to_set_aside(corpus, 1, 16), Error);
-  for (int i = 0; i < 1000; ++i) corpus.documents.push_back({{}, 0, 0, 100, 100});
-  corpus.bytes = 100'000;
-  EXPECT_EQ(documents_to_set_aside(corpus, 1, 16), 22u);  // 2 * 8 * 17 tokens of 8 bytes
-  EXPECT_EQ(documents_to_set_aside(corpus, 1000, 16), 150u);
-  corpus.documents.resize(3);
-  corpus.bytes = 300;
-  EXPECT_EQ(documents_to_set_aside(corpus, 1000, 16), 2u);
+  const auto set_aside = [](int64_t documents, int64_t rows) {
+    ListedDocuments reader(
+        std::vector<std::string>(static_cast<size_t>(documents), std::string(100, 'x')));
+    return documents_to_set_aside(reader, documents, 100 * documents, rows, 16);
+  };
+  EXPECT_THROW(set_aside(2, 1), Error);
+  EXPECT_EQ(set_aside(1000, 1), 22);  // 2 * 8 * 17 tokens of 8 bytes
+  EXPECT_EQ(set_aside(1000, 1000), 150);
+  EXPECT_EQ(set_aside(3, 1000), 2);
 }
 
 TEST(HoldOut, RowsAreFullBeginWithBosAndShareNoDocument) {
@@ -101,16 +92,87 @@ TEST(HoldOut, FewerRowsWhereTheDocumentsCannotFillThem) {
 }
 
 TEST(HoldOut, ShortDocumentsAreScoredToo) {
-  Documents documents = numbered_documents(200, 100);
-  for (size_t i = 0; i < documents.size(); i += 2) documents[i].resize(6);
+  TokenSequences documents;
+  for (uint16_t i = 0; i < 200; ++i) {
+    documents.add(std::vector<uint16_t>(i % 2 ? 100 : 6, i), kBos);
+  }
   const HeldOut held = hold_out(documents, 20, kSeqLen, kBos, 1'000'000);
   size_t of_short = 0;
   for (const uint16_t id : held.val) of_short += id != kBos && id % 2 == 0;
   EXPECT_GT(of_short, 0u);
 }
 
+// The rule of the ancestor's loader (karpathy/autoresearch, prepare.py), spelled out: a pool of
+// 1000 refilled by batches of 128 within a row group.
+struct AncestorRows {
+  std::vector<uint16_t> rows;
+  size_t drawn = 0;
+};
+AncestorRows ancestor_rows(const TokenSequences& documents, const std::vector<size_t>& group_ends,
+                           size_t begin, size_t rows) {
+  AncestorRows result{{}, begin};
+  std::vector<std::vector<uint16_t>> pool;
+  while (result.rows.size() < rows * (kSeqLen + 1)) {
+    while (pool.size() < 1000 && result.drawn < documents.size()) {
+      size_t end = std::min(result.drawn + 128, documents.size());
+      for (const size_t group_end : group_ends) {
+        if (group_end > result.drawn) end = std::min(end, group_end);
+      }
+      for (; result.drawn < end; ++result.drawn) {
+        pool.emplace_back(documents[result.drawn].begin(), documents[result.drawn].end());
+      }
+    }
+    const size_t left = kSeqLen + 1 - result.rows.size() % (kSeqLen + 1);
+    size_t best = pool.size();
+    for (size_t i = 0; i < pool.size(); ++i) {
+      if (pool[i].size() <= left && (best == pool.size() || pool[i].size() > pool[best].size())) {
+        best = i;
+      }
+    }
+    if (best == pool.size()) {
+      const auto shorter = [](const auto& a, const auto& b) { return a.size() < b.size(); };
+      best =
+          static_cast<size_t>(std::min_element(pool.begin(), pool.end(), shorter) - pool.begin());
+      pool[best].resize(left);
+    }
+    result.rows.insert(result.rows.end(), pool[best].begin(), pool[best].end());
+    pool.erase(pool.begin() + static_cast<ptrdiff_t>(best));
+  }
+  return result;
+}
+
+TEST(HoldOutInOrder, ValIsTheAncestorsFirstRowsAndTestFollowsTheLastDocumentDrawn) {
+  std::mt19937 random(1);
+  TokenSequences documents;
+  std::vector<size_t> group_ends;
+  for (uint16_t i = 0; i < 9000; ++i) {
+    documents.add(std::vector<uint16_t>(random() % 60, i), kBos);
+    if (i % 301 == 300) group_ends.push_back(documents.size());
+  }
+  const HeldOut held = hold_out_in_order(documents, group_ends, 900, kSeqLen);
+  ASSERT_EQ(held.rows, 900);
+  const AncestorRows val = ancestor_rows(documents, group_ends, 0, 900);
+  EXPECT_EQ(held.val, val.rows);
+  EXPECT_EQ(held.val_documents, val.drawn);
+  const AncestorRows test = ancestor_rows(documents, group_ends, val.drawn, 900);
+  EXPECT_EQ(held.test, test.rows);
+  EXPECT_EQ(held.val_documents + held.test_documents, test.drawn);
+}
+
+TEST(HoldOutInOrder, TestGetsFewerRowsBeforeValDoes) {
+  const HeldOut some = hold_out_in_order(numbered_documents(3600, kSeqLen), {}, 1800, kSeqLen);
+  EXPECT_EQ(some.rows, 1800);
+  EXPECT_EQ(some.val.size(), 1800u * (kSeqLen + 1));
+  EXPECT_LT(some.test.size(), some.val.size());
+  EXPECT_GT(some.test.size(), some.val.size() / 5);
+  const HeldOut few = hold_out_in_order(numbered_documents(3000, kSeqLen), {}, 100'000, kSeqLen);
+  EXPECT_GT(few.rows, 500);
+  EXPECT_LT(few.rows, 2000);
+  EXPECT_EQ(hold_out_in_order(numbered_documents(3, 4), {}, 10, kSeqLen).rows, 0);
+}
+
 TEST_F(SplitsTest, ShardsHoldEveryTokenOnceInPassages) {
-  ShardWriter writer(dir_, kSeqLen, kBos);
+  ShardWriter writer(dir_, ShardWriter::kShuffledPassages, kSeqLen, kBos);
   std::map<uint16_t, size_t> expected;
   for (uint16_t i = 0; i < 100; ++i) {
     writer.add(std::vector<uint16_t>(i, i));
@@ -135,8 +197,8 @@ TEST_F(SplitsTest, ShardsHoldEveryTokenOnceInPassages) {
 TEST_F(SplitsTest, ShardsAreShuffledAlikeEveryTime) {
   std::string before;
   for (int i = 0; i < 2; ++i) {
-    ShardWriter writer(dir_, kSeqLen, kBos);
-    for (const auto& document : numbered_documents(100, 10)) writer.add(document);
+    ShardWriter writer(dir_, ShardWriter::kShuffledPassages, kSeqLen, kBos);
+    for (uint16_t d = 0; d < 100; ++d) writer.add(std::vector<uint16_t>(10, d));
     writer.finish();
     const std::string bytes = read_file(dir_ / "00000.bin");
     if (i > 0) {
@@ -151,7 +213,7 @@ TEST_F(SplitsTest, ShardsAreShuffledAlikeEveryTime) {
 }
 
 TEST_F(SplitsTest, NoShardIsLargerThanAllowed) {
-  ShardWriter writer(dir_, kSeqLen, kBos, /*shard_tokens=*/100);
+  ShardWriter writer(dir_, ShardWriter::kShuffledPassages, kSeqLen, kBos, /*shard_tokens=*/100);
   writer.add(std::vector<uint16_t>(1000, 1));  // a document that no shard can hold
   const SplitInfo info = writer.finish();
   size_t files = 0, tokens = 0;
@@ -165,34 +227,26 @@ TEST_F(SplitsTest, NoShardIsLargerThanAllowed) {
   EXPECT_EQ(files, 11u);
 }
 
-TEST_F(SplitsTest, EncodingDoesNotDependOnTheNumberOfThreads) {
+TEST_F(SplitsTest, WholeDocumentsStayWholeAndInOrder) {
+  ShardWriter writer(dir_, ShardWriter::kAsTheyCome, kSeqLen, kBos, /*shard_tokens=*/100);
+  std::vector<uint16_t> expected;
+  for (uint16_t i = 0; i < 50; ++i) {
+    writer.add(std::vector<uint16_t>(i, i));
+    expected.push_back(kBos);
+    expected.insert(expected.end(), i, i);
+  }
+  EXPECT_EQ(writer.finish().tokens, static_cast<int64_t>(expected.size()));
   std::vector<fs::path> files;
-  for (int i = 0; i < 60; ++i) {
-    files.push_back(dir_ / (std::to_string(i) + ".txt"));
-    write_file(files.back(), "text number " + std::to_string(i) + std::string(i, 'x'));
+  for (const auto& entry : fs::directory_iterator(dir_)) files.push_back(entry.path().filename());
+  std::sort(files.begin(), files.end());
+  EXPECT_GT(files.size(), 10u);
+  std::vector<uint16_t> tokens;
+  for (const fs::path& file : files) {
+    const std::vector<uint16_t> part = shard(file);
+    EXPECT_EQ(part[0], kBos);
+    tokens.insert(tokens.end(), part.begin(), part.end());
   }
-  const Corpus corpus = index_corpus(files);
-  const Tokenizer tokenizer = Tokenizer::train({"text number text number"}, 270);
-  std::vector<Documents> results;
-  for (const int64_t workers : {1, 3}) {
-    Documents& encoded = results.emplace_back();
-    encode_documents(corpus, tokenizer, 5, 60, workers,
-                     [&](size_t i, std::span<const uint16_t> ids) {
-                       EXPECT_EQ(i, encoded.size() + 5);
-                       encoded.emplace_back(ids.begin(), ids.end());
-                     });
-  }
-  ASSERT_EQ(results[0].size(), 55u);
-  EXPECT_EQ(results[0], results[1]);
-  EXPECT_EQ(tokenizer.decode(results[0][7]), corpus.text(corpus.documents[12]));
-}
-
-TEST_F(SplitsTest, WhatAThreadThrowsIsThrown) {
-  write_file(dir_ / "a.txt", "text");
-  const Corpus corpus = index_corpus({dir_ / "a.txt"});
-  write_file(dir_ / "a.txt", "gone");
-  const Tokenizer tokenizer = Tokenizer::train({"text"}, 260);
-  EXPECT_THROW(encode_documents(corpus, tokenizer, 0, 1, 4, [](size_t, auto) {}), Error);
+  EXPECT_EQ(tokens, expected);
 }
 
 }  // namespace

@@ -94,7 +94,7 @@ TEST_F(TaskTest, ADamagedTaskJsonIsAnErrorNotADefault) {
   const std::string whole = to_json(info_);
   write_file(task_ / "task.json", whole.substr(0, whole.size() / 2));
   EXPECT_TRUE(has(error_of([&] { load_task(task_); }), "damaged"));
-  write_file(task_ / "task.json", "{\"version\": 1}");
+  write_file(task_ / "task.json", "{\"version\": 2}");
   EXPECT_TRUE(has(error_of([&] { load_task(task_); }), "damaged"));
   write_file(task_ / "task.json", "[]");
   EXPECT_TRUE(has(error_of([&] { load_task(task_); }), "damaged"));

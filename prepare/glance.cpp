@@ -1,0 +1,138 @@
+#include "prepare/glance.h"
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "common/log.h"
+#include "common/progress.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr size_t kLongest = 10;  // tokens
+constexpr size_t kSampleTokens = 64;
+constexpr double kMega = 1e6;
+
+// Tokens a second on the newest run of agent on this task. A run's journal is read as the file
+// format that it is: what is no event of interest is passed over.
+struct Rate {
+  std::string tag, device;
+  double tokens_per_second = 0;
+  fs::file_time_type time;
+};
+
+std::optional<Rate> rate_of_run(const fs::path& journal, const std::string& task_sha256) {
+  Rate rate;
+  bool ours = false;
+  std::ifstream in(journal);
+  for (std::string line; std::getline(in, line);) {
+    const auto event = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!event.is_object()) continue;
+    if (event.value("event", "") == "start" && event.value("task", "") == task_sha256) ours = true;
+    if (const auto found = event.find("tokens_per_second");
+        found != event.end() && found->is_number() && found->get<double>() > 0) {
+      rate.tokens_per_second = *found;
+    }
+  }
+  if (!ours || rate.tokens_per_second <= 0) return {};
+  std::error_code error;
+  rate.tag = journal.parent_path().filename();
+  rate.time = fs::last_write_time(journal, error);
+  return rate;
+}
+
+std::optional<Rate> newest_rate(const std::string& task_sha256) {
+  std::optional<Rate> newest;
+  std::error_code error;
+  for (const auto& run : fs::directory_iterator(data_dir() / "runs", error)) {
+    const auto rate = rate_of_run(run.path() / "journal.jsonl", task_sha256);
+    if (rate && (!newest || rate->time > newest->time)) newest = rate;
+  }
+  return newest;
+}
+
+std::string sample(const std::string& title, std::vector<uint16_t> ids,
+                   const Tokenizer& tokenizer) {
+  ids.resize(std::min(ids.size(), kSampleTokens));
+  return "  " + title + "  " + in_quotes(tokenizer.decode(ids)) + "\n";
+}
+
+std::vector<uint16_t> first_tokens(const fs::path& file) {
+  std::vector<uint16_t> ids(kSampleTokens);
+  std::ifstream in(file, std::ios::binary);
+  in.read(reinterpret_cast<char*>(ids.data()), 2 * kSampleTokens);
+  ids.resize(static_cast<size_t>(in.gcount()) / 2);
+  return ids;
+}
+
+std::string longest_tokens(const Tokenizer& tokenizer) {
+  std::vector<int64_t> ids(static_cast<size_t>(tokenizer.bos()));
+  std::iota(ids.begin(), ids.end(), 0);
+  std::stable_sort(ids.begin(), ids.end(), [&](int64_t a, int64_t b) {
+    return tokenizer.token_bytes(a) > tokenizer.token_bytes(b);
+  });
+  ids.resize(std::min(ids.size(), kLongest));
+  std::string text = "\nlongest tokens\n";
+  for (const int64_t id : ids) {
+    text += format("  %5lld  ", static_cast<long long>(id)) + in_quotes(tokenizer.token(id)) + "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string in_quotes(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string splits_at_a_glance(const TaskInfo& info) {
+  std::string text;
+  for (const auto& [name, split] : {std::pair("train", &info.train), std::pair("val", &info.val),
+                                    std::pair("test", &info.test)}) {
+    text += format("%-6s %10lld documents %13lld tokens %10.2f MB %6.2f bytes/token", name,
+                   static_cast<long long>(split->documents), static_cast<long long>(split->tokens),
+                   static_cast<double>(split->bytes) / kMega,
+                   static_cast<double>(split->bytes) / static_cast<double>(split->tokens));
+    if (split->rows > 0) text += format(" %7lld rows", static_cast<long long>(split->rows));
+    text += "\n";
+  }
+  if (info.invalid_utf8_bytes > 0) {
+    text += format("%lld bytes are not valid UTF-8; they are kept as they are\n",
+                   static_cast<long long>(info.invalid_utf8_bytes));
+  }
+  return text;
+}
+
+std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
+                                const Tokenizer& tokenizer) {
+  return longest_tokens(tokenizer) + "\nfirst tokens of each split\n" +
+         sample("train", first_tokens(train_shards(dir, info)[0]), tokenizer) +
+         sample("val  ", heldout_rows(dir, info, "val"), tokenizer) +
+         sample("test ", heldout_rows(dir, info, "test"), tokenizer);
+}
+
+std::string budget_at_a_glance(const fs::path& dir, const TaskInfo& info, double peak_flops) {
+  constexpr double kAncestorRate = 1.65e6;    // tokens a second of the ancestor's baseline on
+  constexpr double kAncestorPeak = 989.5e12;  // an H100, whose peak this is, in FLOP/s
+  const std::string budget = "one training budget (" + human_seconds(info.time_budget) + ")";
+  const auto run = newest_rate(sha256_of_file(dir / "task.json"));
+  double rate = kAncestorRate * peak_flops / kAncestorPeak;
+  std::string basis = "by the ancestor's throughput on an H100, in proportion to this GPU's peak";
+  if (run) {
+    rate = run->tokens_per_second;
+    basis = "as fast as the last experiment of run " + run->tag;
+  }
+  if (rate <= 0) {
+    return budget + ": how many tokens that is shows after a run; build/agent run --tag NAME " +
+           "--task " + info.name + "\n";
+  }
+  const double tokens = rate * info.time_budget;
+  return budget + format(": about %.1f M tokens, %.2f epochs of train (%s)\n", tokens / kMega,
+                         tokens / static_cast<double>(info.train.tokens), basis.c_str());
+}
+
+}  // namespace autoresearch

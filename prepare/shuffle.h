@@ -1,0 +1,71 @@
+// Documents on disk in the order of a hash of their text: a shuffle that depends on nothing but the
+// documents themselves, with exact duplicates left out, of a corpus larger than memory.
+//
+// An external radix sort: documents are appended to files by the first bits of their hash, and each
+// file is sorted in memory when it is read. One that is too large for that is first split by the
+// next bits.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/files.h"
+#include "prepare/reader.h"
+
+namespace autoresearch {
+
+class ShuffledDocuments {
+ public:
+  static constexpr int64_t kBucketBytes = 64 << 20;
+
+  // `folder` must not exist yet; it is made here, holds a copy of the text, and goes with the
+  // object. No bucket larger than `bucket_bytes` is sorted in memory (unless a single document is).
+  explicit ShuffledDocuments(fs::path folder, int64_t bucket_bytes = kBucketBytes);
+  ~ShuffledDocuments();
+  ShuffledDocuments(const ShuffledDocuments&) = delete;
+  ShuffledDocuments& operator=(const ShuffledDocuments&) = delete;
+
+  // Takes a document in; one of white space only is passed over. For several threads at once.
+  void add(std::string_view document);
+
+  int64_t added_bytes() const { return added_; }  // of text, duplicates included
+
+  // After the last add(): counts what is there. `on_bytes` hears how many of the added bytes have
+  // been gone through; what it throws ends the work.
+  void finish(const std::function<void(int64_t bytes)>& on_bytes = {});
+
+  // Known after finish().
+  int64_t documents() const { return documents_; }    // different ones
+  int64_t duplicates() const { return duplicates_; }  // that were left out
+  int64_t bytes() const { return bytes_; }            // of the different documents
+
+  // The documents in order, from the first; after finish(), and not beyond this object's life. Its
+  // position() counts bytes of text.
+  std::unique_ptr<DocumentReader> read() const;
+
+ private:
+  struct Bucket {
+    std::mutex mutex;
+    std::string buffer;  // records not yet in the file
+  };
+  static constexpr int kBits = 8;  // of the hash, that name a bucket
+
+  void split(const fs::path& file, int depth);
+  void count(const fs::path& file, int depth, const std::function<void(int64_t)>& on_bytes);
+
+  fs::path folder_;
+  int64_t bucket_bytes_;
+  std::vector<Bucket> buckets_;
+  std::vector<fs::path> files_;  // in order of the hash, each small enough to be sorted in memory
+  std::atomic<int64_t> added_ = 0;
+  int64_t seen_ = 0;  // of those that were added, in finish()
+  int64_t documents_ = 0, duplicates_ = 0, bytes_ = 0;
+};
+
+}  // namespace autoresearch

@@ -100,7 +100,6 @@ class Downloader {
   Clock::time_point paused_until_;  // as a server asked, for all transfers
   std::mt19937 random_{std::random_device()()};
   size_t sizes_checked_ = 0;
-  const Clock::time_point start_ = Clock::now();
   ProgressTable table_{"MB", kMega};
 };
 

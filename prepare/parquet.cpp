@@ -110,7 +110,7 @@ class ParquetReader : public DocumentReader {
     }
     check(column_ >= 0,
           name_ + " has no column \"" + wanted + "\" of text; " +
-              (others.empty() ? "there is none that has" : "give --column one of: " + others));
+              (others.empty() ? "no other has text" : "give --column one of: " + others));
   }
 
   // The next values, of this row group or of one that follows; none at the end of the file.

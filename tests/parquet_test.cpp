@@ -1,0 +1,306 @@
+#include "prepare/parquet.h"
+
+#include <arrow/api.h>
+#include <arrow/io/file.h>
+#include <gtest/gtest.h>
+#include <parquet/arrow/writer.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "tests/support.h"
+
+namespace autoresearch {
+namespace {
+
+using Documents = std::vector<std::string>;
+using arrow::Type;
+
+// Unwraps what Arrow returns; a test that can't write its file can't go on.
+template <typename T>
+T value_of(arrow::Result<T> result) {
+  if (!result.ok()) throw std::runtime_error(result.status().ToString());
+  return std::move(result).ValueOrDie();
+}
+
+void expect_ok(const arrow::Status& status) { ASSERT_TRUE(status.ok()) << status.ToString(); }
+
+// A column of strings; "null" is none.
+template <typename Builder = arrow::StringBuilder>
+std::shared_ptr<arrow::Array> column(const Documents& values) {
+  Builder builder;
+  for (const std::string& value : values) {
+    expect_ok(value == "null" ? builder.AppendNull() : builder.Append(value));
+  }
+  return value_of(builder.Finish());
+}
+
+using Columns = std::vector<std::pair<std::string, std::shared_ptr<arrow::Array>>>;
+
+std::shared_ptr<parquet::WriterProperties> properties(
+    arrow::Compression::type codec = arrow::Compression::SNAPPY, bool dictionary = true) {
+  parquet::WriterProperties::Builder builder;
+  builder.compression(codec)->enable_page_checksum()->data_pagesize(4096);
+  dictionary ? builder.enable_dictionary() : builder.disable_dictionary();
+  return builder.build();
+}
+
+void write_parquet(const fs::path& file, const Columns& columns, int64_t group_rows = 1000,
+                   std::shared_ptr<parquet::WriterProperties> how = properties()) {
+  arrow::FieldVector fields;
+  arrow::ArrayVector arrays;
+  for (const auto& [name, array] : columns) {
+    fields.push_back(arrow::field(name, array->type()));
+    arrays.push_back(array);
+  }
+  const auto table = arrow::Table::Make(arrow::schema(fields), arrays);
+  const auto out = value_of(arrow::io::FileOutputStream::Open(file.string()));
+  expect_ok(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), out, group_rows, how));
+  expect_ok(out->Close());
+}
+
+Documents documents_of(const fs::path& file, const std::string& column = "text") {
+  const auto reader = open_documents(file, {.column = column});
+  Documents documents;
+  for (std::string document; reader->next(document);) documents.push_back(document);
+  return documents;
+}
+
+// Texts of many lengths, in which some occur again and again.
+Documents many(int count, unsigned seed = 1) {
+  std::mt19937 random(seed);
+  Documents documents;
+  for (int i = 0; i < count; ++i) {
+    const std::string text = std::to_string(random() % (i % 3 == 0 ? 10 : 1'000'000'000));
+    std::string document;
+    for (size_t times = random() % 30; times > 0; --times) document += text + " ";
+    documents.push_back(document);
+  }
+  return documents;
+}
+
+class ParquetTest : public FolderTest {
+ protected:
+  const fs::path path_ = dir_ / "a.parquet";
+
+  std::string error_in_column(const std::string& name) const {
+    return error_of([&] { documents_of(path_, name); });
+  }
+};
+
+void expect_says(const std::string& message, const std::string& words) {
+  EXPECT_NE(message.find("a.parquet"), std::string::npos) << message;
+  EXPECT_NE(message.find(words), std::string::npos) << message;
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+}
+
+TEST_F(ParquetTest, ARowIsADocumentInEveryCodecAndEncoding) {
+  const Documents documents = many(5000);
+  for (const auto codec :
+       {arrow::Compression::UNCOMPRESSED, arrow::Compression::SNAPPY, arrow::Compression::GZIP,
+        arrow::Compression::ZSTD, arrow::Compression::LZ4, arrow::Compression::BROTLI}) {
+    for (const bool dictionary : {false, true}) {
+      write_parquet(path_, {{"text", column(documents)}}, 1500, properties(codec, dictionary));
+      ASSERT_EQ(documents_of(path_), documents) << codec;
+    }
+  }
+}
+
+TEST_F(ParquetTest, EveryEncodingOfStringsIsRead) {
+  const Documents documents = many(3000);
+  for (const auto encoding : {parquet::Encoding::PLAIN, parquet::Encoding::DELTA_LENGTH_BYTE_ARRAY,
+                              parquet::Encoding::DELTA_BYTE_ARRAY}) {
+    for (const auto version :
+         {parquet::ParquetDataPageVersion::V1, parquet::ParquetDataPageVersion::V2}) {
+      parquet::WriterProperties::Builder how;
+      how.disable_dictionary()->encoding(encoding)->data_page_version(version)->data_pagesize(4096);
+      write_parquet(path_, {{"text", column(documents)}}, 2000, how.build());
+      ASSERT_EQ(documents_of(path_), documents);
+    }
+  }
+}
+
+TEST_F(ParquetTest, EveryTypeOfStringsIsRead) {
+  const Documents documents = many(300);
+  arrow::StringDictionaryBuilder dictionary;
+  for (const std::string& document : documents) expect_ok(dictionary.Append(document));
+  const std::shared_ptr<arrow::Array> arrays[] = {
+      column(documents), column<arrow::LargeStringBuilder>(documents),
+      column<arrow::BinaryBuilder>(documents), column<arrow::StringViewBuilder>(documents),
+      value_of(dictionary.Finish())};
+  for (const auto& array : arrays) {
+    write_parquet(path_, {{"id", column(many(300, 2))}, {"text", array}}, 100);
+    ASSERT_EQ(documents_of(path_), documents) << array->type()->ToString();
+  }
+}
+
+TEST_F(ParquetTest, NullsArePassedOverAndEmptyTextsAreNot) {
+  write_parquet(path_, {{"text", column({"null", "a", "", "null", "null", "null", "b", "null"})}},
+                2);
+  EXPECT_EQ(documents_of(path_), (Documents{"a", "", "b"}));
+  write_parquet(path_, {{"text", column({"null", "null"})}});
+  EXPECT_EQ(documents_of(path_), Documents{});
+  write_parquet(path_, {{"text", column({})}});
+  EXPECT_EQ(documents_of(path_), Documents{});
+}
+
+TEST_F(ParquetTest, TheEndsOfRowGroupsAreTold) {
+  write_parquet(path_, {{"text", column({"a", "b", "c", "null", "null", "null", "d", "e", "f"})}},
+                2);
+  const auto reader = open_documents(path_, {});
+  Documents ends;
+  int64_t last = 0;
+  for (std::string document; reader->next(document);) {
+    if (reader->group_ended()) ends.push_back(document);
+    EXPECT_GE(reader->position(), last);
+    last = reader->position();
+  }
+  EXPECT_EQ(ends, (Documents{"b", "c", "e", "f"}));
+  EXPECT_EQ(last, static_cast<int64_t>(fs::file_size(path_)));
+}
+
+TEST_F(ParquetTest, AFieldOfAStructIsNamedByItsPath) {
+  const auto inner = value_of(
+      arrow::StructArray::Make({column({"a", "null", "c"})}, std::vector<std::string>{"text"}));
+  write_parquet(path_, {{"meta", inner}});
+  EXPECT_EQ(documents_of(path_, "meta.text"), (Documents{"a", "c"}));
+  expect_says(error_in_column("text"), "give --column one of: meta.text");
+}
+
+TEST_F(ParquetTest, AColumnThatIsNotThereOrNoTextIsRefusedWithThoseThatAre) {
+  arrow::Int64Builder numbers;
+  expect_ok(numbers.AppendValues({1, 2}));
+  arrow::ListBuilder lists(arrow::default_memory_pool(), std::make_shared<arrow::StringBuilder>());
+  for (int i = 0; i < 2; ++i) {
+    expect_ok(lists.Append());
+    expect_ok(static_cast<arrow::StringBuilder*>(lists.value_builder())->Append("x"));
+  }
+  const auto id = value_of(numbers.Finish());
+  write_parquet(path_, {{"id", id},
+                        {"body", column({"a", "b"})},
+                        {"tags", value_of(lists.Finish())},
+                        {"title", column({"c", "d"})}});
+  for (const char* name : {"text", "id", "tags", "tags.list.element", ""}) {
+    expect_says(error_in_column(name), "give --column one of: body, title");
+  }
+  write_parquet(path_, {{"id", id}});
+  expect_says(error_in_column("text"), "no other has text");
+}
+
+TEST_F(ParquetTest, WhatIsNoParquetFileIsOneLine) {
+  for (const std::string& content :
+       {std::string(), std::string("PAR1"), std::string(100'000, 'x'),
+        "PAR1" + std::string(8, '\0') + "PAR1", std::string("{\"text\": \"no parquet\"}\n")}) {
+    file("a.parquet", content);
+    expect_says(error_in_column("text"), "can't be read as parquet");
+  }
+  fs::remove(path_);
+  expect_says(error_in_column("text"), "No such file");
+  fs::create_directory(path_);
+  expect_says(error_in_column("text"), "can't be read as parquet");
+}
+
+TEST_F(ParquetTest, AFileThatIsCutShortIsNeverTakenForAWholeOne) {
+  write_parquet(path_, {{"text", column(many(300))}}, 100);
+  const std::string whole = read_file(path_);
+  for (size_t size = 0; size < whole.size(); size += 1 + size % 37) {
+    file("a.parquet", whole.substr(0, size));
+    expect_says(error_in_column("text"), "copy or download it again");
+  }
+}
+
+TEST_F(ParquetTest, DamagedBytesGiveOneLineOrLeaveTheDocumentsAlone) {
+  std::mt19937 random(3);
+  const Documents documents = many(400);
+  for (const bool dictionary : {false, true}) {
+    write_parquet(path_, {{"text", column(documents)}}, 150,
+                  properties(arrow::Compression::SNAPPY, dictionary));
+    const std::string whole = read_file(path_);
+    int noticed = 0;
+    for (int i = 0; i < 700; ++i) {
+      std::string damaged = whole;
+      damaged[random() % damaged.size()] ^= static_cast<char>(1 + random() % 255);
+      file("a.parquet", damaged);
+      Documents read;
+      const std::string message = error_of([&] { read = documents_of(path_); });
+      noticed += !message.empty();
+      if (!message.empty()) {
+        expect_says(message, ";");
+      } else {
+        ASSERT_EQ(read, documents) << i;  // page headers and footer have bytes nobody needs
+      }
+    }
+    EXPECT_GT(noticed, 350);
+  }
+}
+
+// Runs `action` in a process of its own. Returns the most memory that it had, in MB.
+template <typename Action>
+int64_t peak_megabytes(const Action& action) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string message = error_of(action);
+    std::fputs(message.c_str(), stderr);
+    _exit(message.empty() && !testing::Test::HasFailure() ? 0 : 1);
+  }
+  int status = 0;
+  rusage usage;
+  EXPECT_EQ(wait4(child, &status, 0, &usage), child);
+  EXPECT_EQ(status, 0);
+  return usage.ru_maxrss / 1024;
+}
+
+// One row group of `batches` times these values.
+void write_row_group(const fs::path& file, const std::shared_ptr<arrow::Array>& values, int batches,
+                     const std::shared_ptr<parquet::WriterProperties>& how) {
+  const auto out = value_of(arrow::io::FileOutputStream::Open(file.string()));
+  const auto schema = arrow::schema({arrow::field("text", values->type())});
+  const auto writer =
+      value_of(parquet::arrow::FileWriter::Open(*schema, arrow::default_memory_pool(), out, how));
+  expect_ok(writer->NewBufferedRowGroup());
+  for (int i = 0; i < batches; ++i) {
+    expect_ok(
+        writer->WriteRecordBatch(*arrow::RecordBatch::Make(schema, values->length(), {values})));
+  }
+  expect_ok(writer->Close());
+  expect_ok(out->Close());
+}
+
+TEST_F(ParquetTest, AHugeRowGroupIsReadPageByPage) {
+  const int rows = 1000, batches = 300;
+  Documents documents;
+  std::mt19937 random(1);
+  for (int i = 0; i < rows; ++i) {
+    documents.push_back(std::to_string(i));
+    while (documents.back().size() < 1000) documents.back() += " " + std::to_string(random());
+  }
+  for (const auto codec : {arrow::Compression::UNCOMPRESSED, arrow::Compression::ZSTD}) {
+    for (const bool dictionary : {false, true}) {
+      peak_megabytes([&] {
+        write_row_group(path_, column(documents), batches, properties(codec, dictionary));
+      });
+      const int64_t peak = peak_megabytes([&] {
+        const auto reader = open_documents(path_, {});
+        int i = 0;
+        for (std::string document; reader->next(document); ++i) {
+          ASSERT_EQ(document, documents[static_cast<size_t>(i % rows)]);
+        }
+        EXPECT_EQ(i, rows * batches);
+      });
+      EXPECT_LT(peak, 200) << "of " << batches << " MB";
+    }
+  }
+}
+
+TEST_F(ParquetTest, AValueOfMoreThanTheLimitIsRefused) {
+  peak_megabytes([&] {
+    write_parquet(path_, {{"text", column({"a", std::string(kLargestDocument + 1, 'x')})}}, 2,
+                  properties(arrow::Compression::ZSTD, false));
+  });
+  expect_says(error_in_column("text"), "a value in row group 0 is longer than 256 MiB");
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -171,9 +171,9 @@ void check_space(const fs::path& folder, double bytes) {
   std::error_code error;
   const double available = static_cast<double>(fs::space(folder, error).available);
   check(error || bytes <= available,
-        format("making the task needs %.1f GB in %s, where %.1f GB are free; free some, or give "
+        format("making the task needs %.2f GB in %s, where %.2f GB are free; free some, or give "
                "--data another folder",
-               bytes / kGiga, folder.c_str(), available / kGiga));
+               bytes / kGiga, folder.parent_path().c_str(), available / kGiga));
 }
 
 // What one task is made from and with.

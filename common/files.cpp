@@ -27,7 +27,8 @@ namespace {
 // call.
 [[noreturn]] void fail(const std::string& what, const fs::path& path) {
   const int reason = errno;
-  throw Error("can't " + what + " " + path.string() + ": " + std::strerror(reason));
+  throw Error("can't " + what + " " + path.string() + ": " + std::strerror(reason) +
+              (reason == ENOSPC ? "; free some space and run the command again" : ""));
 }
 
 // Owns a file descriptor.

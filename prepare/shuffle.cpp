@@ -82,7 +82,7 @@ void flush(const fs::path& file, std::string& buffer) {
   const int reason = errno;
   if (fd >= 0) ::close(fd);
   check(good, "can't write " + file.string() + ": " + std::strerror(reason) +
-                  "; the corpus is copied there while a task is made: free some space and run the "
+                  "; the text is copied there while a task is made: free some space, and run the "
                   "command again");
   buffer.clear();
 }

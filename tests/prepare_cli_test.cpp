@@ -382,6 +382,44 @@ TEST_F(PrepareTest, ADataFolderThatCannotBeUsedIsNoticedFirst) {
   }
 }
 
+// Small file systems of their own, which a cage can mount without being root.
+TEST_F(PrepareTest, AFullDiskIsOneLineAndNothingIsLeft) {
+  write_corpus(400);  // 1.2 MB
+  const auto in_a_folder_of = [&](int megabytes) {
+    const std::string size = std::to_string(megabytes << 20);
+    return prepare_under(
+        "bwrap --dev-bind / / --size " + size + " --tmpfs " + data().string() + " sh -c '",
+        std::string(kSmall), "; ls -A " + data().string() + "'");
+  };
+  if (std::system("bwrap --dev-bind / / --size 1048576 --tmpfs /mnt true 2> /dev/null") != 0) {
+    GTEST_SKIP() << "bubblewrap can't work here";
+  }
+  fs::create_directories(data());
+  const Output before = in_a_folder_of(1);
+  EXPECT_NE(before.err.find("making the task needs"), std::string::npos) << before.err;
+  EXPECT_EQ(before.out, "");
+  const Output within = in_a_folder_of(2);
+  EXPECT_NE(within.err.find("No space left on device; free some space"), std::string::npos)
+      << within.err;
+  EXPECT_EQ(within.out.find("corpus/train"), std::string::npos);
+  EXPECT_EQ(within.out.find(".partial-"), std::string::npos) << within.out;
+  EXPECT_EQ(std::count(within.err.begin(), within.err.end(), '\n'), 1) << within.err;
+}
+
+TEST_F(PrepareTest, AReadOnlyFolderIsNoticedFirst) {
+  write_corpus();
+  if (std::system("bwrap --dev-bind / / --size 1048576 --tmpfs /mnt true 2> /dev/null") != 0) {
+    GTEST_SKIP() << "bubblewrap can't work here";
+  }
+  fs::create_directories(data());
+  const Output result = prepare_under(
+      "bwrap --dev-bind / / --ro-bind " + data().string() + " " + data().string() + " ", kSmall);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("as data folder (Read-only file system); give --data"),
+            std::string::npos)
+      << result.err;
+}
+
 TEST_F(PrepareTest, OutputThatCannotBeWrittenIsAnError) {
   write_corpus();
   ASSERT_EQ(prepare(kSmall).code, 0);

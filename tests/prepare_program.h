@@ -24,10 +24,20 @@ class PrepareProgramTest : public FolderTest {
   Output prepare(const std::string& arguments, const std::string& input = "",
                  const std::string& out = "stdout") const {
     write_file(dir_ / "stdin", input);
+    return run_in_shell(PREPARE_PROGRAM " " + arguments + " < stdin", out);
+  }
+
+  // The same as an argument of another program, and what follows it.
+  Output prepare_under(const std::string& program, const std::string& arguments,
+                       const std::string& then = "") const {
+    return run_in_shell(program + PREPARE_PROGRAM " " + arguments + then, "stdout");
+  }
+
+  Output run_in_shell(const std::string& words, const std::string& out) const {
     write_file(dir_ / "stdout", "");
-    const std::string command = "cd " + dir_.string() + " && AUTORESEARCH_DATA=" + data().string() +
-                                " " PREPARE_PROGRAM " " + arguments + " < stdin > " + out +
-                                " 2> stderr";
+    const std::string command = "cd " + dir_.string() +
+                                " && export AUTORESEARCH_DATA=" + data().string() + " && " + words +
+                                " > " + out + " 2> stderr";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
             read_file(dir_ / "stdout"), read_file(dir_ / "stderr")};

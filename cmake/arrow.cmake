@@ -8,7 +8,7 @@ function(arrow_version_of folder out)
 endfunction()
 
 set(ARROW_LIBRARIES libparquet.so.2600 libarrow.so.2600)
-find_wheel(arrow MODULE pyarrow VERSION 26 SIZE "150 MB on disk"
+find_wheel(arrow MODULE pyarrow VERSION 26 SIZE "200 MB on disk"
            FILES include/arrow/util/config.h ${ARROW_LIBRARIES})
 
 add_library(arrow INTERFACE)

@@ -18,7 +18,7 @@
 namespace autoresearch {
 namespace {
 
-constexpr size_t kChunk = 256 << 10;  // bytes of compressed data at a time
+constexpr size_t kChunk = 64 << 10;  // bytes of compressed data at a time
 constexpr const char* kCopyAgain = "; copy or download it again";
 
 class FileStream : public ByteStream {

@@ -29,7 +29,8 @@ class ByteStream {
 // its first bytes.
 std::unique_ptr<ByteStream> open_bytes(const fs::path& file);
 
-// "-" is stdin; so is "-.jsonl", which says what comes: a pipe has no other way to have a name.
+// "-" is stdin; so is "-.jsonl", which says what comes: a pipe has no other way to have a name. It
+// can be opened once, since what was read is gone.
 bool is_stdin(const fs::path& file);
 
 // The name without .gz or .zst.

@@ -9,6 +9,7 @@
 #include <parquet/schema.h>
 
 #include <algorithm>
+#include <cctype>
 #include <vector>
 
 #include "common/error.h"
@@ -39,6 +40,24 @@ bool holds_text(const parquet::ColumnDescriptor& column) {
 
 std::string name_of(const parquet::ColumnDescriptor& column) {
   return column.path()->ToDotString();
+}
+
+// For a message: a name out of a file may be anything.
+std::string printable(std::string name) {
+  for (char& c : name) c = std::iscntrl(static_cast<unsigned char>(c)) ? '?' : c;
+  return name;
+}
+
+// The columns of text, for a message: "body, title".
+std::string text_columns(const parquet::SchemaDescriptor& schema) {
+  constexpr int kShown = 10;
+  std::string names;
+  int count = 0;
+  for (int i = 0; i < schema.num_columns(); ++i) {
+    if (!holds_text(*schema.Column(i)) || ++count > kShown) continue;
+    names += (names.empty() ? "" : ", ") + printable(name_of(*schema.Column(i)));
+  }
+  return count > kShown ? names + ", ..." : names;
 }
 
 class ParquetReader : public DocumentReader {
@@ -102,15 +121,13 @@ class ParquetReader : public DocumentReader {
 
   void choose_column(const std::string& wanted) {
     const parquet::SchemaDescriptor& schema = *metadata_->schema();
-    std::string others;
     for (int i = 0; i < schema.num_columns(); ++i) {
-      if (!holds_text(*schema.Column(i))) continue;
-      if (name_of(*schema.Column(i)) == wanted) column_ = i;
-      others += (others.empty() ? "" : ", ") + name_of(*schema.Column(i));
+      if (holds_text(*schema.Column(i)) && name_of(*schema.Column(i)) == wanted) column_ = i;
     }
-    check(column_ >= 0,
-          name_ + " has no column \"" + wanted + "\" of text; " +
-              (others.empty() ? "no other has text" : "give --column one of: " + others));
+    if (column_ >= 0) return;
+    const std::string others = text_columns(schema);
+    throw Error(name_ + " has no column \"" + wanted + "\" of text; " +
+                (others.empty() ? "no other has text" : "give --column one of: " + others));
   }
 
   // The next values, of this row group or of one that follows; none at the end of the file.

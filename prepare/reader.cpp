@@ -18,7 +18,7 @@
 namespace autoresearch {
 namespace {
 
-constexpr size_t kChunk = 256 << 10;  // bytes asked for at a time
+constexpr size_t kChunk = 64 << 10;  // bytes asked for at a time
 
 // ------------------------------------------------------------------------------------------------
 // Plain text, in parts
@@ -136,7 +136,7 @@ class PieceReader {
   std::string name_;
   std::unique_ptr<ByteStream> bytes_;
   std::string delimiter_, what_;
-  std::vector<char> buffer_;
+  std::vector<char> buffer_ = std::vector<char>(kChunk + kPadding);
   size_t begin_ = 0, scanned_ = 0, end_ = 0;  // of what was read; no delimiter in [begin, scanned)
   int64_t number_ = 0;
   bool ended_ = false;

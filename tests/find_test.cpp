@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <algorithm>
 
@@ -10,6 +11,12 @@
 
 namespace autoresearch {
 namespace {
+
+std::string zstd(const std::string& text) {
+  std::string packed(ZSTD_compressBound(text.size()), '\0');
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 1));
+  return packed;
+}
 
 using Names = std::vector<std::string>;
 
@@ -36,6 +43,41 @@ TEST_F(FindTest, FoldersGiveTheirTextAndSourceFilesSorted) {
   file("a/.cache/x.txt", "hidden");
   EXPECT_EQ(found({dir_}), (Names{"a/LOUD.TXT", "a/README", "a/z.py", "b.txt"}));
   EXPECT_EQ(found({dir_ / "a", dir_, dir_ / "b.txt"}), found({dir_}));
+}
+
+TEST_F(FindTest, FoldersGiveParquetJsonLinesAndCompressedFilesToo) {
+  for (const char* name : {"a.parquet", "b.jsonl", "c.ndjson", "d.jsonl.gz", "e.NDJSON.ZST"}) {
+    file(name, "unread");
+  }
+  file("f.txt.zst", zstd("text"));
+  file("g.txt.zst", zstd(std::string("te\0xt", 5)));
+  file("README.zst", zstd("text"));
+  for (const char* name : {"h.parquet.gz", "i.png.gz", "j.gz", "k.tar.zst", "l.zip"}) {
+    file(name, "unread");
+  }
+  EXPECT_EQ(found({dir_}), (Names{"README.zst", "a.parquet", "b.jsonl", "c.ndjson", "d.jsonl.gz",
+                                  "e.NDJSON.ZST", "f.txt.zst"}));
+  EXPECT_NE(error_of([&] { find_files({dir_ / "g.txt.zst"}); }).find("binary"), std::string::npos);
+}
+
+TEST_F(FindTest, ADamagedFileInAFolderIsNamedNotPassedOver) {
+  file("a.txt", "text");
+  file("b.txt.gz", "no gzip");
+  EXPECT_NE(error_of([&] { find_files({dir_}); }).find("b.txt.gz"), std::string::npos);
+}
+
+TEST_F(FindTest, StdinIsTakenUnderItsNames) {
+  const std::vector<fs::path> paths = {file("a.txt", "text"), "-.jsonl", "-", "-"};
+  EXPECT_EQ(find_files(paths), (std::vector<fs::path>{"-", "-.jsonl", dir_ / "a.txt"}));
+}
+
+TEST_F(FindTest, AnEmptyFileIsFound) { EXPECT_EQ(found({file("a.txt", "")}), Names{"a.txt"}); }
+
+TEST_F(FindTest, ANamedLoopOfLinksIsOneLine) {
+  fs::create_symlink("b", dir_ / "a");
+  fs::create_symlink("a", dir_ / "b");
+  EXPECT_NE(error_of([&] { find_files({dir_ / "a"}); }).find("Too many levels of symbolic links"),
+            std::string::npos);
 }
 
 TEST_F(FindTest, ANamedFileIsTakenWhateverItsExtension) {

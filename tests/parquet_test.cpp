@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <random>
 
 #include "tests/support.h"
@@ -185,6 +186,12 @@ TEST_F(ParquetTest, AColumnThatIsNotThereOrNoTextIsRefusedWithThoseThatAre) {
   for (const char* name : {"text", "id", "tags", "tags.list.element", ""}) {
     expect_says(error_in_column(name), "give --column one of: body, title");
   }
+  write_parquet(path_, {{"a\nb", column({"a", "b"})}});
+  expect_says(error_in_column("text"), "give --column one of: a?b");
+  Columns wide;
+  for (int i = 0; i < 40; ++i) wide.emplace_back("c" + std::to_string(i), column({"a"}));
+  write_parquet(path_, wide);
+  expect_says(error_in_column("text"), "c8, c9, ...");
   write_parquet(path_, {{"id", id}});
   expect_says(error_in_column("text"), "no other has text");
 }
@@ -266,6 +273,27 @@ void write_row_group(const fs::path& file, const std::shared_ptr<arrow::Array>& 
   }
   expect_ok(writer->Close());
   expect_ok(out->Close());
+}
+
+// What /proc says of this process: "Threads", "SigCgt".
+std::string process_status(const std::string& key) {
+  std::ifstream in("/proc/self/status");
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(key + ":")) return line.substr(key.size() + 1);
+  }
+  return "";
+}
+
+TEST_F(ParquetTest, ReadingStartsNoThreadAndCatchesNoSignal) {
+  write_parquet(path_, {{"text", column(many(3000))}}, 500);
+  peak_megabytes([&] {
+    const std::string caught = process_status("SigCgt");
+    const auto reader = open_documents(path_, {});
+    for (std::string document; reader->next(document);) {
+    }
+    EXPECT_EQ(process_status("Threads"), "\t1");
+    EXPECT_EQ(process_status("SigCgt"), caught);
+  });
 }
 
 TEST_F(ParquetTest, AHugeRowGroupIsReadPageByPage) {

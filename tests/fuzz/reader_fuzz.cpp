@@ -1,0 +1,157 @@
+// Files of every form with any bytes in them: documents or one line, never a crash.
+//
+// The first byte of an input chooses the form; the rest is the file.
+
+#include <arrow/api.h>
+#include <arrow/io/memory.h>
+#include <parquet/arrow/writer.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "common/error.h"
+#include "prepare/bytes.h"
+#include "prepare/reader.h"
+
+namespace autoresearch {
+namespace {
+
+struct Target {
+  const char* file;
+  std::string separator;
+};
+const Target kTargets[] = {{"a.txt", ""},    {"a.txt", "\n\n"},  {"a.jsonl", ""},
+                           {"a.txt.gz", ""}, {"a.jsonl.gz", ""}, {"a.txt.zst", "ab"},
+                           {"a.parquet", ""}};
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "%s\n", what.c_str());
+  std::abort();
+}
+
+void write(const std::string& file, std::string_view bytes) {
+  std::ofstream out(file, std::ios::binary);
+  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!out.flush()) fail("can't write " + file);
+}
+
+// The file that is read lies in memory, all names lead to it: a file system would cost most of the
+// time.
+int memory_file() {
+  static const int fd = memfd_create("input", 0);
+  return fd;
+}
+
+void link_to_memory(const fs::path& name) {
+  fs::remove(name);
+  fs::create_symlink("/proc/self/fd/" + std::to_string(memory_file()), name);
+}
+
+void fill_memory(std::string_view bytes) {
+  if (ftruncate(memory_file(), 0) != 0 ||
+      pwrite(memory_file(), bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    fail("can't write to memory");
+  }
+}
+
+// Text passes through: what was taken away are the separators, and one at the end.
+void check_text(const std::string& joined, const std::string& separator, std::string_view text) {
+  if (joined != text && joined + separator != text) fail("text was lost or added");
+}
+
+void read(const Target& target, std::string_view bytes) {
+  fill_memory(bytes);
+  const ReadOptions options{.doc_separator = target.separator, .part_bytes = 100};
+  std::string joined;
+  try {
+    const auto reader = open_documents(target.file, options);
+    bool first = true;
+    for (std::string document; reader->next(document); first = false) {
+      joined += (first ? "" : target.separator) + document;
+    }
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    if (message.find(target.file) == std::string::npos || message.find('\n') != std::string::npos) {
+      fail("no line that names the file: " + message);
+    }
+    return;
+  }
+  if (std::string_view(target.file) == "a.txt") check_text(joined, target.separator, bytes);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Inputs to begin with: a whole file of every form
+
+std::string gzip(const std::string& text) {
+  z_stream stream = {};
+  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+  std::string packed(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  deflate(&stream, Z_FINISH);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
+std::string zstd(const std::string& text) {
+  std::string packed(ZSTD_compressBound(text.size()), '\0');
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 1));
+  return packed;
+}
+
+std::string parquet_file() {
+  arrow::StringBuilder builder;
+  for (const char* text : {"one", "two", "two", "three"})
+    PARQUET_THROW_NOT_OK(builder.Append(text));
+  PARQUET_THROW_NOT_OK(builder.AppendNull());
+  PARQUET_ASSIGN_OR_THROW(auto array, builder.Finish());
+  const auto table =
+      arrow::Table::Make(arrow::schema({arrow::field("text", arrow::utf8())}), {array});
+  PARQUET_ASSIGN_OR_THROW(auto out, arrow::io::BufferOutputStream::Create());
+  PARQUET_THROW_NOT_OK(
+      parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), out, /*chunk_size=*/3));
+  PARQUET_ASSIGN_OR_THROW(auto buffer, out->Finish());
+  return buffer->ToString();
+}
+
+std::string file_for(const std::string& name) {
+  const std::string text = "a line\nanother\n\nlast";
+  const std::string lines =
+      "{\"text\": \"a \\ud83d\\ude00\\n\", \"n\": [1.5, null]}\n{\"text\": \"b\"}\n";
+  if (name == "a.parquet") return parquet_file();
+  const std::string plain = name.starts_with("a.jsonl") ? lines : text;
+  return name.ends_with(".gz") ? gzip(plain) : name.ends_with(".zst") ? zstd(plain) : plain;
+}
+
+}  // namespace
+}  // namespace autoresearch
+
+// The last argument is the folder of the corpus.
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  using namespace autoresearch;
+  for (const Target& target : kTargets) link_to_memory(target.file);
+  const fs::path folder = (*argv)[*argc - 1];
+  if (!fs::is_directory(folder)) return 0;
+  for (size_t i = 0; i < std::size(kTargets); ++i) {
+    write(folder / ("begin" + std::to_string(i)),
+          static_cast<char>(i) + file_for(kTargets[i].file));
+  }
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace autoresearch;
+  if (size == 0) return 0;
+  const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  read(kTargets[data[0] % std::size(kTargets)], bytes.substr(1));
+  return 0;
+}

@@ -14,8 +14,8 @@
 namespace autoresearch {
 namespace {
 
-constexpr size_t kShortPiece = 256;  // bytes; up to here a scan for the lowest rank beats a heap
-constexpr size_t kBlock = 4096;      // ids that are collected before they are appended
+constexpr size_t kShortPiece = 64;  // bytes; up to here a scan for the lowest rank beats a heap
+constexpr size_t kBatch = 128;      // pieces that are looked up together
 
 constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15u;
 
@@ -24,50 +24,79 @@ uint64_t mix(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
-// A piece of at most 8 * kWords bytes, followed by zeros.
+// kMask[n] keeps n bytes of 16.
+constexpr auto kMask = [] {
+  std::array<std::array<uint64_t, 2>, 16> masks{};
+  for (size_t n = 0; n < 16; ++n) {
+    for (size_t i = 0; i < n; ++i) masks[n][i / 8] |= uint64_t{0xFF} << 8 * (i % 8);
+  }
+  return masks;
+}();
+
+// A piece of at most 8 * kWords - 1 bytes, followed by zeros and, in the last byte, its length.
 template <size_t kWords>
 struct Key {
+  static constexpr size_t kMaxBytes = 8 * kWords - 1;
   uint64_t words[kWords];
 
+  // From the piece at `at`, behind which `readable` bytes can be read.
+  static Key of(const char* at, size_t bytes, size_t readable) {
+    Key key;
+    if (kWords == 2 && readable >= 16) {  // without a call
+      std::memcpy(key.words, at, 16);
+      key.words[0] &= kMask[bytes][0];
+      key.words[1] &= kMask[bytes][1];
+    } else {
+      key = {};
+      std::memcpy(key.words, at, bytes);
+    }
+    key.words[kWords - 1] |= uint64_t{bytes} << 56;
+    return key;
+  }
   bool operator==(const Key& other) const {
     uint64_t difference = 0;
     for (size_t i = 0; i < kWords; ++i) difference |= words[i] ^ other.words[i];
     return difference == 0;
   }
+  // Multiplies to twice the width and folds, after Wang Yi's wyhash.
   uint64_t hash() const {
     uint64_t hash = words[0];
     for (size_t i = 1; i < kWords; ++i) hash = mix(hash ^ kMultiplier, words[i] ^ kMultiplier);
-    return hash * kMultiplier;
+    return hash;
   }
 };
 
-// The ids of pieces of at most 8 * kWords bytes that are at most kIds tokens, in sets of two: a new
-// one replaces the older of its set.
+// The ids of pieces that are at most kIds tokens, in sets of two of which a new one replaces the
+// older. A set is known by its number, which comes from the hash of the key.
 template <size_t kWords, size_t kIds, size_t kSetBits>
 class PieceCache {
  public:
-  static constexpr size_t kMaxBytes = 8 * kWords, kMaxIds = kIds;
+  using Key = autoresearch::Key<kWords>;
+  static constexpr size_t kMaxIds = kIds;
   struct Entry {
-    Key<kWords> key;
+    Key key;
     uint16_t ids[kIds];
-    uint8_t bytes, count;
+    uint16_t count;
   };
 
+  static size_t set_of(const Key& key) { return key.hash() & ((size_t{1} << kSetBits) - 1); }
+  void prefetch(size_t set) const { __builtin_prefetch(&sets_[set]); }
+
   // The entry of a piece, or nullptr.
-  const Entry* find(const Key<kWords>& key, size_t bytes) const {
-    const Entry* const set = sets_[key.hash() >> (64 - kSetBits)].entries;
-    if (set[0].key == key && set[0].bytes == bytes) return &set[0];
-    if (set[1].key == key && set[1].bytes == bytes) return &set[1];
-    return nullptr;
+  const Entry* find(const Key& key, size_t set) const {
+    const Entry* const entries = sets_[set].entries;
+    // Which of the two it is can't be foreseen, so that is no branch.
+    const Entry* const entry = &entries[entries[1].key == key];
+    return entry->key == key ? entry : nullptr;
   }
 
-  void add(const Key<kWords>& key, size_t bytes, const uint16_t* ids, size_t count) {
-    Entry* const set = sets_[key.hash() >> (64 - kSetBits)].entries;
-    set[1] = set[0];
-    set[0].key = key;
-    set[0].bytes = static_cast<uint8_t>(bytes);
-    set[0].count = static_cast<uint8_t>(count);
-    std::copy(ids, ids + count, set[0].ids);
+  void add(const Key& key, size_t set, const uint16_t* ids, size_t count) {
+    if (count > kIds) return;
+    Entry* const entries = sets_[set].entries;
+    entries[1] = entries[0];
+    entries[0].key = key;
+    entries[0].count = static_cast<uint16_t>(count);
+    std::copy(ids, ids + count, entries[0].ids);
   }
 
  private:
@@ -77,21 +106,14 @@ class PieceCache {
   std::vector<Set> sets_ = std::vector<Set>(size_t{1} << kSetBits);
 };
 
-// kMask[n] keeps n bytes of 16.
-constexpr auto kMask = [] {
-  std::array<std::array<uint64_t, 2>, 17> masks{};
-  for (size_t n = 0; n <= 16; ++n) {
-    for (size_t i = 0; i < n; ++i) masks[n][i / 8] |= uint64_t{0xFF} << 8 * (i % 8);
-  }
-  return masks;
-}();
-
 }  // namespace
 
 class BpeEncoder::Scratch {
  public:
   PieceCache<2, 7, 16> small;
   PieceCache<8, 31, 12> large;
+  std::array<Key<2>, kBatch> keys;
+  std::array<uint32_t, kBatch> sets;
 };
 
 void BpeEncoder::ScratchDeleter::operator()(Scratch* scratch) const { delete scratch; }
@@ -114,7 +136,7 @@ BpeEncoder::BpeEncoder(const std::vector<std::string>& tokens)
       if (bytes.size() == 2) byte_pair_ranks_[size_t{left} << 8 | right] = whole;
     }
   }
-  const size_t slots = std::bit_ceil(4 * pairs.size() + 4);
+  const size_t slots = std::bit_ceil(2 * pairs.size() + 2);
   pair_shift_ = 32 - std::countr_zero(slots);
   pair_ranks_.assign(slots, {0, kNoRank});
   for (const PairRank& pair : pairs) add_pair(pair);
@@ -141,25 +163,45 @@ inline uint16_t BpeEncoder::pair_rank(uint16_t left, uint16_t right) const {
   return pair_ranks_[slot].rank;
 }
 
-// Merges in place. wanted[i] is the rank of ids[i] joined with ids[i + 1].
+// A part is named by the place of its first byte. wanted[i] holds the rank of the part at i joined
+// with the next, and i itself, so that the least of them says what to merge and where.
 size_t BpeEncoder::merge_short(std::string_view piece, uint16_t* ids) const {
-  uint16_t wanted[kShortPiece];
-  size_t n = piece.size();
-  for (size_t i = 0; i < n; ++i) ids[i] = static_cast<unsigned char>(piece[i]);
-  for (size_t i = 0; i + 1 < n; ++i) wanted[i] = byte_pair_ranks_[size_t{ids[i]} << 8 | ids[i + 1]];
-  while (n > 1) {
-    uint32_t lowest = UINT32_MAX;  // rank, place
-    for (uint32_t i = 0; i + 1 < n; ++i) lowest = std::min(lowest, uint32_t{wanted[i]} << 16 | i);
-    const auto id = static_cast<uint16_t>(lowest >> 16);
-    const size_t i = lowest & 0xFFFF;
-    if (id == kNoRank) break;
-    --n;
-    ids[i] = id;
-    for (size_t j = i + 1; j < n; ++j) ids[j] = ids[j + 1], wanted[j - 1] = wanted[j];
-    if (i + 1 < n) wanted[i] = pair_rank(id, ids[i + 1]);
-    if (i > 0) wanted[i - 1] = pair_rank(ids[i - 1], id);
+  constexpr uint32_t kNone = UINT32_MAX;
+  uint16_t parts[kShortPiece];
+  uint32_t wanted[kShortPiece];
+  const size_t n = piece.size();
+  for (size_t i = 0; i < n; ++i) parts[i] = static_cast<unsigned char>(piece[i]);
+  for (size_t i = 0; i + 1 < n; ++i) {
+    wanted[i] = uint32_t{byte_pair_ranks_[size_t{parts[i]} << 8 | parts[i + 1]]} << 16 | i;
   }
-  return n;
+  const size_t rows = (n + 7) / 8;
+  for (size_t i = n - 1; i < 8 * rows; ++i) wanted[i] = kNone;
+  uint64_t alive = n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
+  while (true) {
+    uint32_t lowest = kNone;
+    for (const uint32_t* w = wanted; w != wanted + 8 * rows; w += 8) {
+      const uint32_t a = std::min(std::min(w[0], w[1]), std::min(w[2], w[3]));
+      const uint32_t b = std::min(std::min(w[4], w[5]), std::min(w[6], w[7]));
+      lowest = std::min(lowest, std::min(a, b));
+    }
+    const auto id = static_cast<uint16_t>(lowest >> 16);
+    if (id == kNoRank) break;
+    const uint32_t i = lowest & 0xFFFF;
+    uint64_t after = alive & (~uint64_t{1} << i);
+    const int gone = std::countr_zero(after);
+    after &= after - 1;
+    alive &= ~(uint64_t{1} << gone);
+    wanted[gone] = kNone;
+    parts[i] = id;
+    wanted[i] = after ? uint32_t{pair_rank(id, parts[std::countr_zero(after)])} << 16 | i : kNone;
+    if (const uint64_t before = alive & ((uint64_t{1} << i) - 1)) {
+      const uint32_t left = 63 - static_cast<uint32_t>(std::countl_zero(before));
+      wanted[left] = uint32_t{pair_rank(parts[left], id)} << 16 | left;
+    }
+  }
+  size_t count = 0;
+  for (; alive; alive &= alive - 1) ids[count++] = parts[std::countr_zero(alive)];
+  return count;
 }
 
 // The same in O(n log n), with a heap. A part is named by the offset of its first byte.
@@ -209,55 +251,55 @@ size_t BpeEncoder::encode_piece(std::string_view piece, uint16_t* ids) const {
 }
 
 void BpeEncoder::encode(std::string_view text, Scratch& scratch, std::vector<uint16_t>& ids) const {
-  std::array<const char*, 128> ends;
-  uint16_t block[kBlock + kShortPiece];
+  std::array<const char*, kBatch> ends;
+  const char* begin = text.data();
+  Splitter splitter(text);
+  while (const size_t count = splitter.next(ends)) {
+    encode_pieces(begin, {ends.data(), count}, text.data() + text.size(), scratch, ids);
+    begin = ends[count - 1];
+  }
+}
+
+void BpeEncoder::encode_pieces(const char* begin, std::span<const char* const> ends,
+                               const char* end, Scratch& scratch,
+                               std::vector<uint16_t>& ids) const {
+  // So that the cache's lines are on their way before they are needed.
+  const char* at = begin;
+  for (size_t i = 0; i < ends.size(); at = ends[i++]) {
+    const size_t bytes = static_cast<size_t>(ends[i] - at);
+    if (bytes > Key<2>::kMaxBytes) continue;
+    scratch.keys[i] = Key<2>::of(at, bytes, static_cast<size_t>(end - at));
+    scratch.sets[i] = static_cast<uint32_t>(scratch.small.set_of(scratch.keys[i]));
+    scratch.small.prefetch(scratch.sets[i]);
+  }
+  uint16_t block[kBatch * kShortPiece];
   uint16_t* out = block;
-  const auto flush = [&] {
-    ids.insert(ids.end(), block, out);
-    out = block;
-  };
-  const auto cached = [&](auto& cache, const auto& key, std::string_view piece) {
-    if (const auto* entry = cache.find(key, piece.size())) {
+  const auto look_up = [&](auto& cache, const auto& key, size_t set, std::string_view piece) {
+    if (const auto* entry = cache.find(key, set)) {
       std::memcpy(out, entry->ids, sizeof entry->ids);
       out += entry->count;
       return;
     }
     const size_t count = encode_piece(piece, out);
-    if (count <= std::remove_reference_t<decltype(cache)>::kMaxIds)
-      cache.add(key, piece.size(), out, count);
+    cache.add(key, set, out, count);
     out += count;
   };
-  const char *begin = text.data(), *const end = begin + text.size();
-  Splitter splitter(text);
-  while (const size_t count = splitter.next(ends)) {
-    for (size_t i = 0; i < count; begin = ends[i++]) {
-      const std::string_view piece(begin, ends[i]);
-      if (piece.size() <= 16) {
-        Key<2> key{};
-        if (end - begin >= 16) {
-          std::memcpy(key.words, begin, 16);
-          key.words[0] &= kMask[piece.size()][0];
-          key.words[1] &= kMask[piece.size()][1];
-        } else {
-          std::memcpy(key.words, begin, piece.size());
-        }
-        cached(scratch.small, key, piece);
-      } else if (piece.size() <= 64) {
-        Key<8> key{};
-        std::memcpy(key.words, begin, piece.size());
-        cached(scratch.large, key, piece);
-      } else if (piece.size() <= kShortPiece) {
-        out += encode_piece(piece, out);
-      } else {
-        flush();
-        const size_t before = ids.size();
-        ids.resize(before + piece.size());
-        ids.resize(before + encode_piece(piece, ids.data() + before));
-      }
-      if (out - block >= static_cast<ptrdiff_t>(kBlock - 32)) flush();
+  for (size_t i = 0; i < ends.size(); begin = ends[i++]) {
+    const std::string_view piece(begin, ends[i]);
+    if (piece.size() <= Key<2>::kMaxBytes) {
+      look_up(scratch.small, scratch.keys[i], scratch.sets[i], piece);
+    } else if (piece.size() <= Key<8>::kMaxBytes) {
+      const Key<8> key = Key<8>::of(begin, piece.size(), 0);
+      look_up(scratch.large, key, scratch.large.set_of(key), piece);
+    } else {
+      ids.insert(ids.end(), block, out);
+      out = block;
+      const size_t before = ids.size();
+      ids.resize(before + piece.size());
+      ids.resize(before + encode_piece(piece, ids.data() + before));
     }
   }
-  flush();
+  ids.insert(ids.end(), block, out);
 }
 
 }  // namespace autoresearch

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -42,6 +43,8 @@ class BpeEncoder {
 
   uint16_t pair_rank(uint16_t left, uint16_t right) const;
   void add_pair(PairRank added);
+  void encode_pieces(const char* begin, std::span<const char* const> ends, const char* text_end,
+                     Scratch& scratch, std::vector<uint16_t>& ids) const;
   size_t encode_piece(std::string_view piece, uint16_t* ids) const;
   size_t merge_short(std::string_view piece, uint16_t* ids) const;
   size_t merge_long(std::string_view piece, uint16_t* ids) const;

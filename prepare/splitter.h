@@ -33,8 +33,8 @@ class Splitter {
 std::vector<std::string_view> split(std::string_view text);
 
 // For text that arrives in parts: how many bytes of `text`, which begins where a piece does, can be
-// cut into pieces now, whatever follows. 0 where it is all one piece so far: read more, best as
-// much again as there is.
+// cut into pieces now, as a text of their own, with the pieces that they have in the whole,
+// whatever follows. 0 where it is all one piece so far: read more, best as much again as there is.
 size_t safe_prefix(std::string_view text);
 
 }  // namespace autoresearch

@@ -1,0 +1,53 @@
+// Any bytes are cut as PCRE2 cuts them, a safe prefix stays what it is, and encoding comes back.
+
+#include <cstdlib>
+#include <string_view>
+
+#include "prepare/splitter.h"
+#include "prepare/tokenizer.h"
+#include "tests/reference_splitter.h"
+
+using namespace autoresearch;
+
+namespace {
+
+void require(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "%s\n", what);
+  std::abort();
+}
+
+// Whether the reference has the same class for every character.
+bool comparable(std::string_view text, const ReferenceSplitter& reference) {
+  while (!text.empty()) {
+    const std::string character = character_of(text);
+    if (character.size() > 1 && reference.differs(code_point_of(character))) return false;
+    text.remove_prefix(std::max<size_t>(1, character.size()));
+  }
+  return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const ReferenceSplitter reference;
+  static const Tokenizer tokenizer = Tokenizer::train(
+      {"the cat's hat, we'll see: caf\u00e9 12345\n\n  indented \u65e5\u672c\u8a9e the cat the hat",
+       "aaaa bbbb ---- 0000 \u0434\u0430 \u0434\u0430 ====== the end of the tale"},
+      400);
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+
+  const std::vector<std::string_view> pieces = split(text);
+  if (comparable(text, reference)) {
+    require(pieces == reference.split(text), "cut otherwise than PCRE2 does");
+  }
+  const size_t safe = safe_prefix(text);
+  std::vector<std::string_view> parts = split(text.substr(0, safe));
+  for (const std::string_view piece : split(text.substr(safe))) parts.push_back(piece);
+  require(parts == pieces, "a safe prefix is cut otherwise than in the whole");
+
+  std::vector<uint16_t> ids;
+  tokenizer.encode(text, ids);
+  require(tokenizer.decode(ids) == text, "decode(encode(x)) is not x");
+  return 0;
+}

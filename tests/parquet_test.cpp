@@ -317,7 +317,9 @@ TEST_F(ParquetTest, AHugeRowGroupIsReadPageByPage) {
         }
         EXPECT_EQ(i, rows * batches);
       });
-      EXPECT_LT(peak, 200) << "of " << batches << " MB";
+      if (kMemoryIsMeasured) {
+        EXPECT_LT(peak, 200) << "of " << batches << " MB";
+      }
     }
   }
 }

@@ -12,6 +12,13 @@
 
 namespace autoresearch {
 
+// AddressSanitizer keeps freed memory for a while: how much a program takes can't be judged.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kMemoryIsMeasured = false;
+#else
+constexpr bool kMemoryIsMeasured = true;
+#endif
+
 // A test with an empty folder of its own.
 class FolderTest : public testing::Test {
  protected:

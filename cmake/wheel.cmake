@@ -56,8 +56,8 @@ function(_wheel_fetch venv)
                           ${WHEEL_MODULE}==${WHEEL_VERSION}.*
                   RESULT_VARIABLE failed)
   if(failed)
-    message(FATAL_ERROR "${name}: pip could not install ${WHEEL_MODULE}; see its message above. With "
-                        "one of your own: cmake --preset demo -DCMAKE_PREFIX_PATH=/its/folder")
+    message(FATAL_ERROR "${name}: pip could not install ${WHEEL_MODULE}; see its message above. "
+                        "With one of your own: cmake --preset demo -DCMAKE_PREFIX_PATH=/its/folder")
   endif()
 endfunction()
 

@@ -20,9 +20,14 @@ namespace {
 
 struct Totals {
   std::atomic<int64_t> strings{0}, bytes{0}, pieces{0}, differing{0};
+  std::atomic<int64_t> left_out{0};  // PCRE2 does not know one of their characters yet
 };
 
 void compare(const std::string& text, const ReferenceSplitter& reference, Totals& totals) {
+  if (!reference.comparable(text)) {
+    totals.left_out += 1;
+    return;
+  }
   const std::vector<std::string_view> ours = split(text);
   totals.strings += 1;
   totals.bytes += static_cast<int64_t>(text.size());
@@ -58,9 +63,11 @@ int main(int argc, char** argv) {
       });
     }
   }
-  std::printf("%lld strings, %.1f MB, %lld pieces: %lld strings cut differently from PCRE2 %s\n",
-              static_cast<long long>(totals.strings), static_cast<double>(totals.bytes) / 1e6,
-              static_cast<long long>(totals.pieces), static_cast<long long>(totals.differing),
-              pcre2_version().c_str());
+  std::printf(
+      "%lld strings, %.1f MB, %lld pieces: %lld strings cut differently from PCRE2 %s\n"
+      "%lld more strings left out: PCRE2 does not know one of their characters\n",
+      static_cast<long long>(totals.strings), static_cast<double>(totals.bytes) / 1e6,
+      static_cast<long long>(totals.pieces), static_cast<long long>(totals.differing),
+      pcre2_version().c_str(), static_cast<long long>(totals.left_out));
   return totals.differing > 0;
 }

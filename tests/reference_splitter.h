@@ -142,6 +142,15 @@ class ReferenceSplitter {
                                     : kOther;
   }
   bool differs(uint32_t code_point) const { return differing_[code_point]; }
+  // Whether every character of the text has the same class for PCRE2. (Random bytes may make one.)
+  bool comparable(std::string_view text) const {
+    while (!text.empty()) {
+      const std::string character = character_of(text);
+      if (!character.empty() && differs(code_point_of(character))) return false;
+      text.remove_prefix(std::max<size_t>(1, character.size()));
+    }
+    return true;
+  }
 
  private:
   static std::string white() {

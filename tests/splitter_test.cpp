@@ -112,6 +112,7 @@ TEST(SplitterTest, RandomTextIsCutAsPcre2CutsIt) {
   RandomText text(reference(), 1);
   for (int i = 0; i < 300'000; ++i) {
     const std::string sample = text(i % 10 == 0 ? 300 : 30);
+    if (!reference().comparable(sample)) continue;
     ASSERT_EQ(split(sample), reference().split(sample))
         << i << ": " << testing::PrintToString(sample);
   }

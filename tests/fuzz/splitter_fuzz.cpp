@@ -17,16 +17,6 @@ void require(bool holds, const char* what) {
   std::abort();
 }
 
-// Whether the reference has the same class for every character.
-bool comparable(std::string_view text, const ReferenceSplitter& reference) {
-  while (!text.empty()) {
-    const std::string character = character_of(text);
-    if (character.size() > 1 && reference.differs(code_point_of(character))) return false;
-    text.remove_prefix(std::max<size_t>(1, character.size()));
-  }
-  return true;
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -38,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
 
   const std::vector<std::string_view> pieces = split(text);
-  if (comparable(text, reference)) {
+  if (reference.comparable(text)) {
     require(pieces == reference.split(text), "cut otherwise than PCRE2 does");
   }
   const size_t safe = safe_prefix(text);

@@ -17,7 +17,10 @@
 #include <set>
 #include <thread>
 
+#include "agent/clean_log.h"
+#include "agent/constants.h"
 #include "agent/dialogue.h"
+#include "agent/diff.h"
 #include "agent/edit.h"
 #include "agent/history.h"
 #include "agent/journal.h"

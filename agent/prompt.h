@@ -32,11 +32,4 @@ std::vector<Message> first_prompt(const PromptInputs& inputs);
 // The user's turn after a reply that did not apply, did not build or could not be sealed.
 std::string repair_prompt(const std::string& stage, const std::string& problem);
 
-// Terminal escapes and control characters removed, the middle cut to `limit` bytes.
-std::string clean_log(const std::string& log, size_t limit);
-
-// A compiler's output for the model: the first five errors, paths shortened, template noise
-// removed.
-std::string clean_compiler_output(const std::string& log);
-
 }  // namespace autoresearch

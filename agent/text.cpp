@@ -1,5 +1,6 @@
 #include "agent/text.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace autoresearch {
@@ -76,6 +77,16 @@ std::string one_line(std::string_view text, size_t max_chars) {
     if (blank && !out.empty() && out.back() != ' ') out += ' ';
   }
   return trim(first_chars(out, max_chars));
+}
+
+std::string fenced(const std::string& text, const std::string& language) {
+  size_t longest = 2, run = 0;
+  for (const char c : text) {
+    run = c == '`' ? run + 1 : 0;
+    longest = std::max(longest, run);
+  }
+  const std::string fence(longest + 1, '`');
+  return fence + language + "\n" + text + (text.ends_with("\n") ? "" : "\n") + fence + "\n";
 }
 
 }  // namespace autoresearch

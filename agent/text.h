@@ -22,4 +22,7 @@ std::string first_chars(const std::string& text, size_t max_chars);
 // One line for a person: control characters and runs of blanks become one blank, then cut.
 std::string one_line(std::string_view text, size_t max_chars);
 
+// `text` between fences that it can't close, whatever it contains: longer than any in it.
+std::string fenced(const std::string& text, const std::string& language);
+
 }  // namespace autoresearch

@@ -8,7 +8,8 @@
 #include <random>
 #include <string_view>
 
-#include "agent/edit.h"
+#include "agent/constants.h"
+#include "agent/cpp_tokens.h"
 #include "agent/text.h"
 
 namespace autoresearch {
@@ -16,33 +17,6 @@ namespace {
 
 // ------------------------------------------------------------------------------------------------
 // Values
-
-// The number that a literal or a product or shift of literals stands for: "0.5", "1 << 19", "64 *
-// 8".
-std::optional<double> evaluate(const std::string& expression) {
-  const std::vector<std::string> tokens = code_tokens(expression);
-  const auto number = [](const std::string& text) -> std::optional<double> {
-    double value = 0;
-    const char* end = text.data() + text.size();
-    const auto [rest, problem] = std::from_chars(text.data(), end, value);
-    const bool whole = rest == end || (rest + 1 == end && (*rest == 'f' || *rest == 'F'));
-    return problem == std::errc() && whole ? std::optional(value) : std::nullopt;
-  };
-  if (tokens.empty() || tokens.size() % 2 == 0) return std::nullopt;
-  std::optional<double> value = number(tokens[0]);
-  for (size_t i = 1; value && i < tokens.size(); i += 2) {
-    const auto right = number(tokens[i + 1]);
-    if (!right) return std::nullopt;
-    if (tokens[i] == "*") {
-      *value *= *right;
-    } else if (tokens[i] == "<<" && *right >= 0 && *right < 62) {
-      *value = std::ldexp(*value, static_cast<int>(*right));
-    } else {
-      return std::nullopt;
-    }
-  }
-  return value;
-}
 
 bool is_power_of_two(double x) {
   int exponent = 0;

@@ -8,6 +8,9 @@
 #include <random>
 #include <sstream>
 
+#include "agent/constants.h"
+#include "agent/cpp_tokens.h"
+#include "agent/diff.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -253,13 +256,13 @@ TEST(Apply, AmbiguousOverlappingAndMissingBlocksAreAllNamed) {
   EXPECT_HAS(text, "Block 3:");
 }
 
-TEST(Apply, EditsWithoutEffectAreRefused) {
-  const std::string comment = block(
-      "int area(int height) {\n  // The obvious formula.\n  return kWidth "
-      "* height;\n",
-      "int area(int height) {\n  // A better comment.\n\n  return kWidth "
-      "* height;\n");
-  EXPECT_HAS(refusal(reply(comment)), "changes nothing");
+// Whether an edit says anything new is for those to judge who know what was measured; but a block
+// that replaces lines by themselves, beside others, has lost what it was to change.
+TEST(Apply, ABlockThatReplacesLinesByThemselvesIsRefusedBesideOthers) {
+  const std::string lines = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
+  EXPECT_EQ(edited(reply(block(lines, lines))), kSource);
+  EXPECT_HAS(refusal(reply(kWiden + block(lines, lines))),
+             "Block 2: SEARCH and REPLACE are the same");
 }
 
 TEST(Apply, LimitsOfTheFileHold) {
@@ -359,7 +362,7 @@ TEST(CodeTokens, SurvivesAnyBytes) {
 TEST(CodeFingerprint, DependsOnCodeOnly) {
   const std::string commented = replaced(kSource, "// columns", "/* pillars */");
   EXPECT_EQ(code_fingerprint(kSource), code_fingerprint(commented));
-  EXPECT_NE(code_fingerprint(kSource), code_fingerprint(replaced(kSource, "0.5", "0.6")));
+  EXPECT_NE(code_fingerprint(kSource), code_fingerprint(replaced(kSource, "= 8", "= 9")));
   EXPECT_NE(code_fingerprint("ab c"), code_fingerprint("a bc"));
   EXPECT_EQ(code_fingerprint(kSource).size(), 64u);
 }

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "agent/clean_log.h"
 #include "agent/edit.h"
 #include "agent/text.h"
 #include "common/files.h"

@@ -11,6 +11,7 @@
 #include <set>
 #include <sstream>
 
+#include "agent/constants.h"
 #include "agent/edit.h"
 #include "common/files.h"
 

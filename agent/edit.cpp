@@ -97,6 +97,25 @@ class TokenSearch {
   std::vector<bool> has_code_;
 };
 
+// "// ... rest unchanged", "...", "/* existing code */": a line that stands for code.
+bool stands_for_code(const std::string& line) {
+  constexpr std::string_view kEllipsis = "\xe2\x80\xa6";  // the three dots in one character
+  constexpr std::array<std::string_view, 9> kOpenings = {
+      "rest of",        "the rest of",   "existing code", "remaining",   "unchanged",
+      "same as before", "keep the rest", "no changes",    "code omitted"};
+  constexpr size_t kLongest = 60;  // a longer comment says something
+  std::string text = trim(line);
+  const bool comment = text.starts_with("//") || text.starts_with("/*");
+  if (comment) text = trim(text.substr(2));
+  if (text.starts_with("...") || text.starts_with(kEllipsis))
+    return comment || text.find_first_not_of('.') == std::string::npos || text == kEllipsis;
+  if (!comment || text.size() > kLongest) return false;
+  text.erase(0, std::min(text.find_first_not_of("([<"), text.size()));
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return std::any_of(kOpenings.begin(), kOpenings.end(),
+                     [&](std::string_view opening) { return text.starts_with(opening); });
+}
+
 // Where a block is found more than once: the places, with the lines above that tell them apart.
 std::string places(const Lines& lines, const std::vector<Range>& found) {
   constexpr size_t kAround = 3;
@@ -128,7 +147,9 @@ std::variant<Range, Feedback> locate(const Lines& lines, const TokenSearch& toke
         "neighbouring lines too, and repeat them in REPLACE."};
   }
   std::vector<Range> found = exact_matches(lines, search);
-  if (found.empty()) found = token_search.matches(search);
+  // To the tokens, such a line is a comment, and the lines that it stands for are not there.
+  const bool elided = std::any_of(search.begin(), search.end(), stands_for_code);
+  if (found.empty() && !elided) found = token_search.matches(search);
   if (found.size() > 1) {
     return Feedback{"its SEARCH lines occur " + std::to_string(found.size()) +
                     " times in the file. Add neighbouring lines until they occur once." +
@@ -180,22 +201,34 @@ std::vector<Lines> code_lines(Lines lines, bool backwards, size_t most) {
   return code;
 }
 
-// Whether REPLACE begins (ends, where `backwards`) with a line that stands just outside of the
-// place and not in SEARCH. Then SEARCH most likely lost that line, and the file would have it
-// twice.
-bool doubles_a_line(const Placed& placed, const Lines& outside, bool backwards) {
-  constexpr size_t kNear = 3, kTelling = 3;  // lines outside; tokens that make a line telling
-  const auto replace = code_lines(split_lines(placed.block->replace), backwards, 1);
-  const auto search = code_lines(split_lines(placed.block->search), backwards, 1);
-  if (replace.empty() || (!search.empty() && replace[0] == search[0])) return false;
-  const auto near = code_lines(outside, !backwards, kNear);
-  for (size_t i = 0; i < near.size(); ++i) {
-    if (replace[0].size() >= kTelling && near[i] == replace[0]) return true;
-    const double inside = search.empty() ? 0 : likeness(replace[0], search[0]);
-    if (i == 0 && is_version_of(replace[0], near[0]) && likeness(replace[0], near[0]) > inside)
-      return true;
+// How many tokens the first `n` lines of both have, if these lines are equal; else 0.
+size_t equal_tokens(const std::vector<Lines>& a, const std::vector<Lines>& b, size_t n) {
+  if (n > a.size() || n > b.size()) return 0;
+  size_t count = 0;
+  for (size_t i = 0; i < n; ++i) {
+    if (a[i] != b[i]) return 0;
+    count += a[i].size();
   }
-  return false;
+  return count;
+}
+
+// Whether REPLACE begins (ends, where `backwards`) with what stands just outside of the place and
+// not in SEARCH. Then SEARCH most likely lost those lines, and the file would have them twice.
+bool doubles_lines(const Placed& placed, const Lines& outside, bool backwards) {
+  constexpr size_t kNear = 3, kTelling = 3;  // lines outside; tokens that are no mere bracket
+  const auto replace = code_lines(split_lines(placed.block->replace), backwards, kNear);
+  const auto search = code_lines(split_lines(placed.block->search), backwards, 1);
+  const auto near = code_lines(outside, !backwards, kNear);
+  if (replace.empty() || near.empty()) return false;
+  if (!search.empty() && replace[0] == search[0]) return false;
+  for (size_t lost = 1; lost <= near.size(); ++lost) {
+    // The outermost of the lost lines is where REPLACE begins.
+    const std::vector<Lines> inwards(near.rend() - static_cast<ptrdiff_t>(lost), near.rend());
+    if (inwards[0] == replace[0] && replace[0].size() >= kTelling) return true;
+    if (equal_tokens(inwards, replace, lost) >= kTelling) return true;
+  }
+  const double inside = search.empty() ? 0 : likeness(replace[0], search[0]);
+  return is_version_of(replace[0], near[0]) && likeness(replace[0], near[0]) > inside;
 }
 
 std::optional<Feedback> refuse_doubled_lines(const Lines& lines,
@@ -208,8 +241,8 @@ std::optional<Feedback> refuse_doubled_lines(const Lines& lines,
                    lines.begin() + static_cast<ptrdiff_t>(last));
     };
     const Range range = blocks[i].range;
-    const bool above = doubles_a_line(blocks[i], between(before, range.first), false);
-    const bool below = doubles_a_line(blocks[i], between(range.last, after), true);
+    const bool above = doubles_lines(blocks[i], between(before, range.first), false);
+    const bool below = doubles_lines(blocks[i], between(range.last, after), true);
     if (!above && !below) continue;
     return Feedback{name_of(blocks[i]) + ": REPLACE " + (above ? "begins" : "ends") +
                     " with a line, or a version of a line, that stands just " +
@@ -316,25 +349,6 @@ std::optional<Feedback> refuse_size(const std::string& source, const std::string
                     " bytes. Take code away, or do the same with less."};
   }
   return std::nullopt;
-}
-
-// "// ... rest unchanged", "...", "/* existing code */": a line that stands for code.
-bool stands_for_code(const std::string& line) {
-  constexpr std::string_view kEllipsis = "\xe2\x80\xa6";  // the three dots in one character
-  constexpr std::array<std::string_view, 9> kOpenings = {
-      "rest of",        "the rest of",   "existing code", "remaining",   "unchanged",
-      "same as before", "keep the rest", "no changes",    "code omitted"};
-  constexpr size_t kLongest = 60;  // a longer comment says something
-  std::string text = trim(line);
-  const bool comment = text.starts_with("//") || text.starts_with("/*");
-  if (comment) text = trim(text.substr(2));
-  if (text.starts_with("...") || text.starts_with(kEllipsis))
-    return comment || text.find_first_not_of('.') == std::string::npos || text == kEllipsis;
-  if (!comment || text.size() > kLongest) return false;
-  text.erase(0, std::min(text.find_first_not_of("([<"), text.size()));
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return std::any_of(kOpenings.begin(), kOpenings.end(),
-                     [&](std::string_view opening) { return text.starts_with(opening); });
 }
 
 // The first line of `result` that is new and fulfils `test`.

@@ -5,7 +5,7 @@
 //
 // What a candidate can't do stands in README.md, "What is protected". How each step is done stands
 // in agent/: recipe (build), trial (train and score), verdict, journal, history (git), dialogue
-// (llm, prompt, tuner), edit, sandbox, report.
+// (llm, prompt, briefing, tuner), reply and edit, known, sandbox, report.
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -17,6 +17,8 @@
 #include <set>
 #include <thread>
 
+#include "agent/briefing.h"
+#include "agent/change.h"
 #include "agent/clean_log.h"
 #include "agent/constants.h"
 #include "agent/dialogue.h"
@@ -24,6 +26,7 @@
 #include "agent/edit.h"
 #include "agent/history.h"
 #include "agent/journal.h"
+#include "agent/known.h"
 #include "agent/machine.h"
 #include "agent/report.h"
 #include "agent/sandbox.h"
@@ -43,18 +46,17 @@ using nlohmann::json;
 struct Options {
   std::string tag, task = "demo", device = "auto", sandbox = "auto", data;
   ProviderOptions provider;
+  int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
   double max_hours = 0;         // 0: no limit
   int64_t seed = 42;
 };
 
-constexpr int kMaxInterruptions = 1;  // of a candidate's training, before it counts as a crash
-constexpr int kFailuresAlike = 5;     // first experiments that fail alike: something else is wrong
-constexpr int kRefusalsInARow = 3;    // proposals that came to nothing, then the tuner has a turn
-constexpr int kErrorsInARow = 3;      // errors of the loop's own that end it
-constexpr int kGiveUp = 16;           // such proposals in a row, the tuner's included
-constexpr double kEarlySeconds =
-    3.0;  // beyond start-up, in which a seal is refused before training
+constexpr int kMaxInterruptions = 1;   // of a candidate's training, before it counts as a crash
+constexpr int kFailuresAlike = 5;      // first experiments that fail alike: something else is wrong
+constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
+constexpr int kErrorsInARow = 3;       // errors of the loop's own that end it
+constexpr int kGiveUp = 16;            // such proposals in a row, the tuner's included
 constexpr double kCheckSeconds = 5.0;  // of retries in the first call: a mistake shows at once
 
 // Thrown when the user asked to stop; not an error.
@@ -81,20 +83,24 @@ class Loop {
     Proposal proposal;
     std::string source;
   };
-  std::variant<Candidate, Feedback> realize(const Reply& reply, int64_t n);
+  std::variant<Candidate, Feedback> propose(Dialogue& dialogue, int64_t n);
+  std::variant<Candidate, Setback> realize(const Reply& reply, bool allow_whole_file, int64_t n);
   Reply ask(Dialogue& dialogue, int64_t n);
+  Reply call(Dialogue& dialogue, int64_t n);
+  void write_candidate(int64_t n, const std::string& source);
   void record_candidate(int64_t n, const Candidate& candidate, const std::string& proposer);
   void measure_and_decide(int64_t n, Dialogue* dialogue);
+  Measurement train_and_score(int64_t n);
+  bool repair(Dialogue& dialogue, int64_t n, const Outcome& outcome);
   void decide(int64_t n, const json& measured);
   void give_verdict(int64_t n, const Verdict& verdict);
   void keep_champion(int64_t n);
   void refuse(int64_t n, const std::string& proposer, const std::string& why);
 
   std::string program();
+  PromptInputs briefing(const std::string& source);
   Dialogue begin_dialogue(int64_t n);
-  std::string measurements() const;
-  std::vector<Past> past() const;
-  const Experiment* measured_before(const std::string& source) const;
+  void check_prompt();
 
   std::string work();
   void survive(const Error& error);
@@ -125,7 +131,7 @@ class Loop {
   bool exhausted_ = false;         // the tuner has nothing left
   int errors_ = 0;                 // experiments in a row that ended in an error of the loop's own
   std::set<std::string> refused_;  // fingerprints of what did not build
-  std::string branch_note_, provider_note_, program_;
+  std::string branch_note_, provider_note_, prompt_note_, program_;
 };
 
 // ------------------------------------------------------------------------------------------------
@@ -281,33 +287,46 @@ void Loop::baseline() {
   measure_and_decide(0, nullptr);
 }
 
-// One experiment: a reply, its edit, its build, its training, its verdict. A reply that comes to
-// nothing is told why and may be mended once; it costs no training time.
+// One experiment: a reply, its edit, its build, its training, its verdict.
 void Loop::experiment() {
   const auto n = static_cast<int64_t>(state_.experiments.size());
   if (sha256_of_file(bench_.task / "task.json") != state_.start.at("task")) throw TaskChanged{};
   fs::create_directories(folder(n));
   Dialogue dialogue = begin_dialogue(n);
+  const auto made = propose(dialogue, n);
+  if (const auto* why = std::get_if<Feedback>(&made))
+    return refuse(n, dialogue.proposer(), why->text);
+  refusals_ = 0;
+  record_candidate(n, std::get<Candidate>(made), dialogue.proposer());
+  measure_and_decide(n, &dialogue);
+}
+
+// Replies until one of them is built, each told what came of the one before; or why there is none.
+// None of it costs training time.
+std::variant<Loop::Candidate, Feedback> Loop::propose(Dialogue& dialogue, int64_t n) {
   while (true) {
     const Reply reply = ask(dialogue, n);
     if (!reply.problem.empty()) {
       exhausted_ = reply.fatal && !dialogue.is_model();
-      return refuse(n, dialogue.name(), reply.problem);
+      return Feedback{reply.problem};
     }
-    auto made = realize(reply, n);
-    if (const auto* feedback = std::get_if<Feedback>(&made)) {
-      if (interrupt_requested()) throw Interrupted{};
-      if (dialogue.feed_back("edit or build", feedback->text)) continue;
-      return refuse(n, dialogue.name(), feedback->text);
-    }
-    refusals_ = 0;
-    record_candidate(n, std::get<Candidate>(made), dialogue.name());
-    return measure_and_decide(n, &dialogue);
+    auto made = realize(reply, dialogue.may_send_whole_file(), n);
+    if (auto* candidate = std::get_if<Candidate>(&made)) return std::move(*candidate);
+    if (interrupt_requested()) throw Interrupted{};
+    const auto& setback = std::get<Setback>(made);
+    if (!dialogue.feed_back(setback)) return Feedback{setback.text};
   }
 }
 
-// One call, in the journal before and after, prompt and reply in the experiment's folder.
+// A reply to the conversation so far, which loses history while the endpoint finds it too long.
 Reply Loop::ask(Dialogue& dialogue, int64_t n) {
+  Reply reply = call(dialogue, n);
+  while (reply.too_long && dialogue.shorten()) reply = call(dialogue, n);
+  return reply;
+}
+
+// One call, in the journal before and after, prompt and reply in the experiment's folder.
+Reply Loop::call(Dialogue& dialogue, int64_t n) {
   const auto id = journal_->events().size();
   append({{"event", "call"}, {"id", id}, {"n", n}, {"provider", dialogue.name()}});
   Reply reply = dialogue.next();
@@ -325,27 +344,29 @@ Reply Loop::ask(Dialogue& dialogue, int64_t n) {
 }
 
 // From a reply to a built candidate in the experiment's folder, or to what was wrong with it.
-std::variant<Loop::Candidate, Feedback> Loop::realize(const Reply& reply, int64_t n) {
-  auto parsed = parse_reply(reply.text, reply.truncated, /*allow_whole_file=*/false);
-  if (auto* feedback = std::get_if<Feedback>(&parsed)) return *feedback;
-  Candidate candidate{std::get<Proposal>(parsed), ""};
-  const std::string champion = history_->source_at(state_.champion);
-  auto edited = apply_proposal(champion, candidate.proposal);
-  if (auto* feedback = std::get_if<Feedback>(&edited)) return *feedback;
-  candidate.source = std::get<std::string>(edited);
-  if (const Experiment* before = measured_before(candidate.source))
-    return Feedback{
-        format("this code was measured already, as experiment %lld (%s: %s); propose "
-               "something else",
-               static_cast<long long>(before->n), before->status.c_str(), before->idea.c_str())};
-  write_file(folder(n) / "train.cpp", candidate.source);
-  write_file(folder(n) / "candidate.diff", unified_diff(champion, candidate.source, "train.cpp"));
+std::variant<Loop::Candidate, Setback> Loop::realize(const Reply& reply, bool allow_whole_file,
+                                                     int64_t n) {
+  auto parsed = parse_reply(reply.text, reply.truncated, allow_whole_file);
+  if (const auto* feedback = std::get_if<Feedback>(&parsed))
+    return Setback{Failure::kEdit, feedback->text};
+  Candidate candidate{std::get<Proposal>(std::move(parsed)), ""};
+  auto edited = apply_proposal(history_->source_at(state_.champion), candidate.proposal);
+  if (const auto* feedback = std::get_if<Feedback>(&edited))
+    return Setback{Failure::kEdit, feedback->text};
+  candidate.source = std::get<std::string>(std::move(edited));
+  if (const auto known = known_result(state_, candidate.source))
+    return Setback{Failure::kKnown, *known};
+  write_candidate(n, candidate.source);
   const BuildResult build = kit_->build(folder(n), bench_.caged);
-  if (!build.ok) {
-    refused_.insert(code_fingerprint(candidate.source));
-    return Feedback{"it does not build:\n" + clean_compiler_output(build.log)};
-  }
-  return candidate;
+  if (build.ok) return candidate;
+  refused_.insert(code_fingerprint(candidate.source));
+  return Setback{Failure::kBuild, clean_compiler_output(build.log)};
+}
+
+void Loop::write_candidate(int64_t n, const std::string& source) {
+  const std::string champion = history_->source_at(state_.champion);
+  write_file(folder(n) / "train.cpp", source);
+  write_file(folder(n) / "candidate.diff", unified_diff(champion, source, "train.cpp"));
 }
 
 void Loop::record_candidate(int64_t n, const Candidate& candidate, const std::string& proposer) {
@@ -355,6 +376,7 @@ void Loop::record_candidate(int64_t n, const Candidate& candidate, const std::st
                            "\n\nExperiment: " + options_.tag + " " + std::to_string(n) +
                            "\nProposed-by: " + proposer);
   history_->set_ref(format("%04d", static_cast<int>(n)), commit);
+  const Change change = describe_change(history_->source_at(state_.champion), candidate.source);
   append({{"event", "candidate"},
           {"n", n},
           {"commit", commit},
@@ -363,44 +385,55 @@ void Loop::record_candidate(int64_t n, const Candidate& candidate, const std::st
           {"why", candidate.proposal.why},
           {"proposer", proposer},
           {"fingerprint", code_fingerprint(candidate.source)},
+          {"constants", change.constants},
+          {"areas", change.areas},
           {"next", candidate.proposal.next}});
 }
 
-// Trains what is built in the experiment's folder, scores it and decides. A model that can't be
-// sealed is told so within seconds, and its author (`dialogue`, if any) may mend it once.
+// Trains what is built in the experiment's folder, scores it and decides. A run that failed by a
+// mistake in its code goes back to its author (`dialogue`, if any); a candidate that mends it takes
+// its place in the same experiment.
 void Loop::measure_and_decide(int64_t n, Dialogue* dialogue) {
-  Measurement result;
-  {
-    Progress bar(format("#%lld training", static_cast<long long>(n)), bench_.budget, "s");
-    result = measure(
-        *kit_, bench_, baseline_, folder(n),
-        [&](pid_t pid, uint64_t start_time) {
-          append({{"event", "run"},
-                  {"n", n},
-                  {"attempt", experiment_at(n).attempts + 1},
-                  {"pid", pid},
-                  {"starttime", start_time}});
-        },
-        [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
-  }
-  if (result.interrupted) throw Interrupted{};
-  const std::string words = result.event.value("last_words", "");
-  // Only what failed before training is worth a second training.
-  const bool early = result.outcome.wall_seconds <= baseline_.overhead_seconds + kEarlySeconds;
-  if (result.outcome.train_exit == kCannotSeal && early && dialogue &&
-      dialogue->feed_back("sealing", words)) {
-    const Reply reply = ask(*dialogue, n);
-    auto made = reply.problem.empty() ? realize(reply, n) : Feedback{reply.problem};
-    if (const auto* candidate = std::get_if<Candidate>(&made)) {
-      record_candidate(n, *candidate, dialogue->name());
-      return measure_and_decide(n, dialogue);
-    }
-    log_info("      its repair came to nothing: " + one_line(std::get<Feedback>(made).text, 160));
-  }
+  const Measurement result = train_and_score(n);
   json measured = {{"event", "measured"}, {"n", n}, {"attempt", experiment_at(n).attempts}};
   measured.update(result.event);
   append(measured);
+  if (dialogue && repair(*dialogue, n, result.outcome)) return measure_and_decide(n, dialogue);
   decide(n, measured);
+}
+
+Measurement Loop::train_and_score(int64_t n) {
+  Progress bar(format("#%lld training", static_cast<long long>(n)), bench_.budget, "s");
+  Measurement result = measure(
+      *kit_, bench_, baseline_, folder(n),
+      [&](pid_t pid, uint64_t start_time) {
+        append({{"event", "run"},
+                {"n", n},
+                {"attempt", experiment_at(n).attempts + 1},
+                {"pid", pid},
+                {"starttime", start_time}});
+      },
+      [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
+  if (result.interrupted) throw Interrupted{};
+  return result;
+}
+
+// True where a mended candidate is recorded and built in place of the one that crashed.
+bool Loop::repair(Dialogue& dialogue, int64_t n, const Outcome& outcome) {
+  if (!is_repairable(outcome)) return false;
+  const Allowance allowance{bench_.budget, baseline_.overhead_seconds};
+  const std::string reason = judge(outcome, allowance, state_.best_bpb).reason;
+  if (!dialogue.feed_back({Failure::kRun, reason + "\n\n" + trainer_log(folder(n))})) return false;
+  log_info(format("#%lld ", static_cast<long long>(n)) + one_line(reason, 100) +
+           "; asking for a repair");
+  const auto made = propose(dialogue, n);
+  if (const auto* candidate = std::get_if<Candidate>(&made)) {
+    record_candidate(n, *candidate, dialogue.proposer());
+    return true;
+  }
+  log_info("      its repair came to nothing: " + one_line(std::get<Feedback>(made).text, 160));
+  write_candidate(n, history_->source_at(experiment_at(n).commit));
+  return false;
 }
 
 void Loop::decide(int64_t n, const json& measured) {
@@ -472,63 +505,51 @@ std::string Loop::program() {
   return program_;
 }
 
-Dialogue Loop::begin_dialogue(int64_t n) {
+PromptInputs Loop::briefing(const std::string& source) {
   PromptInputs inputs;
   inputs.program = program();
   inputs.harness = read_file(run_dir_ / "kit" / "harness" / "harness.h");
   inputs.kernels = read_file(run_dir_ / "kit" / "harness" / "kernels.h");
-  inputs.source = history_->source_at(state_.champion);
-  inputs.past = past();
+  inputs.source = source;
+  inputs.past = past_of(state_);
   inputs.backlog = state_.backlog;
-  inputs.measurements = measurements();
+  inputs.measurements =
+      measurements_of(state_, [this](int64_t n) { return trainer_record(folder(n)); });
+  inputs.max_tokens = prompt_tokens(options_.context_tokens);
+  return inputs;
+}
+
+Dialogue Loop::begin_dialogue(int64_t n) {
   const bool tuner_turn = refusals_ % (kRefusalsInARow + 1) == kRefusalsInARow;
-  return Dialogue(tuner_turn ? nullptr : provider_.get(), std::move(inputs),
-                  bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n),
-                  [this](const std::string& source) {
-                    return measured_before(source) || refused_.contains(code_fingerprint(source));
-                  });
+  Dialogue dialogue(
+      tuner_turn ? nullptr : provider_.get(), briefing(history_->source_at(state_.champion)),
+      bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n), [this](const std::string& source) {
+        return known_result(state_, source) || refused_.contains(code_fingerprint(source));
+      });
+  const std::string& left_out = dialogue.prompt().left_out;
+  if (!left_out.empty() && prompt_note_.empty()) log_info("prompt      from now on: " + left_out);
+  if (!left_out.empty()) prompt_note_ = left_out;
+  return dialogue;
 }
 
-std::vector<Past> Loop::past() const {
-  std::vector<Past> result;
-  double best = 0;
-  for (const Experiment& e : state_.experiments) {
-    if (e.status.empty()) continue;
-    Past past{e.n, e.status, 0, 0, e.idea, e.reason};
-    if (e.measured && e.measured->contains("bpb") && e.status != "crash") {
-      past.bpb = e.measured->at("bpb");
-      past.change = e.n == 0 ? 0 : past.bpb - best;
-    }
-    if (e.status == "keep") best = past.bpb;
-    result.push_back(past);
-  }
-  return result;
-}
-
-// The champion's and the latest experiment's own records, without the bulk of their loss curves.
-std::string Loop::measurements() const {
-  json result = json::object();
-  auto add = [&](const char* name, int64_t n) {
-    json record = trainer_record(folder(n));
-    auto& curve = record["loss_curve"];
-    constexpr size_t kPoints = 20;
-    json thinned = json::array();
-    for (size_t i = 0; curve.is_array() && i < curve.size(); i += curve.size() / kPoints + 1)
-      thinned.push_back(curve[i]);
-    curve = thinned;
-    result[name] = record;
-  };
-  add("champion", state_.champion_n);
-  const auto last = static_cast<int64_t>(state_.experiments.size()) - 1;
-  if (last != state_.champion_n) add("latest", last);
-  return result.dump(1, ' ', false, json::error_handler_t::replace);
-}
-
-const Experiment* Loop::measured_before(const std::string& source) const {
-  const std::string fingerprint = code_fingerprint(source);
-  for (const Experiment& e : state_.experiments)
-    if (e.fingerprint == fingerprint) return &e;
-  return nullptr;
+// Whether the prompt fits into the model's context, and what that costs: told before the first
+// experiment, from the champion or from what will be the baseline.
+void Loop::check_prompt() {
+  if (!provider_) return;
+  const Prompt prompt =
+      first_prompt(briefing(state_.champion.empty() ? read_file(checkout_ / "train.cpp")
+                                                    : history_->source_at(state_.champion)));
+  const auto tokens = static_cast<long long>(prompt.tokens);
+  const auto most = static_cast<long long>(prompt_tokens(options_.context_tokens));
+  check(
+      tokens <= most,
+      format("the prompt takes about %lld tokens at its shortest, and a context of %lld leaves it "
+             "%lld; use a model with more context and --context-tokens %lld",
+             tokens, static_cast<long long>(options_.context_tokens), most,
+             tokens * kContextTokens / kPromptTokens + 1));
+  log_info(format("prompt      about %lld tokens of at most %lld", tokens, most) +
+           (prompt.left_out.empty() ? "" : ": " + prompt.left_out));
+  prompt_note_ = prompt.left_out;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -634,6 +655,7 @@ int Loop::run() {
   check_place_and_task();
   check_sandbox_and_provider();
   open_run();
+  check_prompt();
   std::string why, problem;
   int code = kDone;
   try {
@@ -672,6 +694,10 @@ void add_run_options(CLI::App& run, Options& options) {
       ->capture_default_str();
   run.add_option("--command", options.provider.command,
                  "program for --provider command: prompt on stdin, reply on stdout");
+  run.add_option("--context-tokens", options.context_tokens,
+                 "the model's context; below 32000 the prompt tells less of the run")
+      ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
+      ->capture_default_str();
   run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   run.add_option("--max-hours", options.max_hours, "stop after so many hours")

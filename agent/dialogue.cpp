@@ -3,26 +3,25 @@
 #include "agent/tuner.h"
 
 namespace autoresearch {
-namespace {
-
-constexpr int kRepairs = 1;
-
-}  // namespace
 
 Dialogue::Dialogue(Provider* provider, PromptInputs inputs, std::string device, uint64_t seed,
-                   std::function<bool(const std::string& source)> measured)
+                   std::function<bool(const std::string& source)> measured, Provider* repairer)
     : provider_(provider),
+      repairer_(repairer),
       inputs_(std::move(inputs)),
       device_(std::move(device)),
       seed_(seed),
       measured_(std::move(measured)) {
-  if (provider_) messages_ = first_prompt(inputs_);
+  if (provider_) prompt_ = first_prompt(inputs_);
 }
 
 Reply Dialogue::next() {
   if (provider_) {
-    Reply reply = provider_->ask(messages_);
-    if (reply.problem.empty()) messages_.push_back({"assistant", reply.text});
+    std::vector<Message> conversation = prompt_.messages;
+    conversation.insert(conversation.end(), turns_.begin(), turns_.end());
+    Reply reply = asked()->ask(conversation);
+    if (!reply.too_long) ++calls_;
+    if (reply.problem.empty()) turns_.push_back({"assistant", reply.text});
     return reply;
   }
   Reply reply;
@@ -38,19 +37,35 @@ Reply Dialogue::next() {
   return reply;
 }
 
-bool Dialogue::feed_back(const std::string& stage, const std::string& problem) {
-  if (!provider_ || repairs_ == kRepairs) return false;
-  ++repairs_;
-  messages_.push_back({"user", repair_prompt(stage, problem)});
+bool Dialogue::shorten() {
+  if (!provider_) return false;
+  const int64_t before = prompt_.tokens;
+  inputs_.max_tokens = before - before / 4;
+  prompt_ = first_prompt(inputs_);
+  return prompt_.tokens < before;
+}
+
+bool Dialogue::feed_back(const Setback& setback) {
+  if (!provider_ || calls_ >= kMaxCalls) return false;
+  const bool ran = setback.failure == Failure::kBuild || setback.failure == Failure::kRun;
+  if (ran && repairs_ == kMaxRepairs) return false;
+  repairs_ += ran;
+  failed_edits_ += setback.failure == Failure::kEdit;
+  mending_ = setback.failure != Failure::kKnown;
+  turns_.push_back({"user", feedback_prompt(setback, may_send_whole_file(), kMaxCalls - calls_)});
   return true;
 }
 
-std::string Dialogue::name() const { return provider_ ? provider_->name() : "builtin"; }
+std::string Dialogue::proposer() const { return provider_ ? provider_->name() : "builtin"; }
+
+std::string Dialogue::name() const { return provider_ ? asked()->name() : "builtin"; }
 
 std::string Dialogue::transcript() const {
   std::string text;
-  for (const Message& message : messages_)
-    text += "# " + message.role + "\n\n" + message.text + "\n\n";
+  for (const auto* messages : {&prompt_.messages, &turns_}) {
+    for (const Message& message : *messages)
+      text += "# " + message.role + "\n\n" + message.text + "\n\n";
+  }
   return text;
 }
 

@@ -1,8 +1,8 @@
 // Where the replies of one experiment come from: a conversation with a model, or the builtin tuner.
+// Every experiment begins a fresh one; what came of a reply is told in it, and answered in it.
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,31 +11,48 @@
 
 namespace autoresearch {
 
+// Replies per experiment, and those of them that may mend a build or a run that failed.
+constexpr int kMaxCalls = 4, kMaxRepairs = 2;
+// Replies that could not be applied, until a whole file is taken instead of blocks.
+constexpr int kEditsBeforeWholeFile = 2;
+
 class Dialogue {
  public:
   // `provider` null: the tuner answers, from the champion's source, what was tried, and `measured`,
-  // which tells whether a source is known already.
+  // which tells whether a source is known already. `repairer` answers what mends an earlier reply;
+  // null: `provider` does.
   Dialogue(Provider* provider, PromptInputs inputs, std::string device, uint64_t seed,
-           std::function<bool(const std::string& source)> measured);
+           std::function<bool(const std::string& source)> measured, Provider* repairer = nullptr);
 
   // The next reply to all that was said so far.
   Reply next();
 
-  // Tells the model what came of its reply. False when no further reply is allowed: one repair is.
-  bool feed_back(const std::string& stage, const std::string& problem);
+  // After a reply that was too long for the endpoint: less history, by the prompt's fixed rules.
+  // False where there is nothing left to leave out. What was refused for its length was no reply.
+  bool shorten();
 
-  std::string name() const;  // of the provider, or "builtin"
+  // Tells the model what came of its reply. False when no further reply is allowed.
+  bool feed_back(const Setback& setback);
+
+  bool may_send_whole_file() const { return failed_edits_ >= kEditsBeforeWholeFile; }
   bool is_model() const { return provider_ != nullptr; }
+  std::string proposer() const;    // whose experiment it is: the provider's name, or "builtin"
+  std::string name() const;        // of whom the next reply comes from
   std::string transcript() const;  // everything sent, for prompt.md
+  const Prompt& prompt() const { return prompt_; }  // as it was first sent, or last shortened
 
  private:
-  Provider* provider_;
+  Provider* asked() const { return mending_ && repairer_ ? repairer_ : provider_; }
+
+  Provider *provider_, *repairer_;
   PromptInputs inputs_;
   std::string device_;
   uint64_t seed_;
   std::function<bool(const std::string&)> measured_;
-  std::vector<Message> messages_;
-  int repairs_ = 0;
+  Prompt prompt_;
+  std::vector<Message> turns_;  // after the prompt
+  int calls_ = 0, repairs_ = 0, failed_edits_ = 0;
+  bool mending_ = false;
 };
 
 }  // namespace autoresearch

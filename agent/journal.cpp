@@ -76,12 +76,15 @@ void take_candidate(RunState& state, const json& event) {
     state.experiments.back().start_utc = event.value("time", "");
   }
   Experiment& experiment = experiment_of(state, event);
+  if (!experiment.fingerprint.empty()) experiment.failed.push_back(experiment.fingerprint);
   experiment.commit = event.at("commit").get<std::string>();
   experiment.parent = event.value("parent", "");
   experiment.idea = event.value("idea", "");
   experiment.why = event.value("why", "");
   experiment.proposer = event.value("proposer", "");
   experiment.fingerprint = event.value("fingerprint", "");
+  experiment.constants = event.value("constants", std::vector<std::string>());
+  experiment.areas = event.value("areas", std::vector<std::string>());
   experiment.open = false;
   experiment.interrupted = 0;
   experiment.measured.reset();

@@ -6,9 +6,10 @@
 //   start      {tag, task, device, kit, provider, base_commit, source_fingerprint}
 //   call       {id, n, provider, prompt_bytes}  before sending;
 //   call_done  {id, tokens_in, tokens_out, problem}
-//   candidate  {n, commit, parent, idea, why, proposer, fingerprint, next}  after object and ref
-//   are
-//              on disk; next: a list of lines. Once more for the same n when a repair replaces it.
+//   candidate  {n, commit, parent, idea, why, proposer, fingerprint, constants, areas, next}  after
+//              object and ref are on disk; constants and areas: what the edit touched; next: a list
+//              of lines. Once more for the same n when a repair replaces it: then the measurement
+//              before it was of the replaced one, and the verdict is on the last.
 //   run        {n, attempt, pid, starttime}  before the child execs; attempt counts from 1 within n
 //   measured   {n, attempt, seed, bpb, bpb_upstream, wall_seconds, overhead_seconds, memory_gb,
 //   ...} verdict    {n, status, reason, champion}  the commit point: status keep|discard|crash stop
@@ -58,10 +59,12 @@ std::vector<nlohmann::json> read_journal(const fs::path& path);
 struct Experiment {
   int64_t n = 0;  // 0 is the baseline
   std::string commit, parent, idea, why, proposer, fingerprint;
-  int attempts = 0;     // runs that were started
-  int interrupted = 0;  // of the present commit's: those that a later one found open
-  bool open = false;    // the last attempt has neither measured nor verdict
-  pid_t pid = 0;        // of the open attempt
+  std::vector<std::string> constants, areas;  // that the edit touched (agent/change.h)
+  std::vector<std::string> failed;  // fingerprints of its candidates that a repair replaced
+  int attempts = 0;                 // runs that were started
+  int interrupted = 0;              // of the present commit's: those that a later one found open
+  bool open = false;                // the last attempt has neither measured nor verdict
+  pid_t pid = 0;                    // of the open attempt
   uint64_t start_time = 0;
   std::optional<nlohmann::json> measured;  // of the last attempt
   std::string status;                      // "" until there is a verdict

@@ -11,6 +11,7 @@ namespace autoresearch {
 struct Message {
   std::string role;  // "system", "user" or "assistant"
   std::string text;
+  bool cache_after = false;  // a prefix that stays the same between calls ends here
 };
 
 struct Reply {
@@ -18,6 +19,7 @@ struct Reply {
   bool truncated = false;  // cut by the length limit
   std::string problem;     // one line with what to do, when the call failed; empty: it worked
   bool fatal = false;      // asking again can't help (wrong key, unknown model, unknown host name)
+  bool too_long = false;   // the endpoint says that the conversation exceeds the model's context
   int64_t tokens_in = 0, tokens_out = 0;
   double seconds = 0;
 };

@@ -159,8 +159,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
        {"score_seconds", scored.seconds},
        {"score_rss_bytes", scored.peak_rss_bytes},
        {"score_problem", outcome.score_problem},
-       {"last_words",
-        last_line_with(read_plain_file(folder / "run.log"), "train: error: ").substr(0, 300)},
+       {"last_words", last_line_with(trainer_log(folder), "train: error: ").substr(0, 300)},
        {"memory_gb", memory_gb(bench, record, trained)},
        {"steps", static_cast<int64_t>(figure(record, "steps"))},
        {"tokens_per_second", figure(record, "tokens_per_second")}});
@@ -172,6 +171,8 @@ nlohmann::json trainer_record(const fs::path& folder) {
   nlohmann::json record = parse_untrusted(read_plain_file(folder / "train.json"));
   return record.is_object() ? record : nlohmann::json::object();
 }
+
+std::string trainer_log(const fs::path& folder) { return read_plain_file(folder / "run.log"); }
 
 void tidy(const fs::path& folder, const std::vector<std::string>& keep) {
   static constexpr std::array kRecords = {"train.cpp", "prompt.md", "reply.md", "candidate.diff",

@@ -52,6 +52,9 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
 // <folder>/train.json, an object: empty where the trainer left none. Nothing is decided by it.
 nlohmann::json trainer_record(const fs::path& folder);
 
+// <folder>/run.log, all that the trainer printed: empty where there is none.
+std::string trainer_log(const fs::path& folder);
+
 // Removes from an experiment's folder whatever is neither our record nor named in `keep` as a plain
 // file. Done before every attempt, so that none finds what an earlier one left, and after the
 // verdict. The folder was a candidate's: permissions are restored first, and nothing here throws.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 
@@ -75,6 +76,21 @@ std::string failure_of_score(const Outcome& outcome) {
 
 double Allowance::wall_limit() const {
   return budget + baseline_overhead + std::max(0.01 * budget, 3.0);
+}
+
+bool is_repairable(const Outcome& outcome) {
+  if (outcome.timed_out || outcome.over_memory) return false;
+  switch (outcome.train_exit) {
+    case kDone:
+      return !outcome.sealed;
+    case kDiverged:
+    case kOutOfMemory:
+    case kInterrupted:
+    case 127:            // it could not be started
+    case 128 + SIGKILL:  // the kernel's way of saying that memory ran out
+      return false;
+  }
+  return true;
 }
 
 Verdict judge(const Outcome& outcome, const Allowance& allowance, std::optional<double> best) {

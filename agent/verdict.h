@@ -30,6 +30,10 @@ struct Verdict {
   std::string reason;  // one line for a person and for the next prompt; empty for keep
 };
 
+// Whether a run failed by a mistake in its code that the author can mend: a signal, an exception, a
+// model that can't be sealed. Memory or time that ran out and a loss that diverged are results.
+bool is_repairable(const Outcome& outcome);
+
 // Greedy: keep when strictly better than `best` (nothing: the baseline, kept if it is whole at
 // all).
 Verdict judge(const Outcome& outcome, const Allowance& allowance, std::optional<double> best);

@@ -1,0 +1,159 @@
+#include "agent/briefing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <optional>
+
+#include "agent/text.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+using Records = std::function<json(int64_t n)>;
+
+constexpr size_t kMaxFigures = 80, kMaxWord = 60;
+
+// A figure's value: a number or, where it has none, a word.
+struct Figure {
+  std::optional<double> number;
+  std::string word;
+};
+using Figures = std::vector<std::pair<std::string, Figure>>;
+
+std::string written(const char* format, double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+void add(Figures& figures, const std::string& name, const json& value) {
+  if (figures.size() == kMaxFigures) return;
+  if (value.is_number()) figures.push_back({one_line(name, kMaxWord), {value.get<double>(), ""}});
+  if (value.is_string())
+    figures.push_back(
+        {one_line(name, kMaxWord), {{}, one_line(value.get<std::string>(), kMaxWord)}});
+}
+
+// What the parent measured, then what the trainer says of itself, its nested figures included.
+Figures figures_of(const Experiment& experiment, const json& record) {
+  Figures figures;
+  const json measured = experiment.measured.value_or(json::object());
+  for (const char* name : {"bpb", "wall_seconds", "overhead_seconds", "memory_gb", "score_seconds"})
+    if (measured.contains(name)) add(figures, name, measured[name]);
+  const auto number = [&](const char* name) {
+    return record.contains(name) && record[name].is_number() ? record[name].get<double>() : 0.0;
+  };
+  if (number("steps") > 0)
+    add(figures, "ms_per_step", 1000 * number("training_seconds") / number("steps"));
+  for (const auto& [name, value] : record.items()) {
+    if (name == "seed" || name == "task") continue;
+    add(figures, name, value);
+    if (value.is_object())
+      for (const auto& [inner, figure] : value.items()) add(figures, inner, figure);
+  }
+  return figures;
+}
+
+// Mean loss over each tenth of the training, by the clock; a tenth without a point is left out.
+std::map<int, double> loss_by_tenths(const json& record) {
+  std::map<int, std::pair<double, int>> sums;
+  const json curve = record.value("loss_curve", json::array());
+  double end = 0;
+  const auto is_point = [](const json& point) {
+    return point.is_array() && point.size() == 3 && point[1].is_number() && point[2].is_number();
+  };
+  for (const json& point : curve)
+    if (is_point(point)) end = std::max(end, point[1].get<double>());
+  for (const json& point : curve) {
+    if (!is_point(point) || !(end > 0)) continue;
+    const double share = std::clamp(point[1].get<double>() / end, 0.0, 1.0);
+    auto& [sum, count] = sums[std::min(9, static_cast<int>(10 * share))];
+    sum += point[2].get<double>();
+    ++count;
+  }
+  std::map<int, double> means;
+  for (const auto& [tenth, sum] : sums) means[tenth] = sum.first / sum.second;
+  return means;
+}
+
+std::string figure_line(const std::string& name, const Figure& figure, const Figure* before) {
+  std::string line = name + ": " + (figure.number ? written("%.6g", *figure.number) : figure.word);
+  if (before && figure.number && before->number && *figure.number != *before->number)
+    line += " (" + written("%+.4g", *figure.number - *before->number) + ")";
+  if (before && !figure.number && before->word != figure.word)
+    line += " (was " + before->word + ")";
+  return line + "\n";
+}
+
+std::string loss_line(const json& record, const json& before) {
+  const auto now = loss_by_tenths(record), then = loss_by_tenths(before);
+  std::string line;
+  for (const auto& [tenth, loss] : now) {
+    line += (line.empty() ? "" : ", ") + written("%.4f", loss);
+    if (const auto old = then.find(tenth); old != then.end())
+      line += " (" + written("%+.4f", loss - old->second) + ")";
+  }
+  return line.empty() ? "" : "training loss, mean of each tenth of the time: " + line + "\n";
+}
+
+const Experiment* parent_of(const RunState& state, const Experiment& experiment) {
+  for (const Experiment& e : state.experiments)
+    if (!experiment.parent.empty() && e.commit == experiment.parent) return &e;
+  return nullptr;
+}
+
+std::string report_on(const RunState& state, const Experiment& experiment, const Records& record) {
+  const auto safe_record = [&](int64_t n) {
+    const json value = record(n);
+    return value.is_object() ? value : json::object();
+  };
+  const json mine = safe_record(experiment.n);
+  const Experiment* parent = parent_of(state, experiment);
+  const json theirs = parent ? safe_record(parent->n) : json::object();
+  std::map<std::string, Figure> before;
+  if (parent)
+    for (const auto& [name, figure] : figures_of(*parent, theirs)) before.emplace(name, figure);
+  std::string text = "experiment " + std::to_string(experiment.n);
+  if (experiment.commit == state.champion) text += ", the best so far";
+  if (parent) text += " (in brackets: difference to experiment " + std::to_string(parent->n) + ")";
+  text += "\n";
+  for (const auto& [name, figure] : figures_of(experiment, mine)) {
+    const auto old = before.find(name);
+    text += figure_line(name, figure, old == before.end() ? nullptr : &old->second);
+  }
+  return text + loss_line(mine, theirs);
+}
+
+}  // namespace
+
+std::vector<Past> past_of(const RunState& state) {
+  std::vector<Past> result;
+  double best = 0;
+  for (const Experiment& e : state.experiments) {
+    if (e.status.empty()) continue;
+    Past past{e.n, e.status, 0, 0, e.idea, e.reason, e.constants, e.areas};
+    if (e.measured && e.measured->contains("bpb") && e.status != "crash") {
+      past.bpb = e.measured->at("bpb");
+      past.change = e.n == 0 ? 0 : past.bpb - best;
+    }
+    if (e.status == "keep") best = past.bpb;
+    result.push_back(std::move(past));
+  }
+  return result;
+}
+
+std::string measurements_of(const RunState& state, const Records& record) {
+  if (state.champion_n < 0) return "";
+  const Experiment& champion = state.experiments.at(static_cast<size_t>(state.champion_n));
+  std::string text = report_on(state, champion, record);
+  const Experiment* latest = nullptr;
+  for (const Experiment& e : state.experiments)
+    if (!e.status.empty()) latest = &e;
+  if (latest && latest->n != champion.n) text += "\n" + report_on(state, *latest, record);
+  return text;
+}
+
+}  // namespace autoresearch

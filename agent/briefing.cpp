@@ -41,7 +41,8 @@ void add(Figures& figures, const std::string& name, const json& value) {
 Figures figures_of(const Experiment& experiment, const json& record) {
   Figures figures;
   const json measured = experiment.measured.value_or(json::object());
-  for (const char* name : {"bpb", "wall_seconds", "overhead_seconds", "memory_gb", "score_seconds"})
+  if (measured.contains("bpb")) add(figures, "val_bpb", measured["bpb"]);
+  for (const char* name : {"wall_seconds", "overhead_seconds", "memory_gb", "score_seconds"})
     if (measured.contains(name)) add(figures, name, measured[name]);
   const auto number = [&](const char* name) {
     return record.contains(name) && record[name].is_number() ? record[name].get<double>() : 0.0;

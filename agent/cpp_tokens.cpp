@@ -20,6 +20,7 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 class Lexer {
  public:
   explicit Lexer(const std::string& source) : source_(source) {
+    chars_.reserve(source.size());
     for (size_t i = 0, line = 0; i < source.size(); ++i) {
       const size_t skip = splice_length(i);
       if (skip == 0) chars_.push_back({source[i], i, line});
@@ -50,10 +51,14 @@ class Lexer {
     return pos_ + ahead < chars_.size() ? chars_[pos_ + ahead].c : '\0';
   }
 
+  std::string text_since(size_t begin) const {
+    std::string text(pos_ - begin, '\0');
+    for (size_t i = begin; i < pos_; ++i) text[i - begin] = chars_[i].c;
+    return text;
+  }
+
   void emit(size_t begin) {
-    std::string text;
-    for (size_t i = begin; i < pos_; ++i) text += chars_[i].c;
-    tokens_.push_back({std::move(text), chars_[begin].line, chars_[pos_ - 1].line});
+    tokens_.push_back({text_since(begin), chars_[begin].line, chars_[pos_ - 1].line});
   }
 
   // The end of a preprocessor line means something, so it is a token of its own.
@@ -123,13 +128,14 @@ class Lexer {
   void word() {
     const size_t begin = pos_;
     while (is_word(at())) ++pos_;
-    std::string text;
-    for (size_t i = begin; i < pos_; ++i) text += chars_[i].c;
-    const auto among = [&](std::initializer_list<const char*> set) {
-      return std::find(set.begin(), set.end(), text) != set.end();
-    };
-    if (at() == '"' && among({"R", "u8R", "uR", "UR", "LR"})) return raw_string(begin);
-    if ((at() == '"' || at() == '\'') && among({"u8", "u", "U", "L"})) return quoted(begin);
+    if (at() == '"' || at() == '\'') {
+      const std::string prefix = text_since(begin);
+      const auto among = [&](std::initializer_list<const char*> set) {
+        return std::find(set.begin(), set.end(), prefix) != set.end();
+      };
+      if (at() == '"' && among({"R", "u8R", "uR", "UR", "LR"})) return raw_string(begin);
+      if (among({"u8", "u", "U", "L"})) return quoted(begin);
+    }
     // In a #define, "f(" begins a macro with parameters and "f (" does not.
     const size_t n = tokens_.size();
     const bool defines = in_directive_ && n >= 2 && tokens_[n - 1].text == "define";
@@ -174,7 +180,9 @@ class Lexer {
         "<<",  ">>",  "<=",  ">=",  "==",  "!=", "&&", "||", "+=", "-=",
         "*=",  "/=",  "%=",  "&=",  "|=",  "^=", "##", "<:", "<%", "%>"};
     const size_t begin = pos_;
+    const bool alone = is_word(at(1)) || std::isspace(static_cast<unsigned char>(at(1)));
     for (const std::string_view op : kLong) {
+      if (alone || op[0] != at()) continue;
       size_t same = 0;
       while (same < op.size() && at(same) == op[same]) ++same;
       if (same == op.size()) {

@@ -40,15 +40,13 @@ constexpr std::string_view kRole =
     "You are given the assignment, the two headers that the program stands on, the best program so "
     "far (train.cpp), the log of past experiments and the latest measurements. Answer with one "
     "experiment: an edit of train.cpp that should lower val_bpb, bits per byte on held-out text, "
-    "after "
-    "training for a fixed wall-clock time. Your edit is built, trained and scored without a "
-    "person; "
-    "the result decides whether it is kept.\n";
+    "after training for a fixed wall-clock time. Your edit is built, trained and scored without a "
+    "person; the result decides whether it is kept.\n";
 
 constexpr std::string_view kRules =
     "- It is C++20 in one translation unit, compiled with warnings on. Use at:: (ATen operators), "
-    "std::, "
-    "and what the two headers declare in namespace autoresearch. torch::nn, torch::optim and "
+    "std::, and what the two headers declare in namespace autoresearch. torch::nn, torch::optim "
+    "and "
     "torch/torch.h are not available, and no other header of libtorch beyond those included "
     "already.\n"
     "- The function given to Run::model is traced into a graph and scored by another process. With "
@@ -58,8 +56,7 @@ constexpr std::string_view kRules =
     "whose "
     "traced graph and live function differ.\n"
     "- It runs in a cage: no network, no files, no other processes, no environment. Seeds, data "
-    "order, "
-    "the clock and the record belong to the harness; don't touch the generators' seeds.\n"
+    "order, the clock and the record belong to the harness; don't touch the generators' seeds.\n"
     "- Never print or compute val_bpb; the score comes from outside. Time before the first step "
     "and "
     "after the last one counts for the clock of the parent as well, so don't move work there.\n"
@@ -70,11 +67,12 @@ constexpr std::string_view kRules =
 
 constexpr std::string_view kFormatRules =
     "- Several blocks are fine. All of them refer to the file as you were given it, must not "
-    "overlap, "
-    "and are applied together or not at all.\n"
+    "overlap, and are applied together or not at all.\n"
     "- Copy SEARCH lines character by character, comments included, with no \"...\" and no line "
-    "numbers. To insert, repeat the neighbouring lines in REPLACE.\n"
+    "numbers. To insert, repeat the neighbouring lines in REPLACE; write every line of REPLACE "
+    "out.\n"
     "- Keep blocks small: the lines that change and enough around them to be unique.\n"
+    "- Code stands between the markers only: no fences, no code in IDEA, WHY or NEXT.\n"
     "- If you give several IDEA sections, only the first one runs.\n";
 
 // Code that has nothing to do with the task, so that it suggests nothing but the form.

@@ -179,6 +179,71 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
   }
 }
 
+// One row, one experiment, whatever it took: a crash is told to the model with the run's own words.
+// A third repair is not asked for, and the crash is then the experiment's result.
+TEST_F(AgentRun, RunTimeCrashesAreRepairedWithinTheExperimentAtMostTwice) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  LoopbackServer server({chat_answer("ready"),
+                         chat_answer(edit("aborts", "0.05", "2.0), std::abort(")),
+                         chat_answer(edit("throws", "0.05", "2.0), embed.view({-7}")),
+                         chat_answer(edit("mended", "0.05", "2.0")),
+                         chat_answer(edit("one", "2.0", "2.1), std::abort(")),
+                         chat_answer(edit("two", "2.0", "2.2), std::abort(")),
+                         chat_answer(edit("three", "2.0", "2.3), std::abort("))});
+  const Exit exit = run(agent({"--provider", "openai", "--model", "scripted", "--base-url",
+                               server.url(), "--max-experiments", "2"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "keep", "crash"})) << exit.output;
+  const auto requests = server.requests();
+  ASSERT_EQ(requests.size(), 7u);
+  EXPECT_NE(requests[2].body.find("SIGABRT"), std::string::npos) << requests[2].body;
+  EXPECT_NE(requests[3].body.find("train: error: "), std::string::npos) << requests[3].body;
+
+  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
+  ASSERT_EQ(state.experiments.size(), 3u);
+  EXPECT_EQ(state.experiments[1].attempts, 3);
+  EXPECT_EQ(state.experiments[1].failed.size(), 2u);
+  EXPECT_EQ(state.experiments[1].idea, "mended");
+  EXPECT_EQ(state.experiments[2].idea, "three");
+  EXPECT_NE(git({"show", "autoresearch/t:train.cpp"}).find("grad(), 2.0);"), std::string::npos);
+  EXPECT_NE(read_file(run_dir() / "experiments/0002/train.cpp").find("2.3"), std::string::npos);
+}
+
+TEST_F(AgentRun, KnownCodeCostsNoTrainingAndAWholeFileIsTakenAfterTwoFailedEdits) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const std::string mangled =
+      replaced(edit("mangled", "0.05", "3.0"), "Tensor* parameter", "Tensor * x");
+  const std::string whole =
+      "IDEA: a whole file\nWHY: two edits failed.\n```cpp\n" +
+      replaced(read_file(checkout_ / "train.cpp"), "grad(), 0.05)", "grad(), 2.0)") + "```\n";
+  LoopbackServer server(
+      {chat_answer("ready"), chat_answer(edit("comment", "0.05", "0.05  /* the same */")),
+       chat_answer(edit("restated", "0.05", "5e-2")), chat_answer(edit("less", "0.05", "1e-6")),
+       chat_answer(whole), chat_answer(mangled), chat_answer(whole)});
+  const Exit exit = run(agent({"--provider", "openai", "--model", "scripted", "--base-url",
+                               server.url(), "--max-experiments", "2"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "discard", "keep"})) << exit.output;
+  const auto requests = server.requests();
+  ASSERT_EQ(requests.size(), 7u);
+  for (const size_t after : {2, 3})
+    EXPECT_NE(requests[after].body.find("measured already, as experiment 0"), std::string::npos);
+  EXPECT_EQ(requests[5].body.find("whole file now"), std::string::npos) << "after one failed edit";
+  EXPECT_NE(requests[6].body.find("whole file now"), std::string::npos);
+  int trained = 0, built = 0;
+  for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
+    trained += event.at("event") == "run", built += event.at("event") == "candidate";
+  EXPECT_EQ(trained, 3);
+  EXPECT_EQ(built, 3);
+}
+
+TEST_F(AgentRun, AContextTooSmallForThePromptIsAnErrorAndASmallOneIsToldOf) {
+  const Exit none = run(agent({"--provider", "command", "--command", "echo ready", "--sandbox",
+                               "off", "--context-tokens", "2000"}));
+  EXPECT_EQ(none.code, 1);
+  EXPECT_NE(none.output.find("--context-tokens"), std::string::npos) << none.output;
+}
+
 TEST_F(AgentRun, AKilledBaselineGoesOnWithNothingLost) {
   const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
   kill_while_training(agent(options), 0);

@@ -11,7 +11,9 @@
 #include "agent/constants.h"
 #include "agent/cpp_tokens.h"
 #include "agent/diff.h"
+#include "agent/text.h"
 #include "common/files.h"
+#include "tests/fuzz/reply_property.h"
 
 namespace autoresearch {
 namespace {
@@ -174,6 +176,18 @@ TEST(ParseReply, MangledMarkersAreRefused) {
   }
 }
 
+// A block that has lost all its markers would be taken for prose, and the other blocks would be
+// applied without it.
+TEST(ParseReply, CodeOutsideOfBlocksIsRefused) {
+  const std::string lost =
+      "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;  // done\n";
+  EXPECT_HAS(refusal(reply(lost + kWiden)), "outside of a block");
+  EXPECT_HAS(refusal(reply(kWiden + "\n" + lost)), "outside of a block");
+  EXPECT_HAS(refusal(reply("```cpp\n" + lost + "```\n" + kWiden)), "outside of a block");
+  EXPECT_EQ(refusal("A draft:\n" + lost + reply(kWiden)), "") << "before IDEA a model thinks aloud";
+  EXPECT_EQ(refusal(reply("This is it, see above.\n" + kWiden) + "Good luck.\n"), "");
+}
+
 TEST(ParseReply, AWholeFileNeedsPermissionAndOneClosedFence) {
   const std::string file = replaced(kSource, "8;", "12;");
   const std::string whole = "IDEA: wider\n```cpp\n" + file + "```\n";
@@ -265,6 +279,112 @@ TEST(Apply, ABlockThatReplacesLinesByThemselvesIsRefusedBesideOthers) {
              "Block 2: SEARCH and REPLACE are the same");
 }
 
+// A line of SEARCH that was lost would otherwise stand in the file twice.
+TEST(Apply, LinesThatSearchLostAreAskedBack) {
+  const std::string lost_first = block("  // The obvious formula.\n  return kWidth * height;\n}\n",
+                                       "int area(int height) {\n  // The obvious formula.\n"
+                                       "  return 2 * kWidth * height;\n}\n");
+  EXPECT_HAS(refusal(reply(lost_first)), "Block 1: REPLACE begins with");
+  EXPECT_HAS(refusal(reply(lost_first)), "```cpp\n");
+  const std::string lost_return =
+      block("\nint main() {\n  std::printf(\"%d\\n\", area(3));\n",
+            "\nint main() {\n  std::printf(\"%d\\n\", area(4));\n  return 0;\n");
+  EXPECT_HAS(refusal(reply(lost_return)), "REPLACE ends with");
+  const std::string lost_version = block(
+      "constexpr double kRate = 0.5;  // per second\n\nint area(int height) {\n",
+      "constexpr int kWidth = 9;    // columns\nconstexpr double kRate = 0.5;  // per second\n\n"
+      "int area(int height) {\n");
+  EXPECT_HAS(refusal(reply(lost_version)), "a version of a line");
+  const std::string inserted =
+      block("constexpr double kRate = 0.5;  // per second\n\nint area(int height) {\n",
+            "constexpr int kDepth = 9;\nconstexpr double kRate = 0.5;  // per second\n\n"
+            "int area(int height) {\n");
+  EXPECT_EQ(refusal(reply(inserted)), "") << "a new constant beside others is none of that";
+}
+
+// The line that another block takes away may come back here: code was moved.
+TEST(Apply, MovedLinesAreNoDoubles) {
+  const std::string cut = block("#include <cstdio>\n\nconstexpr int kWidth = 8;    // columns\n",
+                                "#include <cstdio>\n\n");
+  const std::string paste = block(
+      "constexpr double kRate = 0.5;  // per second\n\nint area(int height) {\n",
+      "constexpr double kRate = 0.5;  // per second\nconstexpr int kWidth = 8;    // columns\n\n"
+      "int area(int height) {\n");
+  EXPECT_EQ(refusal(reply(cut + paste)), "");
+}
+
+TEST(Apply, WordsThatStandForCodeAreNeverApplied) {
+  const std::string search = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
+  for (const char* words :
+       {"  // ...", "  ...", "  // ... rest of main ...", "  /* existing code */",
+        "  // rest of the code unchanged", "  // (unchanged)", "  \xe2\x80\xa6"})
+    EXPECT_HAS(
+        refusal(reply(block(search, std::string("int main() {\n") + words + "\n  return 0;\n"))),
+        "stands for code")
+        << words;
+  for (const char* words : {"  // Prints the area, the rest of the program does nothing.",
+                            "  // Three dots ... within a sentence."})
+    EXPECT_EQ(
+        refusal(reply(block(search, std::string("int main() {\n") + words + "\n  return 0;\n"))),
+        "")
+        << words;
+}
+
+// To the lexer "// ..." is a comment: without a rule, the lines around it would match as
+// neighbours.
+TEST(Apply, AnElidedSearchMatchesNothingAndIsShownTheWholePassage) {
+  const std::string elided = block(
+      "// A small program.\n  // ...\nconstexpr int kWidth = 8;    // columns\n"
+      "constexpr double kRate = 0.5;  // per second\n",
+      "constexpr int kWidth = 9;\n");
+  EXPECT_HAS(refusal(reply(elided)), "#include <cstdio>\n");
+  const std::string middle =
+      block("constexpr double kRate = 0.5;  // per second\n// ...\n  return 0;\n}\n", "int x;\n");
+  const std::string text = refusal(reply(middle));
+  for (const char* part :
+       {"kRate = 0.5", "int area(int height) {", "int main() {", "  return 0;\n"})
+    EXPECT_HAS(text, part);
+}
+
+TEST(Apply, TypographicCharactersAndEntitiesInCodeAreRefused) {
+  const std::string search = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
+  const auto with = [&](const std::string& line) {
+    return refusal(reply(block(search, "int main() {\n" + line + "\n  return 0;\n")));
+  };
+  EXPECT_HAS(with("  std::puts(\xe2\x80\x9chi\xe2\x80\x9d);"), "typographic");
+  EXPECT_HAS(with("  int x = 3 \xe2\x80\x93 2;"), "typographic");
+  EXPECT_HAS(with("  if (1 &lt; 2) std::puts(\"x\");"), "HTML");
+  EXPECT_EQ(with("  std::puts(\"\xe2\x80\x9chi\xe2\x80\x9d\");"), "") << "in a string it is text";
+  EXPECT_EQ(with("  std::puts(\"x\");  // a \xe2\x80\x93 b"), "");
+}
+
+TEST(Apply, BracketsThatDoNotMatchAreExplained) {
+  const std::string search = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
+  EXPECT_HAS(refusal(reply(block(search, "int main() {\n  if (true) {\n  return 0;\n"))),
+             "brackets");
+  EXPECT_HAS(refusal(reply(block(search, "int main() {\n  f((1);\n  return 0;\n"))), "brackets");
+  EXPECT_EQ(refusal(reply(block(search, "int main() {\n  std::puts(\"(\");\n  return 0;\n"))), "");
+}
+
+// What REPLACE leaves open swallows the lines below it.
+TEST(Apply, BlocksThatCutThroughACommentOrAStringAreRefused) {
+  const std::string search = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
+  for (const char* open : {"  /* a comment", "#define X \\", "  // goes on \\"})
+    EXPECT_HAS(
+        refusal(reply(block(search, std::string("int main() {\n  return 0;\n") + open + "\n"))),
+        "leaves open")
+        << open;
+  const std::string inside = "int a;\n/* one\n int b;\n int c;\n int d;\n*/\nint e;\n";
+  EXPECT_HAS(refusal(reply(block(" int b;\n int c;\n int d;\n", "*/ int z; /*\n")), inside),
+             "leaves open");
+}
+
+TEST(Apply, MoreBlocksThanTheFileHasRoomForAreRefusedAtOnce) {
+  std::string many;
+  for (int i = 0; i < 2000; ++i) many += block("int a;\nint b;\nint c;\n", "");
+  EXPECT_HAS(refusal(reply(many)), "more blocks");
+}
+
 TEST(Apply, LimitsOfTheFileHold) {
   std::string lines, bytes;
   for (size_t i = 0; i <= kMaxLines; ++i) lines += "int i" + std::to_string(i) + ";\n";
@@ -278,37 +398,143 @@ TEST(Apply, LimitsOfTheFileHold) {
              "more than half");
 }
 
-// Random damage to a good reply: the result is the right source or none. Replies are cut, lines are
-// dropped, doubled and swapped; whatever applies must contain the source's own untouched lines.
-TEST(Apply, DamagedRepliesNeverTouchOtherLines) {
-  std::mt19937 random(7);
-  const std::string good = reply(kWiden);
-  int applied = 0;
-  for (int round = 0; round < 3000; ++round) {
-    std::string bad = good;
-    for (int k = 0; k < 2; ++k) {
-      const size_t at = random() % bad.size();
-      switch (random() % 3) {
-        case 0:
-          bad.erase(at, 1 + random() % 20);
-          break;
-        case 1:
-          bad.insert(at, bad.substr(random() % bad.size(), random() % 30));
-          break;
-        default:
-          bad[at] = static_cast<char>(random());
-      }
+// ------------------------------------------------------------------------------------------------
+// Replies that are broken in any way: no crash, no hang, and all blocks applied or none
+
+const std::string& train_cpp() {
+  static const std::string text = read_file(SOURCE_DIR "/train.cpp");
+  return text;
+}
+
+// A reply with one to three blocks around random lines of a file.
+std::string random_reply(const std::string& source, std::mt19937& random) {
+  const std::vector<std::string> lines = split_lines(source);
+  std::string blocks;
+  for (size_t n = 1 + random() % 3; n > 0; --n) {
+    std::string search, replace;
+    const size_t first = random() % (lines.size() - 12);
+    for (size_t i = first; i < first + 3 + random() % 8; ++i) {
+      search += lines[i] + "\n";
+      if (random() % 6 != 0) replace += lines[i] + "\n";
+      if (random() % 6 == 0) replace += "  added(" + std::to_string(random() % 100) + ");\n";
     }
-    const auto proposal = parse_reply(bad, false, round % 2);
-    if (!std::holds_alternative<Proposal>(proposal)) continue;
-    const auto result = apply_proposal(kSource, std::get<Proposal>(proposal));
-    if (!std::holds_alternative<std::string>(result)) continue;
-    ++applied;
-    EXPECT_HAS(std::get<std::string>(result),
-               "int area(int height) {\n  // The obvious formula.\n");
-    EXPECT_HAS(std::get<std::string>(result), "int main() {\n  std::printf(");
+    blocks += block(search, replace);
   }
-  EXPECT_GT(applied, 0);
+  return reply(blocks);
+}
+
+std::string mutated(std::string text, std::mt19937& random) {
+  static const std::vector<std::string> kPieces = {"<<<<<<< SEARCH\n",
+                                                   "=======\n",
+                                                   ">>>>>>> REPLACE\n",
+                                                   "```cpp\n",
+                                                   "<think>",
+                                                   "</think>",
+                                                   "IDEA: ",
+                                                   "\r",
+                                                   "\t",
+                                                   "// ...\n",
+                                                   "/*",
+                                                   "*/",
+                                                   "\"",
+                                                   "R\"(",
+                                                   "\\\n",
+                                                   "#if 0\n",
+                                                   "{",
+                                                   "\xe2\x80\x9c",
+                                                   "\xff",
+                                                   std::string(1, '\0')};
+  for (size_t n = 1 + random() % 4; n > 0; --n) {
+    const size_t at = random() % (text.size() + 1), length = random() % 40;
+    switch (random() % 6) {
+      case 0:
+        text.erase(at, length);
+        break;
+      case 1:
+        text.insert(at, text.substr(random() % (text.size() + 1), length));
+        break;
+      case 2:
+        if (at < text.size()) text[at] = static_cast<char>(random());
+        break;
+      case 3: {  // a whole line goes
+        const size_t line = text.rfind('\n', at), end = text.find('\n', at);
+        if (line != std::string::npos && end != std::string::npos && line < end)
+          text.erase(line, end - line);
+        break;
+      }
+      default:
+        text.insert(at, kPieces[random() % kPieces.size()]);
+    }
+  }
+  return text;
+}
+
+// Most against a part of the real file, because they are many.
+TEST(BrokenReplies, TenThousandMutationsApplyAllBlocksOrNone) {
+  std::mt19937 random(7);
+  const std::string part = train_cpp().substr(0, train_cpp().find("Tensor rmsnorm("));
+  int applied = 0, refused = 0;
+  for (int round = 0; round < 10000; ++round) {
+    const std::string& source = round % 8 == 0 ? train_cpp() : part;
+    const std::string bad = mutated(random_reply(source, random), random);
+    bool was_applied = false;
+    ASSERT_EQ(broken_property(source, bad, round % 16 == 0, round % 3 == 0, was_applied), "")
+        << bad;
+    ++(was_applied ? applied : refused);
+  }
+  EXPECT_GT(applied, 500);
+  EXPECT_GT(refused, 500);
+}
+
+std::string repeated(const std::string& text, size_t bytes) {
+  std::string all;
+  while (all.size() < bytes) all += text;
+  return all;
+}
+
+// A quadratic step would take minutes here, and run into the test's time limit.
+TEST(BrokenReplies, AQuarterMegabyteOfAnythingIsReadInNoTime) {
+  constexpr size_t kBytes = 256 * 1024;
+  const std::string near = "  for (int64_t i = 0; i < config.depths; ++i) {\n";
+  const std::string failing = block(repeated(near, 400), near);
+  for (const std::string& piece : std::vector<std::string>{"</think>",
+                                                           "<think>",
+                                                           "<think></think>",
+                                                           "R\"",
+                                                           "R\"x(",
+                                                           "`",
+                                                           "```\n",
+                                                           "\n",
+                                                           " ",
+                                                           "\\\n",
+                                                           "a ",
+                                                           "(",
+                                                           "/*",
+                                                           "//",
+                                                           "'",
+                                                           "IDEA: x\n",
+                                                           "WHY: x\n",
+                                                           "NEXT: 1. x\n",
+                                                           "<<<<<<< SEARCH\n",
+                                                           "=======\n",
+                                                           kWiden,
+                                                           failing,
+                                                           block(near, near),
+                                                           "x\r\n",
+                                                           "#",
+                                                           "#define f(",
+                                                           "\xe2\x80\xa6",
+                                                           "1'",
+                                                           "\"\\"}) {
+    const std::string much = repeated(piece, kBytes);
+    for (const std::string& bad :
+         {much, reply(much), "IDEA: x\n" + much, reply(block(much + "\n", "int x;\n")),
+          reply(block("int x;\nint y;\nint z;\n", much + "\n")),
+          "IDEA: x\n```cpp\n" + much + "\n```\n"}) {
+      bool applied = false;
+      ASSERT_EQ(broken_property(train_cpp(), bad, false, true, applied), "") << piece;
+    }
+  }
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -237,6 +237,35 @@ TEST(Replay, InterruptedAttemptsAreCountedAndARepairBeginsAnew) {
   EXPECT_EQ(replay(events).experiments[0].attempts, 3);
 }
 
+// A crash goes back to its author: the mended candidate takes its place, and the verdict is on
+// that.
+TEST(Replay, ARepairAfterAMeasuredCrashIsAnAttemptWithinTheExperiment) {
+  const auto version = [](const std::string& fingerprint) {
+    json event = candidate(0, "idea of " + fingerprint);
+    event["fingerprint"] = fingerprint;
+    event["commit"] = "commit of " + fingerprint;
+    event["constants"] = {"kA 2 (was 1)"};
+    event["areas"] = {"Model"};
+    return event;
+  };
+  std::vector<json> events = {version("a"), run(0, 1), measured(0, 1, 0)};
+  EXPECT_TRUE(replay(events).experiments[0].measured) << "a kill here ends in the crash's verdict";
+  events.push_back(version("b"));
+  EXPECT_FALSE(replay(events).experiments[0].measured);
+  events.insert(events.end(), {run(0, 2), measured(0, 2, 1.5), verdict(0, "keep")});
+  const RunState state = replay(events);
+  ASSERT_EQ(state.experiments.size(), 1u);
+  const Experiment& experiment = state.experiments[0];
+  EXPECT_EQ(experiment.attempts, 2);
+  EXPECT_EQ(experiment.interrupted, 0);
+  EXPECT_EQ(experiment.fingerprint, "b");
+  EXPECT_EQ(experiment.failed, std::vector<std::string>{"a"});
+  EXPECT_EQ(experiment.constants, std::vector<std::string>{"kA 2 (was 1)"});
+  EXPECT_EQ(experiment.areas, std::vector<std::string>{"Model"});
+  EXPECT_EQ(state.champion, "commit of b");
+  EXPECT_EQ(state.best_bpb, 1.5);
+}
+
 TEST(Replay, BrokenInvariantsAreErrorsThatNameTheEvent) {
   const std::vector<json> kept = {candidate(0), run(0, 1), measured(0, 1, 2.0), verdict(0, "keep")};
   const std::vector<std::vector<json>> bad = {
@@ -248,6 +277,8 @@ TEST(Replay, BrokenInvariantsAreErrorsThatNameTheEvent) {
       {candidate(0), run(0, 2)},
       {candidate(0), run(0, 1), run(0, 1)},
       {candidate(0), measured(0, 1, 2)},
+      {candidate(0), run(0, 1), measured(0, 1, 2), candidate(0), verdict(0, "keep")},
+      {candidate(0), run(0, 1), measured(0, 1, 2), candidate(0), run(0, 1)},
       {candidate(0), run(0, 1), measured(0, 2, 2)},
       {candidate(0), run(0, 1), measured(0, 1, 2), measured(0, 1, 2)},
       {candidate(0), verdict(0, "keep")},

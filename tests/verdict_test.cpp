@@ -6,6 +6,8 @@
 #include <csignal>
 #include <limits>
 
+#include "common/error.h"
+
 namespace autoresearch {
 namespace {
 
@@ -103,6 +105,27 @@ TEST(Verdict, AFigureThatNoModelCanReachIsNeverKept) {
                      -std::numeric_limits<double>::infinity()}) {
     expect_crash(whole(bpb), "not scored: val_bpb is");
   }
+}
+
+TEST(Repairable, AreMistakesInTheCodeAndNotResults) {
+  Outcome outcome = whole(1.9);
+  EXPECT_FALSE(is_repairable(outcome)) << "nothing failed";
+  const auto ended_with = [&](int code) {
+    outcome.train_exit = code;
+    return is_repairable(outcome);
+  };
+  for (const int code : {int{kError}, int{kCannotSeal}, 128 + SIGSEGV, 128 + SIGABRT, 77})
+    EXPECT_TRUE(ended_with(code)) << code;
+  for (const int code : {int{kDiverged}, int{kOutOfMemory}, int{kInterrupted}, 127, 128 + SIGKILL})
+    EXPECT_FALSE(ended_with(code)) << code;
+  outcome.sealed = false;
+  EXPECT_TRUE(ended_with(kDone)) << "it ended well and left no model";
+  outcome.train_exit = 128 + SIGSEGV;
+  outcome.timed_out = true;
+  EXPECT_FALSE(is_repairable(outcome));
+  outcome.timed_out = false;
+  outcome.over_memory = true;
+  EXPECT_FALSE(is_repairable(outcome));
 }
 
 }  // namespace

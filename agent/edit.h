@@ -8,11 +8,10 @@
 #include <string>
 #include <variant>
 
+#include "agent/plausible.h"
 #include "agent/reply.h"
 
 namespace autoresearch {
-
-constexpr size_t kMaxLines = 700, kMaxBytes = 32 * 1024;  // of the edited file
 
 // The edited source, or why there is none: a block that is nowhere in the file (with the nearest
 // real lines), or there twice, overlaps another, or a result that breaks the limits.

@@ -192,9 +192,9 @@ std::string log_of(const std::vector<Past>& past, const Extent& extent) {
   if (told.size() < past.size()) {
     text += "; shown are the kept ones, the latest and the near misses";
   }
-  text += ".\n\n";
-  for (const Past* line : told) text += past_line(*line);
-  return text;
+  std::string lines;
+  for (const Past* line : told) lines += past_line(*line);
+  return text + ".\n\n" + fenced(lines, "");
 }
 
 // Attempts and wins by part of train.cpp, the most tried first; empty where no part has a name.

@@ -5,7 +5,7 @@
 //
 // What a candidate can't do stands in README.md, "What is protected". How each step is done stands
 // in agent/: recipe (build), trial (train and score), verdict, journal, history (git), dialogue
-// (llm, prompt, briefing, tuner), reply and edit, known, sandbox, report.
+// (prompt, briefing, tuner), models (llm, chain, money), reply and edit, known, sandbox, report.
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -27,7 +27,9 @@
 #include "agent/history.h"
 #include "agent/journal.h"
 #include "agent/known.h"
+#include "agent/llm/recorded.h"
 #include "agent/machine.h"
+#include "agent/models.h"
 #include "agent/report.h"
 #include "agent/sandbox.h"
 #include "agent/text.h"
@@ -45,19 +47,19 @@ using nlohmann::json;
 
 struct Options {
   std::string tag, task = "demo", device = "auto", sandbox = "auto", data;
-  ProviderOptions provider;
+  ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
   double max_hours = 0;         // 0: no limit
   int64_t seed = 42;
 };
 
-constexpr int kMaxInterruptions = 1;   // of a candidate's training, before it counts as a crash
-constexpr int kFailuresAlike = 5;      // first experiments that fail alike: something else is wrong
-constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
-constexpr int kErrorsInARow = 3;       // errors of the loop's own that end it
-constexpr int kGiveUp = 16;            // such proposals in a row, the tuner's included
-constexpr double kCheckSeconds = 5.0;  // of retries in the first call: a mistake shows at once
+constexpr int kMaxInterruptions = 1;  // of a candidate's training, before it counts as a crash
+constexpr int kFailuresAlike = 5;     // first experiments that fail alike: something else is wrong
+constexpr int kRefusalsInARow = 3;    // proposals that came to nothing, then the tuner has a turn
+constexpr int kErrorsInARow = 3;      // errors of the loop's own that end it
+constexpr int kGiveUp = 16;           // such proposals in a row, the tuner's included
+constexpr int64_t kTellingCalls = 3;  // answered ones, before a night's cost can be estimated
 
 // Thrown when the user asked to stop; not an error.
 struct Interrupted {};
@@ -72,7 +74,7 @@ class Loop {
 
  private:
   void check_place_and_task();
-  void check_sandbox_and_provider();
+  void check_sandbox_and_models();
   void open_run();
   void recover();
   void repeat(const Experiment& experiment);
@@ -83,7 +85,7 @@ class Loop {
     Proposal proposal;
     std::string source;
   };
-  std::variant<Candidate, Feedback> propose(Dialogue& dialogue, int64_t n);
+  std::variant<Candidate, Feedback, Reply> propose(Dialogue& dialogue, int64_t n);
   std::variant<Candidate, Setback> realize(const Reply& reply, bool allow_whole_file, int64_t n);
   Reply ask(Dialogue& dialogue, int64_t n);
   Reply call(Dialogue& dialogue, int64_t n);
@@ -96,6 +98,7 @@ class Loop {
   void give_verdict(int64_t n, const Verdict& verdict);
   void keep_champion(int64_t n);
   void refuse(int64_t n, const std::string& proposer, const std::string& why);
+  void no_reply(const Dialogue& dialogue, const Reply& reply, int64_t n);
 
   std::string program();
   PromptInputs briefing(const std::string& source);
@@ -107,6 +110,9 @@ class Loop {
   void append(json event);
   void derive();
   void speak_after(int64_t n);
+  void estimate_cost();
+  std::optional<double> seconds_each() const;
+  double experiments_left() const;
   std::optional<std::string> reason_to_stop() const;
   fs::path folder(int64_t n) const {
     return run_dir_ / "experiments" / format("%04d", static_cast<int>(n));
@@ -123,11 +129,12 @@ class Loop {
   std::optional<Kit> kit_;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<History> history_;
-  std::unique_ptr<Provider> provider_;
+  std::unique_ptr<Models> models_;  // null: the builtin proposer alone
   RunState state_;
   double started_ = boot_seconds();
   int refusals_ = 0;
-  bool said_safe_ = false;
+  int64_t asking_for_ = 0;  // the experiment that a call to a model belongs to
+  bool said_safe_ = false, said_estimate_ = false;
   bool exhausted_ = false;         // the tuner has nothing left
   int errors_ = 0;                 // experiments in a row that ended in an error of the loop's own
   std::set<std::string> refused_;  // fingerprints of what did not build
@@ -162,28 +169,23 @@ void Loop::check_place_and_task() {
                   static_cast<long long>(task_.val.rows * task_.seq_len)));
 }
 
-void Loop::check_sandbox_and_provider() {
-  const bool model_written = options_.provider.kind != "builtin";
+void Loop::check_sandbox_and_models() {
+  const fs::path journal = data_dir() / "runs" / options_.tag / "journal.jsonl";
+  models_ = make_models(options_.models,
+                        fs::exists(journal) ? read_journal(journal) : std::vector<json>());
   const bool wanted = options_.sandbox != "off";
   const auto problem = wanted ? sandbox_problem() : std::nullopt;
-  if (problem && model_written)
+  if (problem && models_)
     throw Error(*problem + ", which runs model-written code with your rights");
   bench_.caged = wanted && !problem;
   log_info(std::string("sandbox     ") +
-           (bench_.caged    ? "bubblewrap: read-only system, no network"
-            : model_written ? "OFF: model-written code runs with your rights"
-                            : "none: the builtin proposer only changes numbers and needs none"));
-  if (!model_written) {
-    log_info("proposer    builtin: hyperparameters only; --provider asks a language model");
-    return;
-  }
-  ProviderOptions impatient = options_.provider;
-  impatient.retry_seconds = kCheckSeconds;
-  const Reply reply =
-      make_provider(impatient)->ask({{"user", "Reply with the single word: ready"}});
-  check(reply.problem.empty(), reply.problem);
-  provider_ = make_provider(options_.provider);
-  log_info("proposer    " + provider_->name() + ": answered in " + human_seconds(reply.seconds));
+           (bench_.caged ? "bubblewrap: read-only system, no network"
+            : models_    ? "OFF: model-written code runs with your rights"
+                         : "none: the builtin proposer only changes numbers and needs none"));
+  if (models_)
+    models_->introduce();
+  else
+    log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 }
 
 // The run's folder, journal, kit and git history. A new run that can't begin leaves no folder.
@@ -219,9 +221,15 @@ void Loop::open_run() {
   json start = {{"event", "start"},
                 {"tag", options_.tag},
                 {"task_name", task_.name},
-                {"provider", provider_ ? provider_->name() : "builtin"}};
+                {"provider", models_ ? models_->proposers().name() : "builtin"}};
   start.update(identity);
   append(start);
+  if (models_) {
+    models_->ledger().record_with([this](json event) {
+      if (event["event"] == "call") event["n"] = asking_for_;
+      append(std::move(event));
+    });
+  }
   log_info("run         " + run_dir_.string() +
            (history_->own_repository() ? " (git history there too: " + history_->own_reason() + ")"
                                        : ""));
@@ -294,6 +302,7 @@ void Loop::experiment() {
   fs::create_directories(folder(n));
   Dialogue dialogue = begin_dialogue(n);
   const auto made = propose(dialogue, n);
+  if (const auto* failed = std::get_if<Reply>(&made)) return no_reply(dialogue, *failed, n);
   if (const auto* why = std::get_if<Feedback>(&made))
     return refuse(n, dialogue.proposer(), why->text);
   refusals_ = 0;
@@ -301,15 +310,12 @@ void Loop::experiment() {
   measure_and_decide(n, &dialogue);
 }
 
-// Replies until one of them is built, each told what came of the one before; or why there is none.
-// None of it costs training time.
-std::variant<Loop::Candidate, Feedback> Loop::propose(Dialogue& dialogue, int64_t n) {
+// Replies until one of them is built, each told what came of the one before; or why none was, or
+// the call that failed. None of it costs training time.
+std::variant<Loop::Candidate, Feedback, Reply> Loop::propose(Dialogue& dialogue, int64_t n) {
   while (true) {
     const Reply reply = ask(dialogue, n);
-    if (!reply.problem.empty()) {
-      exhausted_ = reply.fatal && !dialogue.is_model();
-      return Feedback{reply.problem};
-    }
+    if (!reply.problem.empty()) return reply;
     auto made = realize(reply, dialogue.may_send_whole_file(), n);
     if (auto* candidate = std::get_if<Candidate>(&made)) return std::move(*candidate);
     if (interrupt_requested()) throw Interrupted{};
@@ -325,21 +331,17 @@ Reply Loop::ask(Dialogue& dialogue, int64_t n) {
   return reply;
 }
 
-// One call, in the journal before and after, prompt and reply in the experiment's folder.
+// One reply; prompt and reply are kept in the experiment's folder.
 Reply Loop::call(Dialogue& dialogue, int64_t n) {
-  const auto id = journal_->events().size();
-  append({{"event", "call"}, {"id", id}, {"n", n}, {"provider", dialogue.name()}});
+  asking_for_ = n;
   Reply reply = dialogue.next();
-  append({{"event", "call_done"},
-          {"id", id},
-          {"tokens_in", reply.tokens_in},
-          {"tokens_out", reply.tokens_out},
-          {"problem", reply.problem}});
   if (interrupt_requested()) throw Interrupted{};
+  if (reply.provider.empty()) reply.provider = dialogue.name();
+  estimate_cost();
   constexpr size_t kLargestReply = 256 * 1024;  // eight times the largest train.cpp
   if (reply.text.size() > kLargestReply) reply.truncated = true, reply.text.resize(kLargestReply);
   write_file(folder(n) / "prompt.md", valid_utf8(dialogue.transcript()));
-  write_file(folder(n) / "reply.md", valid_utf8(reply.text));
+  if (reply.problem.empty()) write_file(next_reply_path(folder(n)), valid_utf8(reply.text));
   return reply;
 }
 
@@ -431,7 +433,9 @@ bool Loop::repair(Dialogue& dialogue, int64_t n, const Outcome& outcome) {
     record_candidate(n, *candidate, dialogue.proposer());
     return true;
   }
-  log_info("      its repair came to nothing: " + one_line(std::get<Feedback>(made).text, 160));
+  const auto* failed = std::get_if<Reply>(&made);
+  log_info("      its repair came to nothing: " +
+           one_line(failed ? failed->problem : std::get<Feedback>(made).text, 160));
   write_candidate(n, history_->source_at(experiment_at(n).commit));
   return false;
 }
@@ -458,6 +462,7 @@ void Loop::give_verdict(int64_t n, const Verdict& verdict) {
           {"reason", verdict.reason},
           {"champion", verdict.status == "keep" ? experiment_at(n).commit : state_.champion}});
   tidy(folder(n), {"run.log", "train.json", "score.json"});
+  exhausted_ = false;  // a new champion, or one more measured neighbour: the tuner looks again
   derive();
   speak_after(n);
 }
@@ -485,10 +490,19 @@ void Loop::refuse(int64_t n, const std::string& proposer, const std::string& why
   const std::string line = one_line(why, 160);
   if (line != provider_note_) log_info("      " + proposer + " came to nothing: " + line);
   provider_note_ = line;
-  // Growing pauses, so that an endpoint that fails at once is not asked a thousand times a minute.
-  if (proposer == "builtin") return;
-  for (double left = std::min(60.0, std::pow(2.0, refusals_)); left > 0 && !interrupt_requested();
-       left -= 0.2)
+}
+
+// A failed call is no experiment and no refusal: the chain has said so and knows whom to ask next,
+// at last nobody, and the builtin proposer has its turn. Only where that has nothing left either is
+// there nothing to do but to wait for a model.
+void Loop::no_reply(const Dialogue& dialogue, const Reply& reply, int64_t n) {
+  if (dialogue.is_model()) {
+    if (reply.too_long) refuse(n, reply.provider, reply.problem);
+    return;
+  }
+  exhausted_ = true;
+  if (!models_) return refuse(n, reply.provider, reply.problem);
+  while (!models_->proposers().ready() && !reason_to_stop())
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
 }
 
@@ -520,12 +534,16 @@ PromptInputs Loop::briefing(const std::string& source) {
 }
 
 Dialogue Loop::begin_dialogue(int64_t n) {
-  const bool tuner_turn = refusals_ % (kRefusalsInARow + 1) == kRefusalsInARow;
+  const bool ready = models_ && models_->proposers().ready();
+  const bool tuner_turn =
+      !ready || (!exhausted_ && refusals_ % (kRefusalsInARow + 1) == kRefusalsInARow);
   Dialogue dialogue(
-      tuner_turn ? nullptr : provider_.get(), briefing(history_->source_at(state_.champion)),
-      bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n), [this](const std::string& source) {
+      tuner_turn ? nullptr : &models_->proposers(), briefing(history_->source_at(state_.champion)),
+      bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n),
+      [this](const std::string& source) {
         return known_result(state_, source) || refused_.contains(code_fingerprint(source));
-      });
+      },
+      tuner_turn ? nullptr : models_->repairer());
   const std::string& left_out = dialogue.prompt().left_out;
   if (!left_out.empty() && prompt_note_.empty()) log_info("prompt      from now on: " + left_out);
   if (!left_out.empty()) prompt_note_ = left_out;
@@ -535,7 +553,7 @@ Dialogue Loop::begin_dialogue(int64_t n) {
 // Whether the prompt fits into the model's context, and what that costs: told before the first
 // experiment, from the champion or from what will be the baseline.
 void Loop::check_prompt() {
-  if (!provider_) return;
+  if (!models_) return;
   const Prompt prompt =
       first_prompt(briefing(state_.champion.empty() ? read_file(checkout_ / "train.cpp")
                                                     : history_->source_at(state_.champion)));
@@ -586,18 +604,12 @@ void Loop::derive() {
 void Loop::speak_after(int64_t n) {
   log_info(experiment_line(state_, n));
   const auto& all = state_.experiments;
-  if (n > 0 && !said_safe_ && all.back().status != "crash" && all.back().measured) {
+  if (n > 0 && !said_safe_ && all.back().status != "crash" && seconds_each()) {
     said_safe_ = true;
-    const double each = all.back().measured->value("wall_seconds", bench_.budget) +
-                        all.back().measured->value("score_seconds", 0.0) + 15;
-    const double night = 3600 * (options_.max_hours > 0 ? options_.max_hours : 8.0);
-    double left = night - (boot_seconds() - started_);
-    double count = left / each;
-    if (options_.max_experiments > 0)
-      count = std::min(count, static_cast<double>(options_.max_experiments - n));
+    const double count = experiments_left();
     if (count >= 1)
       log_info(format("safe to leave: about %.0f more experiments by %s", count,
-                      clock_time(count * each).c_str()));
+                      clock_time(count * *seconds_each()).c_str()));
   }
   if (n != kFailuresAlike) return;
   for (int64_t i = 2; i <= n; ++i)
@@ -609,6 +621,36 @@ void Loop::speak_after(int64_t n) {
         format("the first %d experiments failed alike: %s", kFailuresAlike, all[1].reason.c_str()));
 }
 
+// After the first calls that were answered, what the night will cost.
+void Loop::estimate_cost() {
+  const Spending& spending = state_.spending;
+  if (said_estimate_ || !models_ || spending.calls - spending.failed < kTellingCalls) return;
+  said_estimate_ = true;
+  const auto experiments = static_cast<int64_t>(state_.experiments.size());
+  log_info(night_estimate(spending, experiments, experiments_left()));
+}
+
+// Of an experiment, proposal included, as the latest measured one took.
+std::optional<double> Loop::seconds_each() const {
+  constexpr double kProposal = 15;
+  for (auto e = state_.experiments.rbegin(); e != state_.experiments.rend(); ++e) {
+    if (!e->measured) continue;
+    return e->measured->value("wall_seconds", bench_.budget) +
+           e->measured->value("score_seconds", 0.0) + kProposal;
+  }
+  return std::nullopt;
+}
+
+// How many more this run will make; without --max-hours, in a night of eight hours.
+double Loop::experiments_left() const {
+  const double night = 3600 * (options_.max_hours > 0 ? options_.max_hours : 8.0);
+  double count = (night - (boot_seconds() - started_)) / seconds_each().value_or(bench_.budget);
+  const auto done = static_cast<int64_t>(state_.experiments.size()) - 1;
+  if (options_.max_experiments > 0)
+    count = std::min(count, static_cast<double>(options_.max_experiments - done));
+  return std::max(0.0, count);
+}
+
 std::optional<std::string> Loop::reason_to_stop() const {
   if (interrupt_requested()) throw Interrupted{};
   const auto done = static_cast<int64_t>(state_.experiments.size()) - 1;
@@ -616,7 +658,10 @@ std::optional<std::string> Loop::reason_to_stop() const {
     return "--max-experiments " + std::to_string(options_.max_experiments) + " reached";
   if (options_.max_hours > 0 && boot_seconds() - started_ >= 3600 * options_.max_hours)
     return format("--max-hours %g reached", options_.max_hours);
-  if (!provider_ && exhausted_) return provider_note_;
+  if (exhausted_ && !models_) return provider_note_;
+  if (exhausted_ && !std::isfinite(models_->proposers().seconds_until_ready()))
+    return format("--max-usd %g reached, and the builtin proposer has nothing left",
+                  options_.models.max_usd);
   if (refusals_ >= kGiveUp)
     return format("%d proposals in a row came to nothing, the last: ", kGiveUp) + provider_note_;
   return std::nullopt;
@@ -653,7 +698,7 @@ std::string Loop::work() {
 
 int Loop::run() {
   check_place_and_task();
-  check_sandbox_and_provider();
+  check_sandbox_and_models();
   open_run();
   check_prompt();
   std::string why, problem;
@@ -684,16 +729,7 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
       ->required();
   run.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
-  run.add_option("--provider", options.provider.kind,
-                 "who proposes: builtin, command, openai; default: what --model, --base-url or "
-                 "--command imply, else builtin")
-      ->check(CLI::IsMember({"builtin", "command", "openai"}));
-  run.add_option("--model", options.provider.model, "model of an OpenAI-compatible endpoint");
-  run.add_option("--base-url", options.provider.base_url, "its URL, up to /v1");
-  run.add_option("--api-key-env", options.provider.key_env, "environment variable with its key")
-      ->capture_default_str();
-  run.add_option("--command", options.provider.command,
-                 "program for --provider command: prompt on stdin, reply on stdout");
+  add_model_options(run, options.models);
   run.add_option("--context-tokens", options.context_tokens,
                  "the model's context; below 32000 the prompt tells less of the run")
       ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
@@ -710,17 +746,6 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--data", options.data, "folder of tasks and runs");
 }
 
-// Without --provider: what the other options imply, else the tuner.
-void choose_provider(ProviderOptions& provider) {
-  if (!provider.kind.empty()) return;
-  if (!provider.command.empty())
-    provider.kind = "command";
-  else if (!provider.model.empty() || !provider.base_url.empty())
-    provider.kind = "openai";
-  else
-    provider.kind = "builtin";
-}
-
 int status(const std::string& tag) {
   const fs::path run_dir = data_dir() / "runs" / tag;
   check(fs::exists(run_dir / "journal.jsonl"), "no run " + tag + " in " +
@@ -730,6 +755,7 @@ int status(const std::string& tag) {
   std::cout << experiment_header() << "\n";
   for (const Experiment& e : state.experiments)
     if (!e.status.empty()) std::cout << experiment_line(state, e.n) << "\n";
+  std::cout << proposer_lines(state);
   return kDone;
 }
 
@@ -754,8 +780,8 @@ int main_program(int argc, char** argv) {
   }
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   if (show.parsed()) return status(options.tag);
-  choose_provider(options.provider);
   watch_for_interrupt();
+  keep_memory_private();
   return Loop(options).run();
 }
 

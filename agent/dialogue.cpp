@@ -21,6 +21,7 @@ Reply Dialogue::next() {
     conversation.insert(conversation.end(), turns_.begin(), turns_.end());
     Reply reply = asked()->ask(conversation);
     if (!reply.too_long) ++calls_;
+    if (!mending_ && !reply.provider.empty()) proposer_ = reply.provider;
     if (reply.problem.empty()) turns_.push_back({"assistant", reply.text});
     return reply;
   }
@@ -56,7 +57,7 @@ bool Dialogue::feed_back(const Setback& setback) {
   return true;
 }
 
-std::string Dialogue::proposer() const { return provider_ ? provider_->name() : "builtin"; }
+std::string Dialogue::proposer() const { return proposer_.empty() ? name() : proposer_; }
 
 std::string Dialogue::name() const { return provider_ ? asked()->name() : "builtin"; }
 

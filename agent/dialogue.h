@@ -36,7 +36,7 @@ class Dialogue {
 
   bool may_send_whole_file() const { return failed_edits_ >= kEditsBeforeWholeFile; }
   bool is_model() const { return provider_ != nullptr; }
-  std::string proposer() const;    // whose experiment it is: the provider's name, or "builtin"
+  std::string proposer() const;    // whose idea it is: the model that answered, or "builtin"
   std::string name() const;        // of whom the next reply comes from
   std::string transcript() const;  // everything sent, for prompt.md
   const Prompt& prompt() const { return prompt_; }  // as it was first sent, or last shortened
@@ -51,6 +51,7 @@ class Dialogue {
   std::function<bool(const std::string&)> measured_;
   Prompt prompt_;
   std::vector<Message> turns_;  // after the prompt
+  std::string proposer_;        // empty before the first reply
   int calls_ = 0, repairs_ = 0, failed_edits_ = 0;
   bool mending_ = false;
 };

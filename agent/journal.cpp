@@ -137,6 +137,7 @@ void take(RunState& state, const json& event) {
   if (name == "run") take_run(state, event);
   if (name == "measured") take_measured(state, event);
   if (name == "verdict") take_verdict(state, event);
+  if (name == "refused") ++state.came_to_nothing[event.value("proposer", "")];
   // A person ended the run: the attempt that was open is no mark against its candidate.
   if (name == "stop" && !state.experiments.empty()) state.experiments.back().open = false;
 }
@@ -217,6 +218,7 @@ RunState replay(const std::vector<json>& events) {
                   "; restore journal.jsonl, or start a new run with another --tag");
     }
   }
+  state.spending = spending_of(events);
   state.backlog = backlog_of(events, state.experiments);
   return state;
 }

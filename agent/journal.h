@@ -4,15 +4,19 @@
 // An event is {"event": NAME, ...}. In the order in which an experiment writes them; every event
 // also has "time" (UTC, ISO 8601):
 //   start      {tag, task, device, kit, provider, base_commit, source_fingerprint}
-//   call       {id, n, provider, prompt_bytes}  before sending;
-//   call_done  {id, tokens_in, tokens_out, problem}
+//   call       {id, n, provider, prompt_bytes, largest_usd}  before a request to a model is sent;
+//   largest_usd, the most it can cost, where a price is known
+//   call_done  {id, tokens_in, tokens_cached, tokens_out, tokens_reasoning, seconds, problem, usd,
+//   assumed}   assumed: it broke off, and usd is the most it could cost
 //   candidate  {n, commit, parent, idea, why, proposer, fingerprint, constants, areas, next}  after
 //              object and ref are on disk; constants and areas: what the edit touched; next: a list
 //              of lines. Once more for the same n when a repair replaces it: then the measurement
 //              before it was of the replaced one, and the verdict is on the last.
 //   run        {n, attempt, pid, starttime}  before the child execs; attempt counts from 1 within n
 //   measured   {n, attempt, seed, bpb, bpb_upstream, wall_seconds, overhead_seconds, memory_gb,
-//   ...} verdict    {n, status, reason, champion}  the commit point: status keep|discard|crash stop
+//   ...}
+//   refused    {n, proposer, reason}  a proposal that never became a candidate; n is used again
+//   verdict    {n, status, reason, champion}  the commit point: status keep|discard|crash stop
 //   {why}
 // Events of other names are for later versions and are passed over.
 // Invariants, checked when it is read: candidates have n = 0, 1, 2, ...; run, measured and verdict
@@ -22,11 +26,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "agent/money.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -79,6 +85,9 @@ struct RunState {
   std::string champion;                 // commit; empty before the baseline is kept
   int64_t champion_n = -1;
   double best_bpb = 0;
+  Spending spending;  // on models
+  std::map<std::string, int>
+      came_to_nothing;               // proposals that never became a candidate, by proposer
   std::vector<std::string> backlog;  // the latest ten NEXT lines that were not tried as an idea
 };
 // Throws Error where an invariant does not hold, with the event's number, which is its line.

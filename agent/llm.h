@@ -1,26 +1,39 @@
-// Asking a language model. One small interface; keys come from the environment only, and are never
-// written, logged or passed on an argument list.
+// Asking a language model. One small interface; what speaks to an endpoint, a program or a record
+// stands behind it in agent/llm/. Keys come from the environment only, and are never written,
+// logged, sent to another host or passed on an argument list.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace autoresearch {
 
+class Ledger;
+
 struct Message {
   std::string role;  // "system", "user" or "assistant"
   std::string text;
-  bool cache_after = false;  // a prefix that stays the same between calls ends here
+  bool cache_after = false;  // a prefix that later conversations share ends here
 };
 
 struct Reply {
-  std::string text;        // empty where the call failed
-  bool truncated = false;  // cut by the length limit
-  std::string problem;     // one line with what to do, when the call failed; empty: it worked
-  bool fatal = false;      // asking again can't help (wrong key, unknown model, unknown host name)
-  bool too_long = false;   // the endpoint says that the conversation exceeds the model's context
-  int64_t tokens_in = 0, tokens_out = 0;
+  std::string text;          // empty where the call failed
+  bool truncated = false;    // cut by the length limit, also when asked again with more room
+  std::string problem;       // one line with what to do, when the call failed; empty: it worked
+  bool fatal = false;        // asking this one again at once can't help: a wrong key, an unknown
+                             // model or host, no credit
+  bool too_long = false;     // the conversation does not fit: shorten it and ask again
+  bool over_budget = false;  // not asked, because --max-usd might have been passed
+  double wait = 0;           // seconds that the other side asks to be left alone, 0: none named
+  std::string provider;      // who answered or failed, as its name() says
+  int64_t tokens_in = 0;     // all of the prompt, the cached part included
+  int64_t tokens_cached = 0, tokens_cache_written = 0;
+  int64_t tokens_out = 0;  // reasoning included
+  int64_t tokens_reasoning = 0;
+  std::optional<double> cost;  // USD, as the endpoint itself states it
   double seconds = 0;
 };
 
@@ -28,23 +41,33 @@ class Provider {
  public:
   virtual ~Provider() = default;
   virtual std::string name() const = 0;  // "openai:gpt-5", "command:./ask.sh", for the journal
-  // One call, retried inside on 408, 409, 429, 5xx and dropped connections (Retry-After is obeyed)
-  // for at most a few minutes. Never throws for what the other side does. Returns early when
-  // interrupt_requested().
+  // One reply to the conversation; neighbours of one role are joined where a protocol wants turns
+  // to alternate. What may pass (408, 409, 429, 5xx, a dropped, stalled or malformed stream) is
+  // tried again inside for at most retry_seconds, in which Retry-After is obeyed. Never throws for
+  // what the other side does. Returns early when interrupt_requested().
   virtual Reply ask(const std::vector<Message>& conversation) = 0;
 };
 
 struct ProviderOptions {
-  std::string kind;      // "openai" or "command"
-  std::string model;     // openai
-  std::string base_url;  // openai; default https://api.openai.com/v1
-  std::string key_env = "OPENAI_API_KEY";
-  std::string command;  // command: run by /bin/sh -c, prompt on stdin, reply on stdout
-  int64_t max_output_tokens = 12000;
-  double retry_seconds = 300;  // how long one ask() may go on retrying
+  std::string kind;      // openai, openai-responses, anthropic, ollama, command or replay
+  std::string model;     // the endpoint's name for it; replay: the tag of an earlier run
+  std::string base_url;  // default: the provider's own public address
+  std::string key_env;   // default: OPENAI_API_KEY or ANTHROPIC_API_KEY
+  std::string command;   // command: run by /bin/sh -c, prompt on stdin, reply on stdout
+  int64_t max_output_tokens = 12000;  // room of a reply; one that is cut is asked for again with 2x
+  int64_t context_tokens = 0;         // ollama's num_ctx; 0: as large as the prompt needs
+  bool stream = true;
+  std::optional<double> temperature;  // not sent by default: reasoning models refuse it
+  std::string reasoning_effort;       // low, medium or high; not sent by default
+  double retry_seconds = 120;         // how long one ask() may go on retrying
+  double stall_seconds = 300;         // without a byte from the other side
+  Ledger* ledger = nullptr;           // agent/money.h: told of every request before and after it
 };
 
-// Throws Error for options that can't work (no model, no command).
+// Throws Error for options that can't work (no model, no command, no such run).
 std::unique_ptr<Provider> make_provider(const ProviderOptions& options);
+
+// A reply that is only a problem.
+Reply failed_reply(const std::string& problem, bool fatal);
 
 }  // namespace autoresearch

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -484,6 +485,13 @@ void watch_for_interrupt() {
 }
 
 bool interrupt_requested() { return interrupt_flag != 0; }
+
+void keep_memory_private() {
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  // The limit says nothing to a crash handler that the kernel pipes the image to; this does.
+  prctl(PR_SET_DUMPABLE, 0);
+}
 
 std::vector<std::string> scrubbed_environment() {
   auto value = [](const char* name, const char* otherwise) {

@@ -56,6 +56,10 @@ void kill_orphan(pid_t pid, uint64_t start_time);
 void watch_for_interrupt();
 bool interrupt_requested();
 
+// No core file of this process, and no look into its memory or environment by others of the same
+// user: it holds keys.
+void keep_memory_private();
+
 // PATH, HOME, LANG, TMPDIR=/tmp, and of the caller's environment only CUDA_VISIBLE_DEVICES,
 // LD_LIBRARY_PATH, OMP_NUM_THREADS, MKL_NUM_THREADS: no key and no token ever reaches a child.
 std::vector<std::string> scrubbed_environment();

@@ -107,7 +107,12 @@ std::string proposers_in_words(const RunState& state) {
   std::string words;
   for (const auto& [proposer, counts] : count_by_proposer(state)) {
     words += (words.empty() ? "" : ", ") + one_line(proposer, 100) +
-             text(" %d (%d kept)", counts.all(), counts.kept);
+             text(" %d (%d kept, %.0f %%", counts.all(), counts.kept,
+                  100.0 * counts.kept / counts.all());
+    const auto nothing = state.came_to_nothing.find(proposer);
+    if (nothing != state.came_to_nothing.end())
+      words += text("; %d came to nothing", nothing->second);
+    words += ")";
   }
   return words;
 }
@@ -167,6 +172,15 @@ std::string experiment_header() {
   return line_of("#", "status", "val_bpb", "change", "time", "best so far", "idea");
 }
 
+std::string proposer_lines(const RunState& state) {
+  const Counts total = count(state);
+  std::string lines;
+  if (total.all() > 0) lines += "proposed by: " + proposers_in_words(state) + "\n";
+  if (state.spending.calls > 0)
+    lines += "models: " + spending_line(state.spending, total.all(), total.kept) + "\n";
+  return lines;
+}
+
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
                           const std::string& restore_command) {
   Counts total = count(state);
@@ -185,7 +199,7 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
                   total.kept, total.discarded, total.crashed);
   }
   lines += "stopped: " + one_line(why, 300) + "\n";
-  if (total.all() > 0) lines += "proposed by: " + proposers_in_words(state) + "\n";
+  lines += proposer_lines(state);
   lines += "files: " + run_dir.string() + " (results.tsv, report.html, experiments/, champion/)\n";
   if (state.champion_n > 0) {
     lines += text("to put the best train.cpp (#%lld) into the checkout:\n  ",
@@ -478,6 +492,8 @@ std::string facts_html(const RunState& state) {
     fact("champion", "#" + std::to_string(state.champion_n) + ", commit " + state.champion);
   }
   fact("proposed by", proposers_in_words(state));
+  if (state.spending.calls > 0)
+    fact("models", spending_line(state.spending, count(state).all(), count(state).kept));
   if (state.start.is_object()) {
     for (const auto& [name, value] : state.start.items()) {
       if (name == "event") continue;

@@ -24,6 +24,10 @@ std::string report_html(const RunState& state, const std::string& tag);
 std::string experiment_line(const RunState& state, int64_t n);
 std::string experiment_header();  // the line above the first one
 
+// Experiments per proposer with their keeps, and what the models cost; for the summary and
+// `status`.
+std::string proposer_lines(const RunState& state);
+
 // The last lines: total gain, why it stopped, experiments per proposer with their keeps, where the
 // files are, the command that restores the champion's train.cpp.
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,

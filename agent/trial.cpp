@@ -182,6 +182,7 @@ void tidy(const fs::path& folder, const std::vector<std::string>& keep) {
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename();
     const bool named = std::find(kRecords.begin(), kRecords.end(), name) != kRecords.end() ||
+                       (name.starts_with("reply-") && name.ends_with(".md")) ||
                        std::find(keep.begin(), keep.end(), name) != keep.end();
     if (!named || !fs::is_regular_file(entry.symlink_status(ignored)))
       remove_whatever(entry.path());

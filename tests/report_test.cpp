@@ -112,7 +112,7 @@ TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
             "val_bpb 1.877330 -> 1.874210 (-0.003120, -0.17 %) after 4 experiments: 1 kept, 1 "
             "discarded, 2 crashed\n"
             "stopped: 8 hours are over\n"
-            "proposed by: builtin 2 (1 kept), openai 2 (0 kept)\n"
+            "proposed by: builtin 2 (1 kept, 50 %), openai 2 (0 kept, 0 %)\n"
             "files: /data/runs/t (results.tsv, report.html, experiments/, champion/)\n"
             "to put the best train.cpp (#1) into the checkout:\n"
             "  git restore it\n");

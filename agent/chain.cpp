@@ -1,0 +1,86 @@
+#include "agent/chain.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "agent/process.h"
+#include "common/error.h"
+#include "common/progress.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr double kLongestPause = 3600;
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+}  // namespace
+
+Chain::Chain(std::vector<std::shared_ptr<Link>> links, double first_wait,
+             std::function<double()> clock, std::function<void(const std::string&)> say)
+    : links_(std::move(links)),
+      first_wait_(first_wait),
+      clock_(std::move(clock)),
+      say_(std::move(say)) {
+  check(!links_.empty(), "a chain without a model");
+}
+
+std::string Chain::name() const { return links_.front()->provider->name(); }
+
+Reply Chain::ask(const std::vector<Message>& conversation) {
+  Reply reply = failed_reply("no model is ready to be asked", false);
+  for (const auto& link : links_) {
+    if (clock_() < link->not_before) continue;
+    reply = link->provider->ask(conversation);
+    if (reply.too_long || interrupt_requested()) return reply;
+    if (reply.problem.empty()) {
+      came_back(*link);
+      return reply;
+    }
+    went(*link, reply);
+  }
+  return reply;
+}
+
+double Chain::seconds_until_ready() const {
+  double soonest = kNever;
+  for (const auto& link : links_) soonest = std::min(soonest, link->not_before);
+  return std::max(0.0, soonest - clock_());
+}
+
+void Chain::introduce() {
+  for (const auto& link : links_) {
+    if (std::exchange(link->introduced, true)) continue;
+    const Reply reply = link->provider->ask({{"user", "Reply with the single word: ready"}});
+    if (interrupt_requested()) return;
+    check(!reply.fatal || reply.over_budget, reply.problem);
+    if (reply.problem.empty())
+      say_(link->provider->name() + " answered in " + human_seconds(reply.seconds));
+    else
+      went(*link, reply);
+  }
+}
+
+void Chain::went(Link& link, const Reply& reply) {
+  const bool first = !link.down();
+  ++link.failures;
+  const double pause =
+      std::max(reply.wait, std::min(kLongestPause, first_wait_ * std::exp2(link.failures - 1)));
+  link.not_before = reply.over_budget ? kNever : clock_() + pause;
+  if (!first) return;
+  const bool others = std::any_of(links_.begin(), links_.end(),
+                                  [&](const auto& other) { return clock_() >= other->not_before; });
+  const std::string later =
+      reply.over_budget ? "" : "; it is tried again, next in " + human_seconds(pause);
+  say_(reply.problem + later + "; going on with " +
+       (others ? "the next model" : "the builtin proposer"));
+}
+
+void Chain::came_back(Link& link) {
+  if (link.down()) say_(link.provider->name() + " answers again");
+  link.failures = 0;
+  link.not_before = 0;
+}
+
+}  // namespace autoresearch

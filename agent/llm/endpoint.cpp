@@ -1,0 +1,316 @@
+#include "agent/llm/endpoint.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
+#include <utility>
+
+#include "agent/money.h"
+#include "agent/process.h"
+#include "agent/text.h"
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr double kFirstWait = 0.5, kLongestWait = 60;  // seconds between tries
+constexpr int kMostRequests = 24;    // within one ask(), whatever the other side says
+constexpr int kMostEmpties = 2;      // empty answers within one ask()
+constexpr int64_t kWidest = 2;       // times max_output_tokens, for an answer that was cut
+constexpr size_t kMaxMessage = 240;  // characters of another program's words in a problem line
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// False when an interrupt came.
+bool sleep_for(double seconds) {
+  const auto start = Clock::now();
+  while (seconds_since(start) < seconds) {
+    if (interrupt_requested()) return false;
+    const double left = std::clamp(seconds - seconds_since(start), 0.0, 0.1);
+    std::this_thread::sleep_for(std::chrono::duration<double>(left));
+  }
+  return !interrupt_requested();
+}
+
+// The address that calls go to; people paste it with and without its last part.
+std::string full_url(std::string base, const Wire& wire) {
+  if (base.empty()) base = wire.default_base_url();
+  const std::string path = wire.path();
+  while (base.ends_with("/")) base.pop_back();
+  if (base.ends_with(path)) base.resize(base.size() - path.size());
+  return base + path;
+}
+
+std::string note(int attempt, double wait) {
+  std::string text;
+  if (attempt > 0) text = " (asked " + std::to_string(attempt + 1) + " times)";
+  if (wait > 0) text += "; it asks to wait " + std::to_string(std::llround(wait)) + " s";
+  return text;
+}
+
+}  // namespace
+
+Endpoint::Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire)
+    : options_(options),
+      wire_(std::move(wire)),
+      url_(full_url(options.base_url, *wire_)),
+      shown_(shown_url(url_)),
+      key_env_(options.key_env.empty() ? wire_->default_key_env() : options.key_env),
+      key_(Secret::from_environment(key_env_)),
+      random_(std::random_device()()) {
+  check(!options.model.empty(), "no model is named; add --model ID");
+  settings_ = {.model = options.model,
+               .room = options.max_output_tokens,
+               .context_tokens = options.context_tokens,
+               .stream = options.stream,
+               .temperature = options.temperature,
+               .effort = options.reasoning_effort};
+}
+
+Reply Endpoint::ask(const std::vector<Message>& conversation) {
+  const auto start = Clock::now();
+  Reply reply = ask_until_done(conversation);
+  if (interrupt_requested() && !reply.problem.empty()) {
+    reply = failed_reply("interrupted while waiting for " + shown_, false);
+  }
+  failed_before_ = !reply.problem.empty() && !reply.too_long;
+  if (!reply.problem.empty()) reply.text.clear();
+  reply.provider = name();
+  reply.seconds = seconds_since(start);
+  return reply;
+}
+
+Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
+  const auto start = Clock::now();
+  const double patience = failed_before_ ? 0 : options_.retry_seconds;
+  empties_ = 0;
+  int waits = 0;
+  for (int request = 1;; ++request) {
+    Step step = ask_once(conversation);
+    if (step.next == Next::kDone || interrupt_requested()) return step.reply;
+    if (request < kMostRequests && step.next == Next::kAgain) continue;
+    const double wait = step.reply.wait > 0 ? step.reply.wait : back_off(waits);
+    const double left = patience - seconds_since(start);
+    if (request < kMostRequests && wait <= left && sleep_for(wait)) {
+      ++waits;
+      continue;
+    }
+    step.reply.problem += note(waits, step.reply.wait);
+    return step.reply;
+  }
+}
+
+// One request, in the books before and after.
+Endpoint::Step Endpoint::ask_once(const std::vector<Message>& conversation) {
+  const auto start = Clock::now();
+  if (!wire_->fits(conversation, settings_)) {
+    Step step = problem("the conversation does not fit into --context-tokens " +
+                            std::to_string(settings_.context_tokens),
+                        Next::kDone);
+    step.reply.too_long = true;
+    return step;
+  }
+  const std::string body = request_body(conversation);
+  std::optional<int64_t> id;
+  if (options_.ledger) {
+    id = options_.ledger->open(name(), options_.model, body.size(), settings_.room);
+    if (!id) {
+      Step step = problem("--max-usd has no room for another call of " + name(), Next::kDone);
+      step.reply.over_budget = step.reply.fatal = true;
+      return step;
+    }
+  }
+  Step step = exchange(body);
+  step.reply.seconds = seconds_since(start);
+  if (id) {
+    using Billed = Ledger::Billed;
+    options_.ledger->close(*id, step.reply,
+                           step.counted ? Billed::kReported
+                           : step.sent  ? Billed::kUnknown
+                                        : Billed::kNothing);
+  }
+  return step;
+}
+
+Endpoint::Step Endpoint::exchange(const std::string& body) {
+  HttpRequest request{.url = url_, .body = body, .headers = wire_->headers(key_.value())};
+  // Without the empty Expect, libcurl waits a second for servers that don't know "100-continue".
+  request.headers.insert(request.headers.end(),
+                         {"Content-Type: application/json", "User-Agent: autoresearch", "Expect:"});
+  request.stall_seconds = options_.stall_seconds;
+  AnswerReader reader(*wire_, settings_.stream);
+  const HttpResponse response =
+      post(request, [&](std::string_view bytes) { return reader.feed(bytes); });
+  if (response.status >= 300) {
+    return judge_error(read_api_error(response.status, response.error_body), response);
+  }
+  const Answer answer = reader.finish();
+  if (!answer.error.is_null()) {
+    Step step = judge_error(read_inner_error(answer.error), response);
+    step.sent = !answer.text.empty() || answer.reasoned;
+    return step;
+  }
+  // A server that keeps the connection open after its last word has said it all.
+  if (response.failure != HttpResponse::Failure::kNone && !answer.finished) {
+    return judge_transport(response);
+  }
+  return judge_answer(answer);
+}
+
+Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
+  using Failure = HttpResponse::Failure;
+  const std::string words = one_line(key_.removed_from(response.problem), kMaxMessage);
+  const std::string text = "can't reach " + shown_ + ": " + words;
+  if (response.failure == Failure::kBadAddress)
+    return fatal(text + "; check --base-url and the network");
+  Step step = problem(text, Next::kWait);
+  step.sent = response.failure != Failure::kUnreachable;
+  return step;
+}
+
+// Nothing of what an error ends was an answer, so none of it is billed.
+Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& response) {
+  if (error.status < 400) {
+    const std::string where =
+        response.location.empty() ? "" : " to " + shown_url(response.location);
+    return fatal(shown_ + " answered " + std::to_string(error.status) + where +
+                 ", which is not followed; check --base-url");
+  }
+  const auto header = response.headers.find("x-should-retry");
+  const Remedy remedy = remedy_for(error, header == response.headers.end() ? "" : header->second);
+  if (adapt(error, remedy)) return {.reply = {}, .next = Next::kAgain, .sent = false};
+  const std::string said =
+      shown_ + " answered " + std::to_string(error.status) + ": " + quoted(error.message);
+  Step step = remedy == Remedy::kNoCredit ? fatal(said + "; check the account's credit")
+              : remedy == Remedy::kGiveUp
+                  ? fatal((error.status == 401 ? "" : said) + advice_for(error.status))
+                  : problem(said, remedy == Remedy::kWait ? Next::kWait : Next::kDone);
+  step.reply.too_long = remedy == Remedy::kShorten || remedy == Remedy::kLessRoom;
+  step.reply.wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
+  step.sent = false;
+  return step;
+}
+
+// Asks for less, where that is what the endpoint refuses. False where nothing was changed.
+bool Endpoint::adapt(const ApiError& error, Remedy remedy) {
+  if (remedy == Remedy::kLessRoom) {
+    const int64_t room = smaller_room(error, settings_.room);
+    if (room > 0) settings_.room = room;
+    return room > 0;
+  }
+  if (remedy != Remedy::kGiveUp) return false;
+  std::vector<std::string> candidates = wire_->droppable();
+  std::erase_if(candidates, [&](const std::string& name) { return !settings_.has(name); });
+  const std::string refused = refused_parameter(error, candidates);
+  if (refused.empty()) return false;
+  settings_.dropped.insert(refused);
+  if (refused == "stream") settings_.stream = false;
+  return true;
+}
+
+// Some servers repeat a refused key, so the words of a 401 are left out.
+std::string Endpoint::advice_for(long status) const {
+  if (status == 401 && key_.empty()) {
+    return shown_ + " wants a key (401); " +
+           (key_env_.empty() ? "name its variable with --api-key-env"
+                             : "export " + key_env_ + "=...");
+  }
+  const std::string check_key = "check the key in $" + key_env_;
+  if (status == 401) return shown_ + " refuses the key (401); " + check_key;
+  if (status == 403) return "; " + check_key;
+  if (status == 404) return "; check --model " + options_.model + " and --base-url";
+  return "; check --model " + options_.model;
+}
+
+Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
+  Step step;
+  step.reply.tokens_in = answer.tokens_in;
+  step.reply.tokens_cached = answer.tokens_cached;
+  step.reply.tokens_cache_written = answer.tokens_cache_written;
+  step.reply.tokens_out = answer.tokens_out;
+  step.reply.tokens_reasoning = answer.tokens_reasoning;
+  step.reply.cost = answer.cost;
+  step.counted = answer.counted;
+  if (answer.malformed || !answer.finished) {
+    step.reply.problem =
+        answer.malformed || answer.text.empty()
+            ? shown_ + " sent something that is no answer of a model; check --base-url"
+            : shown_ + " broke off in the middle of its answer";
+    step.next = Next::kWait;
+    return step;
+  }
+  return judge_text(answer, std::move(step));
+}
+
+// A whole answer: is it one that can be worked with?
+Endpoint::Step Endpoint::judge_text(const Answer& answer, Step step) {
+  const bool empty = trim(answer.text).empty();
+  if (empty && !answer.refusal.empty()) {
+    step.reply.problem = name() + " refused to answer: " + quoted(answer.refusal);
+    return step;
+  }
+  if (answer.truncated || (empty && answer.reasoned)) {
+    if (widen()) {
+      step.next = Next::kAgain;
+      return step;
+    }
+    if (empty) {
+      step.reply.problem = name() + " only reasoned and gave no answer within " +
+                           std::to_string(settings_.room) +
+                           " tokens; raise --max-output-tokens or lower --reasoning-effort";
+      return step;
+    }
+  }
+  if (empty && ++empties_ <= kMostEmpties) {
+    step.reply.problem = name() + " gave an empty answer";
+    step.next = Next::kWait;
+    return step;
+  }
+  if (empty)
+    step.reply.problem = name() + " gave an empty answer " + std::to_string(empties_) + " times";
+  step.reply.text = key_.empty() ? answer.text : key_.removed_from(answer.text);
+  step.reply.truncated = answer.truncated;
+  return step;
+}
+
+// More room for an answer that was cut, for as long as this provider lives: a model that reasons at
+// length does so every time. False where it has all there is.
+bool Endpoint::widen() {
+  const int64_t widest = kWidest * options_.max_output_tokens;
+  if (settings_.room < options_.max_output_tokens || settings_.room >= widest) return false;
+  settings_.room = widest;
+  return true;
+}
+
+std::string Endpoint::request_body(const std::vector<Message>& conversation) const {
+  json body = wire_->request(conversation, settings_);
+  for (const std::string& name : settings_.dropped) body.erase(name);
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// The other side's words, short and without the key.
+std::string Endpoint::quoted(const std::string& words) const {
+  return first_chars(one_line(key_.removed_from(words), words.size()), kMaxMessage);
+}
+
+Endpoint::Step Endpoint::problem(const std::string& text, Next next) const {
+  return {.reply = failed_reply(text, false), .next = next};
+}
+
+Endpoint::Step Endpoint::fatal(const std::string& text) const {
+  return {.reply = failed_reply(text, true), .next = Next::kDone, .sent = false};
+}
+
+// Exponential with a quarter of jitter, so that several agents don't come back together.
+double Endpoint::back_off(int attempt) {
+  const double wait = std::min(kLongestWait, kFirstWait * std::exp2(std::min(attempt, 10)));
+  return wait * std::uniform_real_distribution<double>(0.75, 1.25)(random_);
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,60 @@
+// A model behind an HTTP endpoint: one Wire (agent/llm/wire.h), and the patience that a night
+// needs.
+#pragma once
+
+#include <memory>
+#include <random>
+
+#include "agent/llm.h"
+#include "agent/llm/api_error.h"
+#include "agent/llm/http.h"
+#include "agent/llm/secret.h"
+#include "agent/llm/wire.h"
+
+namespace autoresearch {
+
+class Endpoint : public Provider {
+ public:
+  Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire);
+  std::string name() const override { return options_.kind + ":" + options_.model; }
+  Reply ask(const std::vector<Message>& conversation) override;
+
+ private:
+  // What to do after one request.
+  enum class Next { kDone, kWait, kAgain };
+  struct Step {
+    Reply reply;
+    Next next = Next::kDone;
+    bool sent = true;      // it may have been worked on, and billed
+    bool counted = false;  // the reply's tokens are the endpoint's own figures
+  };
+
+  Reply ask_until_done(const std::vector<Message>& conversation);
+  Step ask_once(const std::vector<Message>& conversation);
+  Step exchange(const std::string& body);
+  Step judge_transport(const HttpResponse& response) const;
+  Step judge_error(const ApiError& error, const HttpResponse& response);
+  bool adapt(const ApiError& error, Remedy remedy);
+  Step judge_answer(const Answer& answer);
+  Step judge_text(const Answer& answer, Step step);
+
+  std::string request_body(const std::vector<Message>& conversation) const;
+  std::string quoted(const std::string& words) const;
+  std::string advice_for(long status) const;
+  Step problem(const std::string& text, Next next) const;
+  Step fatal(const std::string& text) const;
+  bool widen();
+  double back_off(int attempt);
+
+  const ProviderOptions options_;
+  const std::unique_ptr<Wire> wire_;
+  const std::string url_, shown_;
+  const std::string key_env_;
+  const Secret key_;
+  CallSettings settings_;  // what this endpoint refused once is not sent again
+  std::mt19937 random_;
+  bool failed_before_ = false;  // the last ask() ended in a problem: the next one is a single try
+  int empties_ = 0;             // empty answers within this ask()
+};
+
+}  // namespace autoresearch

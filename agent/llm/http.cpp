@@ -1,0 +1,174 @@
+#include "agent/llm/http.h"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "agent/process.h"
+#include "agent/text.h"
+#include "common/error.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr long kConnectSeconds = 15;
+constexpr size_t kMaxErrorBody = 64 << 10;
+constexpr double kLongestWait = 7 * 86400;  // a server that names more is broken
+
+struct Transfer {
+  CURL* curl = nullptr;
+  HttpResponse* response = nullptr;
+  const std::function<bool(std::string_view)>* take = nullptr;
+  bool enough = false;  // `take` wants no more
+};
+
+template <typename T, void (*kFree)(T*)>
+struct Owner {
+  T* handle = nullptr;
+  explicit Owner(T* handle) : handle(handle) {}
+  ~Owner() { kFree(handle); }
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+};
+
+void free_list(curl_slist* list) { curl_slist_free_all(list); }
+void free_curl(CURL* curl) { curl_easy_cleanup(curl); }
+
+// A count other than the one it was given ends the transfer.
+size_t on_body(char* data, size_t size, size_t count, void* context) {
+  auto& transfer = *static_cast<Transfer*>(context);
+  const std::string_view piece(data, size * count);
+  long status = 0;
+  curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
+  if (status == 200) {
+    transfer.enough = !(*transfer.take)(piece);
+    return transfer.enough ? 0 : piece.size();
+  }
+  std::string& body = transfer.response->error_body;
+  body += piece.substr(0, kMaxErrorBody - std::min(body.size(), kMaxErrorBody));
+  return piece.size();
+}
+
+size_t on_header(char* data, size_t size, size_t count, void* context) {
+  auto& headers = static_cast<Transfer*>(context)->response->headers;
+  const std::string_view line(data, size * count);
+  const size_t colon = line.find(':');
+  if (colon == std::string_view::npos || headers.size() > 200) return line.size();
+  std::string name = trim(line.substr(0, colon));
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  headers[name] = trim(line.substr(colon + 1));
+  return line.size();
+}
+
+int stop_on_interrupt(void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return interrupt_requested() ? 1 : 0;
+}
+
+void start_curl_once() {
+  static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
+  check(code == CURLE_OK, "libcurl can't start: " + std::string(curl_easy_strerror(code)));
+}
+
+void set_options(const HttpRequest& request, const curl_slist* headers, Transfer& transfer,
+                 char* problem) {
+  CURL* curl = transfer.curl;
+  curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, std::lround(1000 * request.limit_seconds));
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, std::max(1L, std::lround(request.stall_seconds)));
+  curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data());
+  curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, stop_on_interrupt);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
+}
+
+HttpResponse::Failure failure_of(CURLcode code, CURL* curl) {
+  using Failure = HttpResponse::Failure;
+  double connected = 0;
+  curl_easy_getinfo(curl, CURLINFO_PRETRANSFER_TIME, &connected);
+  switch (code) {
+    case CURLE_OK:
+      return Failure::kNone;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+      return Failure::kBadAddress;
+    case CURLE_ABORTED_BY_CALLBACK:
+      return Failure::kInterrupted;
+    case CURLE_OPERATION_TIMEDOUT:
+      return connected > 0 ? Failure::kStalled : Failure::kUnreachable;
+    default:
+      return connected > 0 ? Failure::kDropped : Failure::kUnreachable;
+  }
+}
+
+// curl reads Retry-After in both its forms, seconds and an HTTP date; the milliseconds are Azure's
+// and OpenAI's own.
+double retry_after_of(CURL* curl, const HttpResponse& response) {
+  double wait = 0;
+  curl_off_t seconds = 0;
+  curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &seconds);
+  wait = static_cast<double>(seconds);
+  if (const auto ms = response.headers.find("retry-after-ms"); ms != response.headers.end()) {
+    const double value = std::strtod(ms->second.c_str(), nullptr) / 1000;
+    if (std::isfinite(value) && value > 0) wait = value;
+  }
+  return std::clamp(wait, 0.0, kLongestWait);
+}
+
+}  // namespace
+
+HttpResponse post(const HttpRequest& request, const std::function<bool(std::string_view)>& take) {
+  start_curl_once();
+  HttpResponse response;
+  char problem[CURL_ERROR_SIZE] = "";
+  Owner<CURL, free_curl> curl(curl_easy_init());
+  check(curl.handle != nullptr, "libcurl has no memory for another call");
+  Owner<curl_slist, free_list> list(nullptr);
+  for (const std::string& header : request.headers) {
+    list.handle = curl_slist_append(list.handle, header.c_str());
+  }
+  Transfer transfer{curl.handle, &response, &take};
+  set_options(request, list.handle, transfer, problem);
+  const CURLcode code = curl_easy_perform(curl.handle);
+  if (!transfer.enough) response.failure = failure_of(code, curl.handle);
+  if (response.failure != HttpResponse::Failure::kNone) {
+    response.problem = *problem ? problem : curl_easy_strerror(code);
+  }
+  curl_easy_getinfo(curl.handle, CURLINFO_RESPONSE_CODE, &response.status);
+  response.retry_after = retry_after_of(curl.handle, response);
+  const char* location = nullptr;
+  curl_easy_getinfo(curl.handle, CURLINFO_REDIRECT_URL, &location);
+  response.location = location ? location : "";
+  return response;
+}
+
+std::string shown_url(const std::string& url) {
+  std::string text = url.substr(0, url.find_first_of("?#"));
+  const size_t scheme = text.find("://");
+  const size_t begin = scheme == std::string::npos ? 0 : scheme + 3;
+  const size_t host_end = std::min(text.find('/', begin), text.size());
+  const size_t at = text.rfind('@', host_end);
+  if (at != std::string::npos && at >= begin && at < host_end) text.erase(begin, at + 1 - begin);
+  return text;
+}
+
+}  // namespace autoresearch

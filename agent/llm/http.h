@@ -1,0 +1,45 @@
+// One streaming HTTP request, on libcurl. No redirect is followed: a key belongs to the host that
+// the person named. Knows nothing of models.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace autoresearch {
+
+struct HttpRequest {
+  std::string url, body;
+  std::vector<std::string> headers;  // "Name: value"
+  double stall_seconds = 300;        // without a byte before the request has failed
+  double limit_seconds = 900;        // for all of it
+};
+
+struct HttpResponse {
+  enum class Failure {
+    kNone,
+    kBadAddress,   // no such host, no such scheme, a certificate that does not fit
+    kUnreachable,  // no connection, so the request was never sent
+    kDropped,      // the connection ended early
+    kStalled,      // stall_seconds or limit_seconds passed
+    kInterrupted,  // interrupt_requested()
+  };
+  Failure failure = Failure::kNone;
+  std::string problem;  // libcurl's words for a failure
+  long status = 0;
+  std::map<std::string, std::string> headers;  // names in lower case
+  std::string error_body;                      // of a status other than 200, at most 64 KiB
+  std::string location;                        // of a redirect that was not followed
+  double retry_after = 0;  // seconds, from retry-after-ms or Retry-After; 0: none named
+};
+
+// POSTs and hands the body of a 200 to `take`, piece by piece, until that returns false: it has
+// seen enough, which is no failure. Throws Error only where libcurl itself can't work.
+HttpResponse post(const HttpRequest& request, const std::function<bool(std::string_view)>& take);
+
+// A URL without user, password and query, fit for a line that a person reads.
+std::string shown_url(const std::string& url);
+
+}  // namespace autoresearch

@@ -1,0 +1,33 @@
+#include "agent/llm/secret.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "agent/text.h"
+#include "common/error.h"
+
+namespace autoresearch {
+
+Secret Secret::from_environment(const std::string& name) {
+  Secret secret;
+  const char* value = name.empty() ? nullptr : std::getenv(name.c_str());
+  secret.value_ = trim(value ? value : "");
+  check(std::all_of(secret.value_.begin(), secret.value_.end(),
+                    [](char c) { return c > ' ' && c < 127; }),
+        "the key in $" + name + " has blanks or special characters inside; set the variable again");
+  return secret;
+}
+
+std::string Secret::removed_from(std::string words) const {
+  constexpr size_t kTelling = 8;  // characters that give a key away
+  const std::string beginning = value_.substr(0, kTelling);
+  for (size_t at = 0;
+       !beginning.empty() && (at = words.find(beginning, at)) != std::string::npos;) {
+    const size_t end = std::min(words.find_first_of(" \t\r\n\"',;", at), words.size());
+    words.replace(at, std::max(end - at, beginning.size()), "***");
+    at += 3;
+  }
+  return words;
+}
+
+}  // namespace autoresearch

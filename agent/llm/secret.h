@@ -1,0 +1,25 @@
+// A key out of the environment: where it may be seen, and how it is kept out of all other places.
+#pragma once
+
+#include <string>
+
+namespace autoresearch {
+
+class Secret {
+ public:
+  // The value of the environment variable `name`, blanks at its ends removed; empty where it is not
+  // set. Throws Error for one that no HTTP header can carry.
+  static Secret from_environment(const std::string& name);
+
+  bool empty() const { return value_.empty(); }
+  const std::string& value() const { return value_; }  // for a request's header, nothing else
+
+  // Another program's words for a person to read, without the key: some servers repeat it, whole or
+  // the first half.
+  std::string removed_from(std::string words) const;
+
+ private:
+  std::string value_;
+};
+
+}  // namespace autoresearch

@@ -1,0 +1,116 @@
+// What the endpoints' protocols say on the wire: a conversation becomes a request's JSON, an
+// answer's JSON becomes an Answer. Pure: no sockets, no clock, no environment; any bytes are
+// survived.
+//
+// Sources: OpenAI's, Anthropic's and Ollama's API references; OpenRouter's, DeepSeek's, vLLM's and
+// llama.cpp's documentation for where the "compatible" ones differ.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/llm.h"
+#include "agent/llm/stream.h"
+
+namespace autoresearch {
+
+// What a request may carry beside the conversation. A parameter that the endpoint refused once is
+// in `dropped` and is left out from then on.
+struct CallSettings {
+  std::string model;
+  int64_t room = 0;            // tokens of output, reasoning included
+  int64_t context_tokens = 0;  // ollama's num_ctx, 0: what the prompt needs
+  bool stream = true;
+  std::optional<double> temperature;
+  std::string effort;
+  std::set<std::string> dropped = {};
+  bool has(const std::string& parameter) const { return !dropped.contains(parameter); }
+};
+
+struct Answer {
+  std::string text;
+  bool reasoned = false;   // thinking was seen; it is not part of the text
+  bool finished = false;   // the protocol's own end was seen
+  bool ended = false;      // ... and nothing more will come, though the connection may stay open
+  bool truncated = false;  // the length limit ended it
+  bool malformed = false;  // something that is not this protocol
+  std::string refusal;     // the model's or a filter's words, or "content filter"
+  nlohmann::json error;    // an error object inside the answer; null: none
+  bool counted = false;    // the endpoint said how many tokens it was
+  int64_t tokens_in = 0, tokens_cached = 0, tokens_cache_written = 0;
+  int64_t tokens_out = 0, tokens_reasoning = 0;
+  std::optional<double> cost;  // USD
+};
+
+enum class Framing { kEvents, kLines };  // of a stream: server-sent events, or one JSON a line
+
+class Wire {
+ public:
+  virtual ~Wire() = default;
+  virtual std::string default_base_url() const = 0;
+  virtual std::string default_key_env() const = 0;  // empty: none
+  virtual std::string path() const = 0;             // behind the base URL
+  virtual Framing framing() const { return Framing::kEvents; }
+  virtual std::vector<std::string> headers(const std::string& key) const = 0;
+  virtual nlohmann::json request(const std::vector<Message>& conversation,
+                                 const CallSettings& settings) const = 0;
+  // The names of parameters that an endpoint may refuse and that the request can do without.
+  virtual std::vector<std::string> droppable() const = 0;
+  // False where the conversation surely does not fit and the endpoint would not say so.
+  virtual bool fits(const std::vector<Message>&, const CallSettings&) const { return true; }
+  // One event of a stream.
+  virtual void take_event(const nlohmann::json& event, Answer& answer) const = 0;
+  // An answer that came whole.
+  virtual void take_document(const nlohmann::json& document, Answer& answer) const = 0;
+};
+
+// openai, openai-responses, anthropic, ollama; null for another kind.
+std::unique_ptr<Wire> make_wire(const std::string& kind);
+std::unique_ptr<Wire> openai_wire();
+std::unique_ptr<Wire> openai_responses_wire();
+std::unique_ptr<Wire> anthropic_wire();
+std::unique_ptr<Wire> ollama_wire();
+
+// Reads an answer as it arrives. A server that was asked to stream and sends one whole document
+// all the same is understood.
+class AnswerReader {
+ public:
+  AnswerReader(const Wire& wire, bool streamed) : wire_(wire), whole_(!streamed) {}
+  // False when nothing more is needed: the end was seen, or an error, or too much.
+  bool feed(std::string_view bytes);
+  // What was said in all, once the bytes have ended.
+  Answer finish();
+
+ private:
+  void take(const std::string& data);
+
+  const Wire& wire_;
+  bool whole_;
+  bool begun_ = false;  // a byte that is not blank was seen
+  size_t bytes_ = 0;
+  std::string document_;
+  EventCutter events_;
+  LineCutter lines_{/*lone_cr=*/false};
+  Answer answer_;
+};
+
+// ------------------------------------------------------------------------------------------------
+// Shared by the protocols
+
+// A member of an object, null where there is none: servers leave out and nullify at will.
+const nlohmann::json& member(const nlohmann::json& object, const char* key);
+std::string text_of(const nlohmann::json& value);  // "" unless it is a string
+int64_t count_of(const nlohmann::json& value);     // 0 unless it is a number; never negative
+
+// The text of a string, or of a list of parts of which those of type "text" or "output_text" count.
+std::string content_of(const nlohmann::json& content);
+
+// Neighbours of one role as one message.
+std::vector<Message> joined_by_role(const std::vector<Message>& conversation);
+
+}  // namespace autoresearch

@@ -1,0 +1,122 @@
+// OpenAI's chat completions, as many servers speak them: OpenAI, OpenRouter, DeepSeek, Gemini's
+// compatible endpoint, vLLM, llama.cpp, LM Studio, Ollama under /v1.
+
+#include "agent/llm/wire.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+
+// OpenRouter names Anthropic's models so, and passes their cache marks on.
+bool takes_cache_marks(const CallSettings& settings) {
+  return settings.model.starts_with("anthropic/") && settings.has("cache_control");
+}
+
+json content_with_mark(const Message& message, const CallSettings& settings) {
+  json mark = {{"type", "ephemeral"}};
+  if (settings.has("ttl")) mark["ttl"] = "1h";
+  return json::array({{{"type", "text"}, {"text", message.text}, {"cache_control", mark}}});
+}
+
+void take_usage(const json& document, Answer& answer) {
+  const json& usage = member(document, "usage");
+  if (!usage.is_object()) return;
+  answer.counted = true;
+  answer.tokens_in = count_of(member(usage, "prompt_tokens"));
+  answer.tokens_out = count_of(member(usage, "completion_tokens"));
+  answer.tokens_cached = count_of(member(member(usage, "prompt_tokens_details"), "cached_tokens"));
+  if (answer.tokens_cached == 0) {
+    answer.tokens_cached = count_of(member(usage, "prompt_cache_hit_tokens"));  // DeepSeek
+  }
+  answer.tokens_reasoning =
+      count_of(member(member(usage, "completion_tokens_details"), "reasoning_tokens"));
+  const json& cost = member(usage, "cost");  // OpenRouter
+  if (cost.is_number() && cost.get<double>() >= 0) answer.cost = cost.get<double>();
+}
+
+// `message` is a choice's "message" of a whole answer, or "delta" of an event.
+void take_message(const json& message, Answer& answer) {
+  answer.text += content_of(member(message, "content"));
+  for (const char* name : {"reasoning_content", "reasoning", "thinking"}) {
+    answer.reasoned |= !text_of(member(message, name)).empty();
+  }
+  answer.refusal += text_of(member(message, "refusal"));
+}
+
+void take_finish_reason(const json& choice, Answer& answer) {
+  const std::string reason = text_of(member(choice, "finish_reason"));
+  if (reason.empty()) return;
+  answer.finished = true;
+  answer.truncated = reason == "length";
+  if (reason == "content_filter" && answer.refusal.empty()) answer.refusal = "content filter";
+}
+
+const json& first_choice(const json& document) {
+  static const json nothing;
+  const json& choices = member(document, "choices");
+  return choices.is_array() && !choices.empty() ? choices[0] : nothing;
+}
+
+class OpenAiWire : public Wire {
+ public:
+  std::string default_base_url() const override { return "https://api.openai.com/v1"; }
+  std::string default_key_env() const override { return "OPENAI_API_KEY"; }
+  std::string path() const override { return "/chat/completions"; }
+
+  std::vector<std::string> headers(const std::string& key) const override {
+    if (key.empty()) return {};
+    return {"Authorization: Bearer " + key};
+  }
+
+  json request(const std::vector<Message>& conversation,
+               const CallSettings& settings) const override {
+    const bool marks = takes_cache_marks(settings);
+    json messages = json::array();
+    for (const Message& message : marks ? conversation : joined_by_role(conversation)) {
+      const bool marked = marks && message.cache_after;
+      messages.push_back(
+          {{"role", message.role},
+           {"content", marked ? content_with_mark(message, settings) : json(message.text)}});
+    }
+    // The newer models of OpenAI itself refuse the older name.
+    const char* limit = settings.has("max_tokens") ? "max_tokens" : "max_completion_tokens";
+    json body = {{"model", settings.model}, {"messages", messages}, {limit, settings.room}};
+    if (settings.stream) body["stream"] = true;
+    if (settings.stream) body["stream_options"] = {{"include_usage", true}};
+    if (settings.temperature) body["temperature"] = *settings.temperature;
+    if (!settings.effort.empty()) body["reasoning_effort"] = settings.effort;
+    return body;
+  }
+
+  std::vector<std::string> droppable() const override {
+    return {"max_tokens",       "stream_options", "stream", "temperature",
+            "reasoning_effort", "cache_control",  "ttl"};
+  }
+
+  void take_event(const json& event, Answer& answer) const override {
+    take_message(member(first_choice(event), "delta"), answer);
+    take_finish_reason(first_choice(event), answer);
+    take_usage(event, answer);
+    // The chunk that only counts tokens is the last one, also where no [DONE] follows.
+    answer.ended = answer.finished && answer.counted && first_choice(event).is_null();
+  }
+
+  void take_document(const json& document, Answer& answer) const override {
+    const json& choice = first_choice(document);
+    if (!member(choice, "message").is_object()) {
+      answer.malformed = true;
+      return;
+    }
+    take_message(member(choice, "message"), answer);
+    answer.finished = true;
+    take_finish_reason(choice, answer);
+    take_usage(document, answer);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Wire> openai_wire() { return std::make_unique<OpenAiWire>(); }
+
+}  // namespace autoresearch

@@ -1,0 +1,152 @@
+#include "agent/models.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "agent/machine.h"
+#include "common/error.h"
+#include "common/log.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr std::array kKinds = {"openai",  "openai-responses", "anthropic", "ollama",
+                               "command", "replay",           "builtin"};
+
+bool names_a_kind(const std::string& text) {
+  const std::string kind = text.substr(0, text.find(':'));
+  return text.find(':') != std::string::npos &&
+         std::find(kKinds.begin(), kKinds.end(), kind) != kKinds.end();
+}
+
+// Without --provider: what the other options imply, else the builtin proposer.
+std::string implied_kind(const ModelOptions& options) {
+  if (!options.first.kind.empty()) return options.first.kind;
+  if (!options.replay.empty()) return "replay";
+  if (!options.first.command.empty()) return "command";
+  const bool endpoint = !options.first.model.empty() || !options.first.base_url.empty();
+  return endpoint ? "openai" : "builtin";
+}
+
+Prices prices_of(const std::vector<std::string>& texts) {
+  Prices prices;
+  for (const std::string& text : texts)
+    prices.insert_or_assign(parse_price(text).first, parse_price(text).second);
+  return prices;
+}
+
+void say(const std::string& line) { log_info("model       " + line); }
+
+std::shared_ptr<Link> make_link(ProviderOptions options, Ledger& ledger) {
+  options.ledger = &ledger;
+  const std::string priced = options.kind == "command" ? "command" : options.model;
+  check(options.kind == "replay" || ledger.max_usd() == 0 || ledger.price_of(priced),
+        "--max-usd needs the price of " + priced + "; add --price " + priced +
+            "=IN,CACHED,OUT in USD per million tokens, or --price " + priced +
+            "=0 where it costs nothing");
+  auto link = std::make_shared<Link>();
+  link->provider = make_provider(options);
+  return link;
+}
+
+}  // namespace
+
+void add_model_options(CLI::App& run, ModelOptions& options) {
+  ProviderOptions& first = options.first;
+  run.add_option("--provider", first.kind,
+                 "who proposes; default: what --model, --base-url, --command or --replay imply, "
+                 "else builtin")
+      ->check(CLI::IsMember(std::vector<std::string>(kKinds.begin(), kKinds.end())));
+  run.add_option("--model", first.model, "the endpoint's name of the model");
+  run.add_option("--base-url", first.base_url, "the endpoint, up to /v1; default: the provider's");
+  run.add_option("--api-key-env", first.key_env,
+                 "environment variable with its key; default OPENAI_API_KEY or ANTHROPIC_API_KEY");
+  run.add_option("--command", first.command,
+                 "program for --provider command: prompt on stdin, reply on stdout");
+  run.add_option("--replay", options.replay, "give the replies of this earlier run again");
+  run.add_option("--fallback", options.fallbacks,
+                 "asked where those before it fail: KIND:MODEL[@URL][#KEY_ENV]; repeat for more")
+      ->allow_extra_args(false);
+  run.add_option("--repair-model", options.repair_model,
+                 "a cheaper model for repairs: as --fallback, or a model of the same endpoint");
+  run.add_option("--price", options.prices,
+                 "MODEL=IN,CACHED,OUT in USD per million tokens, or MODEL=0; repeat for more")
+      ->allow_extra_args(false);
+  run.add_option("--max-usd", options.max_usd,
+                 "ask no model beyond this sum; the builtin proposer goes on")
+      ->check(CLI::Range(1e-6, 1e6));
+  run.add_option("--max-output-tokens", first.max_output_tokens,
+                 "room of a reply, reasoning included; one that is cut gets twice as much")
+      ->check(CLI::Range(int64_t{256}, int64_t{1} << 20))
+      ->capture_default_str();
+  run.add_option("--reasoning-effort", first.reasoning_effort, "low, medium or high")
+      ->check(CLI::IsMember({"low", "medium", "high"}));
+  run.add_option("--temperature", first.temperature, "default: the endpoint's")
+      ->check(CLI::Range(0.0, 2.0));
+  run.add_flag("--stream,!--no-stream", first.stream, "replies as streams (default) or whole");
+  run.add_option("--retry-minutes", options.retry_minutes,
+                 "until a model that failed is tried again; doubles up to an hour")
+      ->check(CLI::Range(0.001, 60.0))
+      ->capture_default_str();
+}
+
+ProviderOptions parse_model(const std::string& text, const ProviderOptions& base) {
+  check(names_a_kind(text) && !text.starts_with("builtin:"),
+        "'" + text +
+            "' names no model; write KIND:MODEL[@URL][#KEY_ENV], KIND openai, "
+            "openai-responses, anthropic or ollama, or command:CMD; builtin always comes last");
+  ProviderOptions options = base;
+  const size_t colon = text.find(':');
+  options.kind = text.substr(0, colon);
+  options.model = options.base_url = options.key_env = options.command = "";
+  std::string rest = text.substr(colon + 1);
+  if (options.kind == "command") {
+    options.command = rest;
+    return options;
+  }
+  if (const size_t url = rest.find("@http"); url != std::string::npos) {
+    options.base_url = rest.substr(url + 1);
+    rest.resize(url);
+  }
+  std::string& last = options.base_url.empty() ? rest : options.base_url;
+  if (const size_t key = last.find('#'); key != std::string::npos) {
+    options.key_env = last.substr(key + 1);
+    last.resize(key);
+  }
+  options.model = rest;
+  return options;
+}
+
+Models::Models(const ModelOptions& options, const std::vector<nlohmann::json>& earlier)
+    : ledger_(prices_of(options.prices), options.max_usd, earlier) {
+  const double first_wait = 60 * options.retry_minutes;
+  std::vector<std::shared_ptr<Link>> links = {make_link(options.first, ledger_)};
+  for (const std::string& fallback : options.fallbacks) {
+    links.push_back(make_link(parse_model(fallback, options.first), ledger_));
+  }
+  proposers_ = std::make_unique<Chain>(links, first_wait, boot_seconds, say);
+  if (options.repair_model.empty()) return;
+  ProviderOptions repair = options.first;
+  repair.model = options.repair_model;
+  if (names_a_kind(options.repair_model)) repair = parse_model(options.repair_model, options.first);
+  links.insert(links.begin(), make_link(repair, ledger_));
+  repairers_ = std::make_unique<Chain>(links, first_wait, boot_seconds, say);
+}
+
+void Models::introduce() {
+  proposers_->introduce();
+  if (repairers_) repairers_->introduce();
+}
+
+std::unique_ptr<Models> make_models(ModelOptions options,
+                                    const std::vector<nlohmann::json>& earlier) {
+  options.first.kind = implied_kind(options);
+  if (options.first.kind == "replay") options.first.model = options.replay;
+  if (options.first.kind != "builtin") return std::make_unique<Models>(options, earlier);
+  check(options.fallbacks.empty() && options.repair_model.empty(),
+        "--fallback and --repair-model need a first model; add --provider and --model");
+  return nullptr;
+}
+
+}  // namespace autoresearch

@@ -49,19 +49,20 @@ class Provider {
 };
 
 struct ProviderOptions {
-  std::string kind;      // openai, openai-responses, anthropic, ollama, command or replay
-  std::string model;     // the endpoint's name for it; replay: the tag of an earlier run
-  std::string base_url;  // default: the provider's own public address
-  std::string key_env;   // default: OPENAI_API_KEY or ANTHROPIC_API_KEY
-  std::string command;   // command: run by /bin/sh -c, prompt on stdin, reply on stdout
+  std::string kind = {};      // openai, openai-responses, anthropic, ollama, command or replay
+  std::string model = {};     // the endpoint's name for it; replay: the tag of an earlier run
+  std::string base_url = {};  // default: the provider's own public address
+  std::string key_env = {};   // default: OPENAI_API_KEY or ANTHROPIC_API_KEY
+  std::string command = {};   // command: run by /bin/sh -c, prompt on stdin, reply on stdout
   int64_t max_output_tokens = 12000;  // room of a reply; one that is cut is asked for again with 2x
   int64_t context_tokens = 0;         // ollama's num_ctx; 0: as large as the prompt needs
   bool stream = true;
-  std::optional<double> temperature;  // not sent by default: reasoning models refuse it
-  std::string reasoning_effort;       // low, medium or high; not sent by default
-  double retry_seconds = 120;         // how long one ask() may go on retrying
-  double stall_seconds = 300;         // without a byte from the other side
-  Ledger* ledger = nullptr;           // agent/money.h: told of every request before and after it
+  std::optional<double> temperature = {};  // not sent by default: reasoning models refuse it
+  std::string reasoning_effort = {};       // low, medium or high; not sent by default
+  double retry_seconds = 120;              // how long one ask() may go on retrying
+  double first_wait = 0.5;     // before the second try; doubles with each, up to a minute
+  double stall_seconds = 300;  // without a byte from the other side
+  Ledger* ledger = nullptr;    // agent/money.h: told of every request before and after it
 };
 
 // Throws Error for options that can't work (no model, no command, no such run).

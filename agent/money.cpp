@@ -159,7 +159,7 @@ std::string spending_line(const Spending& sum, int64_t experiments, int64_t kept
              static_cast<long long>(sum.calls), static_cast<long long>(sum.failed),
              tokens(sum.tokens_in).c_str(), tokens(sum.tokens_cached).c_str(),
              tokens(sum.tokens_out).c_str(), tokens(sum.tokens_reasoning).c_str());
-  if (sum.unpriced == sum.calls) return line + "; no price is known, see --price";
+  if (sum.usd == 0 && sum.unpriced > 0) return line + "; no price is known, see --price";
   line += ": " + dollars(sum.usd);
   if (sum.unpriced > 0)
     line += format(" without %lld calls that have no price", static_cast<long long>(sum.unpriced));

@@ -72,7 +72,8 @@ TEST_F(OpenAi, SendsTheConversationAndReadsTheReply) {
   EXPECT_EQ(request.headers.at("authorization"), std::string("Bearer ") + kKey);
   EXPECT_EQ(request.headers.at("content-type"), "application/json");
   EXPECT_EQ(json::parse(request.body),
-            json::parse(R"({"model": "test-model", "max_tokens": 77, "messages": [
+            json::parse(R"({"model": "test-model", "max_tokens": 77, "stream": true,
+                "stream_options": {"include_usage": true}, "messages": [
                 {"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]})"));
 }
 
@@ -108,12 +109,12 @@ TEST_F(OpenAi, SaysThatAReplyWasTruncated) {
   EXPECT_EQ(reply.text, "half");
 }
 
-TEST_F(OpenAi, AnEmptyReplyIsNoProblem) {
+TEST_F(OpenAi, ARefusalIsAProblemWithTheModelsWords) {
   HttpAnswer answer;
-  answer.body = R"({"choices": [{"message": {"content": null}, "finish_reason": null}]})";
+  answer.body = R"({"choices": [{"message": {"content": null, "refusal": "I can't help with it"},
+      "finish_reason": "stop"}]})";
   const LoopbackServer server({answer});
-  const Reply reply = ask(server);
-  EXPECT_EQ(reply.text + reply.problem, "");
+  EXPECT_HAS(ask(server).problem, "refused to answer: I can't help with it");
 }
 
 // Whatever goes wrong on the way, the next good answer is the reply.

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
@@ -162,16 +163,38 @@ void LoopbackServer::handle(int connection) {
   }
   const HttpAnswer answer = answer_(request, index);
   if (answer.end == HttpAnswer::End::kDropped) return;
-  if (answer.end == HttpAnswer::End::kHang) {
-    char byte;  // readable means that the client has gone
-    if (wait_readable(connection)) (void)recv(connection, &byte, 1, 0);
-    return;
+  if (answer.end != HttpAnswer::End::kHang) send_answer(connection, answer);
+  const bool waits = answer.end == HttpAnswer::End::kHang || answer.end == HttpAnswer::End::kOpen;
+  if (waits) wait_until_gone(connection);
+}
+
+void LoopbackServer::wait_until_gone(int connection) const {
+  char byte;  // readable means that the client has gone
+  if (wait_readable(connection)) (void)recv(connection, &byte, 1, 0);
+}
+
+// A chunked body goes in small pieces, which cut lines and characters where they fall.
+void LoopbackServer::send_answer(int connection, const HttpAnswer& answer) const {
+  using Length = HttpAnswer::Length;
+  std::string head = "HTTP/1.1 " + std::to_string(answer.status) + " Scripted\r\n";
+  for (const std::string& header : answer.headers) head += header + "\r\n";
+  if (answer.length == Length::kNamed) {
+    const size_t more = answer.end == HttpAnswer::End::kOpen;  // a byte that never comes
+    head += "Content-Length: " + std::to_string(answer.body.size() + more) + "\r\n";
   }
-  std::string text = "HTTP/1.1 " + std::to_string(answer.status) + " Scripted\r\n";
-  for (const std::string& header : answer.headers) text += header + "\r\n";
-  text += "Content-Length: " + std::to_string(answer.body.size()) + "\r\nConnection: close\r\n\r\n";
+  if (answer.length == Length::kChunked) head += "Transfer-Encoding: chunked\r\n";
+  send_all(connection, head + "Connection: close\r\n\r\n");
   const bool half = answer.end == HttpAnswer::End::kHalf;
-  send_all(connection, text + answer.body.substr(0, answer.body.size() / (half ? 2 : 1)));
+  const std::string body = answer.body.substr(0, answer.body.size() / (half ? 2 : 1));
+  if (answer.length != Length::kChunked) return send_all(connection, body);
+  constexpr size_t kPiece = 61;
+  for (size_t at = 0; at < body.size(); at += kPiece) {
+    const std::string piece = body.substr(at, kPiece);
+    char size[16];
+    std::snprintf(size, sizeof size, "%zx\r\n", piece.size());
+    send_all(connection, size + piece + "\r\n");
+  }
+  if (answer.end == HttpAnswer::End::kWhole) send_all(connection, "0\r\n\r\n");
 }
 
 uint16_t unused_port() {

@@ -19,14 +19,16 @@ struct HttpRequest {
 
 struct HttpAnswer {
   int status = 200;
-  std::vector<std::string> headers;  // "Name: value"; Content-Length and Connection are added
+  std::vector<std::string> headers;  // "Name: value"; those about length and end are added
   std::string body;
-  // How the connection ends: whole, closed before any answer, closed half-way through the body, or
-  // never answered (until the client goes or the server stops).
-  enum class End { kWhole, kDropped, kHalf, kHang } end = End::kWhole;
+  // How the connection ends: whole, closed before any answer, closed half-way through the body,
+  // never answered, or left open behind the body (both until the client goes or the server stops).
+  enum class End { kWhole, kDropped, kHalf, kHang, kOpen } end = End::kWhole;
+  // How the client learns where the body ends.
+  enum class Length { kNamed, kChunked, kUntilClose } length = Length::kNamed;
 };
 
-// What a chat completion looks like on the wire.
+// What a chat completion looks like on the wire; tests/recorded_answers.h has the other protocols.
 HttpAnswer chat_answer(const std::string& text, const std::string& finish_reason = "stop");
 HttpAnswer error_answer(int status, const std::string& message,
                         std::vector<std::string> headers = {});
@@ -50,6 +52,8 @@ class LoopbackServer {
  private:
   void serve();
   void handle(int connection);
+  void send_answer(int connection, const HttpAnswer& answer) const;
+  void wait_until_gone(int connection) const;
   bool wait_readable(int fd) const;  // false when the server stops
   bool read_request(int connection, HttpRequest& request) const;
 

@@ -17,7 +17,7 @@ namespace {
 using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
-constexpr double kFirstWait = 0.5, kLongestWait = 60;  // seconds between tries
+constexpr double kLongestWait = 60;  // seconds between tries
 constexpr int kMostRequests = 24;    // within one ask(), whatever the other side says
 constexpr int kMostEmpties = 2;      // empty answers within one ask()
 constexpr int64_t kWidest = 2;       // times max_output_tokens, for an answer that was cut
@@ -309,7 +309,8 @@ Endpoint::Step Endpoint::fatal(const std::string& text) const {
 
 // Exponential with a quarter of jitter, so that several agents don't come back together.
 double Endpoint::back_off(int attempt) {
-  const double wait = std::min(kLongestWait, kFirstWait * std::exp2(std::min(attempt, 10)));
+  const double wait =
+      std::min(kLongestWait, options_.first_wait * std::exp2(std::min(attempt, 10)));
   return wait * std::uniform_real_distribution<double>(0.75, 1.25)(random_);
 }
 

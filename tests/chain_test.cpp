@@ -1,0 +1,289 @@
+// Who is asked when, who is left alone for how long, and what a person hears of it.
+#include "agent/chain.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <deque>
+
+#include "agent/models.h"
+#include "tests/loopback_server.h"
+#include "tests/support.h"
+
+namespace autoresearch {
+namespace {
+
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+// A provider whose next replies are written down; an empty text is a failure.
+class Scripted : public Provider {
+ public:
+  explicit Scripted(std::string name) : name_(std::move(name)) {}
+  std::string name() const override { return name_; }
+  Reply ask(const std::vector<Message>&) override {
+    ++asked;
+    Reply reply;
+    if (!next.empty()) {
+      reply = next.front();
+      next.pop_front();
+    } else {
+      reply.text = "an answer";
+    }
+    reply.provider = name_;
+    return reply;
+  }
+  std::deque<Reply> next;
+  int asked = 0;
+
+ private:
+  std::string name_;
+};
+
+class Failover : public testing::Test {
+ protected:
+  Failover() : first(new Scripted("first")), second(new Scripted("second")) {
+    links = {std::make_shared<Link>(), std::make_shared<Link>()};
+    links[0]->provider.reset(first);
+    links[1]->provider.reset(second);
+    chain = make(links);
+  }
+  std::unique_ptr<Chain> make(std::vector<std::shared_ptr<Link>> which) {
+    return std::make_unique<Chain>(
+        std::move(which), /*first_wait=*/300, [this] { return now; },
+        [this](const std::string& line) { said.push_back(line); });
+  }
+
+  Scripted *first, *second;
+  std::vector<std::shared_ptr<Link>> links;
+  std::unique_ptr<Chain> chain;
+  double now = 1000;
+  std::vector<std::string> said;
+};
+
+TEST_F(Failover, TheFirstThatAnswersHasTheWord) {
+  EXPECT_EQ(chain->ask({}).provider, "first");
+  EXPECT_EQ(second->asked, 0);
+  EXPECT_TRUE(said.empty());
+  EXPECT_EQ(chain->name(), "first");
+}
+
+TEST_F(Failover, TheNextTakesOverAndTheFirstIsTriedAgainLater) {
+  first->next = {failed_reply("refuses the key", true), failed_reply("still", true)};
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_HAS(said[0], "refuses the key");
+  EXPECT_HAS(said[0], "going on with the next model");
+  now += 299;
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  EXPECT_EQ(first->asked, 1);
+  now += 2;  // the second time it fails, it is left alone for twice as long, and nothing is said
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  EXPECT_EQ(first->asked, 2);
+  now += 599;
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  EXPECT_EQ(first->asked, 2);
+  now += 2;
+  EXPECT_EQ(chain->ask({}).provider, "first");
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_EQ(said[1], "first answers again");
+}
+
+TEST_F(Failover, ThePauseGrowsToAnHourAndNoFurther) {
+  auto alone = make({links[0]});
+  for (int i = 0; i < 12; ++i) {
+    first->next = {failed_reply("down", false)};
+    alone->ask({});
+    now += alone->seconds_until_ready();
+  }
+  first->next = {failed_reply("down", false)};
+  alone->ask({});
+  EXPECT_EQ(alone->seconds_until_ready(), 3600);
+  EXPECT_EQ(said.size(), 1u);
+  EXPECT_HAS(said[0], "going on with the builtin proposer");
+}
+
+TEST_F(Failover, TheWaitThatAnEndpointNamesIsObeyed) {
+  Reply busy = failed_reply("too many", false);
+  busy.wait = 7200;
+  first->next = {busy};
+  auto alone = make({links[0]});
+  EXPECT_EQ(alone->ask({}).problem, "too many");
+  EXPECT_EQ(alone->seconds_until_ready(), 7200);
+  EXPECT_NE(alone->ask({}).problem, "");
+  EXPECT_EQ(first->asked, 1);  // nobody was asked
+}
+
+TEST_F(Failover, AConversationThatIsTooLongIsNoFailure) {
+  Reply long_one = failed_reply("too long", false);
+  long_one.too_long = true;
+  first->next = {long_one};
+  EXPECT_TRUE(chain->ask({}).too_long);
+  EXPECT_EQ(second->asked, 0);
+  EXPECT_EQ(chain->ask({}).provider, "first");
+  EXPECT_TRUE(said.empty());
+}
+
+TEST_F(Failover, AModelThatTheBudgetHasNoRoomForIsNotTriedAgain) {
+  Reply dear = failed_reply("--max-usd has no room", true);
+  dear.over_budget = true;
+  first->next = {dear};
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  now += 1e6;
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  EXPECT_EQ(first->asked, 1);
+  second->next = {dear};
+  chain->ask({});
+  EXPECT_TRUE(std::isinf(chain->seconds_until_ready()));
+}
+
+TEST_F(Failover, TwoChainsKnowTheSameOfAModel) {
+  auto repair = make({links[1], links[0]});
+  first->next = {failed_reply("down", false)};
+  chain->ask({});
+  second->next = {failed_reply("down", false)};
+  EXPECT_NE(repair->ask({}).problem, "");
+  EXPECT_EQ(first->asked, 1);  // the other chain has seen it fail
+}
+
+TEST_F(Failover, AMistakeAtTheStartIsAnErrorAndAnEndpointThatIsDownIsNot) {
+  first->next = {failed_reply("can't reach it", false)};
+  chain->introduce();
+  EXPECT_FALSE(links[0]->down() == false);
+  EXPECT_TRUE(chain->ready());
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  auto another = make({std::make_shared<Link>()});
+  auto* wrong = new Scripted("wrong");
+  another->links()[0]->provider.reset(wrong);
+  wrong->next = {failed_reply("no such model", true)};
+  EXPECT_EQ(error_of([&] { another->introduce(); }), "no such model");
+  chain->introduce();  // nobody is asked twice
+  EXPECT_EQ(first->asked, 1);
+}
+
+// ------------------------------------------------------------------------------------------------
+// From the command line and the TOML file
+
+TEST(Models, AFallbackIsNamedInOneWord) {
+  ProviderOptions base{.kind = "openai", .model = "gpt-5", .base_url = "http://x/v1"};
+  base.stream = false;
+  base.max_output_tokens = 5000;
+  const ProviderOptions plain = parse_model("anthropic:claude-sonnet-4-5", base);
+  EXPECT_EQ(plain.kind, "anthropic");
+  EXPECT_EQ(plain.model, "claude-sonnet-4-5");
+  EXPECT_EQ(plain.base_url + plain.key_env, "");
+  EXPECT_EQ(plain.max_output_tokens, 5000);
+  EXPECT_FALSE(plain.stream);
+  const ProviderOptions full =
+      parse_model("openai:deepseek-chat@https://api.deepseek.com/v1#DEEPSEEK_API_KEY", base);
+  EXPECT_EQ(full.model, "deepseek-chat");
+  EXPECT_EQ(full.base_url, "https://api.deepseek.com/v1");
+  EXPECT_EQ(full.key_env, "DEEPSEEK_API_KEY");
+  const ProviderOptions local = parse_model("ollama:qwen3:32b", base);
+  EXPECT_EQ(local.model, "qwen3:32b");
+  EXPECT_EQ(parse_model("command:./ask.sh --fast #1", base).command, "./ask.sh --fast #1");
+  for (const char* wrong : {"gpt-5", "telepathy:x", "builtin:x", ""})
+    EXPECT_HAS(error_of([&] { parse_model(wrong, base); }), "KIND:MODEL");
+}
+
+ModelOptions parsed(std::vector<std::string> arguments) {
+  ModelOptions options;
+  CLI::App app("test");
+  CLI::App& run = *app.add_subcommand("run", "");
+  app.set_config("--config");
+  run.configurable();
+  run.fallthrough();
+  app.allow_config_extras(false);
+  add_model_options(run, options);
+  std::reverse(arguments.begin(), arguments.end());
+  app.parse(arguments);
+  return options;
+}
+
+using ModelsFile = FolderTest;
+
+TEST_F(ModelsFile, TheTomlFileAndTheCommandLineSayTheSame) {
+  write_file(dir_ / "night.toml", R"([run]
+provider = "openai"
+model = "gpt-5"
+fallback = ["anthropic:claude-sonnet-4-5", "ollama:qwen3:32b@http://localhost:11434"]
+repair-model = "gpt-5-mini"
+price = ["gpt-5=1.25,0.125,10", "gpt-5-mini=0.25,0.025,2"]
+max-usd = 5
+max-output-tokens = 9000
+stream = false
+)");
+  const ModelOptions file = parsed({"run", "--config", dir_ / "night.toml"});
+  const ModelOptions line = parsed({"run",
+                                    "--provider",
+                                    "openai",
+                                    "--model",
+                                    "gpt-5",
+                                    "--fallback",
+                                    "anthropic:claude-sonnet-4-5",
+                                    "--fallback",
+                                    "ollama:qwen3:32b@http://localhost:11434",
+                                    "--repair-model",
+                                    "gpt-5-mini",
+                                    "--price",
+                                    "gpt-5=1.25,0.125,10",
+                                    "--price",
+                                    "gpt-5-mini=0.25,0.025,2",
+                                    "--max-usd",
+                                    "5",
+                                    "--max-output-tokens",
+                                    "9000",
+                                    "--no-stream"});
+  for (const ModelOptions& options : {file, line}) {
+    EXPECT_EQ(options.first.kind, "openai");
+    EXPECT_EQ(options.fallbacks,
+              (std::vector<std::string>{"anthropic:claude-sonnet-4-5",
+                                        "ollama:qwen3:32b@http://localhost:11434"}));
+    EXPECT_EQ(options.repair_model, "gpt-5-mini");
+    EXPECT_EQ(options.prices,
+              (std::vector<std::string>{"gpt-5=1.25,0.125,10", "gpt-5-mini=0.25,0.025,2"}));
+    EXPECT_EQ(options.max_usd, 5);
+    EXPECT_EQ(options.first.max_output_tokens, 9000);
+    EXPECT_FALSE(options.first.stream);
+  }
+}
+
+TEST(Models, ABudgetWithoutAPriceIsRefused) {
+  ModelOptions options;
+  options.first.model = "gpt-5";
+  options.fallbacks = {"openai:gpt-5-mini"};
+  options.max_usd = 3;
+  options.prices = {"gpt-5=1,0.1,10"};
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--price gpt-5-mini=");
+  options.prices.push_back("gpt-5-mini=0");
+  EXPECT_NE(make_models(options, {}), nullptr);
+  options.repair_model = "gpt-5-nano";
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--price gpt-5-nano=");
+  options.fallbacks = {"command:./ask.sh"};
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--price command=0");
+}
+
+TEST(Models, WithoutAModelThereIsOnlyTheBuiltinProposer) {
+  ModelOptions options;
+  EXPECT_EQ(make_models(options, {}), nullptr);
+  options.fallbacks = {"openai:gpt-5"};
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--provider");
+}
+
+TEST(Models, ARepairModelAnswersFirstAndTheChainBehindIt) {
+  const LoopbackServer server([](const HttpRequest& request, size_t) {
+    const bool repair = request.body.find("cheap-model") != std::string::npos;
+    return repair ? error_answer(404, "no such model") : chat_answer("from the chain");
+  });
+  ModelOptions options;
+  options.first.model = "dear-model";
+  options.first.base_url = server.url();
+  options.repair_model = "cheap-model";
+  const auto models = make_models(options, {});
+  EXPECT_EQ(models->repairer()->name(), "openai:cheap-model");
+  const Reply reply = models->repairer()->ask({{"user", "mend it"}});
+  EXPECT_EQ(reply.provider, "openai:dear-model");
+  EXPECT_EQ(reply.text, "from the chain");
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -1,0 +1,564 @@
+// Every protocol, streamed and whole, over real sockets: what is asked, what is read, and every way
+// in which an answer goes wrong.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "agent/llm.h"
+#include "agent/llm/recorded.h"
+#include "agent/money.h"
+#include "tests/loopback_server.h"
+#include "tests/recorded_answers.h"
+#include "tests/support.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+using End = HttpAnswer::End;
+
+const char kKey[] = "sk-test-0123456789abcdef";
+const std::string kText = "IDEA: h\xc3\xa9llo\n<<<<<<< SEARCH\nint a = 1;\n=======\n";
+const std::string kThought = "Let me think about the learning rate.";
+const std::vector<Message> kConversation = {{"system", "be brief", true},
+                                            {"user", "the program", true},
+                                            {"user", "the log"},
+                                            {"assistant", "an edit"},
+                                            {"user", "it does not build"}};
+
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+struct Setting {
+  std::string kind;
+  bool stream;
+};
+
+class Protocol : public testing::TestWithParam<Setting> {
+ protected:
+  void SetUp() override {
+    setenv("LLM_TEST_KEY", kKey, 1);
+    for (const char* name : {"http_proxy", "all_proxy", "ALL_PROXY"}) unsetenv(name);
+  }
+
+  ProviderOptions options(const std::string& url) const {
+    ProviderOptions options;
+    options.kind = GetParam().kind;
+    options.model = "test-model";
+    options.base_url = url;
+    options.key_env = "LLM_TEST_KEY";
+    options.stream = GetParam().stream;
+    options.retry_seconds = 30;
+    options.first_wait = 0.01;
+    return options;
+  }
+
+  Reply ask(const LoopbackServer& server) const {
+    const Reply reply = make_provider(options(server.url()))->ask(kConversation);
+    EXPECT_EQ(reply.problem.find('\n'), std::string::npos) << reply.problem;
+    EXPECT_TRUE(reply.problem.empty() || reply.text.empty());
+    EXPECT_EQ(reply.provider, GetParam().kind + ":test-model");
+    return reply;
+  }
+
+  HttpAnswer good(const Said& said = {.text = kText}) const {
+    return recorded_answer(GetParam().kind, GetParam().stream, said);
+  }
+  HttpAnswer inner_error(const std::string& type, const std::string& message) const {
+    return recorded_inner_error(GetParam().kind, GetParam().stream, type, message);
+  }
+  HttpAnswer error(int status, const std::string& type, const std::string& message,
+                   std::vector<std::string> headers = {}) const {
+    return recorded_error(GetParam().kind, status, type, message, std::move(headers));
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(, Protocol,
+                         testing::Values(Setting{"openai", true}, Setting{"openai", false},
+                                         Setting{"openai-responses", true},
+                                         Setting{"openai-responses", false},
+                                         Setting{"anthropic", true}, Setting{"anthropic", false},
+                                         Setting{"ollama", true}, Setting{"ollama", false}),
+                         [](const auto& info) {
+                           std::string kind = info.param.kind == "openai-responses"
+                                                  ? "responses"
+                                                  : info.param.kind;
+                           return kind + (info.param.stream ? "_stream" : "_whole");
+                         });
+
+// ------------------------------------------------------------------------------------------------
+// What is sent and what is read
+
+TEST_P(Protocol, ReadsTextAndTokensAndLeavesReasoningOut) {
+  const LoopbackServer server({good({.text = kText, .thought = kThought})});
+  const Reply reply = ask(server);
+  EXPECT_EQ(reply.problem, "");
+  EXPECT_EQ(reply.text, kText);
+  EXPECT_FALSE(reply.truncated);
+  EXPECT_EQ(reply.tokens_in, 1200);
+  EXPECT_EQ(reply.tokens_out, 34);
+  EXPECT_EQ(reply.tokens_cached, GetParam().kind == "ollama" ? 0 : 1000);
+  EXPECT_EQ(reply.tokens_cache_written, GetParam().kind == "anthropic" ? 50 : 0);
+  EXPECT_EQ(reply.tokens_reasoning, GetParam().kind.starts_with("openai") ? 20 : 0);
+  EXPECT_FALSE(reply.cost);
+  EXPECT_EQ(server.requests().size(), 1u);
+}
+
+TEST_P(Protocol, AsksInItsOwnShape) {
+  const LoopbackServer server({good()});
+  ask(server);
+  const HttpRequest request = server.requests().at(0);
+  const json body = json::parse(request.body);
+  EXPECT_EQ(body.at("model"), "test-model");
+  EXPECT_EQ(body.value("stream", false), GetParam().stream);
+  EXPECT_EQ(request.headers.at("content-type"), "application/json");
+  const std::string bearer = std::string("Bearer ") + kKey;
+  if (GetParam().kind == "openai") {
+    EXPECT_EQ(request.path, "/v1/chat/completions");
+    EXPECT_EQ(request.headers.at("authorization"), bearer);
+    EXPECT_EQ(body.at("max_tokens"), 12000);
+    EXPECT_EQ(body.contains("stream_options"), GetParam().stream);
+    EXPECT_EQ(body.at("messages"), json::parse(R"([
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "the program\nthe log"},
+        {"role": "assistant", "content": "an edit"},
+        {"role": "user", "content": "it does not build"}])"));
+  } else if (GetParam().kind == "openai-responses") {
+    EXPECT_EQ(request.path, "/v1/responses");
+    EXPECT_EQ(request.headers.at("authorization"), bearer);
+    EXPECT_EQ(body.at("max_output_tokens"), 12000);
+    EXPECT_EQ(body.at("instructions"), "be brief");
+    EXPECT_EQ(body.at("store"), false);
+    EXPECT_EQ(body.at("input").size(), 3u);
+  } else if (GetParam().kind == "ollama") {
+    EXPECT_EQ(request.path, "/v1/api/chat");
+    EXPECT_EQ(body.at("stream"), GetParam().stream);  // its default is true: it must be said
+    EXPECT_EQ(body.at("options").at("num_predict"), 12000);
+    EXPECT_EQ(body.at("options").at("num_ctx"), 16384);
+    EXPECT_EQ(body.at("messages").size(), 4u);
+  } else {
+    EXPECT_EQ(request.path, "/v1/messages");
+    EXPECT_EQ(request.headers.at("x-api-key"), kKey);
+    EXPECT_EQ(request.headers.at("anthropic-version"), "2023-06-01");
+    EXPECT_EQ(request.headers.count("authorization"), 0u);
+    EXPECT_EQ(body.at("max_tokens"), 12000);
+  }
+}
+
+TEST(Anthropic, CacheMarksOfAnHourStandAfterTheStableParts) {
+  const LoopbackServer server({recorded_answer("anthropic", false, {.text = "ok"})});
+  ProviderOptions options{.kind = "anthropic", .model = "m", .base_url = server.url()};
+  EXPECT_EQ(make_provider(options)->ask(kConversation).text, "ok");
+  const json body = json::parse(server.requests().at(0).body);
+  EXPECT_EQ(body.at("system"), json::parse(R"([{"type": "text", "text": "be brief",
+      "cache_control": {"type": "ephemeral", "ttl": "1h"}}])"));
+  EXPECT_EQ(body.at("messages"), json::parse(R"([
+      {"role": "user", "content": [
+          {"type": "text", "text": "the program",
+           "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+          {"type": "text", "text": "the log"}]},
+      {"role": "assistant", "content": [{"type": "text", "text": "an edit"}]},
+      {"role": "user", "content": [{"type": "text", "text": "it does not build"}]}])"));
+}
+
+TEST(OpenRouter, TheCostThatItStatesIsTaken) {
+  HttpAnswer answer = chat_answer("ok");
+  json body = json::parse(answer.body);
+  body["usage"]["cost"] = 0.01234;
+  answer.body = body.dump();
+  const LoopbackServer server({answer});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  EXPECT_EQ(make_provider(options)->ask({{"user", "hi"}}).cost, 0.01234);
+}
+
+TEST(OpenRouter, AnthropicModelsGetCacheMarksToo) {
+  const LoopbackServer server({chat_answer("ok")});
+  ProviderOptions options{
+      .kind = "openai", .model = "anthropic/claude-sonnet", .base_url = server.url()};
+  EXPECT_EQ(make_provider(options)->ask(kConversation).text, "ok");
+  const json messages = json::parse(server.requests().at(0).body).at("messages");
+  EXPECT_EQ(messages[0]["content"][0]["cache_control"]["ttl"], "1h");
+  EXPECT_EQ(messages[1]["content"][0]["cache_control"]["ttl"], "1h");
+  EXPECT_EQ(messages[2]["content"], "the log");
+}
+
+TEST(DeepSeek, ItsCacheHitsAndKeepAlivesAreUnderstood) {
+  HttpAnswer answer = recorded_answer("openai", true, {.text = "ok"});
+  const std::string details = R"("prompt_tokens_details":{"audio_tokens":0,"cached_tokens":1000},)";
+  const size_t at = answer.body.find(details);
+  ASSERT_NE(at, std::string::npos);
+  answer.body.replace(at, details.size(), R"("prompt_cache_hit_tokens":900,)");
+  answer.body.insert(0, "\n\n: keep-alive\n\n: keep-alive\n\n");
+  const LoopbackServer server({answer});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  const Reply reply = make_provider(options)->ask({{"user", "hi"}});
+  EXPECT_EQ(reply.text, "ok");
+  EXPECT_EQ(reply.tokens_cached, 900);
+}
+
+TEST_P(Protocol, AServerThatDoesNotStreamIsUnderstoodAllTheSame) {
+  if (!GetParam().stream) GTEST_SKIP() << "whole answers were asked for";
+  const LoopbackServer server({recorded_answer(GetParam().kind, false, {.text = kText})});
+  EXPECT_EQ(ask(server).text, kText);
+}
+
+TEST_P(Protocol, TheEndIsSeenThoughTheConnectionStaysOpen) {
+  HttpAnswer open = good();
+  open.end = End::kOpen;
+  const LoopbackServer server({open});
+  ProviderOptions impatient = options(server.url());
+  impatient.stall_seconds = 2;
+  EXPECT_EQ(make_provider(impatient)->ask(kConversation).text, kText);
+}
+
+TEST_P(Protocol, ThinkingThatALocalServerLeavesInTheTextIsCutOff) {
+  const LoopbackServer server(
+      {good({.text = "<think>\nhm\n</think>\n\nIDEA: x"}), good({.text = "hm\n</think>IDEA: y"})});
+  const auto provider = make_provider(options(server.url()));
+  EXPECT_EQ(provider->ask(kConversation).text, "\n\nIDEA: x");
+  EXPECT_EQ(provider->ask(kConversation).text, "IDEA: y");
+}
+
+// ------------------------------------------------------------------------------------------------
+// What may pass is asked for again
+
+TEST_P(Protocol, BusyAnswersAreAskedForAgain) {
+  for (const int status : {408, 409, 429, 500, 502, 503, 504, 529}) {
+    const LoopbackServer server({error(status, "overloaded_error", "busy"), good()});
+    EXPECT_EQ(ask(server).text, kText) << status;
+    EXPECT_EQ(server.requests().size(), 2u);
+  }
+}
+
+TEST_P(Protocol, DroppedAnswersAreAskedForAgain) {
+  HttpAnswer dropped = good(), half = good(), quiet = good(), nothing = good();
+  dropped.end = End::kDropped;
+  half.end = End::kHalf;
+  quiet.end = End::kHalf;  // a clean end of the connection, in the middle of the protocol
+  quiet.length = HttpAnswer::Length::kUntilClose;
+  nothing.body = "";
+  for (const HttpAnswer& bad : {dropped, half, quiet, nothing}) {
+    const LoopbackServer server({bad, good()});
+    const Reply reply = ask(server);
+    EXPECT_EQ(reply.text, kText) << reply.problem;
+    EXPECT_EQ(server.requests().size(), 2u);
+  }
+}
+
+TEST_P(Protocol, AStalledAnswerIsAskedForAgain) {
+  HttpAnswer stalled = good();
+  stalled.body.resize(stalled.body.size() / 2);
+  stalled.end = End::kOpen;
+  const LoopbackServer server({stalled, good()});
+  ProviderOptions impatient = options(server.url());
+  impatient.stall_seconds = 1;
+  EXPECT_EQ(make_provider(impatient)->ask(kConversation).text, kText);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+TEST_P(Protocol, MalformedAnswersAreAskedForAgain) {
+  HttpAnswer page = good(), cut = good(), list = good(), other = good();
+  page.body = "<html><body>Welcome to the Wi-Fi</body></html>";
+  cut.body = GetParam().kind == "ollama" ? "{\"message\": {\n" : "data: {\"choices\": [\n\n";
+  list.body = "[]";
+  other.body = "{}";
+  for (const HttpAnswer& bad : {page, cut, list, other}) {
+    const LoopbackServer server({bad, good()});
+    EXPECT_EQ(ask(server).text, kText) << bad.body;
+    EXPECT_EQ(server.requests().size(), 2u) << bad.body;
+  }
+}
+
+TEST_P(Protocol, AnErrorInsideA200IsAnError) {
+  const LoopbackServer busy({inner_error("overloaded_error", "Overloaded"), good()});
+  EXPECT_EQ(ask(busy).text, kText);
+  EXPECT_EQ(busy.requests().size(), 2u);
+  if (GetParam().kind == "ollama") return;  // names no kind of error
+  const LoopbackServer refuses({inner_error("authentication_error", "who are you"), good()});
+  EXPECT_TRUE(ask(refuses).fatal);
+  EXPECT_EQ(refuses.requests().size(), 1u);
+}
+
+TEST_P(Protocol, AnEmptyAnswerIsAskedForAgainThreeTimesAtMost) {
+  const LoopbackServer once({good({.text = ""}), good()});
+  EXPECT_EQ(ask(once).text, kText);
+  const LoopbackServer always({good({.text = ""})});
+  EXPECT_HAS(ask(always).problem, "empty answer");
+  EXPECT_EQ(always.requests().size(), 3u);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Length
+
+int64_t room_of(const HttpRequest& request) {
+  const json body = json::parse(request.body);
+  for (const char* name : {"max_tokens", "max_output_tokens", "max_completion_tokens"})
+    if (body.contains(name)) return body.at(name);
+  return body.at("options").at("num_predict");
+}
+
+TEST_P(Protocol, AnAnswerThatWasCutIsAskedForAgainWithMoreRoom) {
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    return good({.text = kText, .cut = room_of(request) < 20000});
+  });
+  const auto provider = make_provider(options(server.url()));
+  const Reply reply = provider->ask(kConversation);
+  EXPECT_EQ(reply.text, kText);
+  EXPECT_FALSE(reply.truncated);
+  EXPECT_EQ(server.requests().size(), 2u);
+  provider->ask(kConversation);  // the room is remembered
+  EXPECT_EQ(server.requests().size(), 3u);
+}
+
+TEST_P(Protocol, AnAnswerThatIsCutAgainIsGivenAsTruncated) {
+  const LoopbackServer server({good({.text = kText, .cut = true})});
+  const Reply reply = ask(server);
+  EXPECT_TRUE(reply.truncated);
+  EXPECT_EQ(reply.text, kText);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+TEST_P(Protocol, ReasoningWithoutAnAnswerIsNoAnswer) {
+  for (const bool cut : {false, true}) {
+    const LoopbackServer server({good({.thought = kThought, .cut = cut})});
+    const Reply reply = ask(server);
+    EXPECT_HAS(reply.problem, "only reasoned");
+    EXPECT_HAS(reply.problem, "--max-output-tokens");
+    EXPECT_FALSE(reply.fatal);
+    EXPECT_EQ(server.requests().size(), 2u);
+    EXPECT_EQ(room_of(server.requests()[1]), 2 * room_of(server.requests()[0]));
+  }
+}
+
+TEST_P(Protocol, AConversationThatIsTooLongIsTheCallersToShorten) {
+  const char* const words[] = {
+      "This model's maximum context length is 8192 tokens. However, your messages resulted in "
+      "22000 tokens. Please reduce the length of the messages.",
+      "prompt is too long: 208310 tokens > 200000 maximum",
+      "the request exceeds the available context size, try increasing it"};
+  for (const std::string message : words) {
+    const LoopbackServer server({error(400, "invalid_request_error", message), good()});
+    const Reply reply = ask(server);
+    EXPECT_TRUE(reply.too_long) << message;
+    EXPECT_FALSE(reply.fatal);
+    EXPECT_EQ(server.requests().size(), 1u);
+  }
+  const LoopbackServer llama_cpp(
+      {error(500, "exceed_context_size_error", "the request exceeds the available context size"),
+       good()});
+  EXPECT_TRUE(ask(llama_cpp).too_long);
+  const LoopbackServer large({error(413, "request_too_large", "too large"), good()});
+  EXPECT_TRUE(ask(large).too_long);
+}
+
+TEST_P(Protocol, LessRoomIsAskedForWhereTheModelHasNoMore) {
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    if (room_of(request) <= 4096) return good();
+    return error(400, "invalid_request_error",
+                 "max_tokens is too large: 12000. This model supports at most 4096 completion "
+                 "tokens, whereas you provided 12000.");
+  });
+  EXPECT_EQ(ask(server).text, kText);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+// ------------------------------------------------------------------------------------------------
+// What no second try mends
+
+TEST_P(Protocol, WhatCannotBeMendedIsNotAskedAgain) {
+  for (const int status : {400, 401, 402, 403, 404, 405, 422}) {
+    const LoopbackServer server({error(status, "some_error", "no such thing"), good()});
+    const Reply reply = ask(server);
+    EXPECT_TRUE(reply.fatal) << status;
+    EXPECT_FALSE(reply.too_long);
+    EXPECT_EQ(server.requests().size(), 1u) << status;
+  }
+}
+
+TEST_P(Protocol, AUsedUpQuotaOrSpendingLimitIsNotAskedAgain) {
+  const char* const words[] = {
+      "insufficient_quota", "Your credit balance is too low to access the API",
+      "You have reached your specified API usage limits. Access returns on 2026-12-01: usage limit",
+      "This request would exceed your organization's monthly spend limit"};
+  for (const std::string message : words) {
+    for (const int status : {400, 429}) {
+      const LoopbackServer server({error(status, "rate_limit_error", message), good()});
+      const Reply reply = ask(server);
+      EXPECT_TRUE(reply.fatal) << message;
+      EXPECT_HAS(reply.problem, "credit");
+      EXPECT_EQ(server.requests().size(), 1u);
+    }
+  }
+}
+
+TEST_P(Protocol, XShouldRetryIsObeyed) {
+  const LoopbackServer no({error(503, "api_error", "gone", {"x-should-retry: false"}), good()});
+  EXPECT_TRUE(ask(no).fatal);
+  EXPECT_EQ(no.requests().size(), 1u);
+  const LoopbackServer yes({error(418, "api_error", "odd", {"x-should-retry: true"}), good()});
+  EXPECT_EQ(ask(yes).text, kText);
+}
+
+TEST_P(Protocol, RetryAfterInMillisecondsIsObeyed) {
+  const LoopbackServer server(
+      {error(429, "rate_limit_error", "slow", {"retry-after-ms: 1500", "Retry-After: 3600"}),
+       good()});
+  const Reply reply = ask(server);
+  EXPECT_EQ(reply.text, kText);
+  EXPECT_GE(reply.seconds, 1.5);
+}
+
+TEST_P(Protocol, AWaitBeyondItsPatienceIsHandedOn) {
+  const LoopbackServer server(
+      {error(429, "rate_limit_error", "slow", {"Retry-After: 5400"}), good()});
+  const Reply reply = ask(server);
+  EXPECT_EQ(reply.wait, 5400);
+  EXPECT_FALSE(reply.fatal);
+  EXPECT_EQ(server.requests().size(), 1u);
+}
+
+TEST_P(Protocol, AfterAFailedCallTheNextIsASingleTry) {
+  const LoopbackServer server({error(500, "api_error", "oops")});
+  ProviderOptions patient = options(server.url());
+  patient.retry_seconds = 0.2;
+  const auto provider = make_provider(patient);
+  EXPECT_NE(provider->ask(kConversation).problem, "");
+  const size_t before = server.requests().size();
+  EXPECT_GE(before, 2u);
+  EXPECT_NE(provider->ask(kConversation).problem, "");
+  EXPECT_EQ(server.requests().size(), before + 1);
+}
+
+TEST_P(Protocol, RefusedParametersAreLeftOutOnceAndForAll) {
+  ProviderOptions wordy;
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    const json body = json::parse(request.body);
+    for (const char* name :
+         {"temperature", "reasoning_effort", "reasoning", "thinking", "think", "stream_options"})
+      if (body.contains(name))
+        return error(400, "invalid_request_error",
+                     std::string("Unsupported parameter: '") + name + "' is not supported.");
+    return good();
+  });
+  wordy = options(server.url());
+  wordy.temperature = 0.7;
+  wordy.reasoning_effort = "low";
+  const auto provider = make_provider(wordy);
+  EXPECT_EQ(provider->ask(kConversation).text, kText);
+  const size_t before = server.requests().size();
+  EXPECT_GE(before, 2u);
+  EXPECT_EQ(provider->ask(kConversation).text, kText);
+  EXPECT_EQ(server.requests().size(), before + 1);
+}
+
+TEST_P(Protocol, AServerThatRefusesToStreamIsAskedForTheWhole) {
+  if (!GetParam().stream) GTEST_SKIP() << "whole answers were asked for";
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    if (!json::parse(request.body).value("stream", false))
+      return recorded_answer(GetParam().kind, false, {.text = kText});
+    return error(400, "unsupported_value", "'stream' must be false: verify your organization");
+  });
+  EXPECT_EQ(ask(server).text, kText);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Keys
+
+TEST_P(Protocol, AnEchoedKeyIsInNoReplyAndNoProblem) {
+  const std::string echo = std::string("you sent ") + kKey + ", or sk-test-0123";
+  for (const HttpAnswer& answer :
+       {error(403, "permission_error", echo), error(500, "api_error", echo),
+        inner_error("api_error", echo), good({.text = echo})}) {
+    const LoopbackServer server({answer});
+    ProviderOptions impatient = options(server.url());
+    impatient.retry_seconds = 0.1;
+    const Reply reply = make_provider(impatient)->ask(kConversation);
+    EXPECT_EQ((reply.text + reply.problem).find("sk-test"), std::string::npos)
+        << reply.text << reply.problem;
+    EXPECT_HAS(reply.text + reply.problem, "you sent ***");
+  }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Money: every request is in the books
+
+TEST_P(Protocol, EveryRequestIsOpenedAndClosedInTheLedger) {
+  HttpAnswer dropped = good();
+  dropped.end = End::kHalf;
+  const LoopbackServer server({error(500, "api_error", "oops"), dropped, good()});
+  std::vector<json> events;
+  Ledger ledger({{"test-model", {.in = 1, .cached = 0.1, .out = 10, .cache_write = 2}}}, 0, {});
+  ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+  ProviderOptions counted = options(server.url());
+  counted.ledger = &ledger;
+  EXPECT_EQ(make_provider(counted)->ask(kConversation).text, kText);
+  ASSERT_EQ(events.size(), 6u);
+  for (const size_t call : {0, 2, 4}) {
+    EXPECT_EQ(events[call].at("event"), "call");
+    EXPECT_EQ(events[call + 1].at("event"), "call_done");
+    EXPECT_EQ(events[call + 1].at("id"), events[call].at("id"));
+  }
+  EXPECT_EQ(events[1].at("usd"), 0.0);                          // refused: not billed
+  EXPECT_EQ(events[3].at("usd"), events[2].at("largest_usd"));  // broke off: all it could cost
+  EXPECT_EQ(events[3].at("assumed"), true);
+  EXPECT_EQ(events[5].at("tokens_in"), 1200);
+  const double cost = GetParam().kind == "ollama"      ? 1200e-6 + 340e-6
+                      : GetParam().kind == "anthropic" ? 150e-6 + 100e-6 + 100e-6 + 340e-6
+                                                       : 200e-6 + 100e-6 + 340e-6;
+  EXPECT_NEAR(events[5].at("usd").get<double>(), cost, 1e-12);
+  EXPECT_NEAR(ledger.spent(), events[3].at("usd").get<double>() + cost, 1e-12);
+}
+
+TEST_P(Protocol, NoRequestIsSentThatMightPassTheLimit) {
+  const LoopbackServer server({good()});
+  Ledger ledger({{"test-model", {.in = 1, .cached = 1, .out = 10, .cache_write = 2}}}, 0.1, {});
+  ProviderOptions counted = options(server.url());
+  counted.ledger = &ledger;
+  counted.max_output_tokens = 9000;  // 0.09 USD, and the prompt's part
+  const auto provider = make_provider(counted);
+  EXPECT_EQ(provider->ask(kConversation).text, kText);
+  const Reply second =
+      provider->ask({{"user", std::string(20'000, 'x')}});  // 0.09 + 0.04, on top of what was spent
+  EXPECT_TRUE(second.over_budget);
+  EXPECT_HAS(second.problem, "--max-usd");
+  EXPECT_EQ(server.requests().size(), 1u);
+}
+
+// ------------------------------------------------------------------------------------------------
+// ollama and replay
+
+TEST(Ollama, AnOwnContextIsKeptAndWhatDoesNotFitIsSaid) {
+  const LoopbackServer server({recorded_answer("ollama", true, {.text = "ok"})});
+  ProviderOptions options{.kind = "ollama", .model = "m", .base_url = server.url()};
+  options.context_tokens = 32000;
+  const auto provider = make_provider(options);
+  EXPECT_EQ(provider->ask({{"user", std::string(60'000, 'x')}}).text, "ok");
+  EXPECT_EQ(json::parse(server.requests().at(0).body).at("options").at("num_ctx"), 32000);
+  EXPECT_TRUE(provider->ask({{"user", std::string(100'000, 'x')}}).too_long);
+  EXPECT_EQ(server.requests().size(), 1u);
+}
+
+using Replay = FolderTest;
+
+TEST_F(Replay, GivesTheRepliesOfAnEarlierRunInTheirOrder) {
+  setenv("AUTORESEARCH_DATA", dir_.c_str(), 1);
+  const fs::path experiments = dir_ / "runs" / "monday" / "experiments";
+  for (const char* folder : {"0001", "0002", "0010"}) fs::create_directories(experiments / folder);
+  for (int k = 1; k <= 11; ++k) {
+    EXPECT_EQ(next_reply_path(experiments / "0001"), reply_path(experiments / "0001", k));
+    write_file(reply_path(experiments / "0001", k), "first " + std::to_string(k));
+  }
+  write_file(experiments / "0010" / "reply.md", "last");
+  const auto provider = make_provider({.kind = "replay", .model = "monday"});
+  for (int k = 1; k <= 11; ++k) EXPECT_EQ(provider->ask({}).text, "first " + std::to_string(k));
+  EXPECT_EQ(provider->ask({}).text, "last");
+  EXPECT_TRUE(provider->ask({}).fatal);
+  EXPECT_EQ(provider->name(), "replay:monday");
+  EXPECT_HAS(error_of([] { make_provider({.kind = "replay", .model = "sunday"}); }), "--replay");
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -3,15 +3,19 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 
 #include "agent/process.h"
 #include "agent/text.h"
 #include "common/error.h"
+#include "common/progress.h"
 
 namespace autoresearch {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr long kConnectSeconds = 15;
 constexpr size_t kMaxErrorBody = 64 << 10;
@@ -22,6 +26,10 @@ struct Transfer {
   HttpResponse* response = nullptr;
   const std::function<bool(std::string_view)>* take = nullptr;
   bool enough = false;  // `take` wants no more
+  double stall_seconds = 0;
+  bool stalled = false;
+  curl_off_t bytes = 0;  // up and down, when something moved last
+  Clock::time_point moved = Clock::now();
 };
 
 template <typename T, void (*kFree)(T*)>
@@ -63,8 +71,15 @@ size_t on_header(char* data, size_t size, size_t count, void* context) {
   return line.size();
 }
 
-int stop_on_interrupt(void*, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return interrupt_requested() ? 1 : 0;
+// Called at least once a second. (curl's own low-speed limit looks at an average and comes late.)
+int watch(void* context, curl_off_t, curl_off_t down, curl_off_t, curl_off_t up) {
+  auto& transfer = *static_cast<Transfer*>(context);
+  const auto now = Clock::now();
+  if (down + up != transfer.bytes) transfer.moved = now;
+  transfer.bytes = down + up;
+  transfer.stalled =
+      std::chrono::duration<double>(now - transfer.moved).count() > transfer.stall_seconds;
+  return interrupt_requested() || transfer.stalled ? 1 : 0;
 }
 
 void start_curl_once() {
@@ -82,8 +97,6 @@ void set_options(const HttpRequest& request, const curl_slist* headers, Transfer
   curl_easy_setopt(curl, CURLOPT_ACCEPT_ENCODING, "");
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
   curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, std::lround(1000 * request.limit_seconds));
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, std::max(1L, std::lround(request.stall_seconds)));
   curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
   curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data());
@@ -92,7 +105,8 @@ void set_options(const HttpRequest& request, const curl_slist* headers, Transfer
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
-  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, stop_on_interrupt);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, watch);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, problem);
 }
@@ -147,11 +161,16 @@ HttpResponse post(const HttpRequest& request, const std::function<bool(std::stri
     list.handle = curl_slist_append(list.handle, header.c_str());
   }
   Transfer transfer{curl.handle, &response, &take};
+  transfer.stall_seconds = request.stall_seconds;
   set_options(request, list.handle, transfer, problem);
   const CURLcode code = curl_easy_perform(curl.handle);
   if (!transfer.enough) response.failure = failure_of(code, curl.handle);
   if (response.failure != HttpResponse::Failure::kNone) {
     response.problem = *problem ? problem : curl_easy_strerror(code);
+  }
+  if (transfer.stalled && !interrupt_requested()) {
+    response.failure = HttpResponse::Failure::kStalled;
+    response.problem = "nothing came for " + human_seconds(request.stall_seconds);
   }
   curl_easy_getinfo(curl.handle, CURLINFO_RESPONSE_CODE, &response.status);
   response.retry_after = retry_after_of(curl.handle, response);

@@ -237,7 +237,7 @@ TEST_F(AgentRun, KnownCodeCostsNoTrainingAndAWholeFileIsTakenAfterTwoFailedEdits
   EXPECT_EQ(built, 3);
 }
 
-TEST_F(AgentRun, AContextTooSmallForThePromptIsAnErrorAndASmallOneIsToldOf) {
+TEST_F(AgentRun, AContextTooSmallForThePromptIsAnErrorThatNamesTheFlag) {
   const Exit none = run(agent({"--provider", "command", "--command", "echo ready", "--sandbox",
                                "off", "--context-tokens", "2000"}));
   EXPECT_EQ(none.code, 1);

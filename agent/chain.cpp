@@ -65,8 +65,9 @@ void Chain::introduce() {
 void Chain::went(Link& link, const Reply& reply) {
   const bool first = !link.down();
   ++link.failures;
-  const double pause =
-      std::max(reply.wait, std::min(kLongestPause, first_wait_ * std::exp2(link.failures - 1)));
+  const double pause = reply.wait > 0
+                           ? reply.wait
+                           : std::min(kLongestPause, first_wait_ * std::exp2(link.failures - 1));
   link.not_before = reply.over_budget ? kNever : clock_() + pause;
   if (!first) return;
   const bool others = std::any_of(links_.begin(), links_.end(),

@@ -59,7 +59,8 @@ struct ProviderOptions {
   bool stream = true;
   std::optional<double> temperature = {};  // not sent by default: reasoning models refuse it
   std::string reasoning_effort = {};       // low, medium or high; not sent by default
-  double retry_seconds = 120;              // how long one ask() may go on retrying
+  double retry_seconds = 30;               // how long one ask() may go on retrying
+  double first_retry_seconds = 30;         // the first one
   double first_wait = 0.5;     // before the second try; doubles with each, up to a minute
   double stall_seconds = 300;  // without a byte from the other side
   Ledger* ledger = nullptr;    // agent/money.h: told of every request before and after it

@@ -14,6 +14,8 @@ namespace {
 constexpr std::array kKinds = {"openai",  "openai-responses", "anthropic", "ollama",
                                "command", "replay",           "builtin"};
 
+constexpr double kIntroductionSeconds = 5;  // of retries in the first call: a mistake shows at once
+
 bool names_a_kind(const std::string& text) {
   const std::string kind = text.substr(0, text.find(':'));
   return text.find(':') != std::string::npos &&
@@ -40,12 +42,14 @@ void say(const std::string& line) { log_info("model       " + line); }
 
 std::shared_ptr<Link> make_link(ProviderOptions options, Ledger& ledger) {
   options.ledger = &ledger;
+  options.first_retry_seconds = kIntroductionSeconds;
   const std::string priced = options.kind == "command" ? "command" : options.model;
   check(options.kind == "replay" || ledger.max_usd() == 0 || ledger.price_of(priced),
         "--max-usd needs the price of " + priced + "; add --price " + priced +
             "=IN,CACHED,OUT in USD per million tokens, or --price " + priced +
             "=0 where it costs nothing");
   auto link = std::make_shared<Link>();
+  link->introduced = options.kind == "replay";  // a word to it would use up a reply
   link->provider = make_provider(options);
   return link;
 }
@@ -121,15 +125,17 @@ ProviderOptions parse_model(const std::string& text, const ProviderOptions& base
 Models::Models(const ModelOptions& options, const std::vector<nlohmann::json>& earlier)
     : ledger_(prices_of(options.prices), options.max_usd, earlier) {
   const double first_wait = 60 * options.retry_minutes;
-  std::vector<std::shared_ptr<Link>> links = {make_link(options.first, ledger_)};
+  ProviderOptions first = options.first;
+  first.retry_seconds = std::min(first.retry_seconds, first_wait);
+  std::vector<std::shared_ptr<Link>> links = {make_link(first, ledger_)};
   for (const std::string& fallback : options.fallbacks) {
-    links.push_back(make_link(parse_model(fallback, options.first), ledger_));
+    links.push_back(make_link(parse_model(fallback, first), ledger_));
   }
   proposers_ = std::make_unique<Chain>(links, first_wait, boot_seconds, say);
   if (options.repair_model.empty()) return;
-  ProviderOptions repair = options.first;
+  ProviderOptions repair = first;
   repair.model = options.repair_model;
-  if (names_a_kind(options.repair_model)) repair = parse_model(options.repair_model, options.first);
+  if (names_a_kind(options.repair_model)) repair = parse_model(options.repair_model, first);
   links.insert(links.begin(), make_link(repair, ledger_));
   repairers_ = std::make_unique<Chain>(links, first_wait, boot_seconds, say);
 }

@@ -34,6 +34,15 @@ std::string edit(const std::string& idea, const std::string& from, const std::st
          "=======\n" + before + line(to) + after + ">>>>>>> REPLACE\n";
 }
 
+// The same program with a number that the builtin proposer can find.
+std::string with_a_knob(std::string source) {
+  const std::string rule = "// " + std::string(90, '-') + "\n";
+  source = replaced(source, "// @globals",
+                    rule + "// Hyperparameters\nconstexpr double kInit = 1.0;\n" + rule +
+                        "// The program\n// @globals");
+  return replaced(source, "at::randn({vocab, width})", "at::randn({vocab, width}).mul(kInit)");
+}
+
 class AgentRun : public testing::Test {
  protected:
   void SetUp() override {
@@ -244,6 +253,140 @@ TEST_F(AgentRun, AContextTooSmallForThePromptIsAnErrorThatNamesTheFlag) {
   EXPECT_NE(none.output.find("--context-tokens"), std::string::npos) << none.output;
 }
 
+// What the candidates' processes show of the key, and whether a crash of the agent would leave it
+// in a core file, while experiment `n` trains.
+struct Glance {
+  int children = 0;
+  std::string leaks, limits;
+};
+
+Glance look_at_processes(pid_t agent, const std::string& key) {
+  Glance glance;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const pid_t pid = std::atoi(entry.path().filename().c_str());
+    if (pid <= 0 || pid == getpid()) continue;
+    auto text_of = [&](const char* name) {
+      std::ifstream file(entry.path() / name);
+      std::ostringstream text;
+      text << file.rdbuf();
+      return text.str();
+    };
+    if (pid == agent) glance.limits = text_of("limits");
+    if (text_of("cmdline").find(key) != std::string::npos) glance.leaks += entry.path().string();
+    const bool ours = text_of("cmdline").find("agent_run_test") != std::string::npos;
+    if (pid == agent || !ours) continue;  // the agent was given the key in its environment
+    ++glance.children;
+    if (text_of("environ").find(key) != std::string::npos) glance.leaks += entry.path().string();
+  }
+  return glance;
+}
+
+TEST_F(AgentRun, AKeyInTheEnvironmentIsFoundNowhereAfterAFullRun) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
+  const std::string key = "sk-secret-for-tests";
+  // An endpoint that repeats the key in errors and in its reply.
+  const std::string echoing = edit("rate for " + key, "0.05", "2.0");
+  LoopbackServer server({chat_answer("ready"), error_answer(500, "you said Bearer " + key),
+                         chat_answer(echoing), error_answer(403, "refused: " + key)});
+  Command command =
+      agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "2"});
+  Glance glance;
+  std::thread looking;
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    looking = std::thread([&, pid] {
+      wait_until_it_trains(1);
+      usleep(1'000'000);
+      glance = look_at_processes(pid, key);
+    });
+  };
+  const Exit exit = run(command);
+  looking.join();
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(server.requests().at(2).headers.at("authorization"), "Bearer " + key);
+  EXPECT_EQ(exit.output.find(key), std::string::npos) << exit.output;
+  EXPECT_NE(exit.output.find("refused: ***"), std::string::npos) << exit.output;
+  EXPECT_EQ(glance.leaks, "");
+  EXPECT_GE(glance.children, 1);  // something of the candidate was there to be looked at
+  EXPECT_NE(glance.limits.find("Max core file size        0                    0"),
+            std::string::npos)
+      << glance.limits;
+  for (const auto& entry : fs::recursive_directory_iterator(dir_))
+    if (entry.is_regular_file() && !entry.is_symlink()) {
+      EXPECT_EQ(read_file(entry.path()).find(key), std::string::npos) << entry;
+    }
+  // Git's objects are compressed, so they are read through git.
+  EXPECT_EQ(git({"cat-file", "--batch-all-objects", "--batch"}).find(key), std::string::npos);
+  EXPECT_NE(git({"log", "--all", "--format=%B"}).find("rate for "), std::string::npos);
+}
+
+// Down from minute one, up while experiment 1 trains, gone again while experiment 3 does.
+TEST_F(AgentRun, TheBuiltinProposerKeepsTheDeviceBusyWhileAnEndpointIsDown) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
+  const uint16_t port = unused_port();
+  Command command = agent({"--model", "scripted", "--base-url",
+                           "http://127.0.0.1:" + std::to_string(port) + "/v1", "--retry-minutes",
+                           "0.01", "--max-experiments", "4"});
+  std::thread endpoint;
+  command.before_exec = [&](pid_t, uint64_t) {
+    endpoint = std::thread([&] {
+      wait_until_it_trains(1);
+      const std::vector<HttpAnswer> script = {chat_answer(edit("a", "0.05", "1e-6")),
+                                              chat_answer(edit("b", "0.05", "1e-7"))};
+      const LoopbackServer server([&](const HttpRequest&, size_t i) { return script.at(i % 2); },
+                                  port);
+      wait_until_it_trains(3);
+    });
+  };
+  const Exit exit = run(command);
+  endpoint.join();
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  std::vector<std::string> proposers;
+  for (const Experiment& e : replay(read_journal(run_dir() / "journal.jsonl")).experiments)
+    proposers.push_back(e.proposer);
+  EXPECT_EQ(proposers, (std::vector<std::string>{"baseline", "builtin", "openai:scripted",
+                                                 "openai:scripted", "builtin"}))
+      << exit.output;
+  auto count = [&](const std::string& words) {
+    size_t times = 0;
+    for (size_t at = 0; (at = exit.output.find(words, at)) != std::string::npos; ++at) ++times;
+    return times;
+  };
+  EXPECT_EQ(count("can't reach"), 2u) << exit.output;
+  EXPECT_EQ(count("going on with the builtin proposer"), 2u);
+  EXPECT_EQ(count("openai:scripted answers again"), 1u);
+}
+
+TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
+  const LoopbackServer server([&](const HttpRequest&, size_t i) {
+    return chat_answer(i == 0 ? "ready" : edit("higher rate", "0.05", "2.0"));
+  });
+  // 34 tokens out cost 0.034, the 12,000 that a call may use 12: two calls fit, a third does not.
+  const Exit exit =
+      run(agent({"--model", "scripted", "--base-url", server.url(), "--price", "scripted=0,0,1000",
+                 "--max-usd", "12.05", "--max-experiments", "2"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(server.requests().size(), 2u);
+  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
+  ASSERT_EQ(state.experiments.size(), 3u);
+  EXPECT_EQ(state.experiments[1].proposer, "openai:scripted");
+  EXPECT_EQ(state.experiments[2].proposer, "builtin");
+  EXPECT_NEAR(state.spending.usd, 0.068, 1e-9);
+  EXPECT_NE(exit.output.find("--max-usd"), std::string::npos) << exit.output;
+  EXPECT_NE(exit.output.find("$0.0340 an experiment, "), std::string::npos) << exit.output;
+
+  Command again = agent({"--replay", "t", "--max-experiments", "1"});
+  again.argv[3] = "u";
+  const Exit replayed = run(again);
+  ASSERT_EQ(replayed.code, 0) << replayed.output;
+  const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
+  EXPECT_EQ(second.experiments[1].fingerprint, state.experiments[1].fingerprint);
+  EXPECT_EQ(second.experiments[1].proposer, "replay:t");
+}
+
 TEST_F(AgentRun, AKilledBaselineGoesOnWithNothingLost) {
   const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
   kill_while_training(agent(options), 0);
@@ -299,7 +442,6 @@ TEST_F(AgentRun, AnotherTaskOrSeedAsksForANewTag) {
 
 TEST_F(AgentRun, MistakesGetOneLineAndTheNextCommand) {
   LoopbackServer refuses({error_answer(401, "Incorrect API key provided")});
-  const std::string unreachable = "http://127.0.0.1:" + std::to_string(unused_port()) + "/v1";
   struct Mistake {
     std::vector<std::string> args;
     std::string expected;
@@ -310,8 +452,8 @@ TEST_F(AgentRun, MistakesGetOneLineAndTheNextCommand) {
       {{"--max-experiments", "0"}, "--max-experiments"},
       {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
        "OPENAI_API_KEY"},
-      {{"--provider", "openai", "--base-url", unreachable, "--model", "m", "--sandbox", "off"},
-       unreachable},
+      {{"--model", "m", "--max-usd", "3", "--sandbox", "off"}, "--price m="},
+      {{"--replay", "no-such-run", "--sandbox", "off"}, "no-such-run"},
       {{"--provider", "openai", "--sandbox", "off"}, "--model"},
       {{"--provider", "command", "--sandbox", "off"}, "--command"}};
   for (const auto& [args, expected] : mistakes) {

@@ -37,7 +37,7 @@ class OpenAi : public testing::Test {
     options.base_url = url;
     options.key_env = "LLM_TEST_KEY";
     options.max_output_tokens = 77;
-    options.retry_seconds = retry_seconds;
+    options.retry_seconds = options.first_retry_seconds = retry_seconds;
     return make_provider(options);
   }
 

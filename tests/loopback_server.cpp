@@ -126,7 +126,7 @@ void LoopbackServer::serve() {
 bool LoopbackServer::wait_readable(int fd) const {
   pollfd waiting{fd, POLLIN, 0};
   while (!stop_) {
-    if (poll(&waiting, 1, 20) > 0) return true;
+    if (poll(&waiting, 1, 5) > 0) return true;
   }
   return false;
 }

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -346,6 +348,26 @@ TEST_F(ProcessTest, ManyThreadsMayRunChildrenAtOnce) {
   }
   for (auto& thread : threads) thread.join();
   for (size_t i = 0; i < outputs.size(); ++i) EXPECT_EQ(outputs[i], std::to_string(i));
+}
+
+// In children: what is asked for can't be taken back.
+TEST(KeepMemoryPrivate, NoCrashLeavesACoreFile) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+    setrlimit(RLIMIT_CORE, &unlimited);
+    keep_memory_private();
+    rlimit left = {1, 1};
+    getrlimit(RLIMIT_CORE, &left);
+    if (left.rlim_cur != 0 || left.rlim_max != 0 || prctl(PR_GET_DUMPABLE) != 0) _exit(1);
+    signal(SIGABRT, SIG_DFL);
+    abort();
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGABRT);
+  EXPECT_FALSE(WCOREDUMP(status));
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ class Protocol : public testing::TestWithParam<Setting> {
     options.base_url = url;
     options.key_env = "LLM_TEST_KEY";
     options.stream = GetParam().stream;
-    options.retry_seconds = 30;
+    options.retry_seconds = options.first_retry_seconds = 30;
     options.first_wait = 0.01;
     return options;
   }
@@ -422,7 +422,7 @@ TEST_P(Protocol, AWaitBeyondItsPatienceIsHandedOn) {
 TEST_P(Protocol, AfterAFailedCallTheNextIsASingleTry) {
   const LoopbackServer server({error(500, "api_error", "oops")});
   ProviderOptions patient = options(server.url());
-  patient.retry_seconds = 0.2;
+  patient.first_retry_seconds = 0.2;
   const auto provider = make_provider(patient);
   EXPECT_NE(provider->ask(kConversation).problem, "");
   const size_t before = server.requests().size();
@@ -474,7 +474,7 @@ TEST_P(Protocol, AnEchoedKeyIsInNoReplyAndNoProblem) {
         inner_error("api_error", echo), good({.text = echo})}) {
     const LoopbackServer server({answer});
     ProviderOptions impatient = options(server.url());
-    impatient.retry_seconds = 0.1;
+    impatient.first_retry_seconds = 0.1;
     const Reply reply = make_provider(impatient)->ask(kConversation);
     EXPECT_EQ((reply.text + reply.problem).find("sk-test"), std::string::npos)
         << reply.text << reply.problem;

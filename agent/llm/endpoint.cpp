@@ -63,7 +63,8 @@ Endpoint::Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire)
       shown_(shown_url(url_)),
       key_env_(options.key_env.empty() ? wire_->default_key_env() : options.key_env),
       key_(Secret::from_environment(key_env_)),
-      random_(std::random_device()()) {
+      random_(std::random_device()()),
+      patience_(options.first_retry_seconds) {
   check(!options.model.empty(), "no model is named; add --model ID");
   settings_ = {.model = options.model,
                .room = options.max_output_tokens,
@@ -79,7 +80,7 @@ Reply Endpoint::ask(const std::vector<Message>& conversation) {
   if (interrupt_requested() && !reply.problem.empty()) {
     reply = failed_reply("interrupted while waiting for " + shown_, false);
   }
-  failed_before_ = !reply.problem.empty() && !reply.too_long;
+  patience_ = reply.problem.empty() || reply.too_long ? options_.retry_seconds : 0;
   if (!reply.problem.empty()) reply.text.clear();
   reply.provider = name();
   reply.seconds = seconds_since(start);
@@ -88,7 +89,6 @@ Reply Endpoint::ask(const std::vector<Message>& conversation) {
 
 Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
   const auto start = Clock::now();
-  const double patience = failed_before_ ? 0 : options_.retry_seconds;
   empties_ = 0;
   int waits = 0;
   for (int request = 1;; ++request) {
@@ -96,7 +96,7 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
     if (step.next == Next::kDone || interrupt_requested()) return step.reply;
     if (request < kMostRequests && step.next == Next::kAgain) continue;
     const double wait = step.reply.wait > 0 ? step.reply.wait : back_off(waits);
-    const double left = patience - seconds_since(start);
+    const double left = patience_ - seconds_since(start);
     if (request < kMostRequests && wait <= left && sleep_for(wait)) {
       ++waits;
       continue;

@@ -53,8 +53,8 @@ class Endpoint : public Provider {
   const Secret key_;
   CallSettings settings_;  // what this endpoint refused once is not sent again
   std::mt19937 random_;
-  bool failed_before_ = false;  // the last ask() ended in a problem: the next one is a single try
-  int empties_ = 0;             // empty answers within this ask()
+  double patience_;  // of the next ask(), in seconds; 0 after one that failed: a single try
+  int empties_ = 0;  // empty answers within this ask()
 };
 
 }  // namespace autoresearch

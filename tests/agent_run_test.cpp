@@ -317,7 +317,7 @@ TEST_F(AgentRun, AKeyInTheEnvironmentIsFoundNowhereAfterAFullRun) {
     }
   // Git's objects are compressed, so they are read through git.
   EXPECT_EQ(git({"cat-file", "--batch-all-objects", "--batch"}).find(key), std::string::npos);
-  EXPECT_NE(git({"log", "--all", "--format=%B"}).find("rate for "), std::string::npos);
+  EXPECT_NE(git({"log", "--all", "--format=%B"}).find("rate for"), std::string::npos);
 }
 
 // Down from minute one, up while experiment 1 trains, gone again while experiment 3 does.

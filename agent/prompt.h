@@ -15,7 +15,7 @@ struct Past {
   std::string status;          // "keep", "discard" or "crash"
   double bpb = 0, change = 0;  // change against the champion of its time; 0 for a crash
   std::string idea, reason;    // reason: of a crash
-  std::vector<std::string> constants, areas;  // what it touched, as agent/change.h says it
+  std::vector<std::string> constants = {}, areas = {};  // what it touched: agent/change.h
 };
 
 // A context of 32,000 tokens holds a prompt of 22,000 and a reply of 10,000. A larger one is not

@@ -19,7 +19,8 @@ const fs::path kRoot = SOURCE_DIR;
 std::vector<std::pair<std::string, std::string>> includes(const fs::path& place) {
   std::vector<fs::path> files;
   if (fs::is_directory(place)) {
-    for (const auto& entry : fs::directory_iterator(place)) files.push_back(entry.path());
+    for (const auto& entry : fs::recursive_directory_iterator(place))
+      if (entry.is_regular_file()) files.push_back(entry.path());
   } else {
     files.push_back(place);
   }

@@ -27,8 +27,8 @@ bool read_more(std::FILE* in, std::string& buffer, size_t wanted) {
 }
 
 void write(std::FILE* out, std::string_view bytes) {
-  check(std::fwrite(bytes.data(), 1, bytes.size(), out) == bytes.size(),
-        std::string("can't write the output: ") + std::strerror(errno));
+  const bool written = std::fwrite(bytes.data(), 1, bytes.size(), out) == bytes.size();
+  check(written, std::string("can't write the output: ") + std::strerror(errno));
 }
 
 // Writes ids in one of the two forms.

@@ -1,5 +1,7 @@
 #include "prepare/stream.h"
 
+#include <cerrno>
+#include <cstring>
 #include <random>
 
 #include "tests/support.h"
@@ -76,6 +78,18 @@ TEST_F(StreamTest, WhatIsNoIdIsNamed) {
   EXPECT_NE(error("abc", true).find("ends within an id"), std::string::npos);
   EXPECT_NE(error(std::string(5 << 20, '1')).find("no list of token ids"), std::string::npos);
   EXPECT_EQ(through(decode_stream, " 116\n104\t101  "), "the");
+}
+
+TEST_F(StreamTest, AFailedWriteIsReportedWithItsOwnReason) {
+  std::string text;
+  for (int i = 0; i < 100'000; ++i) text += "the cat ";
+  write_file(dir_ / "in", text);
+  std::FILE* in = std::fopen((dir_ / "in").c_str(), "rb");
+  std::FILE* full = std::fopen("/dev/full", "wb");
+  const std::string error = error_of([&] { encode_stream(tokenizer_, in, full, false); });
+  std::fclose(in);
+  std::fclose(full);
+  EXPECT_NE(error.find(std::strerror(ENOSPC)), std::string::npos) << error;
 }
 
 }  // namespace

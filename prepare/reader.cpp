@@ -277,8 +277,9 @@ class JsonLinesReader : public DocumentReader {
     replace_lone_surrogates(line);
     line.data()[line.size()] = '\0';
     rapidjson::InsituStringStream stream(line.data());
-    const rapidjson::ParseResult result =
-        parser_.Parse<rapidjson::kParseInsituFlag>(stream, member);
+    // Python's json writes NaN and Infinity, which JSON does not know.
+    constexpr unsigned kFlags = rapidjson::kParseInsituFlag | rapidjson::kParseNanAndInfFlag;
+    const rapidjson::ParseResult result = parser_.Parse<kFlags>(stream, member);
     if (!result.IsError() && stream.Tell() == line.size()) return;
     const std::string reason = !result.IsError()
                                    ? "It holds a NUL."  // which the parser takes for its end

@@ -196,6 +196,12 @@ TEST_F(ReaderTest, LinesThatAParserMightChokeOnAreReadOrRefused) {
               "e.jsonl:1", "NUL");
 }
 
+TEST_F(ReaderTest, NaNAndInfinityBesideTheTextAreReadAsPythonWritesThem) {
+  const std::string line = "{\"score\": NaN, \"text\": \"a\", \"x\": [-Infinity, Infinity]}\n";
+  EXPECT_EQ(documents_of(file("nan.jsonl", line)), Documents{"a"});
+  expect_says(error_in("b.jsonl", "{\"text\": NaN}\n"), "b.jsonl:1", "type string");
+}
+
 TEST_F(ReaderTest, ABadLineOfJsonIsNamedByNumber) {
   for (const std::string line :
        {"{\"text\": ", "{\"body\": \"x\"}", "{\"text\": 3}", "[1]", "3", "{\"text\": \"a\"} x",

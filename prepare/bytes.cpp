@@ -1,6 +1,7 @@
 #include "prepare/bytes.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 #define ZLIB_CONST  // its input is const
 #include <zlib.h>
@@ -19,13 +20,15 @@ namespace autoresearch {
 namespace {
 
 constexpr size_t kChunk = 64 << 10;  // bytes of compressed data at a time
+constexpr int kTick = 50;            // milliseconds, after which a wait looks at `stop`
 constexpr const char* kCopyAgain = "; copy or download it again";
 
 class FileStream : public ByteStream {
  public:
-  explicit FileStream(const fs::path& file)
+  FileStream(const fs::path& file, const std::atomic<bool>* stop)
       : name_(display_name(file)),
-        fd_(is_stdin(file) ? ::dup(STDIN_FILENO) : ::open(file.c_str(), O_RDONLY | O_CLOEXEC)) {
+        fd_(is_stdin(file) ? ::dup(STDIN_FILENO) : ::open(file.c_str(), O_RDONLY | O_CLOEXEC)),
+        stop_(is_stdin(file) ? stop : nullptr) {
     if (fd_ < 0) fail("open");
   }
   ~FileStream() override { ::close(fd_); }
@@ -51,13 +54,20 @@ class FileStream : public ByteStream {
 
  private:
   size_t read_some(char* buffer, size_t size) {
-    const ssize_t count = ::read(fd_, buffer, size);
-    // Only a signal that the program catches ends up here; it would otherwise wait for a pipe's
-    // other side before it is obeyed.
-    if (count < 0 && errno == EINTR)
-      throw Error("interrupted while reading " + name_, kInterrupted);
+    if (stop_ != nullptr) wait();
+    ssize_t count;
+    do count = ::read(fd_, buffer, size);
+    while (count < 0 && errno == EINTR);
     if (count < 0) fail("read");
     return static_cast<size_t>(count);
+  }
+
+  // Until there is something to read, or the end.
+  void wait() const {
+    pollfd input = {fd_, POLLIN, 0};
+    do {
+      if (*stop_) throw Error("interrupted while reading " + name_, kInterrupted);
+    } while (::poll(&input, 1, kTick) <= 0);
   }
 
   [[noreturn]] void fail(const char* what) const {
@@ -68,6 +78,7 @@ class FileStream : public ByteStream {
 
   std::string name_, ahead_;
   int fd_;
+  const std::atomic<bool>* stop_;
   int64_t position_ = 0;
 };
 
@@ -189,8 +200,8 @@ class ZstdStream : public CompressedStream {
 
 }  // namespace
 
-std::unique_ptr<ByteStream> open_bytes(const fs::path& file) {
-  auto stream = std::make_unique<FileStream>(file);
+std::unique_ptr<ByteStream> open_bytes(const fs::path& file, const std::atomic<bool>* stop) {
+  auto stream = std::make_unique<FileStream>(file, stop);
   std::string form = lower_extension(file);
   if (is_stdin(file)) {
     const std::string& start = stream->peek(4);

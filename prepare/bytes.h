@@ -1,6 +1,7 @@
 // Bytes of a file from front to back, decompressed on the way.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,8 +27,10 @@ class ByteStream {
 
 // Opens a file, or stdin where `file` is one of its names below. A name that ends in .gz or .zst is
 // decompressed (any number of gzip members or zstd frames); whether stdin is compressed is told by
-// its first bytes.
-std::unique_ptr<ByteStream> open_bytes(const fs::path& file);
+// its first bytes. Once `*stop` is true, whoever waits for stdin gets an Error: the other side of a
+// pipe may stay silent for ever.
+std::unique_ptr<ByteStream> open_bytes(const fs::path& file,
+                                       const std::atomic<bool>* stop = nullptr);
 
 // "-" is stdin; so is "-.jsonl", which says what comes: a pipe has no other way to have a name. It
 // can be opened once, since what was read is gone.

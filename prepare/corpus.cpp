@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <future>
 
 #include "common/error.h"
@@ -46,6 +47,7 @@ struct Reading {
   std::atomic<size_t> next_file{0};
   std::atomic<int64_t> bytes{0};
   std::atomic<bool> stop{false};
+  std::exception_ptr failure;  // the first; to be read once all threads have ended
 
   void file(const fs::path& path, const ReadOptions& options, ShuffledDocuments& documents) {
     const auto reader = open_documents(path, options);
@@ -77,17 +79,17 @@ std::unique_ptr<DocumentReader> open_in_order(std::vector<fs::path> files, ReadO
   return std::make_unique<FilesInOrder>(std::move(files), std::move(options));
 }
 
-void read_files(const std::vector<fs::path>& files, const ReadOptions& options, int64_t workers,
+void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t workers,
                 ShuffledDocuments& documents, const OnBytes& on_bytes) {
   Reading reading;
+  options.stop = &reading.stop;
   const auto work = [&] {
     try {
       for (size_t i; !reading.stop && (i = reading.next_file++) < files.size();) {
         reading.file(files[i], options, documents);
       }
-    } catch (...) {
-      reading.stop = true;
-      throw;
+    } catch (...) {  // what comes after the first failure comes of it
+      if (!reading.stop.exchange(true)) reading.failure = std::current_exception();
     }
   };
   std::vector<std::future<void>> threads;
@@ -97,12 +99,12 @@ void read_files(const std::vector<fs::path>& files, const ReadOptions& options, 
   try {
     for (std::future<void>& thread : threads) {
       while (thread.wait_for(kTick) != std::future_status::ready) on_bytes(reading.bytes);
-      thread.get();
     }
   } catch (...) {
     reading.stop = true;  // the threads are waited for where they go out of scope
     throw;
   }
+  if (reading.failure) std::rethrow_exception(reading.failure);
   on_bytes(reading.bytes);
 }
 

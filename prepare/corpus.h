@@ -27,7 +27,7 @@ int64_t part_bytes(const std::vector<fs::path>& files);
 std::unique_ptr<DocumentReader> open_in_order(std::vector<fs::path> files, ReadOptions options);
 
 // Reads all files into `documents`, with up to `workers` threads, which need not be in order.
-void read_files(const std::vector<fs::path>& files, const ReadOptions& options, int64_t workers,
+void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t workers,
                 ShuffledDocuments& documents, const OnBytes& on_bytes);
 
 // Throws Error unless `count` documents can be passed over.

@@ -25,9 +25,11 @@ constexpr size_t kChunk = 64 << 10;  // bytes asked for at a time
 
 class PartReader : public DocumentReader {
  public:
-  PartReader(const fs::path& file, int64_t part_bytes)
-      : file_(file), bytes_(open_bytes(file)), part_(static_cast<size_t>(part_bytes)) {
-    check(part_bytes >= 4, "a part of a document has at least four bytes");
+  PartReader(const fs::path& file, const ReadOptions& options)
+      : file_(file),
+        bytes_(open_bytes(file, options.stop)),
+        part_(static_cast<size_t>(options.part_bytes)) {
+    check(options.part_bytes >= 4, "a part of a document has at least four bytes");
   }
 
   bool next(std::string& document) override {
@@ -81,9 +83,10 @@ class PieceReader {
   static constexpr size_t kPadding = 64;
 
   // `what` names a piece in an Error: "line".
-  PieceReader(const fs::path& file, std::string delimiter, std::string what)
+  PieceReader(const fs::path& file, std::string delimiter, std::string what,
+              const std::atomic<bool>* stop)
       : name_(display_name(file)),
-        bytes_(open_bytes(file)),
+        bytes_(open_bytes(file, stop)),
         delimiter_(std::move(delimiter)),
         what_(std::move(what)) {
     while (!ended_ && end_ < kBinaryProbe) fill();
@@ -144,8 +147,8 @@ class PieceReader {
 
 class SeparatedReader : public DocumentReader {
  public:
-  SeparatedReader(const fs::path& file, const std::string& separator)
-      : pieces_(file, separator, "document") {}
+  SeparatedReader(const fs::path& file, const ReadOptions& options)
+      : pieces_(file, options.doc_separator, "document", options.stop) {}
 
   bool next(std::string& document) override {
     std::span<char> piece;
@@ -247,8 +250,8 @@ class MemberHandler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Mem
 // comes first in the process crashes the other. Parsing in place, it is not the slowest part.
 class JsonLinesReader : public DocumentReader {
  public:
-  JsonLinesReader(const fs::path& file, const std::string& column)
-      : lines_(file, "\n", "line"), column_(column) {}
+  JsonLinesReader(const fs::path& file, const ReadOptions& options)
+      : lines_(file, "\n", "line", options.stop), column_(options.column) {}
 
   bool next(std::string& document) override {
     for (std::span<char> line; lines_.next(line);) {
@@ -308,14 +311,14 @@ std::unique_ptr<DocumentReader> open_documents(const fs::path& file, const ReadO
     case Form::kParquet:
       return open_parquet(file, options.column);
     case Form::kJsonLines:
-      return std::make_unique<JsonLinesReader>(file, options.column);
+      return std::make_unique<JsonLinesReader>(file, options);
     case Form::kText:
       break;
   }
   if (options.doc_separator.empty()) {
-    return std::make_unique<PartReader>(file, options.part_bytes);
+    return std::make_unique<PartReader>(file, options);
   }
-  return std::make_unique<SeparatedReader>(file, options.doc_separator);
+  return std::make_unique<SeparatedReader>(file, options);
 }
 
 }  // namespace autoresearch

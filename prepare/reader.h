@@ -5,6 +5,7 @@
 // from stdin (prepare/bytes.h).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -16,9 +17,10 @@ namespace autoresearch {
 constexpr size_t kLargestDocument = size_t{256} << 20;  // bytes; a longer row or line is an Error
 
 struct ReadOptions {
-  std::string column = "text";     // of a parquet file, and the key in a line of JSON
-  std::string doc_separator = {};  // in plain text; empty: a file is a document
-  int64_t part_bytes = 16 << 20;   // plain text without separator: a longer file is cut
+  std::string column = "text";              // of a parquet file, and the key in a line of JSON
+  std::string doc_separator = {};           // in plain text; empty: a file is a document
+  int64_t part_bytes = 16 << 20;            // plain text without separator: a longer file is cut
+  const std::atomic<bool>* stop = nullptr;  // ends a wait for stdin (prepare/bytes.h)
 };
 
 // The documents of a file from front to back, in memory of at most a few of the largest one. What

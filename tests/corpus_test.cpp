@@ -1,5 +1,7 @@
 #include "prepare/corpus.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <set>
 
@@ -63,6 +65,41 @@ TEST_F(CorpusTest, WhatTheListenerThrowsEndsTheReading) {
   ShuffledDocuments documents(dir_ / "documents");
   const auto stop = [](int64_t) { throw Error("enough"); };
   EXPECT_EQ(error_of([&] { read_files(files, {}, 2, documents, stop); }), "enough");
+}
+
+// Lets stdin be a pipe that holds some text and never ends.
+class SilentPipe {
+ public:
+  SilentPipe() : saved_(dup(STDIN_FILENO)) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    EXPECT_EQ(write(ends[1], "text", 4), 4);
+    dup2(ends[0], STDIN_FILENO);
+    close(ends[0]);
+    other_side_ = ends[1];
+  }
+  ~SilentPipe() {
+    dup2(saved_, STDIN_FILENO);
+    close(saved_);
+    close(other_side_);
+  }
+
+ private:
+  int saved_, other_side_;
+};
+
+TEST_F(CorpusTest, WhatTheListenerThrowsEndsAWaitForASilentPipe) {
+  const SilentPipe pipe;
+  ShuffledDocuments documents(dir_ / "documents");
+  const auto stop = [](int64_t) { throw Error("enough"); };
+  EXPECT_EQ(error_of([&] { read_files({"-"}, {}, 2, documents, stop); }), "enough");
+}
+
+TEST_F(CorpusTest, AnErrorInOneFileEndsAWaitForASilentPipeAndIsTheOneReported) {
+  const SilentPipe pipe;
+  const std::vector<fs::path> files = {"-", file("bad.jsonl", "{}\n")};
+  const std::string error = error_of([&] { read_all(files, 2); });
+  EXPECT_NE(error.find("bad.jsonl:1"), std::string::npos) << error;
 }
 
 TEST_F(CorpusTest, LongTextsAreCutInPartsOfAFortiethWithinReason) {

@@ -13,6 +13,7 @@ namespace autoresearch {
 namespace {
 
 constexpr int64_t kSmallestPart = 4 << 10, kLargestPart = 16 << 20;  // bytes
+constexpr int64_t kParts = 40;  // at least, of a corpus that is one large text
 constexpr int64_t kPartOfPipe = 64 << 10;
 constexpr int64_t kMostReaders = 4;  // each may hold tens of megabytes of a parquet file
 constexpr std::chrono::milliseconds kTick{50};
@@ -60,6 +61,20 @@ struct Reading {
   }
 };
 
+// How long the text in a file is, as far as that is below `most`.
+int64_t text_bytes(const fs::path& file, int64_t most) {
+  if (plain_name(file) == file) return static_cast<int64_t>(fs::file_size(file));
+  const auto bytes = open_bytes(file);
+  std::string buffer(1 << 20, '\0');
+  int64_t total = 0;
+  while (total < most) {
+    const size_t count = bytes->read(buffer.data(), buffer.size());
+    if (count == 0) break;
+    total += static_cast<int64_t>(count);
+  }
+  return total;
+}
+
 }  // namespace
 
 int64_t total_bytes(const std::vector<fs::path>& files) {
@@ -72,7 +87,13 @@ int64_t total_bytes(const std::vector<fs::path>& files) {
 
 int64_t part_bytes(const std::vector<fs::path>& files) {
   if (std::any_of(files.begin(), files.end(), is_stdin)) return kPartOfPipe;
-  return std::clamp(total_bytes(files) / 40, kSmallestPart, kLargestPart);
+  constexpr int64_t kEnough = kParts * kLargestPart;
+  int64_t total = 0;
+  for (const fs::path& file : files) {
+    if (form_of(file) == Form::kText) total += text_bytes(file, kEnough - total);
+    if (total >= kEnough) break;
+  }
+  return std::clamp(total / kParts, kSmallestPart, kLargestPart);
 }
 
 std::unique_ptr<DocumentReader> open_in_order(std::vector<fs::path> files, ReadOptions options) {

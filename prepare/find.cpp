@@ -1,10 +1,14 @@
 #include "prepare/find.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
 #include <unordered_set>
+#include <utility>
 
 #include "common/error.h"
 #include "prepare/bytes.h"
@@ -85,6 +89,16 @@ void sort_unique(std::vector<fs::path>& paths) {
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
 }
 
+// Leaves one name of each file: it may have been given as "a" and "./a", or have links.
+void drop_other_names(std::vector<fs::path>& paths) {
+  std::set<std::pair<dev_t, ino_t>> seen;
+  std::erase_if(paths, [&](const fs::path& path) {
+    struct stat status = {};
+    return !is_stdin(path) && ::stat(path.c_str(), &status) == 0 &&
+           !seen.emplace(status.st_dev, status.st_ino).second;
+  });
+}
+
 }  // namespace
 
 std::vector<fs::path> find_files(const std::vector<fs::path>& paths) {
@@ -104,11 +118,14 @@ std::vector<fs::path> find_files(const std::vector<fs::path>& paths) {
       search(path, fs::directory_options::none, wanted, found);
       continue;
     }
-    check(fs::is_regular_file(status), path.string() + " is neither a file nor a folder");
+    check(fs::is_regular_file(status),
+          path.string() +
+              " is neither a file nor a folder; if it is a pipe, give it as stdin: --source -");
     check_is_text(path, start_of_text(path));
     found.push_back(path);
   }
   sort_unique(found);
+  drop_other_names(found);
   check(!found.empty(), "no text, source code, .jsonl or .parquet in " + paths[0].string() +
                             (paths.size() > 1 ? " and the other paths" : "") +
                             "; name files to take them whatever their extension");

@@ -8,10 +8,10 @@
 
 namespace autoresearch {
 
-// Files to read, sorted. What is named is taken, stdin included (prepare/bytes.h); folders are
-// searched by extension for text, source code, .jsonl, .ndjson, their .gz and .zst, and .parquet.
-// Hidden folders, links to folders and binary files are passed over there. Throws Error for a path
-// that can't be read, a named file that is binary, and where nothing is found.
+// Files to read, sorted, each once. What is named is taken, stdin included (prepare/bytes.h);
+// folders are searched by extension for text, source code, .jsonl, .ndjson, their .gz and .zst, and
+// .parquet. Hidden folders, links to folders and binary files are passed over there. Throws Error
+// for a path that can't be read, a named file that is binary, and where nothing is found.
 std::vector<fs::path> find_files(const std::vector<fs::path>& paths);
 
 // C and C++ headers below `roots` (those that exist), of at most 200,000 bytes each, in the order

@@ -112,6 +112,14 @@ TEST_F(CorpusTest, LongTextsAreCutInPartsOfAFortiethWithinReason) {
   EXPECT_EQ(part_bytes({huge}), 16 << 20);
 }
 
+TEST_F(CorpusTest, HowATextIsCutDoesNotDependOnItsCompression) {
+  const std::string text(4'000'000, 'x');
+  const fs::path plain = file("plain.txt", text);
+  ASSERT_EQ(std::system(("gzip --keep " + plain.string()).c_str()), 0);
+  EXPECT_EQ(part_bytes({dir_ / "plain.txt.gz"}), 100'000);
+  EXPECT_EQ(part_bytes({plain, file("rows.jsonl", text)}), 100'000);
+}
+
 TEST_F(CorpusTest, SkippingMoreThanThereIsIsAnError) {
   const std::vector<fs::path> files = {file("a.txt", "one")};
   const auto reader = open_in_order(files, {});

@@ -1,6 +1,7 @@
 #include "prepare/find.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -92,13 +93,27 @@ TEST_F(FindTest, BinaryFilesArePassedOverInFoldersAndRefusedByName) {
   EXPECT_NE(error_of([&] { find_files({binary}); }).find("binary"), std::string::npos);
 }
 
+TEST_F(FindTest, AFileOfSeveralNamesIsTakenOnce) {
+  file("a.txt", "a");
+  fs::create_symlink("a.txt", dir_ / "link.txt");
+  fs::create_hard_link(dir_ / "a.txt", dir_ / "twin.txt");
+  EXPECT_EQ(found({dir_, dir_ / "." / "a.txt"}).size(), 1u);
+}
+
+TEST_F(FindTest, APipeIsReferredToStdin) {
+  ASSERT_EQ(mkfifo((dir_ / "pipe").c_str(), 0600), 0);
+  const std::string error = error_of([&] { find_files({dir_ / "pipe"}); });
+  EXPECT_NE(error.find("--source -"), std::string::npos) << error;
+}
+
 TEST_F(FindTest, LoopsOfLinksAndDanglingLinksEnd) {
   file("a/x.txt", "text");
   fs::create_directory_symlink("..", dir_ / "a" / "up");
   fs::create_directory_symlink("a", dir_ / "again");
   fs::create_symlink("loop.txt", dir_ / "loop.txt");
   fs::create_symlink("nowhere", dir_ / "dangling.txt");
-  fs::create_symlink("a/x.txt", dir_ / "link.txt");
+  file(".elsewhere/y.txt", "text");
+  fs::create_symlink(".elsewhere/y.txt", dir_ / "link.txt");
   EXPECT_EQ(found({dir_}), (Names{"a/x.txt", "link.txt"}));
   EXPECT_EQ(found({dir_ / "again"}), Names{"again/x.txt"});  // a link that is named is followed
 }

@@ -139,7 +139,7 @@ Endpoint::Step Endpoint::ask_once(const std::vector<Message>& conversation) {
 }
 
 Endpoint::Step Endpoint::exchange(const std::string& body) {
-  HttpRequest request{.url = url_, .body = body, .headers = wire_->headers(key_.value())};
+  HttpPost request{.url = url_, .body = body, .headers = wire_->headers(key_.value())};
   // Without the empty Expect, libcurl waits a second for servers that don't know "100-continue".
   request.headers.insert(request.headers.end(),
                          {"Content-Type: application/json", "User-Agent: autoresearch", "Expect:"});

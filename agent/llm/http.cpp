@@ -87,7 +87,7 @@ void start_curl_once() {
   check(code == CURLE_OK, "libcurl can't start: " + std::string(curl_easy_strerror(code)));
 }
 
-void set_options(const HttpRequest& request, const curl_slist* headers, Transfer& transfer,
+void set_options(const HttpPost& request, const curl_slist* headers, Transfer& transfer,
                  char* problem) {
   CURL* curl = transfer.curl;
   curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
@@ -150,7 +150,7 @@ double retry_after_of(CURL* curl, const HttpResponse& response) {
 
 }  // namespace
 
-HttpResponse post(const HttpRequest& request, const std::function<bool(std::string_view)>& take) {
+HttpResponse post(const HttpPost& request, const std::function<bool(std::string_view)>& take) {
   start_curl_once();
   HttpResponse response;
   char problem[CURL_ERROR_SIZE] = "";

@@ -10,7 +10,7 @@
 
 namespace autoresearch {
 
-struct HttpRequest {
+struct HttpPost {
   std::string url, body;
   std::vector<std::string> headers;  // "Name: value"
   double stall_seconds = 300;        // without a byte before the request has failed
@@ -37,7 +37,7 @@ struct HttpResponse {
 
 // POSTs and hands the body of a 200 to `take`, piece by piece, until that returns false: it has
 // seen enough, which is no failure. Throws Error only where libcurl itself can't work.
-HttpResponse post(const HttpRequest& request, const std::function<bool(std::string_view)>& take);
+HttpResponse post(const HttpPost& request, const std::function<bool(std::string_view)>& take);
 
 // A URL without user, password and query, fit for a line that a person reads.
 std::string shown_url(const std::string& url);

@@ -673,7 +673,9 @@ void Loop::survive(const Error& error) {
   if (++errors_ >= kErrorsInARow || state_.champion.empty()) throw error;
   log_warning(error.what());
   const Experiment last = state_.experiments.back();
-  if (last.status.empty())
+  if (last.status.empty() && last.measured)
+    decide(last.n, *last.measured);
+  else if (last.status.empty())
     give_verdict(last.n, {"crash", "the loop failed: " + one_line(error.what(), 200)});
   else
     refuse(last.n + 1, "agent", error.what());

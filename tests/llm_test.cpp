@@ -10,6 +10,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "agent/llm/secret.h"
 #include "agent/process.h"
 #include "common/error.h"
 #include "tests/loopback_server.h"
@@ -328,6 +329,16 @@ TEST(CommandProvider, AProgramThatIsNotThereIsFatal) {
 
 TEST(CommandProvider, ReplacesBytesThatAreNotText) {
   EXPECT_EQ(ask_command("printf 'a\\377b'").text, "a?b");
+}
+
+TEST(Secret, AKeyIsRemovedAndAWordThatIsNoneStaysInCode) {
+  setenv("LLM_TEST_KEY", "local", 1);
+  const std::string code = "auto locally = local_loss(x);";
+  EXPECT_EQ(Secret::from_environment("LLM_TEST_KEY").removed_from(code), code);
+  setenv("LLM_TEST_KEY", kKey, 1);
+  EXPECT_EQ(Secret::from_environment("LLM_TEST_KEY").removed_from(std::string("you: ") + kKey),
+            "you: ***");
+  unsetenv("LLM_TEST_KEY");
 }
 
 }  // namespace

@@ -19,10 +19,11 @@ Secret Secret::from_environment(const std::string& name) {
 }
 
 std::string Secret::removed_from(std::string words) const {
-  constexpr size_t kTelling = 8;  // characters that give a key away
+  constexpr size_t kTelling = 8;    // characters that give a key away
+  constexpr size_t kShortest = 16;  // "local", "dummy" and the like are no keys, but occur in code
+  if (value_.size() < kShortest) return words;
   const std::string beginning = value_.substr(0, kTelling);
-  for (size_t at = 0;
-       !beginning.empty() && (at = words.find(beginning, at)) != std::string::npos;) {
+  for (size_t at = 0; (at = words.find(beginning, at)) != std::string::npos;) {
     const size_t end = std::min(words.find_first_of(" \t\r\n\"',;", at), words.size());
     words.replace(at, std::max(end - at, beginning.size()), "***");
     at += 3;

@@ -14,8 +14,8 @@ class Secret {
   bool empty() const { return value_.empty(); }
   const std::string& value() const { return value_; }  // for a request's header, nothing else
 
-  // Another program's words for a person to read, without the key: some servers repeat it, whole or
-  // the first half.
+  // Another program's words without the key: some servers repeat it, whole or the first half. What
+  // is shorter than any key ("none", "local", as local servers are given) stays: it occurs in code.
   std::string removed_from(std::string words) const;
 
  private:

@@ -68,11 +68,12 @@ class Cheats : public testing::Test {
     return judge(m.outcome, {bench_.budget, baseline_.overhead_seconds}, honest_);
   }
 
-  // Scored, and like the honest candidate.
+  // Scored, and no better than the honest candidate. Worse is no gain, and comes of a busy machine:
+  // the budget is one of time.
   static void expect_honest_score(const Measurement& m) {
     EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
     ASSERT_TRUE(m.outcome.bpb.has_value()) << m.outcome.score_problem;
-    EXPECT_NEAR(*m.outcome.bpb, honest_, 0.2);
+    EXPECT_GT(*m.outcome.bpb, honest_ - 0.2);
   }
 
   static std::string words(const Measurement& m) { return m.event.value("last_words", ""); }

@@ -43,7 +43,8 @@ bool AnswerReader::feed(std::string_view bytes) {
     const size_t first = bytes.find_first_not_of(" \t\r\n");
     if (first == std::string_view::npos) return true;
     begun_ = true;
-    if (wire_.framing() == Framing::kEvents && bytes[first] == '{') whole_ = true;
+    bytes.remove_prefix(first);  // as what came before it was, alone
+    if (wire_.framing() == Framing::kEvents && bytes[0] == '{') whole_ = true;
   }
   if (whole_) {
     document_ += bytes;

@@ -41,15 +41,34 @@ uint32_t hash_of(std::string_view piece) {
   return static_cast<uint32_t>(mix(mix(low ^ hash, high ^ kFirst), kSecond) >> 32);
 }
 
+// Whether two runs of `size` bytes are the same; without a call for the usual ones.
+bool same_bytes(const char* a, const char* b, size_t size) {
+  if (size > 16) return std::memcmp(a, b, size) == 0;
+  if (size >= 8) {
+    return ((load(a, 8) ^ load(b, 8)) | (load(a + size - 8, 8) ^ load(b + size - 8, 8))) == 0;
+  }
+  if (size >= 4) {
+    return ((load(a, 4) ^ load(b, 4)) | (load(a + size - 4, 4) ^ load(b + size - 4, 4))) == 0;
+  }
+  for (size_t i = 0; i < size; ++i) {
+    if (a[i] != b[i]) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 // The slot of a piece, or the free one that it would take.
 size_t PieceTable::find(std::string_view piece, uint32_t hash) const {
   size_t i = uint64_t{hash} * slots_.size() >> 32;
-  while (slots_[i].count > 0 && (slots_[i].hash != hash || text(slots_[i]) != piece)) {
-    if (++i == slots_.size()) i = 0;
+  for (;; i = i + 1 == slots_.size() ? 0 : i + 1) {
+    const Slot& slot = slots_[i];
+    if (slot.count == 0) return i;
+    if (slot.hash == hash && slot.length == piece.size() &&
+        same_bytes(&bytes_[slot.begin], piece.data(), piece.size())) {
+      return i;
+    }
   }
-  return i;
 }
 
 void PieceTable::add(std::string_view piece, uint32_t hash, uint32_t count) {

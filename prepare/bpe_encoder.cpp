@@ -151,12 +151,16 @@ void BpeEncoder::add_pair(PairRank added) {
   uint32_t slot = (added.pair * 0x9E3779B1u) >> pair_shift_;
   while (pair_ranks_[slot].rank != kNoRank) slot = (slot + 1) & (pair_ranks_.size() - 1);
   pair_ranks_[slot] = added;
+  const uint32_t bit = (added.pair * 0x9E3779B1u) >> 15;
+  filter_[bit >> 6] |= uint64_t{1} << (bit & 63);
 }
 
 // The rank of two tokens' joined bytes.
 inline uint16_t BpeEncoder::pair_rank(uint16_t left, uint16_t right) const {
   const uint32_t pair = uint32_t{left} << 16 | right;
-  uint32_t slot = (pair * 0x9E3779B1u) >> pair_shift_;
+  const uint32_t hash = pair * 0x9E3779B1u;
+  if (!(filter_[hash >> 21] >> (hash >> 15 & 63) & 1)) return kNoRank;
+  uint32_t slot = hash >> pair_shift_;
   while (pair_ranks_[slot].pair != pair && pair_ranks_[slot].rank != kNoRank) {
     slot = (slot + 1) & (pair_ranks_.size() - 1);
   }

@@ -7,6 +7,7 @@
 // merge after the other would take a hundred times as long.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -53,7 +54,8 @@ class BpeEncoder {
   std::unordered_map<std::string_view, uint16_t> unmerged_;
   std::vector<uint16_t> byte_pair_ranks_;  // by first byte, then second
   std::vector<PairRank> pair_ranks_;       // a hash table with open addressing
-  int pair_shift_ = 0;                     // its size is 2^(32 - pair_shift_)
+  std::array<uint64_t, 2048> filter_{};
+  int pair_shift_ = 0;  // its size is 2^(32 - pair_shift_)
 };
 
 }  // namespace autoresearch

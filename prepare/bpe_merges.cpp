@@ -84,6 +84,9 @@ class Words {
     check(units_.size() / kUnitsPerPlace < UINT32_MAX, "too much text to learn merges from");
   }
 
+  void prefetch(uint32_t place) const {
+    __builtin_prefetch(&units_[size_t{place} * kUnitsPerPlace], 1);
+  }
   Word operator[](uint32_t place) { return {&units_[size_t{place} * kUnitsPerPlace]}; }
 
   // Calls on_word(place, word) for each.
@@ -101,10 +104,11 @@ class Words {
   void compact() {
     size_t end = 0;
     for_each([&](uint32_t, Word word) {
-      if (word.length() < 2) return;
-      word.capacity() = word.length();
-      std::copy(word.units, word.units + kHeader + word.length(), &units_[end]);
-      end += size_of(word.length());
+      const uint16_t length = word.length();
+      if (length < 2) return;
+      word.capacity() = length;
+      std::copy(word.units, word.units + kHeader + length, &units_[end]);  // perhaps over itself
+      end += size_of(length);
     });
     units_.resize(end);
   }
@@ -250,18 +254,23 @@ int64_t Learner::choose_threshold(const PairMap<Tally>& tallies) const {
   if (sorted.empty()) return 1;
   std::sort(sorted.begin(), sorted.end(),
             [](const Tally& a, const Tally& b) { return a.count > b.count; });
-  uint64_t occurrences = 0;
+  uint64_t all = 0, kept = 0;
+  for (const Tally& tally : sorted) all += tally.occurrences;
+  const uint64_t most = std::max<uint64_t>(occurrences_, all / 8);  // or surveys would be many
   for (const Tally& tally : sorted) {
-    occurrences += tally.occurrences;
-    if (occurrences > occurrences_)
-      return std::min<int64_t>(int64_t{tally.count} + 1, sorted[0].count);
+    kept += tally.occurrences;
+    if (kept > most) return std::min<int64_t>(int64_t{tally.count} + 1, sorted[0].count);
   }
   return 1;
 }
 
 void Learner::merge(Pair pair, uint16_t id) {
   const std::vector<uint32_t> words = std::move(find(pair)->words);
-  for (const uint32_t word : words) merge_in_word(word, pair, id);
+  constexpr size_t kAhead = 16;  // words are all over the memory: fetch before they are needed
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i + kAhead < words.size()) words_.prefetch(words[i + kAhead]);
+    merge_in_word(words[i], pair, id);
+  }
   for (Frequent& made : fresh_) {
     before_[made.pair >> 16] = after_[made.pair & 0xFFFF] = 0;
     if (made.count >= threshold_) keep(std::move(made));

@@ -5,8 +5,8 @@
 // Where a pair occurs is kept for frequent pairs only. A pair's count never rises once all its
 // occurrences are there, which is after the merge that made the younger of its tokens; so a rare
 // pair can't be the next to merge while a more frequent one is left. When none is, all pairs are
-// counted anew and the frequent ones among those chosen. This bounds the memory: pieces take two
-// bytes a token and eight, whatever pairs they hold.
+// counted anew and the frequent ones among those chosen. This bounds the memory: a piece takes
+// two bytes a token and eight, whatever its pairs.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 
 namespace autoresearch {
 
-constexpr size_t kOccurrences = 32'000'000;  // of frequent pairs, which are kept at a time
+constexpr size_t kOccurrences = 32'000'000;  // of frequent pairs that are kept, or an eighth of all
 
 // Tokens by rank: the 256 bytes, then the merges, `size` tokens in all, or fewer where no pair is
 // left. `counts` is used up. `merged`, if given, hears how many merges are done; what it throws

@@ -2,6 +2,7 @@
 
 #include <openssl/evp.h>  // base64
 
+#include <cstring>
 #include <deque>
 #include <future>
 #include <mutex>
@@ -21,9 +22,17 @@ constexpr size_t kBatchBytes = 2 << 20;  // of text that one thread counts the p
 // one.
 std::string_view first_characters(std::string_view text, int64_t count, int64_t& taken) {
   const char *at = text.data(), *const end = at + text.size();
-  for (taken = 0; taken < count && at != end; ++taken) {
+  for (taken = 0; taken < count && at != end;) {
+    uint64_t word = UINT64_MAX;
+    if (end - at >= 8 && count - taken >= 8) std::memcpy(&word, at, 8);
+    if ((word & 0x8080808080808080u) == 0) {
+      at += 8;
+      taken += 8;
+      continue;
+    }
     const Character character = character_at(at, end);
     at += character.kind == kInvalid ? 1 : character.length;
+    ++taken;
   }
   return {text.data(), at};
 }

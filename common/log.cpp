@@ -1,12 +1,27 @@
 #include "common/log.h"
 
+#include <fcntl.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <cstdarg>
 #include <cstdio>
 
 namespace autoresearch {
+
+namespace {
+
+// Descriptors 0 to 2 that the caller has closed would go to the next files that are opened, and
+// what is meant for a person into those. Reading and writing what O_PATH opens fails as before.
+void take_standard_descriptors() {
+  int fd;
+  do fd = ::open("/dev/null", O_PATH);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) ::close(fd);
+}
+
+}  // namespace
 
 std::string format(const char* pattern, ...) {
   va_list arguments, again;
@@ -21,6 +36,7 @@ std::string format(const char* pattern, ...) {
 }
 
 void set_up_log(const std::string& program) {
+  take_standard_descriptors();
   auto logger = spdlog::stderr_logger_mt(program);
   logger->set_pattern("%v");
   spdlog::set_default_logger(logger);

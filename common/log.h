@@ -9,7 +9,7 @@ namespace autoresearch {
 // printf into a string. (std::format does not exist before GCC 13.)
 std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)));
 
-// Where status lines go: stderr, as they are. Called once, first thing in main.
+// Where status lines go: stderr, as they are, if it is open. Called once, first thing in main.
 void set_up_log(const std::string& program);
 
 void log_info(const std::string& line);

@@ -85,6 +85,12 @@ std::string hex_digest(EVP_MD_CTX* context) {
   return hex;
 }
 
+bool is_same_file(int fd, const fs::path& path) {
+  struct stat open = {}, named = {};
+  return ::fstat(fd, &open) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
 using Digest = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
 
 Digest new_digest() {
@@ -190,9 +196,16 @@ void copy_file_cheaply(const fs::path& from, const fs::path& to) {
   if (::fchmod(target, status.st_mode & 07777) != 0 || !target.close()) fail("write", to);
 }
 
-FileLock::FileLock(const fs::path& path)
-    : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-  if (fd_ < 0) fail("open", path);
+FileLock::FileLock(const fs::path& path) : fd_(-1) {
+  do {  // again, where its last holder has removed the file meanwhile
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd_ < 0) fail("open", path);
+    lock(path);
+  } while (!is_same_file(fd_, path));
+}
+
+void FileLock::lock(const fs::path& path) {
   try {
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK) fail("lock", path);

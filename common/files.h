@@ -43,6 +43,8 @@ class FileLock {
   FileLock& operator=(const FileLock&) = delete;
 
  private:
+  void lock(const fs::path& path);
+
   int fd_;
 };
 

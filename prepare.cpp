@@ -42,6 +42,7 @@
 #include "prepare/stream.h"
 #include "prepare/task.h"
 #include "prepare/tokenizer.h"
+#include "prepare/unicode.h"
 #include "prepare/workplace.h"
 
 namespace autoresearch {
@@ -109,11 +110,25 @@ std::string task_name(const Options& options) {
   return name;
 }
 
+// task.json is JSON, which can't hold other bytes.
+void check_options_are_text(const Options& options) {
+  check(invalid_utf8_bytes(source_label(options)) == 0,
+        "the path of a --source is not UTF-8; rename it, or copy the files elsewhere");
+  check(invalid_utf8_bytes(options.read.doc_separator + options.read.column) == 0,
+        "--doc-separator and --column must be UTF-8; give others");
+}
+
 void check_options(const Options& options) {
   for (const std::string& source : options.source) {
     check((source != "demo" && !is_hub_corpus(source)) || options.source.size() == 1,
           "--source " + source + " can't be mixed with paths");
   }
+  check(
+      options.from_hub() || (!options.shards && options.base_url.empty()),
+      "--shards and --base-url are for climbmix and tinystories; leave them out for this --source");
+  check(!options.from_hub() || options.read.doc_separator.empty(),
+        "--doc-separator is for plain text, which " + options.source[0] + " is not; leave it out");
+  check_options_are_text(options);
   check(options.vocab >= Tokenizer::kMinVocab && options.vocab <= Tokenizer::kMaxVocab,
         "--vocab " + std::to_string(options.vocab) + " is not possible; use " +
             std::to_string(Tokenizer::kMinVocab) + " to " + std::to_string(Tokenizer::kMaxVocab));
@@ -427,6 +442,14 @@ void print_next(const std::string& task) {
               task.c_str(), task.c_str());
 }
 
+// Says so where the task is there.
+bool nothing_to_do(const fs::path& dir, const TaskInfo& info, bool force) {
+  if (!already_prepared(dir, info, force)) return false;
+  std::printf("Task %s is already prepared in %s\n", info.name.c_str(), dir.c_str());
+  print_next(info.name);
+  return true;
+}
+
 void make_task(const Options& options) {
   catch_interrupts();
   check_options(options);
@@ -445,12 +468,9 @@ void make_task(const Options& options) {
   info.eval_tokens = options.eval_tokens;
   info.time_budget = options.time_budget;
   const fs::path dir = data_dir() / info.name;
-  if (already_prepared(dir, info, options.force)) {
-    std::printf("Task %s is already prepared in %s\n", info.name.c_str(), dir.c_str());
-    return print_next(info.name);
-  }
-
+  if (nothing_to_do(dir, info, options.force)) return;
   const TaskLock lock(dir);
+  if (nothing_to_do(dir, info, options.force)) return;  // another process was faster
   Workplace workplace(dir);
   const Making making{options, workplace.path(), info};
   corpus ? make_from_hub(making, *corpus) : make_from_files(making);

@@ -303,6 +303,33 @@ TEST_F(PrepareTest, CommandsThatMakeNothingEndAtASignal) {
   EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 128 + SIGTERM);
 }
 
+TEST_F(PrepareTest, ClosedStandardDescriptorsDoNotBecomeOtherFiles) {
+  write_corpus();
+  const Output no_input =
+      run_in_shell(PREPARE_PROGRAM " --source - --task piped --vocab 300 <&-", "stdout");
+  EXPECT_EQ(no_input.code, 1);
+  EXPECT_NE(no_input.err.find("can't read stdin: Bad file descriptor"), std::string::npos)
+      << no_input.err;
+  EXPECT_EQ(
+      run_in_shell("( " PREPARE_PROGRAM " " + std::string(kSmall) + " <&- 2>&- )", "stdout").code,
+      0);
+  EXPECT_EQ(read_file(data() / ".corpus.lock").find_first_not_of("0123456789"), std::string::npos);
+}
+
+TEST_F(PrepareTest, OptionsOfAnotherSourceAreRefusedNotPassedOver) {
+  write_corpus();
+  expect_error("--source corpus --shards 3", {"--shards", "climbmix", "leave them out"});
+  expect_error("--source demo --base-url http://localhost", {"--base-url", "leave them out"});
+  expect_error("--source tinystories --doc-separator x", {"--doc-separator", "leave it out"});
+}
+
+TEST_F(PrepareTest, WhatTaskJsonCantHoldIsRefusedBeforeTheWork) {
+  write_corpus();
+  expect_error("--source corpus --doc-separator $(printf '\\377')", {"--doc-separator", "UTF-8"});
+  fs::rename(dir_ / "corpus", dir_ / "corp\xff");
+  expect_error("--task x --source $(printf 'corp\\377')", {"path", "not UTF-8"});
+}
+
 TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
   write_corpus();
   expect_error("--source corpus --vocab 259", {"--vocab 259", "260 to 65535"});

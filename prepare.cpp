@@ -50,6 +50,7 @@ namespace {
 
 constexpr int64_t kDemoBytes = 32'000'000;
 constexpr double kMega = 1e6, kGiga = 1e9;
+constexpr int64_t kMostWorkers = 32;  // unless told: each takes some 7 MB, and one thread reads
 
 struct Options {
   std::vector<std::string> source{"climbmix"};
@@ -62,7 +63,7 @@ struct Options {
   int64_t seq_len = 2048;          // tokens of context
   double time_budget = 300;        // seconds of training
   int64_t eval_tokens = 40 << 19;  // in val, and as many in test
-  int64_t workers = std::max(1u, std::thread::hardware_concurrency());
+  int64_t workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostWorkers);
   bool force = false;
 
   bool is(const char* name) const { return source == std::vector<std::string>{name}; }
@@ -651,7 +652,7 @@ void CommandLine::add_make() {
   CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "training seconds");
   CLI::Option* eval = app.add_option("--eval-tokens", make.eval_tokens, "tokens to score on");
   for (CLI::Option* option : {vocab, seq_len, budget, eval}) option->capture_default_str();
-  app.add_option("--workers", make.workers, "threads (default: one a core)");
+  app.add_option("--workers", make.workers, "threads (default: one a core, at most 32)");
   app.add_option_function<std::string>("--data", use_data_dir, "folder for all data");
   app.add_flag("--force", make.force, "make the task anew if it exists");
   app.callback([=, this] {

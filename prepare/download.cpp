@@ -24,6 +24,7 @@ constexpr double kMega = 1e6;
 constexpr double kLeastRate = 100;    // bytes/s, below which a connection counts as stalled
 constexpr int kMostDamaged = 3;       // times that a file may arrive whole, but wrong
 constexpr size_t kMostFailures = 8;   // files given up, after which no further one is begun
+constexpr int kToldAttempts = 3;      // in a row that brought nothing new: why is told then
 constexpr double kToldWait = 60;      // seconds: a pause that a person is told about
 constexpr double kPollSeconds = 0.1;  // how often an interrupt is noticed
 
@@ -99,6 +100,7 @@ class Downloader {
   std::vector<std::unique_ptr<Transfer>> transfers_;
   Clock::time_point paused_until_;  // as a server asked, for all transfers
   std::mt19937 random_{std::random_device()()};
+  bool told_ = false;  // why nothing comes
   size_t sizes_checked_ = 0;
   ProgressTable table_{"MB", kMega};
 };
@@ -264,6 +266,9 @@ void Downloader::again(Transfer& transfer, const std::string& reason, double ret
     return give_up(transfer,
                    reason + " and asks to wait " + human_seconds(retry_after) + "; try again then");
   }
+  // A person who waits for minutes is told for what, once.
+  if (transfer.attempts == kToldAttempts && !std::exchange(told_, true))
+    say(transfer.name + ": " + reason + "; trying again");
   transfer.part.close();
   transfer.state = State::kWaiting;
   transfer.due = Clock::now() + from_seconds(pause(transfer, retry_after) * options_.second);

@@ -337,6 +337,17 @@ TEST_F(DownloadTest, AnAddressWhereNobodyListensIsGivenUpByName) {
   EXPECT_HAS(message, "1 of 1 files did not arrive: f0 (can't reach " + host);
 }
 
+TEST_F(DownloadTest, WhyNothingComesIsSaidOnceWhileItIsTriedAgain) {
+  const std::string url = "http://127.0.0.1:" + std::to_string(unused_port()) + "/f";
+  testing::internal::CaptureStderr();
+  error_of([&] { download(folder_, {{url, "f0"}, {url, "f1"}}, quick_options()); });
+  const std::string lines = testing::internal::GetCapturedStderr();
+  const size_t said = lines.find("can't reach 127.0.0.1");
+  ASSERT_NE(said, std::string::npos) << lines;
+  EXPECT_HAS(lines, "; trying again\n");
+  EXPECT_EQ(lines.find("can't reach", said + 1), std::string::npos) << lines;
+}
+
 // ------------------------------------------------------------------------------------------------
 // Files that change, and what may be joined
 

@@ -8,8 +8,6 @@
 
 #include "prepare/tokenizer.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -44,11 +42,18 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// Of this program. getrusage() would tell that of the Python that started it, where that is more.
+double peak_mb() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) * 1024 / 1e6;
+  }
+  throw Error("no VmHWM in /proc/self/status");
+}
+
 void print(double seconds, const char* more, long long figure) {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  std::printf("{\"seconds\": %.4f, \"peak_mb\": %.0f, \"%s\": %lld}\n", seconds,
-              static_cast<double>(usage.ru_maxrss) * 1024 / 1e6, more, figure);
+  std::printf("{\"seconds\": %.4f, \"peak_mb\": %.0f, \"%s\": %lld}\n", seconds, peak_mb(), more,
+              figure);
 }
 
 // The documents are read from the file one by one, as from a corpus.

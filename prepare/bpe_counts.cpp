@@ -112,6 +112,12 @@ void PieceCounts::add(const std::vector<std::string>& documents) {
   add(table);
 }
 
+size_t PieceCounts::memory() const {
+  size_t bytes = 0;
+  for (const Part& part : parts_) bytes += part.table.memory();
+  return bytes;
+}
+
 void PieceCounts::add(const PieceTable& pieces) {
   std::unique_lock<std::mutex> lock;
   Part* locked = nullptr;

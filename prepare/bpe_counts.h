@@ -18,6 +18,7 @@ class PieceTable {
   void add(std::string_view piece, uint32_t hash, uint32_t count);
   size_t size() const { return size_; }
   size_t bytes() const { return bytes_.size(); }  // of all pieces
+  size_t memory() const { return bytes() + size() * sizeof(Slot); }
 
   // Calls on_piece(piece, hash, count) for each, in about the order of the hashes.
   template <typename OnPiece>
@@ -51,6 +52,10 @@ class PieceCounts {
   // few, so they are counted in a table of the call's own first, and then added to the common one,
   // of which one part at a time is locked.
   void add(const std::vector<std::string>& documents);
+
+  // About what all parts take: the same for the same documents, in whatever order they came. While
+  // no thread adds any.
+  size_t memory() const;
 
   // A piece is in one of the parts only. They are looked at and released when all has been added.
   const PieceTable& part(size_t i) const { return parts_[i].table; }

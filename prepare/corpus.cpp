@@ -12,9 +12,8 @@
 namespace autoresearch {
 namespace {
 
-constexpr int64_t kSmallestPart = 4 << 10, kLargestPart = 16 << 20;  // bytes
-constexpr int64_t kParts = 40;  // at least, of a corpus that is one large text
-constexpr int64_t kPartOfPipe = 64 << 10;
+constexpr int64_t kSmallestPart = 4 << 10, kLargestPart = 256 << 10;  // bytes
+constexpr int64_t kParts = 40;       // at least, of a corpus that is one large text
 constexpr int64_t kMostReaders = 4;  // each may hold tens of megabytes of a parquet file
 constexpr std::chrono::milliseconds kTick{50};
 
@@ -86,7 +85,7 @@ int64_t total_bytes(const std::vector<fs::path>& files) {
 }
 
 int64_t part_bytes(const std::vector<fs::path>& files) {
-  if (std::any_of(files.begin(), files.end(), is_stdin)) return kPartOfPipe;
+  if (std::any_of(files.begin(), files.end(), is_stdin)) return 0;
   constexpr int64_t kEnough = kParts * kLargestPart;
   int64_t total = 0;
   for (const fs::path& file : files) {
@@ -114,10 +113,10 @@ void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t
     }
   };
   std::vector<std::future<void>> threads;
-  for (int64_t i = 0; i < std::min(workers, kMostReaders); ++i) {
-    threads.push_back(std::async(std::launch::async, work));
-  }
   try {
+    for (int64_t i = 0; i < std::min(workers, kMostReaders); ++i) {
+      threads.push_back(std::async(std::launch::async, work));
+    }
     for (std::future<void>& thread : threads) {
       while (thread.wait_for(kTick) != std::future_status::ready) on_bytes(reading.bytes);
     }

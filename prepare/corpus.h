@@ -19,8 +19,9 @@ using OnBytes = std::function<void(int64_t bytes)>;
 int64_t total_bytes(const std::vector<fs::path>& files);
 
 // The length above which a plain text is cut into parts, each a document, or nothing could be held
-// out of a single book: a fortieth of all plain text, within reason. What counts is the text, not
-// the file that it is compressed to. Of a pipe, nobody knows how long it is.
+// out of a single book: a fortieth of all plain text, 4 to 256 KB (of a longer part, the tokenizer
+// would learn from the beginning only). What counts is the text, not the file that it is compressed
+// to. Of a pipe nobody knows how long it is: 0, by which its parts grow with it.
 int64_t part_bytes(const std::vector<fs::path>& files);
 
 // The documents of `files` in order. position() counts bytes of the files.

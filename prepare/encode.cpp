@@ -9,7 +9,8 @@
 namespace autoresearch {
 namespace {
 
-constexpr size_t kBatchBytes = 2 << 20;  // of text that one thread encodes at a time
+constexpr size_t kBatchBytes = 2 << 20;      // of text that one thread encodes at a time
+constexpr size_t kUnderWayBytes = 64 << 20;  // of text beyond which no further batch is read
 
 struct Batch {
   struct Document {
@@ -65,17 +66,20 @@ bool hand_on(const Batch& batch, const std::function<bool(const EncodedDocument&
 void encode_documents(DocumentReader& reader, const Tokenizer& tokenizer, int64_t workers,
                       const std::function<bool(const EncodedDocument&)>& on_document) {
   std::deque<std::future<Batch>> under_way;
+  size_t bytes = 0;  // of their text
   for (bool more = true; more || !under_way.empty();) {
-    while (more && under_way.size() < static_cast<size_t>(workers)) {
+    while (more && under_way.size() < static_cast<size_t>(workers) && bytes < kUnderWayBytes) {
       Batch batch = read_batch(reader);
       more = !batch.documents.empty();
       if (!more) break;
+      bytes += batch.text.size();
       under_way.push_back(
           std::async(std::launch::async, encode_batch, std::move(batch), std::cref(tokenizer)));
     }
     if (under_way.empty()) return;
     const Batch batch = under_way.front().get();
     under_way.pop_front();
+    bytes -= batch.text.size();
     if (!hand_on(batch, on_document)) return;
   }
 }

@@ -17,9 +17,9 @@
 namespace autoresearch {
 namespace {
 
-constexpr int64_t kReadBytes = 1 << 20;            // of the file at a time
-constexpr int64_t kBatch = 1024;                   // values; they lie in the page, not in a copy
-constexpr int64_t kMostMemory = int64_t{1} << 30;  // bytes; a damaged page may ask for any amount
+constexpr int64_t kReadBytes = 1 << 20;     // of the file at a time
+constexpr int64_t kBatch = 1024;            // values; they lie in the page, not in a copy
+constexpr int64_t kMostMemory = 192 << 20;  // bytes; a damaged page may ask for any amount
 
 // What Arrow's exceptions say, of which there are several lines.
 std::string first_line(const std::exception& error) {
@@ -74,7 +74,7 @@ class ParquetReader : public DocumentReader {
     const parquet::ByteArray& value = values_[at_++];
     check(value.len <= kLargestDocument, name_ + ": a value in row group " +
                                              std::to_string(group_) +
-                                             " is longer than 256 MiB; cut it, or leave it out");
+                                             " is longer than 32 MiB; cut it, or leave it out");
     document.assign(reinterpret_cast<const char*>(value.ptr), value.len);
     group_ended_ = false;
     if (at_ == values_.size()) guarded([&] { advance(); });
@@ -101,7 +101,7 @@ class ParquetReader : public DocumentReader {
       const std::string where =
           name_ + (group_ < 0 ? "" : " (row group " + std::to_string(group_) + ")");
       if (failed != nullptr && failed->status().IsOutOfMemory()) {
-        throw Error(where + " takes more than 1 GiB to read; write it with smaller pages");
+        throw Error(where + " takes more than 192 MiB to read; write it with smaller pages");
       }
       throw Error(where + " can't be read as parquet (" + first_line(error) +
                   "); copy or download it again");

@@ -28,8 +28,9 @@ class PartReader : public DocumentReader {
   PartReader(const fs::path& file, const ReadOptions& options)
       : file_(file),
         bytes_(open_bytes(file, options.stop)),
-        part_(static_cast<size_t>(options.part_bytes)) {
-    check(options.part_bytes >= 4, "a part of a document has at least four bytes");
+        part_(options.part_bytes == 0 ? kSmallestPart : static_cast<size_t>(options.part_bytes)),
+        grows_(options.part_bytes == 0) {
+    check(part_ >= 4, "a part of a document has at least four bytes");
   }
 
   bool next(std::string& document) override {
@@ -39,12 +40,17 @@ class PartReader : public DocumentReader {
     const size_t end = part_end();
     document.assign(text_, 0, end);
     text_.erase(0, end);
+    handed_on_ += end;
+    if (grows_) part_ = std::clamp(handed_on_ / kPartsBefore, kSmallestPart, kLargestPart);
     return true;
   }
 
   int64_t position() const override { return bytes_->position(); }
 
  private:
+  // Of parts whose length grows with what came before.
+  static constexpr size_t kSmallestPart = 4 << 10, kLargestPart = 64 << 10, kPartsBefore = 40;
+
   // Two parts of text, or what is left. Grows slowly, since most files are small.
   void fill() {
     const size_t wanted = std::max(2 * part_, kBinaryProbe);
@@ -69,6 +75,8 @@ class PartReader : public DocumentReader {
   fs::path file_;
   std::unique_ptr<ByteStream> bytes_;
   size_t part_;
+  bool grows_;
+  size_t handed_on_ = 0;
   std::string text_;
   bool first_ = true, ended_ = false;
 };
@@ -123,7 +131,7 @@ class PieceReader {
   void fill() {
     const size_t used = end_ - begin_;
     check(used <= kLargestDocument, name_ + ": " + what_ + " " + std::to_string(number_ + 1) +
-                                        " is longer than 256 MiB; cut it, or leave it out");
+                                        " is longer than 32 MiB; cut it, or leave it out");
     std::memmove(buffer_.data(), buffer_.data() + begin_, used);
     scanned_ -= begin_;
     begin_ = 0;

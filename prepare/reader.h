@@ -14,12 +14,13 @@
 
 namespace autoresearch {
 
-constexpr size_t kLargestDocument = size_t{256} << 20;  // bytes; a longer row or line is an Error
+constexpr size_t kLargestDocument = size_t{32} << 20;  // bytes; a longer row or line is an Error
 
 struct ReadOptions {
   std::string column = "text";              // of a parquet file, and the key in a line of JSON
   std::string doc_separator = {};           // in plain text; empty: a file is a document
-  int64_t part_bytes = 16 << 20;            // plain text without separator: a longer file is cut
+  int64_t part_bytes = 256 << 10;           // plain text without separator: a longer file is cut;
+                                            // 0: a fortieth of what came before, 4 to 64 KB
   const std::atomic<bool>* stop = nullptr;  // ends a wait for stdin (prepare/bytes.h)
 };
 

@@ -85,6 +85,7 @@ void flush(const fs::path& file, std::string& buffer) {
                   "; the text is copied there while a task is made: free some space, and run the "
                   "command again");
   buffer.clear();
+  if (buffer.capacity() > 2 * kBufferBytes) buffer.shrink_to_fit();  // it held a long document
 }
 
 fs::path bucket_file(const fs::path& base, size_t bucket) {

@@ -16,7 +16,9 @@
 namespace autoresearch {
 namespace {
 
-constexpr size_t kBatchBytes = 2 << 20;  // of text that one thread counts the pieces of at a time
+constexpr size_t kBatchBytes = 2 << 20;    // of text that one thread counts the pieces of at a time
+constexpr size_t kMostPieces = 256 << 20;  // bytes that distinct ones take
+constexpr int kBatchesAtOnce = 32;         // before it is looked how many these are
 
 // At most `count` characters of `text`, and how many they are. A byte that is not UTF-8 counts as
 // one.
@@ -110,6 +112,7 @@ Tokenizer Tokenizer::train(const std::function<bool(std::string&)>& next, int64_
   PieceCounts counts;
   std::deque<std::future<void>> running;  // each counts a batch; they are joined when they go
   int64_t characters = 0;
+  int batches = 0;
   for (bool more = true; more;) {
     std::vector<std::string> batch;
     for (size_t bytes = 0; more && bytes < kBatchBytes;) {
@@ -118,6 +121,7 @@ Tokenizer Tokenizer::train(const std::function<bool(std::string&)>& next, int64_
       if (!more) break;
       int64_t taken;
       document.resize(first_characters(document, kDocumentCharacters, taken).size());
+      document.shrink_to_fit();  // the batch must not hold what was cropped
       bytes += document.size();
       batch.push_back(std::move(document));
       characters += taken;
@@ -129,8 +133,12 @@ Tokenizer Tokenizer::train(const std::function<bool(std::string&)>& next, int64_
     }
     running.push_back(std::async(
         std::launch::async, [&counts, documents = std::move(batch)] { counts.add(documents); }));
+    if (!more || ++batches % kBatchesAtOnce == 0) {  // at places that no clock decides
+      for (std::future<void>& batch : running) batch.get();
+      running.clear();
+      more = more && counts.memory() < kMostPieces;
+    }
   }
-  for (std::future<void>& batch : running) batch.get();
   return Tokenizer(std::make_unique<Impl>(
       learn_merges(counts, static_cast<size_t>(vocab_size - kSpecialTokens), merged)));
 }

@@ -26,7 +26,8 @@ class Tokenizer {
   // Learns `vocab_size` - kSpecialTokens tokens from documents; fewer, where the text has no pair
   // left to merge. Deterministic: highest count first, ties to the smaller pair. As in the
   // ancestor, at most 10,000 characters of a document are used, and no more documents once these
-  // are 10^9.
+  // are 10^9. Unlike there, none either once their distinct pieces take 256 MB, or text without
+  // repetition (random letters, base64) would take any amount.
   static Tokenizer train(const std::vector<std::string>& documents, int64_t vocab_size);
 
   // The same for documents that come one by one: `next` fills in one and returns false at the end.

@@ -329,7 +329,7 @@ TEST_F(ParquetTest, AValueOfMoreThanTheLimitIsRefused) {
     write_parquet(path_, {{"text", column({"a", std::string(kLargestDocument + 1, 'x')})}}, 2,
                   properties(arrow::Compression::ZSTD, false));
   });
-  expect_says(error_in_column("text"), "a value in row group 0 is longer than 256 MiB");
+  expect_says(error_in_column("text"), "a value in row group 0 is longer than 32 MiB");
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -49,8 +50,9 @@ namespace autoresearch {
 namespace {
 
 constexpr int64_t kDemoBytes = 32'000'000;
-constexpr double kMega = 1e6, kGiga = 1e9;
-constexpr int64_t kMostWorkers = 32;  // unless told: each takes some 7 MB, and one thread reads
+constexpr double kMega = 1e6;
+constexpr int64_t kMostWorkers = 32;          // each takes some 7 MB, and one thread reads for all
+constexpr int64_t kMostEvalTokens = 1 << 26;  // those of a split are held in memory
 
 struct Options {
   std::vector<std::string> source{"climbmix"};
@@ -74,7 +76,7 @@ volatile sig_atomic_t interrupted = 0;
 
 // Long steps call this: Ctrl-C then unwinds, which removes what is half-made.
 void check_interrupted() {
-  if (interrupted) throw Error("interrupted; nothing was kept", kInterrupted);
+  if (interrupted) throw Error("interrupted; no task was made", kInterrupted);
 }
 
 void catch_interrupts() {
@@ -90,14 +92,16 @@ void catch_interrupts() {
 // What task.json calls the source, by which a repeated command is known. Paths must exist.
 std::string source_label(const Options& options) {
   if (options.is("demo") || options.from_hub()) return options.source[0];
-  std::string label;
+  std::set<std::string> paths;  // in whatever order they were given
   for (const std::string& path : options.source) {
     std::error_code error;
     const fs::path real = is_stdin(path) ? fs::path(path) : fs::canonical(path, error);
     check(!error,
           "can't read " + path + ": " + error.message() + "; check the path after --source");
-    label += (label.empty() ? "" : ", ") + real.string();
+    paths.insert(real.string());
   }
+  std::string label;
+  for (const std::string& path : paths) label += (label.empty() ? "" : ", ") + path;
   return label;
 }
 
@@ -111,35 +115,46 @@ std::string task_name(const Options& options) {
   return name;
 }
 
+// Throws Error about the command line.
+void check_usage(bool good, const std::string& message) {
+  if (!good) throw Error(message, kUsage);
+}
+
 // task.json is JSON, which can't hold other bytes.
 void check_options_are_text(const Options& options) {
-  check(invalid_utf8_bytes(source_label(options)) == 0,
-        "the path of a --source is not UTF-8; rename it, or copy the files elsewhere");
-  check(invalid_utf8_bytes(options.read.doc_separator + options.read.column) == 0,
-        "--doc-separator and --column must be UTF-8; give others");
+  check_usage(invalid_utf8_bytes(source_label(options)) == 0,
+              "the path of a --source is not UTF-8; rename it, or copy the files elsewhere");
+  check_usage(invalid_utf8_bytes(options.read.doc_separator + options.read.column) == 0,
+              "--doc-separator and --column must be UTF-8; give others");
 }
 
 void check_options(const Options& options) {
   for (const std::string& source : options.source) {
-    check((source != "demo" && !is_hub_corpus(source)) || options.source.size() == 1,
-          "--source " + source + " can't be mixed with paths");
+    check_usage((source != "demo" && !is_hub_corpus(source)) || options.source.size() == 1,
+                "--source " + source + " can't be mixed with paths");
   }
-  check(
+  check_usage(
       options.from_hub() || (!options.shards && options.base_url.empty()),
       "--shards and --base-url are for climbmix and tinystories; leave them out for this --source");
-  check(!options.from_hub() || options.read.doc_separator.empty(),
-        "--doc-separator is for plain text, which " + options.source[0] + " is not; leave it out");
+  check_usage(
+      !options.from_hub() || options.read.doc_separator.empty(),
+      "--doc-separator is for plain text, which " + options.source[0] + " is not; leave it out");
   check_options_are_text(options);
-  check(options.vocab >= Tokenizer::kMinVocab && options.vocab <= Tokenizer::kMaxVocab,
-        "--vocab " + std::to_string(options.vocab) + " is not possible; use " +
-            std::to_string(Tokenizer::kMinVocab) + " to " + std::to_string(Tokenizer::kMaxVocab));
-  check(options.seq_len >= 16 && options.seq_len <= 1 << 20,
-        "--seq-len " + std::to_string(options.seq_len) + " is not possible; use 16 to 1048576");
-  check(options.eval_tokens >= 1 && options.eval_tokens <= int64_t{1} << 36,
-        "--eval-tokens must be between 1 and 2^36; leave it out for the usual number");
-  check(std::isfinite(options.time_budget) && options.time_budget > 0,
-        "--time-budget must be a number of seconds above 0, such as 300");
-  check(options.workers >= 1 && options.workers <= 1024, "--workers must be between 1 and 1024");
+  check_usage(options.vocab >= Tokenizer::kMinVocab && options.vocab <= Tokenizer::kMaxVocab,
+              "--vocab " + std::to_string(options.vocab) + " is not possible; use " +
+                  std::to_string(Tokenizer::kMinVocab) + " to " +
+                  std::to_string(Tokenizer::kMaxVocab));
+  check_usage(
+      options.seq_len >= 16 && options.seq_len <= 1 << 20,
+      "--seq-len " + std::to_string(options.seq_len) + " is not possible; use 16 to 1048576");
+  check_usage(options.eval_tokens >= 1 && options.eval_tokens <= kMostEvalTokens,
+              "--eval-tokens must be between 1 and " + std::to_string(kMostEvalTokens) +
+                  "; leave it out for the usual number");
+  check_usage(std::isfinite(options.time_budget) && options.time_budget > 0,
+              "--time-budget must be a number of seconds above 0, such as 300");
+  check_usage(options.workers >= 1 && options.workers <= kMostWorkers,
+              "--workers must be between 1 and " + std::to_string(kMostWorkers) +
+                  "; more would wait for the one thread that reads");
 }
 
 // Throws Error unless the task's files are what its task.json says.
@@ -187,9 +202,19 @@ void check_space(const fs::path& folder, double bytes) {
   std::error_code error;
   const double available = static_cast<double>(fs::space(folder, error).available);
   check(error || bytes <= available,
-        format("making the task needs %.2f GB in %s, where %.2f GB are free; free some, or give "
+        format("making the task needs %.1f MB in %s, where %.1f MB are free; free some, or give "
                "--data another folder",
-               bytes / kGiga, folder.parent_path().c_str(), available / kGiga));
+               bytes / kMega, folder.parent_path().c_str(), available / kMega));
+}
+
+// What the files surely hold: text is rarely compressed to more than half.
+double least_text_bytes(const std::vector<fs::path>& files) {
+  double bytes = 0;
+  for (const fs::path& file : files) {
+    const bool compressed = plain_name(file) != file || form_of(file) == Form::kParquet;
+    bytes += static_cast<double>(total_bytes({file})) * (compressed ? 2 : 1);
+  }
+  return bytes;
 }
 
 // What one task is made from and with.
@@ -317,18 +342,30 @@ void write_train(const Making& making, DocumentReader& reader, int64_t total,
   info.train.bytes = counts.bytes;
 }
 
-// Thrown when no row can be filled: what would be enough, in the person's own terms.
-Error too_small(int64_t documents, int64_t bytes, int64_t seq_len, double bytes_per_token) {
-  const double tokens = static_cast<double>(bytes) / bytes_per_token;
+// Thrown when no row can be filled: what would be enough, in the person's own terms. `set_aside`
+// are the tokens that val and test could draw from.
+Error too_small(int64_t documents, int64_t bytes, int64_t seq_len, double bytes_per_token,
+                int64_t set_aside) {
+  const auto tokens = static_cast<int64_t>(static_cast<double>(bytes) / bytes_per_token);
+  const int64_t usable = std::min(tokens / 20, set_aside);
   int64_t fitting = 16;
-  while (20 * (2 * fitting + 1) <= tokens) fitting *= 2;
+  while (2 * (2 * fitting + 1) <= usable / 2) fitting *= 2;
+  const std::string advice =
+      format("or --seq-len %lld --eval-tokens %lld or less", static_cast<long long>(fitting),
+             static_cast<long long>(fitting));
+  const std::string corpus =
+      format("the corpus (%.1f KB in %lld documents)", static_cast<double>(bytes) / 1e3,
+             static_cast<long long>(documents));
+  if (tokens / 20 > 2 * (seq_len + 1)) {
+    return Error(
+        format("%s has so few documents that those held out hold no validation row of %lld "
+               "tokens; give more documents, %s",
+               corpus.c_str(), static_cast<long long>(seq_len), advice.c_str()));
+  }
   return Error(format(
-      "the corpus (%.1f KB in %lld documents) is too small for one validation row of %lld tokens; "
-      "give about %.0f KB of text, or --seq-len %lld --eval-tokens %lld or less",
-      static_cast<double>(bytes) / 1e3, static_cast<long long>(documents),
-      static_cast<long long>(seq_len),
-      std::ceil(20.0 * static_cast<double>(seq_len + 1) * bytes_per_token / 1e3),
-      static_cast<long long>(fitting), static_cast<long long>(fitting)));
+      "%s is too small for one validation row of %lld tokens; give about %.0f KB of text, %s",
+      corpus.c_str(), static_cast<long long>(seq_len),
+      std::ceil(40.0 * static_cast<double>(seq_len + 1) * bytes_per_token / 1e3), advice.c_str()));
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -340,7 +377,7 @@ void read_corpus(const Making& making, ShuffledDocuments& documents) {
       options.is("demo") ? find_demo_files({AUTORESEARCH_TORCH_INCLUDE, "/usr/include"}, kDemoBytes)
                          : find_files({options.source.begin(), options.source.end()});
   const auto total = static_cast<double>(total_bytes(files));
-  check_space(making.dir, 1.5 * total);  // a copy of the text, and two bytes for a token
+  check_space(making.dir, 1.5 * least_text_bytes(files));  // a copy, and two bytes for a token
   ReadOptions read = options.read;
   read.part_bytes = part_bytes(files);
   std::optional<Progress> bar;
@@ -388,7 +425,8 @@ void make_from_files(const Making& making) {
         hold_out(candidates.documents, rows_affordable(rows, info.seq_len, tokens), info.seq_len,
                  info.bos, tokens);
     if (held_out.rows == 0) {
-      throw too_small(documents.documents(), bytes, info.seq_len, bytes_per_token);
+      throw too_small(documents.documents(), bytes, info.seq_len, bytes_per_token,
+                      static_cast<int64_t>(candidates.documents.tokens.size()));
     }
     taken = write_heldout_splits(making, held_out, candidates, tokenizer);
   }
@@ -398,7 +436,8 @@ void make_from_files(const Making& making) {
   write_train(making, *rest, bytes, ShardWriter::kShuffledPassages, tokenizer);
   if (info.train.tokens < info.seq_len + 1) {
     throw too_small(documents.documents(), bytes, info.seq_len,
-                    static_cast<double>(info.train.bytes) / static_cast<double>(info.train.tokens));
+                    static_cast<double>(info.train.bytes) / static_cast<double>(info.train.tokens),
+                    info.val.tokens + info.test.tokens);
   }
 }
 
@@ -427,9 +466,11 @@ void make_from_hub(const Making& making, const HubCorpus& corpus) {
     const HeldOut held_out =
         hold_out_in_order(candidates.documents, candidates.group_ends,
                           rows_wanted(info.eval_tokens, info.seq_len), info.seq_len);
-    check(held_out.rows > 0, heldout.string() + " is too small for one row of " +
-                                 std::to_string(info.seq_len) +
-                                 " tokens in val and test; give a smaller --seq-len");
+    check(held_out.rows > 0, heldout.string() + " (" + std::to_string(candidates.documents.size()) +
+                                 " documents) holds no row of " + std::to_string(info.seq_len) +
+                                 " tokens for val and for test, each of which is packed from a "
+                                 "pool of 1,000 documents; give another --base-url, or a smaller "
+                                 "--seq-len");
     write_heldout_splits(making, held_out, candidates, tokenizer);
   }
   write_train(making, *open_in_order(files, read), total, ShardWriter::kAsTheyCome, tokenizer);
@@ -631,7 +672,8 @@ CLI::App* CommandLine::command(const std::string& name, const std::string& help,
 
 void CommandLine::add_make() {
   app.add_option("--source", make.source,
-                 "climbmix or tinystories from the hub, demo, or files and folders; - is stdin")
+                 "climbmix or tinystories from the hub, demo, or files and folders; - is text on "
+                 "stdin, -.jsonl JSON lines")
       ->expected(1, 1 << 20)
       ->capture_default_str();
   app.add_option("--task", make.task, "name of the task (default: the source's)");
@@ -646,13 +688,13 @@ void CommandLine::add_make() {
   app.add_option("--column", make.read.column, "of parquet and JSON lines: where the text is")
       ->capture_default_str();
   app.add_option("--doc-separator", make.read.doc_separator,
-                 "in plain text, what stands between documents");
+                 "in plain text, what stands between documents, such as $'\\n\\n'");
   CLI::Option* vocab = app.add_option("--vocab", make.vocab, "tokens of the vocabulary");
   CLI::Option* seq_len = app.add_option("--seq-len", make.seq_len, "tokens of context");
   CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "training seconds");
   CLI::Option* eval = app.add_option("--eval-tokens", make.eval_tokens, "tokens to score on");
   for (CLI::Option* option : {vocab, seq_len, budget, eval}) option->capture_default_str();
-  app.add_option("--workers", make.workers, "threads (default: one a core, at most 32)");
+  app.add_option("--workers", make.workers, "threads, at most 32 (default: one a core)");
   app.add_option_function<std::string>("--data", use_data_dir, "folder for all data");
   app.add_flag("--force", make.force, "make the task anew if it exists");
   app.callback([=, this] {

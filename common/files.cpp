@@ -200,7 +200,8 @@ FileLock::FileLock(const fs::path& path) : fd_(-1) {
   do {  // again, where its last holder has removed the file meanwhile
     if (fd_ >= 0) ::close(fd_);
     fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd_ < 0) fail("open", path);
+    check(fd_ >= 0, "can't write " + path.string() + ": " + std::strerror(errno) +
+                        "; make its folder writable, or give AUTORESEARCH_DATA another");
     lock(path);
   } while (!is_same_file(fd_, path));
 }

@@ -318,25 +318,28 @@ TEST_F(PrepareTest, ClosedStandardDescriptorsDoNotBecomeOtherFiles) {
 
 TEST_F(PrepareTest, OptionsOfAnotherSourceAreRefusedNotPassedOver) {
   write_corpus();
-  expect_error("--source corpus --shards 3", {"--shards", "climbmix", "leave them out"});
-  expect_error("--source demo --base-url http://localhost", {"--base-url", "leave them out"});
-  expect_error("--source tinystories --doc-separator x", {"--doc-separator", "leave it out"});
+  expect_error("--source corpus --shards 3", {"--shards", "climbmix", "leave them out"}, 2);
+  expect_error("--source demo --base-url http://localhost", {"--base-url", "leave them out"}, 2);
+  expect_error("--source tinystories --doc-separator x", {"--doc-separator", "leave it out"}, 2);
 }
 
 TEST_F(PrepareTest, WhatTaskJsonCantHoldIsRefusedBeforeTheWork) {
   write_corpus();
-  expect_error("--source corpus --doc-separator $(printf '\\377')", {"--doc-separator", "UTF-8"});
+  expect_error("--source corpus --doc-separator $(printf '\\377')", {"--doc-separator", "UTF-8"},
+               2);
   fs::rename(dir_ / "corpus", dir_ / "corp\xff");
-  expect_error("--task x --source $(printf 'corp\\377')", {"path", "not UTF-8"});
+  expect_error("--task x --source $(printf 'corp\\377')", {"path", "not UTF-8"}, 2);
 }
 
 TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
   write_corpus();
-  expect_error("--source corpus --vocab 259", {"--vocab 259", "260 to 65535"});
-  expect_error("--source corpus --vocab 65536", {"--vocab 65536", "260 to 65535"});
-  expect_error("--source corpus --time-budget 0", {"--time-budget"});
+  expect_error("--source corpus --vocab 259", {"--vocab 259", "260 to 65535"}, 2);
+  expect_error("--source corpus --vocab 65536", {"--vocab 65536", "260 to 65535"}, 2);
+  expect_error("--source corpus --time-budget 0", {"--time-budget"}, 2);
   expect_error("--source corpus --task ../x", {"can't name a task"});
-  expect_error("--source demo corpus", {"can't be mixed"});
+  expect_error("--source demo corpus", {"can't be mixed"}, 2);
+  expect_error("--source corpus --workers 33", {"--workers", "1 and 32"}, 2);
+  expect_error("--source corpus --eval-tokens 0", {"--eval-tokens", "1 and 67108864"}, 2);
   expect_error("--source corpus --shard 3", {"--shard", "--help"}, 2);
   expect_error("score m --split train", {"train"}, 2);
   expect_error("sample m --temperature nan", {"--temperature"}, 2);
@@ -359,6 +362,37 @@ TEST_F(PrepareTest, ATooSmallCorpusSaysHowMuchIsNeeded) {
   expect_error("--source corpus --vocab 300",
                {"too small for one validation row of 2048 tokens", "KB of text", "--seq-len"});
   expect_error("--source corpus --vocab 60000 --seq-len 32", {"too small for --vocab 60000"});
+}
+
+TEST_F(PrepareTest, ALongDocumentDoesNotHelpWhereThoseHeldOutAreShort) {
+  const auto line = [](int words, int seed) {
+    std::string text;
+    for (int i = 0; i < words; ++i) text += "word" + std::to_string((seed + i) * 7919 % 1000) + " ";
+    return "{\"text\": \"" + text + "\"}\n";
+  };
+  // In the order of their hashes, the long one is the last.
+  write_file(dir_ / "corpus" / "a.jsonl", line(9, 1) + line(9, 2) + line(100'000, 10));
+  write_file(dir_ / "corpus" / "b.jsonl", line(9, 4) + line(9, 5) + line(9, 6) + line(9, 7));
+  expect_error("--source corpus --vocab 300 --seq-len 1024",
+               {"so few documents", "1024", "give more documents", "--seq-len"});
+}
+
+TEST_F(PrepareTest, SourcesAreTheSameInAnyOrder) {
+  write_corpus();
+  write_file(dir_ / "more.txt", "one more document, of plain text");
+  const std::string options = "--vocab 300 --seq-len 32 --eval-tokens 320 --task two ";
+  ASSERT_EQ(prepare(options + "--source corpus more.txt").code, 0);
+  EXPECT_NE(prepare(options + "--source more.txt corpus").out.find("already prepared"),
+            std::string::npos);
+}
+
+TEST_F(PrepareTest, AShortPipeIsCutIntoEnoughParts) {
+  std::string text;
+  for (int i = 0; i < 4000; ++i) text += std::to_string(i * 7919) + "\n";
+  const Output piped =
+      prepare("--source - --task pipe --vocab 280 --seq-len 16 --eval-tokens 32", text);
+  EXPECT_EQ(piped.code, 0) << piped.err;
+  EXPECT_NE(piped.out.find("-: 9 documents"), std::string::npos);
 }
 
 TEST_F(PrepareTest, CommandsWithoutATaskNameTheCommandThatMakesOne) {

@@ -34,13 +34,16 @@ std::vector<std::pair<std::string, std::string>> includes(const fs::path& place)
   return result;
 }
 
+// Of every command that installs some and goes on with a workflow.
 std::set<std::string> packages(const std::string& text) {
-  const size_t begin = text.find("apt-get install -y") + 18;
-  const size_t end = text.find("cmake --workflow", begin);
-  std::istringstream words(text.substr(begin, end - begin));
+  constexpr std::string_view kInstall = "apt-get install -y";
   std::set<std::string> result;
-  for (std::string word; words >> word;)
-    if (word != "\\" && word != "&&") result.insert(word);
+  for (size_t at = 0; (at = text.find(kInstall, at)) != std::string::npos;) {
+    at += kInstall.size();
+    std::istringstream words(text.substr(at, text.find("cmake --workflow", at) - at));
+    for (std::string word; words >> word;)
+      if (word != "\\" && word != "&&") result.insert(word);
+  }
   return result;
 }
 

@@ -258,6 +258,25 @@ TEST_P(Protocol, AStalledAnswerIsAskedForAgain) {
   EXPECT_EQ(server.requests().size(), 2u);
 }
 
+// Minutes of an answer are no waiting: half a second of patience is enough for what breaks off
+// later.
+TEST(Endpoint, AnAnswerThatBreaksOffLateIsAskedForAgainOnce) {
+  const HttpAnswer good = recorded_answer("openai", true, {.text = kText});
+  HttpAnswer stalled = good;
+  stalled.body.resize(stalled.body.size() / 2);
+  stalled.end = End::kOpen;
+  const LoopbackServer once({stalled, good}), always({stalled});
+  for (const LoopbackServer* server : {&once, &always}) {
+    ProviderOptions options{.kind = "openai", .model = "m", .base_url = server->url()};
+    options.stall_seconds = 1;
+    options.first_wait = 0.01;
+    options.retry_seconds = options.first_retry_seconds = 0.5;
+    const Reply reply = make_provider(options)->ask(kConversation);
+    EXPECT_EQ(reply.text, server == &once ? kText : "") << reply.problem;
+    EXPECT_EQ(server->requests().size(), 2u);
+  }
+}
+
 TEST_P(Protocol, MalformedAnswersAreAskedForAgain) {
   HttpAnswer page = good(), cut = good(), list = good(), other = good();
   page.body = "<html><body>Welcome to the Wi-Fi</body></html>";
@@ -362,6 +381,40 @@ TEST_P(Protocol, LessRoomIsAskedForWhereTheModelHasNoMore) {
   });
   EXPECT_EQ(ask(server).text, kText);
   EXPECT_EQ(server.requests().size(), 2u);
+}
+
+// A long conversation's answer has little room; the next conversation's has all of it.
+TEST_P(Protocol, TheRoomThatALongConversationTookIsThereAgainForTheNext) {
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    const size_t prompt = request.body.size() > 20'000 ? 28'000 : 1'000;
+    const auto room = static_cast<size_t>(room_of(request));
+    if (prompt + room <= 32'768) return good();
+    return error(400, "invalid_request_error",
+                 "This model's maximum context length is 32768 tokens. However, you requested " +
+                     std::to_string(prompt + room) + " tokens (" + std::to_string(prompt) +
+                     " in the messages, " + std::to_string(room) + " in the completion).");
+  });
+  const auto provider = make_provider(options(server.url()));
+  EXPECT_EQ(provider->ask({{"user", std::string(30'000, 'x')}}).text, kText);
+  EXPECT_LT(room_of(server.requests().back()), 12000);
+  EXPECT_EQ(provider->ask(kConversation).text, kText);
+  EXPECT_EQ(room_of(server.requests().back()), 12000);
+}
+
+// Its limit lies between the room that is asked for and the double that a cut answer gets.
+TEST_P(Protocol, AModelThatGivesLittleMoreRoomIsNotAskedForMoreAgainAndAgain) {
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    if (room_of(request) <= 16000) return good({.text = kText, .cut = true});
+    return error(400, "invalid_request_error",
+                 "max_tokens: 24000 > 16000, which is the maximum of tokens for this model: must "
+                 "be less than or equal to 16000");
+  });
+  const auto provider = make_provider(options(server.url()));
+  EXPECT_TRUE(provider->ask(kConversation).truncated);
+  EXPECT_EQ(server.requests().size(), 3u);  // 12000, 24000, 16000
+  EXPECT_TRUE(provider->ask(kConversation).truncated);
+  EXPECT_EQ(server.requests().size(), 4u);
+  EXPECT_EQ(room_of(server.requests().back()), 16000);
 }
 
 // ------------------------------------------------------------------------------------------------

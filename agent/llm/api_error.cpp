@@ -182,6 +182,10 @@ std::string refused_parameter(const ApiError& error, const std::vector<std::stri
   return it == candidates.end() ? "" : *it;
 }
 
+bool counts_the_prompt(const ApiError& error) {
+  return has_any(all_words(error), {"in the completion", "context", "input tokens", "prompt"});
+}
+
 int64_t smaller_room(const ApiError& error, int64_t room) {
   constexpr int64_t kLeast = 1024;  // less holds no edit
   int64_t best = 0;

@@ -40,4 +40,8 @@ std::string refused_parameter(const ApiError& error, const std::vector<std::stri
 // For kLessRoom: the room to try next, below `room`; 0 when there is no use in trying.
 int64_t smaller_room(const ApiError& error, int64_t room);
 
+// For kLessRoom: whether prompt and room together are too much, so that a shorter conversation
+// would have more; else the room is more than the model ever gives.
+bool counts_the_prompt(const ApiError& error);
+
 }  // namespace autoresearch

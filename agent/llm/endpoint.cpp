@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double kLongestWait = 60;  // seconds between tries
 constexpr int kMostRequests = 24;    // within one ask(), whatever the other side says
 constexpr int kMostEmpties = 2;      // empty answers within one ask()
+constexpr int kMostSlow = 2;         // failures within one ask() that took longer than its patience
 constexpr int64_t kWidest = 2;       // times max_output_tokens, for an answer that was cut
 constexpr size_t kMaxMessage = 240;  // characters of another program's words in a problem line
 
@@ -63,6 +64,9 @@ Endpoint::Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire)
       shown_(shown_url(url_)),
       key_env_(options.key_env.empty() ? wire_->default_key_env() : options.key_env),
       key_(Secret::from_environment(key_env_)),
+      room_(options.max_output_tokens),
+      most_room_(kWidest * options.max_output_tokens),
+      room_here_(most_room_),
       random_(std::random_device()()),
       patience_(options.first_retry_seconds) {
   check(!options.model.empty(), "no model is named; add --model ID");
@@ -87,17 +91,23 @@ Reply Endpoint::ask(const std::vector<Message>& conversation) {
   return reply;
 }
 
+// Patience is for waiting: an answer of minutes that breaks off has used up none of it. But one
+// that fails so slowly a second time is not waited for again.
 Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
-  const auto start = Clock::now();
+  settings_.room = std::min(room_, most_room_);
+  room_here_ = most_room_;
   empties_ = 0;
-  int waits = 0;
+  double waited = 0;
+  int waits = 0, slow = 0;
   for (int request = 1;; ++request) {
     Step step = ask_once(conversation);
     if (step.next == Next::kDone || interrupt_requested()) return step.reply;
     if (request < kMostRequests && step.next == Next::kAgain) continue;
+    slow += step.reply.seconds > patience_;
     const double wait = step.reply.wait > 0 ? step.reply.wait : back_off(waits);
-    const double left = patience_ - seconds_since(start);
-    if (request < kMostRequests && wait <= left && sleep_for(wait)) {
+    const bool patient = waited + wait <= patience_ && slow < kMostSlow;
+    if (request < kMostRequests && patient && sleep_for(wait)) {
+      waited += wait;
       ++waits;
       continue;
     }
@@ -201,8 +211,10 @@ Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& 
 bool Endpoint::adapt(const ApiError& error, Remedy remedy) {
   if (remedy == Remedy::kLessRoom) {
     const int64_t room = smaller_room(error, settings_.room);
-    if (room > 0) settings_.room = room;
-    return room > 0;
+    if (room == 0) return false;
+    settings_.room = room_here_ = room;
+    if (!counts_the_prompt(error)) most_room_ = room;
+    return true;
   }
   if (remedy != Remedy::kGiveUp) return false;
   std::vector<std::string> candidates = wire_->droppable();
@@ -282,9 +294,8 @@ Endpoint::Step Endpoint::judge_text(const Answer& answer, Step step) {
 // More room for an answer that was cut, for as long as this provider lives: a model that reasons at
 // length does so every time. False where it has all there is.
 bool Endpoint::widen() {
-  const int64_t widest = kWidest * options_.max_output_tokens;
-  if (settings_.room < options_.max_output_tokens || settings_.room >= widest) return false;
-  settings_.room = widest;
+  if (settings_.room >= room_here_) return false;
+  settings_.room = room_ = room_here_;
   return true;
 }
 

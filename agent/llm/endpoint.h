@@ -52,8 +52,11 @@ class Endpoint : public Provider {
   const std::string key_env_;
   const Secret key_;
   CallSettings settings_;  // what this endpoint refused once is not sent again
+  // Tokens of room: what the next conversation begins with, the most that the model gives, and the
+  // most that it gives this conversation, whose length may count against it.
+  int64_t room_, most_room_, room_here_;
   std::mt19937 random_;
-  double patience_;  // of the next ask(), in seconds; 0 after one that failed: a single try
+  double patience_;  // seconds of waiting in the next ask(); 0 after one that failed: a single try
   int empties_ = 0;  // empty answers within this ask()
 };
 

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <regex>
@@ -138,6 +139,8 @@ class Loop {
   bool exhausted_ = false;         // the tuner has nothing left
   int errors_ = 0;                 // experiments in a row that ended in an error of the loop's own
   std::set<std::string> refused_;  // fingerprints of what did not build
+  std::map<std::string, int64_t>
+      fitting_;  // tokens of a prompt, by the model that more was too many
   std::string branch_note_, provider_note_, prompt_note_, program_;
 };
 
@@ -324,11 +327,23 @@ std::variant<Loop::Candidate, Feedback, Reply> Loop::propose(Dialogue& dialogue,
   }
 }
 
-// A reply to the conversation so far, which loses history while the endpoint finds it too long.
+// A reply to the conversation so far, which loses history while a model finds it too long. What
+// that model can't take at its shortest, the next one is asked in full. The size that was taken is
+// remembered.
 Reply Loop::ask(Dialogue& dialogue, int64_t n) {
-  Reply reply = call(dialogue, n);
-  while (reply.too_long && dialogue.shorten()) reply = call(dialogue, n);
-  return reply;
+  while (true) {
+    bool shortened = false;
+    Reply reply = call(dialogue, n);
+    while (reply.too_long && dialogue.shorten()) {
+      shortened = true;
+      reply = call(dialogue, n);
+    }
+    if (shortened && reply.problem.empty()) fitting_[reply.provider] = dialogue.prompt().tokens;
+    if (!reply.too_long || dialogue.has_begun()) return reply;
+    models_->pass_over(reply);
+    if (!models_->proposers().ready()) return reply;
+    dialogue.restore();
+  }
 }
 
 // One reply; prompt and reply are kept in the experiment's folder.
@@ -537,9 +552,13 @@ Dialogue Loop::begin_dialogue(int64_t n) {
   const bool ready = models_ && models_->proposers().ready();
   const bool tuner_turn =
       !ready || (!exhausted_ && refusals_ % (kRefusalsInARow + 1) == kRefusalsInARow);
+  PromptInputs inputs = briefing(history_->source_at(state_.champion));
+  if (const auto known = fitting_.find(tuner_turn ? "" : models_->proposers().next());
+      known != fitting_.end())
+    inputs.max_tokens = std::min(inputs.max_tokens, known->second);
   Dialogue dialogue(
-      tuner_turn ? nullptr : &models_->proposers(), briefing(history_->source_at(state_.champion)),
-      bench_.gpu ? "cuda" : "cpu", static_cast<uint64_t>(n),
+      tuner_turn ? nullptr : &models_->proposers(), std::move(inputs), bench_.gpu ? "cuda" : "cpu",
+      static_cast<uint64_t>(n),
       [this](const std::string& source) {
         return known_result(state_, source) || refused_.contains(code_fingerprint(source));
       },

@@ -43,6 +43,19 @@ Reply Chain::ask(const std::vector<Message>& conversation) {
   return reply;
 }
 
+std::string Chain::next() const {
+  for (const auto& link : links_)
+    if (clock_() >= link->not_before) return link->provider->name();
+  return name();
+}
+
+void Chain::pass_over(const Reply& reply) {
+  for (const auto& link : links_) {
+    if (clock_() < link->not_before || link->provider->name() != reply.provider) continue;
+    return went(*link, reply);
+  }
+}
+
 double Chain::seconds_until_ready() const {
   double soonest = kNever;
   for (const auto& link : links_) soonest = std::min(soonest, link->not_before);

@@ -30,9 +30,14 @@ class Chain : public Provider {
         std::function<void(const std::string&)> say);
 
   std::string name() const override;  // of the first model
+  std::string next() const;           // of the one that the next ask() begins with
   // The reply of the first model that answers. A conversation that is too long, and an interrupt,
   // are the caller's to handle and no failure of the model's.
   Reply ask(const std::vector<Message>& conversation) override;
+
+  // For a conversation that `reply` says is too long and that can't be made shorter: the model that
+  // said so counts as failed, and the next one is asked instead, whose context may hold it.
+  void pass_over(const Reply& reply);
 
   // Seconds until some model may be asked; 0: now. Infinite: never again in this run.
   double seconds_until_ready() const;

@@ -9,6 +9,7 @@ Dialogue::Dialogue(Provider* provider, PromptInputs inputs, std::string device, 
     : provider_(provider),
       repairer_(repairer),
       inputs_(std::move(inputs)),
+      max_tokens_(inputs_.max_tokens),
       device_(std::move(device)),
       seed_(seed),
       measured_(std::move(measured)) {
@@ -44,6 +45,11 @@ bool Dialogue::shorten() {
   inputs_.max_tokens = before - before / 4;
   prompt_ = first_prompt(inputs_);
   return prompt_.tokens < before;
+}
+
+void Dialogue::restore() {
+  inputs_.max_tokens = max_tokens_;
+  prompt_ = first_prompt(inputs_);
 }
 
 bool Dialogue::feed_back(const Setback& setback) {

@@ -31,11 +31,15 @@ class Dialogue {
   // False where there is nothing left to leave out. What was refused for its length was no reply.
   bool shorten();
 
+  // The prompt as it was before it was shortened, for another model.
+  void restore();
+
   // Tells the model what came of its reply. False when no further reply is allowed.
   bool feed_back(const Setback& setback);
 
   bool may_send_whole_file() const { return failed_edits_ >= kEditsBeforeWholeFile; }
   bool is_model() const { return provider_ != nullptr; }
+  bool has_begun() const { return !turns_.empty(); }  // a reply was given
   std::string proposer() const;    // whose idea it is: the model that answered, or "builtin"
   std::string name() const;        // of whom the next reply comes from
   std::string transcript() const;  // everything sent, for prompt.md
@@ -46,6 +50,7 @@ class Dialogue {
 
   Provider *provider_, *repairer_;
   PromptInputs inputs_;
+  int64_t max_tokens_;  // before it was shortened
   std::string device_;
   uint64_t seed_;
   std::function<bool(const std::string&)> measured_;

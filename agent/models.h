@@ -40,6 +40,9 @@ class Models {
   // Chain::introduce for every model, once each.
   void introduce();
 
+  // Chain::pass_over for the model that gave `reply`, in whichever chain it stands.
+  void pass_over(const Reply& reply) { (repairers_ ? *repairers_ : *proposers_).pass_over(reply); }
+
   Chain& proposers() { return *proposers_; }
   Provider* repairer() { return repairers_ ? repairers_.get() : proposers_.get(); }
   Ledger& ledger() { return ledger_; }

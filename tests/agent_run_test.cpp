@@ -246,6 +246,34 @@ TEST_F(AgentRun, KnownCodeCostsNoTrainingAndAWholeFileIsTakenAfterTwoFailedEdits
   EXPECT_EQ(built, 3);
 }
 
+// The first model's context is too small for any prompt, the second's for the first prompt only.
+TEST_F(AgentRun, APromptThatIsTooLongGetsShorterThenGoesToTheNextModelAndItsSizeIsRemembered) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  write(checkout_ / "program.md", std::string(2000, 'x') + "\n");
+  const HttpAnswer too_long = error_answer(400, "prompt is too long: 9000 tokens > 8000 maximum");
+  auto is_intro = [](const HttpRequest& request) { return request.body.size() < 1000; };
+  const LoopbackServer thin([&](const HttpRequest& request, size_t) {
+    return is_intro(request) ? chat_answer("ready") : too_long;
+  });
+  size_t first_size = 0;
+  int proposals = 0;
+  const std::string rates[] = {"1e-6", "1e-7"};
+  const LoopbackServer wide([&](const HttpRequest& request, size_t) {
+    if (is_intro(request)) return chat_answer("ready");
+    if (first_size == 0) first_size = request.body.size();
+    if (request.body.size() >= first_size) return too_long;
+    return chat_answer(edit("a rate of nearly nothing", "0.05", rates[proposals++ % 2]));
+  });
+  const Exit exit = run(agent({"--model", "thin", "--base-url", thin.url(), "--fallback",
+                               "openai:wide@" + wide.url(), "--max-experiments", "2"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  for (const Experiment& e : replay(read_journal(run_dir() / "journal.jsonl")).experiments)
+    EXPECT_EQ(e.proposer, e.n == 0 ? "baseline" : "openai:wide") << exit.output;
+  EXPECT_GT(thin.requests().size(), 2u);  // asked shorter and shorter
+  EXPECT_EQ(wide.requests()[1].body.size(), thin.requests()[1].body.size());  // the next, in full
+  EXPECT_EQ(wide.requests().size(), 4u) << "the second experiment's prompt fits at once";
+}
+
 TEST_F(AgentRun, AContextTooSmallForThePromptIsAnErrorThatNamesTheFlag) {
   const Exit none = run(agent({"--provider", "command", "--command", "echo ready", "--sandbox",
                                "off", "--context-tokens", "2000"}));

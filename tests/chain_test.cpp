@@ -123,6 +123,21 @@ TEST_F(Failover, AConversationThatIsTooLongIsNoFailure) {
   EXPECT_TRUE(said.empty());
 }
 
+TEST_F(Failover, WhereNothingIsLeftToShortenTheNextModelIsAsked) {
+  Reply long_one = failed_reply("too long", false);
+  long_one.too_long = true;
+  first->next = {long_one};
+  EXPECT_EQ(chain->next(), "first");
+  chain->pass_over(chain->ask({}));
+  EXPECT_EQ(chain->next(), "second");
+  EXPECT_EQ(chain->ask({}).provider, "second");
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_HAS(said[0], "too long");
+  EXPECT_HAS(said[0], "going on with the next model");
+  now += 301;
+  EXPECT_EQ(chain->ask({}).provider, "first");
+}
+
 TEST_F(Failover, AModelThatTheBudgetHasNoRoomForIsNotTriedAgain) {
   Reply dear = failed_reply("--max-usd has no room", true);
   dear.over_budget = true;

@@ -133,12 +133,16 @@ TEST(Dialogue, WhatWasTooLongIsAskedAgainShorterAndIsNoCall) {
   EXPECT_FALSE(talk.feed_back({Failure::kEdit, "no"}));
 }
 
-TEST(Dialogue, ShorteningComesToAnEnd) {
+TEST(Dialogue, ShorteningComesToAnEndAndAnotherModelIsAskedInFull) {
   Script model("m", {too_long()});
   Dialogue talk = dialogue(model);
+  const int64_t full = talk.prompt().tokens;
   int times = 0;
   while (talk.shorten()) ASSERT_LT(++times, 10);
   EXPECT_GT(times, 1);
+  EXPECT_LT(talk.prompt().tokens, full);
+  talk.restore();
+  EXPECT_EQ(talk.prompt().tokens, full);
 }
 
 TEST(Dialogue, WithoutAProviderTheTunerAnswersAndTakesNoFeedback) {

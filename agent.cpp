@@ -59,6 +59,7 @@ constexpr int kMaxInterruptions = 1;  // of a candidate's training, before it co
 constexpr int kFailuresAlike = 5;     // first experiments that fail alike: something else is wrong
 constexpr int kRefusalsInARow = 3;    // proposals that came to nothing, then the tuner has a turn
 constexpr int kErrorsInARow = 3;      // errors of the loop's own that end it
+constexpr double kErrorPause = 5;     // seconds after the first of them, twice as many after two
 constexpr int kGiveUp = 16;           // such proposals in a row, the tuner's included
 constexpr int64_t kTellingCalls = 3;  // answered ones, before a night's cost can be estimated
 
@@ -67,6 +68,8 @@ struct Interrupted {};
 
 // Thrown when the task was made anew meanwhile: nothing would compare.
 struct TaskChanged {};
+
+void rest() { std::this_thread::sleep_for(std::chrono::milliseconds(200)); }
 
 class Loop {
  public:
@@ -107,7 +110,7 @@ class Loop {
   void check_prompt();
 
   std::string work();
-  void survive(const Error& error);
+  void survive(const std::exception& error);
   void append(json event);
   void derive();
   void speak_after(int64_t n);
@@ -517,8 +520,7 @@ void Loop::no_reply(const Dialogue& dialogue, const Reply& reply, int64_t n) {
   }
   exhausted_ = true;
   if (!models_) return refuse(n, reply.provider, reply.problem);
-  while (!models_->proposers().ready() && !reason_to_stop())
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  while (!models_->proposers().ready() && !reason_to_stop()) rest();
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -686,10 +688,11 @@ std::optional<std::string> Loop::reason_to_stop() const {
   return std::nullopt;
 }
 
-// An error of the loop's own (a disk that is full for a moment, a repository that is locked) costs
-// the experiment it happened in, not the night. Several in a row are thrown on.
-void Loop::survive(const Error& error) {
-  if (++errors_ >= kErrorsInARow || state_.champion.empty()) throw error;
+// Called where `error` is caught. An error of the loop's own (a disk that is full for a moment, a
+// folder that vanished, a repository that is locked) costs the experiment it happened in and a
+// pause, not the night. Several in a row are thrown on.
+void Loop::survive(const std::exception& error) {
+  if (++errors_ >= kErrorsInARow || state_.champion.empty()) throw;
   log_warning(error.what());
   const Experiment last = state_.experiments.back();
   if (last.status.empty() && last.measured)
@@ -698,6 +701,8 @@ void Loop::survive(const Error& error) {
     give_verdict(last.n, {"crash", "the loop failed: " + one_line(error.what(), 200)});
   else
     refuse(last.n + 1, "agent", error.what());
+  const double until = boot_seconds() + kErrorPause * errors_;
+  while (boot_seconds() < until && !reason_to_stop()) rest();
 }
 
 std::string Loop::work() {
@@ -711,7 +716,9 @@ std::string Loop::work() {
     try {
       experiment();
       errors_ = 0;
-    } catch (const Error& error) {
+    } catch (const DurabilityError&) {
+      throw;
+    } catch (const std::exception& error) {
       survive(error);
     }
   }
@@ -732,7 +739,7 @@ int Loop::run() {
   } catch (const TaskChanged&) {
     why = "the task " + task_.name + " was made anew during the run; start a new --tag";
     code = kError;
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     if (state_.champion.empty()) throw;
     why = problem = error.what();
     code = kError;

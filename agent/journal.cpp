@@ -55,8 +55,8 @@ std::string utc_now() {
 }
 
 void fail(const std::string& what, const fs::path& path) {
-  throw Error("can't " + what + " " + path.string() + ": " + std::strerror(errno) +
-              "; the run stops here, go on with the same command once the disk is well");
+  throw DurabilityError("can't " + what + " " + path.string() + ": " + std::strerror(errno) +
+                        "; the run stops here, go on with the same command once the disk is well");
 }
 
 Experiment& experiment_of(RunState& state, const json& event) {
@@ -187,7 +187,9 @@ Journal::Journal(const fs::path& path) : lock_(path.string() + ".lock"), path_(p
 Journal::~Journal() { close(fd_); }
 
 void Journal::append(json event) {
-  check(!failed_, "an earlier write to " + path_.string() + " failed; end the run and start again");
+  if (failed_)
+    throw DurabilityError("an earlier write to " + path_.string() +
+                          " failed; end the run and start again");
   event["time"] = utc_now();
   std::string line =
       event.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace) + "\n";

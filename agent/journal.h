@@ -46,8 +46,8 @@ class Journal {
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
-  // Adds "time", writes one line, fsyncs. A failed write or fsync throws and must end the run:
-  // every later append() throws too. Bytes that are not UTF-8 become U+FFFD.
+  // Adds "time", writes one line, fsyncs. A failed write or fsync throws DurabilityError and must
+  // end the run: every later append() throws too. Bytes that are not UTF-8 become U+FFFD.
   void append(nlohmann::json event);
   const std::vector<nlohmann::json>& events() const;
 

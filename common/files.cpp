@@ -25,10 +25,11 @@ namespace {
 
 // Throws Error("can't <what> <path>: <the system's reason>"); called right after a failed system
 // call.
+template <typename Kind = Error>
 [[noreturn]] void fail(const std::string& what, const fs::path& path) {
   const int reason = errno;
-  throw Error("can't " + what + " " + path.string() + ": " + std::strerror(reason) +
-              (reason == ENOSPC ? "; free some space and run the command again" : ""));
+  throw Kind("can't " + what + " " + path.string() + ": " + std::strerror(reason) +
+             (reason == ENOSPC ? "; free some space and run the command again" : ""));
 }
 
 // Owns a file descriptor.
@@ -147,7 +148,8 @@ void write_file(const fs::path& path, std::string_view bytes) {
   if (fd < 0) fail("write", path);
   try {
     write_all(fd, bytes, path);
-    if (::fsync(fd) != 0 || !fd.close()) fail("write", path);
+    if (::fsync(fd) != 0) fail<DurabilityError>("sync", path);
+    if (!fd.close()) fail("write", path);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail("write", path);
   } catch (const Error&) {
     ::unlink(temporary.c_str());
@@ -159,7 +161,7 @@ void write_file(const fs::path& path, std::string_view bytes) {
 void sync_path(const fs::path& path) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd < 0) fail("open", path);
-  if (::fsync(fd) != 0) fail("sync", path);
+  if (::fsync(fd) != 0) fail<DurabilityError>("sync", path);
 }
 
 std::string sha256(std::string_view bytes) {

@@ -7,9 +7,18 @@
 #include <string>
 #include <string_view>
 
+#include "common/error.h"
+
 namespace autoresearch {
 
 namespace fs = std::filesystem;
+
+// What should be on disk may not be there: a failed fsync, after which the kernel may have dropped
+// the data (https://lwn.net/Articles/752063/), or a record that could not be written. Trying again
+// proves nothing; the program must end.
+struct DurabilityError : Error {
+  using Error::Error;
+};
 
 // $AUTORESEARCH_DATA, else $XDG_CACHE_HOME/autoresearch, else ~/.cache/autoresearch. Not created
 // here.
@@ -19,11 +28,11 @@ fs::path data_dir();
 std::string read_file(const fs::path& path);
 
 // Writes `path` whole or not at all: a temporary file beside it, fsync, rename, fsync of the
-// folder. A reader sees the old content or the new, also after a power cut.
+// folder. A reader sees the old content or the new, also after a power cut. Throws DurabilityError
+// where an fsync fails.
 void write_file(const fs::path& path, std::string_view bytes);
 
-// fsync of a file or folder by path. A failure is an Error and must not be retried: after a failed
-// fsync the kernel may have dropped the data (https://lwn.net/Articles/752063/).
+// fsync of a file or folder by path. Throws DurabilityError where it fails.
 void sync_path(const fs::path& path);
 
 // Lower-case hexadecimal SHA-256 of bytes, or of a file read in pieces.

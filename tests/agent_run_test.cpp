@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "prepare/task.h"
 #include "tests/loopback_server.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -104,15 +105,20 @@ class AgentRun : public testing::Test {
     return result;
   }
 
-  // Until the journal says that training of experiment `n` was started.
-  void wait_until_it_trains(int n = 0) const {
+  // Until the journal has such an event.
+  void wait_for(const std::function<bool(const nlohmann::json& event)>& wanted) const {
     for (int i = 0; i < 900; ++i) {
       usleep(100'000);
       std::error_code missing;
       if (!fs::exists(run_dir() / "journal.jsonl", missing)) continue;
       for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
-        if (event.at("event") == "run" && event.at("n") == n) return;
+        if (wanted(event)) return;
     }
+  }
+
+  // Until training of experiment `n` was started.
+  void wait_until_it_trains(int n = 0) const {
+    wait_for([n](const auto& event) { return event.at("event") == "run" && event.at("n") == n; });
   }
 
   // Starts the agent and kills it, and nothing else, as a power cut would.
@@ -413,6 +419,45 @@ TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
   EXPECT_EQ(second.experiments[1].fingerprint, state.experiments[1].fingerprint);
   EXPECT_EQ(second.experiments[1].proposer, "replay:t");
+}
+
+// An error that no part of the agent throws itself: where experiment 2's folder belongs lies a
+// file.
+TEST_F(AgentRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {
+  write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
+  const fs::path in_the_way = run_dir() / "experiments/0001";
+  Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
+  std::thread person;
+  command.before_exec = [&](pid_t, uint64_t) {
+    person = std::thread([&] {
+      wait_until_it_trains(0);
+      write(in_the_way, "");
+      wait_for([](const auto& event) { return event.at("event") == "refused"; });
+      fs::remove(in_the_way);
+    });
+  };
+  const Exit exit = run(command);
+  person.join();
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_NE(exit.output.find(in_the_way.string()), std::string::npos) << exit.output;
+  EXPECT_EQ(statuses().size(), 2u);
+}
+
+// What fsync has refused may be lost, whatever a second one says.
+TEST_F(AgentRun, AFailedFsyncEndsTheRunAndIsNotTriedAgain) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  if (!kMemoryIsMeasured) GTEST_SKIP() << "AddressSanitizer wants to be preloaded itself";
+  const LoopbackServer server({chat_answer("ready"), chat_answer(edit("a", "0.05", "2.0"))});
+  Command command =
+      agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "1"});
+  command.env.push_back("LD_PRELOAD=" FAILING_FSYNC);
+  command.env.push_back("FAIL_FSYNC_OF=.reply.md");
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 1) << exit.output;
+  EXPECT_NE(exit.output.find("can't sync"), std::string::npos) << exit.output;
+  EXPECT_EQ(server.requests().size(), 2u);
+  for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
+    EXPECT_NE(event.at("event"), "refused");
 }
 
 TEST_F(AgentRun, AKilledBaselineGoesOnWithNothingLost) {

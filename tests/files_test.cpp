@@ -62,6 +62,10 @@ TEST_F(FilesTest, ErrorsNameThePathAndTheReason) {
             "can't open /no/such: No such file or directory");
 }
 
+TEST_F(FilesTest, AFailedFsyncIsAnErrorOfItsOwn) {
+  EXPECT_THROW(sync_path("/proc/version"), DurabilityError);  // which can't be synced
+}
+
 TEST_F(FilesTest, Sha256IsThatOfTheStandard) {
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");

@@ -806,6 +806,8 @@ int main_program(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);
     throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
   }
+  if (run.count("--context-tokens") > 0)
+    options.models.first.context_tokens = options.context_tokens;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   if (show.parsed()) return status(options.tag);
   watch_for_interrupt();

@@ -314,6 +314,14 @@ TEST(CommandProvider, InheritsTheEnvironment) {
   EXPECT_EQ(ask_command("printf '%s' \"$LLM_TEST_VARIABLE\"").text, "it's here");
 }
 
+TEST(CommandProvider, KeysOfAnyFormAreTakenOutOfItsWords) {
+  setenv("SOME_OTHER_API_KEY", "two words of some length", 1);
+  EXPECT_EQ(ask_command("echo \"it is $SOME_OTHER_API_KEY\"").text.find("two words"),
+            std::string::npos);
+  EXPECT_EQ(ask_command("echo fine").text, "fine\n");
+  unsetenv("SOME_OTHER_API_KEY");
+}
+
 TEST(CommandProvider, AFailureIsAProblemWithItsLastLine) {
   const Reply reply = ask_command("echo out; echo first >&2; echo 'no model loaded' >&2; exit 3");
   EXPECT_HAS(reply.problem, "exited with 3: no model loaded");

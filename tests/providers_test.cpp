@@ -184,6 +184,18 @@ TEST(OpenRouter, AnthropicModelsGetCacheMarksToo) {
   EXPECT_EQ(messages[2]["content"], "the log");
 }
 
+TEST(Gemini, ReasoningThatItLeavesOutOfTheAnswersTokensIsCounted) {
+  HttpAnswer answer = chat_answer("ok");
+  json body = json::parse(answer.body);
+  body["usage"] = {{"prompt_tokens", 100}, {"completion_tokens", 30}, {"total_tokens", 630}};
+  answer.body = body.dump();
+  const LoopbackServer server({answer});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  const Reply reply = make_provider(options)->ask({{"user", "hi"}});
+  EXPECT_EQ(reply.tokens_out, 530);
+  EXPECT_EQ(reply.tokens_reasoning, 500);
+}
+
 TEST(DeepSeek, ItsCacheHitsAndKeepAlivesAreUnderstood) {
   HttpAnswer answer = recorded_answer("openai", true, {.text = "ok"});
   const std::string details = R"("prompt_tokens_details":{"audio_tokens":0,"cached_tokens":1000},)";
@@ -202,6 +214,15 @@ TEST_P(Protocol, AServerThatDoesNotStreamIsUnderstoodAllTheSame) {
   if (!GetParam().stream) GTEST_SKIP() << "whole answers were asked for";
   const LoopbackServer server({recorded_answer(GetParam().kind, false, {.text = kText})});
   EXPECT_EQ(ask(server).text, kText);
+}
+
+TEST_P(Protocol, AServerThatStreamsUnaskedIsUnderstoodAllTheSame) {
+  if (GetParam().stream) GTEST_SKIP() << "a stream was asked for";
+  const LoopbackServer server({recorded_answer(GetParam().kind, true, {.text = kText})});
+  const Reply reply = ask(server);
+  EXPECT_EQ(reply.text, kText);
+  EXPECT_EQ(reply.tokens_out, 34);
+  EXPECT_EQ(server.requests().size(), 1u);
 }
 
 TEST_P(Protocol, TheEndIsSeenThoughTheConnectionStaysOpen) {
@@ -368,6 +389,14 @@ TEST_P(Protocol, AConversationThatIsTooLongIsTheCallersToShorten) {
       {error(500, "exceed_context_size_error", "the request exceeds the available context size"),
        good()});
   EXPECT_TRUE(ask(llama_cpp).too_long);
+  // No pause mends it: the request alone has more tokens than a minute allows.
+  const LoopbackServer minute(
+      {error(429, "rate_limit_exceeded",
+             "Request too large for test-model in organization org-1 on tokens per min (TPM): "
+             "Limit 30000, Requested 35000. The input or output tokens must be reduced."),
+       good()});
+  EXPECT_TRUE(ask(minute).too_long);
+  EXPECT_EQ(minute.requests().size(), 1u);
   const LoopbackServer large({error(413, "request_too_large", "too large"), good()});
   EXPECT_TRUE(ask(large).too_long);
 }
@@ -565,6 +594,21 @@ TEST_P(Protocol, EveryRequestIsOpenedAndClosedInTheLedger) {
   EXPECT_NEAR(ledger.spent(), events[3].at("usd").get<double>() + cost, 1e-12);
 }
 
+// Anthropic counts one token out at the beginning; an answer that ends early has cost more than
+// that.
+TEST_P(Protocol, AnAnswerThatEndsHalfWayCountsWithTheMostThatItCanCost) {
+  HttpAnswer half = good();
+  half.end = End::kHalf;
+  half.length = HttpAnswer::Length::kUntilClose;
+  const LoopbackServer server({half});
+  Ledger ledger({{"test-model", {.in = 1, .cached = 0.1, .out = 10, .cache_write = 2}}}, 0, {});
+  ProviderOptions counted = options(server.url());
+  counted.ledger = &ledger;
+  counted.first_retry_seconds = 0;
+  EXPECT_NE(make_provider(counted)->ask(kConversation).problem, "");
+  EXPECT_GE(ledger.spent(), 12000 * 10e-6);
+}
+
 TEST_P(Protocol, NoRequestIsSentThatMightPassTheLimit) {
   const LoopbackServer server({good()});
   Ledger ledger({{"test-model", {.in = 1, .cached = 1, .out = 10, .cache_write = 2}}}, 0.1, {});
@@ -583,15 +627,21 @@ TEST_P(Protocol, NoRequestIsSentThatMightPassTheLimit) {
 // ------------------------------------------------------------------------------------------------
 // ollama and replay
 
-TEST(Ollama, AnOwnContextIsKeptAndWhatDoesNotFitIsSaid) {
+TEST(Ollama, AnOwnContextIsKeptAndHoldsPromptAndAnswer) {
   const LoopbackServer server({recorded_answer("ollama", true, {.text = "ok"})});
   ProviderOptions options{.kind = "ollama", .model = "m", .base_url = server.url()};
   options.context_tokens = 32000;
   const auto provider = make_provider(options);
+  const auto asked_for = [&](const char* name) {
+    return json::parse(server.requests().back().body).at("options").at(name).get<int64_t>();
+  };
   EXPECT_EQ(provider->ask({{"user", std::string(60'000, 'x')}}).text, "ok");
-  EXPECT_EQ(json::parse(server.requests().at(0).body).at("options").at("num_ctx"), 32000);
-  EXPECT_TRUE(provider->ask({{"user", std::string(100'000, 'x')}}).too_long);
-  EXPECT_EQ(server.requests().size(), 1u);
+  EXPECT_EQ(asked_for("num_ctx"), 32000);
+  EXPECT_EQ(asked_for("num_predict"), 12000);
+  EXPECT_EQ(provider->ask({{"user", std::string(66'000, 'x')}}).text, "ok");
+  EXPECT_EQ(asked_for("num_predict"), 10000);
+  EXPECT_TRUE(provider->ask({{"user", std::string(75'000, 'x')}}).too_long);
+  EXPECT_EQ(server.requests().size(), 2u);
 }
 
 using Replay = FolderTest;

@@ -112,7 +112,9 @@ bool about_length(const ApiError& error) {
       all_words(error),
       {"context_length_exceeded", "exceed_context_size", "context length", "context window",
        "context size", "context limit", "prompt is too long", "request_too_large",
-       "input is too long", "input token count", "string_above_max_length"});
+       "input is too long", "input token count", "string_above_max_length",
+       // A 429 that no pause mends: the request alone is more than a minute's tokens.
+       "request too large"});
 }
 
 bool about_room(const ApiError& error) {

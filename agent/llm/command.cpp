@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "agent/llm/secret.h"
@@ -46,11 +47,10 @@ std::string last_line(const std::string& text) {
 // The program may print the keys that it was given.
 std::string without_keys(std::string text) {
   for (char** variable = environ; *variable; ++variable) {
-    const std::string_view entry(*variable);
-    const std::string name(entry.substr(0, entry.find('=')));
-    if (name.ends_with("_API_KEY") && !trim(entry.substr(name.size())).empty()) {
-      text = Secret::from_environment(name).removed_from(std::move(text));
-    }
+    const std::string entry(*variable);
+    const size_t equals = std::min(entry.find('='), entry.size() - 1);
+    if (entry.substr(0, equals).ends_with("_API_KEY"))
+      text = Secret::of(entry.substr(equals + 1)).removed_from(std::move(text));
   }
   return text;
 }

@@ -184,7 +184,7 @@ Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
   return step;
 }
 
-// Nothing of what an error ends was an answer, so none of it is billed.
+// An error in place of an answer is not billed; exchange() knows of one that cut an answer short.
 Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& response) {
   if (error.status < 400) {
     const std::string where =
@@ -248,7 +248,7 @@ Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
   step.reply.tokens_out = answer.tokens_out;
   step.reply.tokens_reasoning = answer.tokens_reasoning;
   step.reply.cost = answer.cost;
-  step.counted = answer.counted;
+  step.counted = answer.counted && answer.finished;  // Anthropic's first event counts one token out
   if (answer.malformed || !answer.finished) {
     step.reply.problem =
         answer.malformed || answer.text.empty()

@@ -8,10 +8,15 @@
 
 namespace autoresearch {
 
-Secret Secret::from_environment(const std::string& name) {
+Secret Secret::of(const std::string& value) {
   Secret secret;
+  secret.value_ = trim(value);
+  return secret;
+}
+
+Secret Secret::from_environment(const std::string& name) {
   const char* value = name.empty() ? nullptr : std::getenv(name.c_str());
-  secret.value_ = trim(value ? value : "");
+  Secret secret = of(value ? value : "");
   check(std::all_of(secret.value_.begin(), secret.value_.end(),
                     [](char c) { return c > ' ' && c < 127; }),
         "the key in $" + name + " has blanks or special characters inside; set the variable again");

@@ -11,6 +11,9 @@ class Secret {
   // set. Throws Error for one that no HTTP header can carry.
   static Secret from_environment(const std::string& name);
 
+  // Any value, to be removed from words and for no header.
+  static Secret of(const std::string& value);
+
   bool empty() const { return value_.empty(); }
   const std::string& value() const { return value_; }  // for a request's header, nothing else
 

@@ -44,7 +44,7 @@ bool AnswerReader::feed(std::string_view bytes) {
     if (first == std::string_view::npos) return true;
     begun_ = true;
     bytes.remove_prefix(first);  // as what came before it was, alone
-    if (wire_.framing() == Framing::kEvents && bytes[0] == '{') whole_ = true;
+    if (wire_.framing() == Framing::kEvents) whole_ = bytes[0] == '{' || bytes[0] == '[';
   }
   if (whole_) {
     document_ += bytes;
@@ -57,8 +57,12 @@ bool AnswerReader::feed(std::string_view bytes) {
 }
 
 Answer AnswerReader::finish() {
+  json document = whole_ ? parse_untrusted(document_) : json();
+  if (whole_ && !document.is_object() && wire_.framing() == Framing::kLines) {
+    lines_.feed(document_, [this](std::string_view line) { take(std::string(line)); });
+    whole_ = false;
+  }
   if (whole_) {
-    const json document = parse_untrusted(document_);
     answer_.malformed |= !document.is_object();
     answer_.error = member(document, "error");
     if (document.is_object() && answer_.error.is_null()) wire_.take_document(document, answer_);

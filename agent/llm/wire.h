@@ -77,7 +77,7 @@ std::unique_ptr<Wire> anthropic_wire();
 std::unique_ptr<Wire> ollama_wire();
 
 // Reads an answer as it arrives. A server that was asked to stream and sends one whole document
-// all the same is understood.
+// all the same is understood, and so is one that streams unasked.
 class AnswerReader {
  public:
   AnswerReader(const Wire& wire, bool streamed) : wire_(wire), whole_(!streamed) {}

@@ -19,6 +19,12 @@ int64_t prompt_tokens(const std::vector<Message>& conversation) {
   return static_cast<int64_t>(bytes) / kBytesPerToken;
 }
 
+// What the context leaves for the answer, where it is named.
+int64_t room_for(const std::vector<Message>& conversation, const CallSettings& settings) {
+  if (settings.context_tokens == 0) return settings.room;
+  return std::min(settings.room, settings.context_tokens - prompt_tokens(conversation));
+}
+
 int64_t context_for(const std::vector<Message>& conversation, const CallSettings& settings) {
   if (settings.context_tokens > 0) return settings.context_tokens;
   const int64_t tokens = prompt_tokens(conversation) + settings.room;
@@ -43,13 +49,13 @@ class OllamaWire : public Wire {
     for (const Message& message : joined_by_role(conversation)) {
       messages.push_back({{"role", message.role}, {"content", message.text}});
     }
-    json body = {
-        {"model", settings.model},
-        {"messages", messages},
-        {"stream", settings.stream},
-        {"keep_alive", "1h"},  // longer than an experiment, or it is loaded each time
-        {"options",
-         {{"num_ctx", context_for(conversation, settings)}, {"num_predict", settings.room}}}};
+    json body = {{"model", settings.model},
+                 {"messages", messages},
+                 {"stream", settings.stream},
+                 {"keep_alive", "1h"},  // longer than an experiment, or it is loaded each time
+                 {"options",
+                  {{"num_ctx", context_for(conversation, settings)},
+                   {"num_predict", room_for(conversation, settings)}}}};
     if (settings.temperature) body["options"]["temperature"] = *settings.temperature;
     if (!settings.effort.empty()) body["think"] = settings.effort;
     return body;
@@ -57,8 +63,10 @@ class OllamaWire : public Wire {
 
   std::vector<std::string> droppable() const override { return {"think", "keep_alive", "stream"}; }
 
+  // The answer gets at least a quarter of the context, or its whole room where that is less.
   bool fits(const std::vector<Message>& conversation, const CallSettings& settings) const override {
-    return settings.context_tokens == 0 || prompt_tokens(conversation) < settings.context_tokens;
+    const int64_t least = std::min(settings.room, settings.context_tokens / 4);
+    return settings.context_tokens == 0 || room_for(conversation, settings) >= least;
   }
 
   void take_event(const json& event, Answer& answer) const override {

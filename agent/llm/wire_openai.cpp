@@ -1,6 +1,8 @@
 // OpenAI's chat completions, as many servers speak them: OpenAI, OpenRouter, DeepSeek, Gemini's
 // compatible endpoint, vLLM, llama.cpp, LM Studio, Ollama under /v1.
 
+#include <algorithm>
+
 #include "agent/llm/wire.h"
 
 namespace autoresearch {
@@ -24,13 +26,17 @@ void take_usage(const json& document, Answer& answer) {
   if (!usage.is_object()) return;
   answer.counted = true;
   answer.tokens_in = count_of(member(usage, "prompt_tokens"));
-  answer.tokens_out = count_of(member(usage, "completion_tokens"));
+  // Some servers leave reasoning out of completion_tokens, but not out of the sum.
+  const int64_t completion = count_of(member(usage, "completion_tokens"));
+  answer.tokens_out =
+      std::max(completion, count_of(member(usage, "total_tokens")) - answer.tokens_in);
   answer.tokens_cached = count_of(member(member(usage, "prompt_tokens_details"), "cached_tokens"));
   if (answer.tokens_cached == 0) {
     answer.tokens_cached = count_of(member(usage, "prompt_cache_hit_tokens"));  // DeepSeek
   }
   answer.tokens_reasoning =
-      count_of(member(member(usage, "completion_tokens_details"), "reasoning_tokens"));
+      std::max(count_of(member(member(usage, "completion_tokens_details"), "reasoning_tokens")),
+               answer.tokens_out - completion);
   const json& cost = member(usage, "cost");  // OpenRouter
   if (cost.is_number() && cost.get<double>() >= 0) answer.cost = cost.get<double>();
 }

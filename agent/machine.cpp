@@ -2,29 +2,32 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <ctime>
 #include <fstream>
 
+#include "agent/text.h"
 #include "common/files.h"
 
 namespace autoresearch {
 namespace {
 
-std::string first_line(const fs::path& path, const std::string& start) {
+// What stands behind the colon of the first line that begins with `key`.
+std::string value_of(const fs::path& path, const std::string& key) {
   std::ifstream in(path);
   for (std::string line; std::getline(in, line);)
-    if (line.starts_with(start)) return line;
+    if (line.starts_with(key)) return trim(line.substr(std::min(line.find(':'), line.size()) + 1));
   return "";
 }
 
 }  // namespace
 
 std::string machine_name() {
-  std::string name = first_line("/proc/cpuinfo", "model name");
+  std::string name = value_of("/proc/cpuinfo", "model name");
   std::error_code ignored;
   for (const auto& gpu : fs::directory_iterator("/proc/driver/nvidia/gpus", ignored))
-    name += "; " + first_line(gpu.path() / "information", "Model:");
-  if (has_nvidia_device()) name += "; " + first_line("/proc/driver/nvidia/version", "NVRM");
+    name += "; " + value_of(gpu.path() / "information", "Model:");
+  if (has_nvidia_device()) name += "; " + value_of("/proc/driver/nvidia/version", "NVRM");
   return name;
 }
 

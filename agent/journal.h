@@ -3,21 +3,20 @@
 //
 // An event is {"event": NAME, ...}. In the order in which an experiment writes them; every event
 // also has "time" (UTC, ISO 8601):
-//   start      {tag, task, device, kit, provider, base_commit, source_fingerprint}
+//   start      {tag, task, task_name, kit, device, machine, seed, provider}
 //   call       {id, n, provider, prompt_bytes, largest_usd}  before a request to a model is sent;
-//   largest_usd, the most it can cost, where a price is known
+//              largest_usd, the most it can cost, where a price is known; n 0: to see if it answers
 //   call_done  {id, tokens_in, tokens_cached, tokens_out, tokens_reasoning, seconds, problem, usd,
-//   assumed}   assumed: it broke off, and usd is the most it could cost
+//              assumed}  assumed: it broke off, and usd is the most it could cost
 //   candidate  {n, commit, parent, idea, why, proposer, fingerprint, constants, areas, next}  after
 //              object and ref are on disk; constants and areas: what the edit touched; next: a list
 //              of lines. Once more for the same n when a repair replaces it: then the measurement
 //              before it was of the replaced one, and the verdict is on the last.
 //   run        {n, attempt, pid, starttime}  before the child execs; attempt counts from 1 within n
-//   measured   {n, attempt, seed, bpb, bpb_upstream, wall_seconds, overhead_seconds, memory_gb,
-//   ...}
+//   measured   {n, attempt, seed, bpb, wall_seconds, overhead_seconds, memory_gb, score, ...}
 //   refused    {n, proposer, reason}  a proposal that never became a candidate; n is used again
-//   verdict    {n, status, reason, champion}  the commit point: status keep|discard|crash stop
-//   {why}
+//   verdict    {n, status, reason, champion}  the commit point: status keep|discard|crash
+//   stop       {why}
 // Events of other names are for later versions and are passed over.
 // Invariants, checked when it is read: candidates have n = 0, 1, 2, ...; run, measured and verdict
 // only after their candidate; one verdict per n and nothing after it; attempts are numbered in

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <sstream>
 
 #include "agent/json.h"
@@ -86,9 +87,10 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
   return run(command);
 }
 
-// Fills in what the scorer said over its pipe.
-void read_score(const Exit& exit, Measurement& result) {
+// Fills in what the scorer said over its pipe, and keeps it beside the record of the training.
+void read_score(const Exit& exit, const fs::path& folder, Measurement& result) {
   auto& outcome = result.outcome;
+  remove_whatever(folder / "score.json");
   const auto said = parse_untrusted(last_line_with(exit.output, "{"));
   if (exit.code == 0 && said.is_object() && said.contains("val_bpb")) {
     if (!said["val_bpb"].is_number()) {
@@ -96,7 +98,9 @@ void read_score(const Exit& exit, Measurement& result) {
       return;
     }
     outcome.bpb = said["val_bpb"].get<double>();
+    result.event["bpb"] = *outcome.bpb;
     result.event["score"] = said;
+    write_file(folder / "score.json", said.dump(1) + "\n");
     return;
   }
   outcome.score_problem = exit.timed_out     ? "scoring took far longer than the baseline's"
@@ -106,6 +110,14 @@ void read_score(const Exit& exit, Measurement& result) {
     outcome.score_problem = "the scorer ended with code " + std::to_string(exit.code);
 }
 
+// Of the model that the trainer handed over; nothing where there is no such file.
+std::optional<int64_t> sealed_bytes(const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path sealed = folder / "model.safetensors";
+  if (!fs::is_regular_file(fs::symlink_status(sealed, ignored))) return std::nullopt;
+  return static_cast<int64_t>(fs::file_size(sealed, ignored));
+}
+
 // The device's peak on a GPU, as the trainer's record states it (for the person only: nothing is
 // decided by it); the child's resident memory on a CPU.
 double memory_gb(const Bench& bench, const nlohmann::json& record, const Exit& exit) {
@@ -113,57 +125,54 @@ double memory_gb(const Bench& bench, const nlohmann::json& record, const Exit& e
   return (bench.gpu && reported > 0 ? reported : static_cast<double>(exit.peak_rss_bytes)) / 1e9;
 }
 
+// What the parent saw of the training, and for the person what the trainer says of itself.
+nlohmann::json trainers_figures(const Bench& bench, const fs::path& folder, const Exit& trained) {
+  const nlohmann::json record = trainer_record(folder);
+  return {{"seed", bench.seed},
+          {"train_exit", trained.code},
+          {"timed_out", trained.timed_out},
+          {"over_memory", trained.over_memory},
+          {"wall_seconds", trained.seconds},
+          {"overhead_seconds", trained.seconds - bench.budget},
+          {"last_words", last_line_with(trainer_log(folder), "train: error: ").substr(0, 300)},
+          {"memory_gb", memory_gb(bench, record, trained)},
+          {"steps", static_cast<int64_t>(figure(record, "steps"))},
+          {"tokens_per_second", figure(record, "tokens_per_second")}};
+}
+
 }  // namespace
 
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
                     const fs::path& folder, std::function<void(pid_t, uint64_t)> before_exec,
                     std::function<void(double)> tick) {
-  const fs::path sealed = folder / "model.safetensors";
   std::error_code ignored;
   tidy(folder, {"train"});
   const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick));
-  Measurement result;
-  result.interrupted = trained.interrupted;
-  Outcome& outcome = result.outcome;
-  outcome.train_exit = trained.code;
-  outcome.timed_out = trained.timed_out;
-  outcome.over_memory = trained.over_memory;
-  outcome.wall_seconds = trained.seconds;
   // What the trainer left is read now; a candidate may have taken that right away.
   fs::permissions(folder, fs::perms::owner_all, fs::perm_options::add, ignored);
-  outcome.sealed = fs::is_regular_file(fs::symlink_status(sealed, ignored));
-  const auto sealed_bytes =
-      outcome.sealed ? static_cast<int64_t>(fs::file_size(sealed, ignored)) : int64_t{0};
-  const nlohmann::json record = trainer_record(folder);
-
+  const std::optional<int64_t> sealed = sealed_bytes(folder);
+  Measurement result;
+  result.interrupted = trained.interrupted;
+  result.outcome.train_exit = trained.code;
+  result.outcome.timed_out = trained.timed_out;
+  result.outcome.over_memory = trained.over_memory;
+  result.outcome.wall_seconds = trained.seconds;
+  result.outcome.sealed = sealed.has_value();
+  result.event = trainers_figures(bench, folder, trained);
   Exit scored;
-  if (baseline.sealed_bytes > 0 && sealed_bytes > most_sealed_bytes(baseline)) {
-    outcome.score_problem = "the sealed model has " + std::to_string(sealed_bytes) + " bytes; " +
-                            std::to_string(most_sealed_bytes(baseline)) + " are allowed";
-  } else if (trained.code == 0 && outcome.sealed && !result.interrupted) {
+  if (baseline.sealed_bytes > 0 && sealed > most_sealed_bytes(baseline)) {
+    result.outcome.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
+                                   std::to_string(most_sealed_bytes(baseline)) + " are allowed";
+  } else if (trained.code == 0 && sealed && !result.interrupted) {
     scored = score(kit, bench, baseline, folder);
     result.interrupted = scored.interrupted;
-    read_score(scored, result);
-    remove_whatever(folder / "score.json");
-    if (outcome.bpb) write_file(folder / "score.json", result.event["score"].dump(1) + "\n");
+    read_score(scored, folder, result);
   }
-  result.event.update(
-      {{"seed", bench.seed},
-       {"train_exit", trained.code},
-       {"timed_out", trained.timed_out},
-       {"over_memory", trained.over_memory},
-       {"wall_seconds", trained.seconds},
-       {"overhead_seconds", trained.seconds - bench.budget},
-       {"sealed", outcome.sealed},
-       {"sealed_bytes", sealed_bytes},
-       {"score_seconds", scored.seconds},
-       {"score_rss_bytes", scored.peak_rss_bytes},
-       {"score_problem", outcome.score_problem},
-       {"last_words", last_line_with(trainer_log(folder), "train: error: ").substr(0, 300)},
-       {"memory_gb", memory_gb(bench, record, trained)},
-       {"steps", static_cast<int64_t>(figure(record, "steps"))},
-       {"tokens_per_second", figure(record, "tokens_per_second")}});
-  if (outcome.bpb) result.event["bpb"] = *outcome.bpb;
+  result.event.update({{"sealed", result.outcome.sealed},
+                       {"sealed_bytes", sealed.value_or(0)},
+                       {"score_seconds", scored.seconds},
+                       {"score_rss_bytes", scored.peak_rss_bytes},
+                       {"score_problem", result.outcome.score_problem}});
   return result;
 }
 

@@ -10,6 +10,7 @@
 #include <cctype>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <stdexcept>
 #include <utility>
 
@@ -155,6 +156,7 @@ bool LoopbackServer::read_request(int connection, HttpRequest& request) const {
 void LoopbackServer::handle(int connection) {
   HttpRequest request;
   if (!read_request(connection, request)) return;
+  if (request.method != "POST") return send_answer(connection, error_answer(405, "POST only"));
   size_t index = 0;
   {
     const std::lock_guard lock(mutex_);
@@ -198,10 +200,17 @@ void LoopbackServer::send_answer(int connection, const HttpAnswer& answer) const
 }
 
 uint16_t unused_port() {
-  const int fd = listen_on(0);
-  const uint16_t port = port_of(fd);
-  close(fd);
-  return port;
+  // Below the range from which Linux gives a port to who asks for any.
+  std::uniform_int_distribution<uint16_t> any(20'000, 32'767);
+  std::random_device random;
+  while (true) {
+    const uint16_t port = any(random);
+    try {
+      close(listen_on(port));
+      return port;
+    } catch (const std::runtime_error&) {  // it is taken
+    }
+  }
 }
 
 }  // namespace autoresearch

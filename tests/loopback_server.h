@@ -1,4 +1,6 @@
-// A small HTTP/1.1 server on 127.0.0.1 for tests: real sockets, one thread, scripted answers.
+// A small HTTP/1.1 server on 127.0.0.1 for tests: real sockets, one thread, scripted answers. What
+// is no POST comes from a stranger (another test that waits for a server of its own on a port that
+// was free a moment ago): it is turned away, and uses up no answer.
 #pragma once
 
 #include <atomic>
@@ -66,7 +68,7 @@ class LoopbackServer {
   std::thread thread_;
 };
 
-// A port of 127.0.0.1 on which nothing listens.
+// A port of 127.0.0.1 on which nothing listens, and that no server gets that does not ask for it.
 uint16_t unused_port();
 
 }  // namespace autoresearch

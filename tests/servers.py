@@ -16,6 +16,7 @@ Responses are streamed (the agent takes the error in the stream for one, and tri
 
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -57,9 +58,16 @@ def edits_of(source, count):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the range from which Linux gives a port to who asks for any: a server of somebody else
+    that started in the meantime would be taken for ours."""
+    while True:
+        port = random.randrange(20000, 32768)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def start(server, replies, folder, port):

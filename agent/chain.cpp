@@ -63,16 +63,23 @@ double Chain::seconds_until_ready() const {
 }
 
 void Chain::introduce() {
+  std::vector<std::pair<Link*, Reply>> failed;
+  bool hope = false;
   for (const auto& link : links_) {
-    if (std::exchange(link->introduced, true)) continue;
+    if (std::exchange(link->introduced, true)) {
+      hope = true;
+      continue;
+    }
     const Reply reply = link->provider->ask({{"user", "Reply with the single word: ready"}});
     if (interrupt_requested()) return;
-    check(!reply.fatal || reply.over_budget, reply.problem);
+    hope |= !reply.fatal || reply.used_up;
     if (reply.problem.empty())
       say_(link->provider->name() + " answered in " + human_seconds(reply.seconds));
     else
-      went(*link, reply);
+      failed.emplace_back(link.get(), reply);
   }
+  if (!hope) throw Error(failed.at(0).second.problem);
+  for (const auto& [link, reply] : failed) went(*link, reply);
 }
 
 void Chain::went(Link& link, const Reply& reply) {
@@ -81,12 +88,12 @@ void Chain::went(Link& link, const Reply& reply) {
   const double pause = reply.wait > 0
                            ? reply.wait
                            : std::min(kLongestPause, first_wait_ * std::exp2(link.failures - 1));
-  link.not_before = reply.over_budget ? kNever : clock_() + pause;
+  link.not_before = reply.used_up ? kNever : clock_() + pause;
   if (!first) return;
   const bool others = std::any_of(links_.begin(), links_.end(),
                                   [&](const auto& other) { return clock_() >= other->not_before; });
   const std::string later =
-      reply.over_budget ? "" : "; it is tried again, next in " + human_seconds(pause);
+      reply.used_up ? "" : "; it is tried again, next in " + human_seconds(pause);
   say_(reply.problem + later + "; going on with " +
        (others ? "the next model" : "the builtin proposer"));
 }

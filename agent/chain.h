@@ -44,9 +44,8 @@ class Chain : public Provider {
   bool ready() const { return seconds_until_ready() <= 0; }
 
   // Asks each model that was not introduced yet for a word, so that a mistake costs seconds and not
-  // the night. Throws Error for one that no waiting mends (a refused key, an unknown model or host,
-  // no credit); one that is out of reach for now, or busy, counts as failed and is tried again
-  // later.
+  // the night. Throws Error where no waiting mends any of them (a refused key, an unknown model, no
+  // credit); else one that failed is said to have, is left alone and tried again later.
   void introduce();
 
   const std::vector<std::shared_ptr<Link>>& links() const { return links_; }

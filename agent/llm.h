@@ -20,16 +20,16 @@ struct Message {
 };
 
 struct Reply {
-  std::string text;          // empty where the call failed
-  bool truncated = false;    // cut by the length limit, also when asked again with more room
-  std::string problem;       // one line with what to do, when the call failed; empty: it worked
-  bool fatal = false;        // asking this one again at once can't help: a wrong key, an unknown
-                             // model or host, no credit
-  bool too_long = false;     // the conversation does not fit: shorten it and ask again
-  bool over_budget = false;  // not asked, because --max-usd might have been passed
-  double wait = 0;           // seconds that the other side asks to be left alone, 0: none named
-  std::string provider;      // who answered or failed, as its name() says
-  int64_t tokens_in = 0;     // all of the prompt, the cached part included
+  std::string text;        // empty where the call failed
+  bool truncated = false;  // cut by the length limit, also when asked again with more room
+  std::string problem;     // one line with what to do, when the call failed; empty: it worked
+  bool fatal = false;      // asking this one again at once can't help: a wrong key, an unknown
+                           // model, no credit
+  bool too_long = false;   // the conversation does not fit: shorten it and ask again
+  bool used_up = false;    // never again in this run: --max-usd might be passed, or a record ended
+  double wait = 0;         // seconds that the other side asks to be left alone, 0: none named
+  std::string provider;    // who answered or failed, as its name() says
+  int64_t tokens_in = 0;   // all of the prompt, the cached part included
   int64_t tokens_cached = 0, tokens_cache_written = 0;
   int64_t tokens_out = 0;  // reasoning included
   int64_t tokens_reasoning = 0;
@@ -43,8 +43,8 @@ class Provider {
   virtual std::string name() const = 0;  // "openai:gpt-5", "command:./ask.sh", for the journal
   // One reply to the conversation; neighbours of one role are joined where a protocol wants turns
   // to alternate. What may pass (408, 409, 429, 5xx, a dropped, stalled or malformed stream) is
-  // tried again inside for at most retry_seconds, in which Retry-After is obeyed. Never throws for
-  // what the other side does. Returns early when interrupt_requested().
+  // tried again inside, with waits of at most retry_seconds in all, in which Retry-After is obeyed.
+  // Never throws for what the other side does. Returns early when interrupt_requested().
   virtual Reply ask(const std::vector<Message>& conversation) = 0;
 };
 
@@ -59,11 +59,12 @@ struct ProviderOptions {
   bool stream = true;
   std::optional<double> temperature = {};  // not sent by default: reasoning models refuse it
   std::string reasoning_effort = {};       // low, medium or high; not sent by default
-  double retry_seconds = 30;               // how long one ask() may go on retrying
+  double retry_seconds = 30;               // that one ask() may spend waiting between its tries
   double first_retry_seconds = 30;         // the first one
-  double first_wait = 0.5;     // before the second try; doubles with each, up to a minute
-  double stall_seconds = 300;  // without a byte from the other side
-  Ledger* ledger = nullptr;    // agent/money.h: told of every request before and after it
+  double first_wait = 0.5;      // before the second try; doubles with each, up to a minute
+  double stall_seconds = 300;   // without a byte from the other side
+  Ledger* ledger = nullptr;     // agent/money.h: told of every request before and after it
+  std::string price_name = {};  // what its calls are billed under; default: the model
 };
 
 // Throws Error for options that can't work (no model, no command, no such run).

@@ -140,7 +140,7 @@ TEST_F(Failover, WhereNothingIsLeftToShortenTheNextModelIsAsked) {
 
 TEST_F(Failover, AModelThatTheBudgetHasNoRoomForIsNotTriedAgain) {
   Reply dear = failed_reply("--max-usd has no room", true);
-  dear.over_budget = true;
+  dear.used_up = true;
   first->next = {dear};
   EXPECT_EQ(chain->ask({}).provider, "second");
   now += 1e6;
@@ -173,6 +173,23 @@ TEST_F(Failover, AMistakeAtTheStartIsAnErrorAndAnEndpointThatIsDownIsNot) {
   EXPECT_EQ(error_of([&] { another->introduce(); }), "no such model");
   chain->introduce();  // nobody is asked twice
   EXPECT_EQ(first->asked, 1);
+}
+
+TEST_F(Failover, AMistakeInOneModelDoesNotKeepTheOthersFromBeginning) {
+  first->next = {failed_reply("refuses the key", true)};
+  chain->introduce();
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_HAS(said[0], "second answered");
+  EXPECT_HAS(said[1], "refuses the key");
+  EXPECT_HAS(said[1], "going on with the next model");
+  EXPECT_EQ(chain->ask({}).provider, "second");
+}
+
+TEST_F(Failover, AMistakeInEveryModelIsAnErrorWithTheFirstOnesWords) {
+  first->next = {failed_reply("refuses the key", true)};
+  second->next = {failed_reply("no such model", true)};
+  EXPECT_EQ(error_of([&] { chain->introduce(); }), "refuses the key");
+  EXPECT_TRUE(said.empty());
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -619,7 +619,7 @@ TEST_P(Protocol, NoRequestIsSentThatMightPassTheLimit) {
   EXPECT_EQ(provider->ask(kConversation).text, kText);
   const Reply second =
       provider->ask({{"user", std::string(20'000, 'x')}});  // 0.09 + 0.04, on top of what was spent
-  EXPECT_TRUE(second.over_budget);
+  EXPECT_TRUE(second.used_up);
   EXPECT_HAS(second.problem, "--max-usd");
   EXPECT_EQ(server.requests().size(), 1u);
 }
@@ -658,7 +658,7 @@ TEST_F(Replay, GivesTheRepliesOfAnEarlierRunInTheirOrder) {
   const auto provider = make_provider({.kind = "replay", .model = "monday"});
   for (int k = 1; k <= 11; ++k) EXPECT_EQ(provider->ask({}).text, "first " + std::to_string(k));
   EXPECT_EQ(provider->ask({}).text, "last");
-  EXPECT_TRUE(provider->ask({}).fatal);
+  EXPECT_TRUE(provider->ask({}).used_up);
   EXPECT_EQ(provider->name(), "replay:monday");
   EXPECT_HAS(error_of([] { make_provider({.kind = "replay", .model = "sunday"}); }), "--replay");
 }

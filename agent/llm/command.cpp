@@ -68,8 +68,8 @@ class CommandProvider : public Provider {
     const std::string prompt = flattened(conversation);
     std::optional<int64_t> id;
     if (ledger_ && !(id = ledger_->open(name(), "command", prompt.size(), 0))) {
-      Reply reply = failed_reply("--max-usd needs a price for it; add --price command=0", true);
-      reply.over_budget = true;
+      Reply reply = failed_reply("--max-usd can't count what a command spends", true);
+      reply.used_up = true;
       reply.provider = name();
       return reply;
     }

@@ -129,10 +129,11 @@ Endpoint::Step Endpoint::ask_once(const std::vector<Message>& conversation) {
   const std::string body = request_body(conversation);
   std::optional<int64_t> id;
   if (options_.ledger) {
-    id = options_.ledger->open(name(), options_.model, body.size(), settings_.room);
+    const std::string& priced = options_.price_name.empty() ? options_.model : options_.price_name;
+    id = options_.ledger->open(name(), priced, body.size(), settings_.room);
     if (!id) {
       Step step = problem("--max-usd has no room for another call of " + name(), Next::kDone);
-      step.reply.over_budget = step.reply.fatal = true;
+      step.reply.used_up = step.reply.fatal = true;
       return step;
     }
   }
@@ -176,11 +177,13 @@ Endpoint::Step Endpoint::exchange(const std::string& body) {
 Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
   using Failure = HttpResponse::Failure;
   const std::string words = one_line(key_.removed_from(response.problem), kMaxMessage);
-  const std::string text = "can't reach " + shown_ + ": " + words;
-  if (response.failure == Failure::kBadAddress)
-    return fatal(text + "; check --base-url and the network");
+  const bool unknown = response.failure == Failure::kUnknownHost;
+  const bool wrong = response.failure == Failure::kBadAddress;
+  const std::string text = "can't reach " + shown_ + ": " + words +
+                           (unknown || wrong ? "; check --base-url and the network" : "");
+  if (wrong) return fatal(text);
   Step step = problem(text, Next::kWait);
-  step.sent = response.failure != Failure::kUnreachable;
+  step.sent = !unknown && response.failure != Failure::kUnreachable;
   return step;
 }
 

@@ -120,6 +120,7 @@ HttpResponse::Failure failure_of(CURLcode code, CURL* curl) {
       return Failure::kNone;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
+      return Failure::kUnknownHost;
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_PEER_FAILED_VERIFICATION:

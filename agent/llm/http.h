@@ -20,7 +20,8 @@ struct HttpPost {
 struct HttpResponse {
   enum class Failure {
     kNone,
-    kBadAddress,   // no such host, no such scheme, a certificate that does not fit
+    kBadAddress,   // no such scheme, a certificate that does not fit
+    kUnknownHost,  // its name was not found: a mistake, or no network for now
     kUnreachable,  // no connection, so the request was never sent
     kDropped,      // the connection ended early
     kStalled,      // stall_seconds or limit_seconds passed

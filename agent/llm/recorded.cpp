@@ -38,6 +38,7 @@ class RecordedProvider : public Provider {
     } else {
       reply = failed_reply(
           "all " + std::to_string(next_) + " replies of " + tag_ + " were replayed", true);
+      reply.used_up = true;
     }
     reply.provider = name();
     return reply;

@@ -40,14 +40,35 @@ Prices prices_of(const std::vector<std::string>& texts) {
 
 void say(const std::string& line) { log_info("model       " + line); }
 
+// The most exact of the names that have a price.
+std::string price_name(const ProviderOptions& options, const Ledger& ledger) {
+  const std::string named = options.kind + ":" + options.model;
+  for (const std::string& name : {named + "@" + options.base_url, named})
+    if (ledger.price_of(name)) return name;
+  return options.model;
+}
+
+void check_price(const ProviderOptions& options, const Ledger& ledger) {
+  const bool limited = ledger.max_usd() > 0;
+  if (options.kind == "replay") return;
+  if (options.kind == "command") {
+    const auto price = ledger.price_of("command");
+    check(price ? largest_cost(*price, 1, 1) == 0 : !limited,
+          "what a command spends can't be counted; add --price command=0 where it costs nothing, "
+          "or leave --max-usd and --price command=... out");
+    return;
+  }
+  check(!limited || ledger.price_of(options.price_name),
+        "--max-usd needs the price of " + options.model + "; add --price " + options.model +
+            "=IN,CACHED,OUT in USD per million tokens, or --price " + options.model +
+            "=0 where it costs nothing");
+}
+
 std::shared_ptr<Link> make_link(ProviderOptions options, Ledger& ledger) {
   options.ledger = &ledger;
   options.first_retry_seconds = kIntroductionSeconds;
-  const std::string priced = options.kind == "command" ? "command" : options.model;
-  check(options.kind == "replay" || ledger.max_usd() == 0 || ledger.price_of(priced),
-        "--max-usd needs the price of " + priced + "; add --price " + priced +
-            "=IN,CACHED,OUT in USD per million tokens, or --price " + priced +
-            "=0 where it costs nothing");
+  options.price_name = price_name(options, ledger);
+  check_price(options, ledger);
   auto link = std::make_shared<Link>();
   link->introduced = options.kind == "replay";  // a word to it would use up a reply
   link->provider = make_provider(options);
@@ -75,7 +96,8 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
   run.add_option("--repair-model", options.repair_model,
                  "a cheaper model for repairs: as --fallback, or a model of the same endpoint");
   run.add_option("--price", options.prices,
-                 "MODEL=IN,CACHED,OUT in USD per million tokens, or MODEL=0; repeat for more")
+                 "MODEL=IN,CACHED,OUT in USD per million tokens, or MODEL=0; KIND:MODEL[@URL]= "
+                 "where one name has two prices; repeat for more")
       ->allow_extra_args(false);
   run.add_option("--max-usd", options.max_usd,
                  "ask no model beyond this sum; the builtin proposer goes on")

@@ -19,7 +19,7 @@ struct ModelOptions {
   std::string replay;                  // tag of an earlier run, for first.kind "replay"
   std::vector<std::string> fallbacks;  // KIND:MODEL[@URL][#KEY_ENV], asked in this order
   std::string repair_model;            // the same, or a model of the first one's endpoint
-  std::vector<std::string> prices;     // MODEL=IN,CACHED,OUT
+  std::vector<std::string> prices;     // MODEL=IN,CACHED,OUT, also KIND:MODEL= and KIND:MODEL@URL=
   double max_usd = 0;                  // 0: no limit
   double retry_minutes = 5;            // until a model that failed is tried again
 };

@@ -88,16 +88,18 @@ void Ledger::note(json event) {
     unrecorded_.push_back(std::move(event));
 }
 
-std::optional<Price> Ledger::price_of(const std::string& model) const {
-  const auto it = prices_.find(model);
+std::optional<Price> Ledger::price_of(const std::string& priced) const {
+  const auto it = prices_.find(priced);
   return it == prices_.end() ? std::nullopt : std::optional(it->second);
 }
 
-std::optional<int64_t> Ledger::open(const std::string& provider, const std::string& model,
+std::optional<int64_t> Ledger::open(const std::string& provider, const std::string& priced,
                                     size_t prompt_bytes, int64_t room) {
-  Open call{model, std::nullopt};
-  if (const auto price = price_of(model)) call.largest = largest_cost(*price, prompt_bytes, room);
-  if (max_usd_ > 0 && (!call.largest || spent_ + *call.largest > max_usd_)) return std::nullopt;
+  Open call{priced, std::nullopt};
+  if (const auto price = price_of(priced)) call.largest = largest_cost(*price, prompt_bytes, room);
+  const bool free = call.largest == 0.0;
+  const bool fits = call.largest && spent_ + *call.largest <= max_usd_;
+  if (max_usd_ > 0 && !free && !fits) return std::nullopt;
   const int64_t id = next_id_++;
   json event = {
       {"event", "call"}, {"id", id}, {"provider", provider}, {"prompt_bytes", prompt_bytes}};
@@ -115,7 +117,7 @@ void Ledger::close(int64_t id, const Reply& reply, Billed billed) {
   if (billed == Billed::kNothing) usd = 0;
   if (billed == Billed::kReported && reply.cost) usd = reply.cost;
   if (billed == Billed::kReported && !reply.cost && call.largest)
-    usd = cost_of(*price_of(call.model), reply);
+    usd = cost_of(*price_of(call.priced), reply);
   spent_ += usd.value_or(0) - call.largest.value_or(0);
   json event = {{"event", "call_done"},           {"id", id},
                 {"tokens_in", reply.tokens_in},   {"tokens_cached", reply.tokens_cached},
@@ -126,13 +128,13 @@ void Ledger::close(int64_t id, const Reply& reply, Billed billed) {
   note(std::move(event));
 }
 
-Spending spending_of(const std::vector<json>& events) {
+Spending spending_of(const std::vector<json>& events, int64_t from_experiment) {
   Spending sum;
   std::map<int64_t, std::optional<double>> open;  // what each can cost
   for (const json& event : events) {
     const std::string name = event.value("event", "");
     const int64_t id = event.value("id", int64_t{-1});
-    if (name == "call") {
+    if (name == "call" && event.value("n", int64_t{0}) >= from_experiment) {
       ++sum.calls;
       open[id] = event.contains("largest_usd") ? std::optional(event.value("largest_usd", 0.0))
                                                : std::nullopt;
@@ -140,7 +142,9 @@ Spending spending_of(const std::vector<json>& events) {
     } else if (name == "call_done" && open.contains(id)) {
       if (!open[id] && event.contains("usd")) --sum.unpriced;
       open.erase(id);
-      sum.failed += !event.value("problem", "").empty();
+      const bool failed = !event.value("problem", "").empty();
+      sum.failed += failed;
+      sum.untold += !failed && event.value("tokens_in", int64_t{0}) == 0;
       sum.tokens_in += event.value("tokens_in", int64_t{0});
       sum.tokens_cached += event.value("tokens_cached", int64_t{0});
       sum.tokens_out += event.value("tokens_out", int64_t{0});
@@ -159,6 +163,9 @@ std::string spending_line(const Spending& sum, int64_t experiments, int64_t kept
              static_cast<long long>(sum.calls), static_cast<long long>(sum.failed),
              tokens(sum.tokens_in).c_str(), tokens(sum.tokens_cached).c_str(),
              tokens(sum.tokens_out).c_str(), tokens(sum.tokens_reasoning).c_str());
+  if (sum.untold > 0)
+    line +=
+        format(" without those of %lld calls that name none", static_cast<long long>(sum.untold));
   if (sum.usd == 0 && sum.unpriced > 0) return line + "; no price is known, see --price";
   line += ": " + dollars(sum.usd);
   if (sum.unpriced > 0)
@@ -175,6 +182,7 @@ std::string night_estimate(const Spending& sum, int64_t experiments, double expe
   std::string line = format("estimate    %.0f tokens in and %.0f out a call",
                             static_cast<double>(sum.tokens_in) / calls,
                             static_cast<double>(sum.tokens_out) / calls);
+  if (sum.tokens_in == 0) line = "estimate    the calls name no tokens";
   if (sum.unpriced > 0) return line + "; no price is known, --price MODEL=IN,CACHED,OUT tells it";
   const double expected_calls = expected_experiments * per_experiment;
   return line + ", " + dollars(sum.usd / calls) + " each: about " +

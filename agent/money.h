@@ -21,7 +21,7 @@ struct Price {  // USD per million tokens
   double out = 0;          // reasoning included
   double cache_write = 0;  // of input that is written into the cache for an hour (Anthropic)
 };
-using Prices = std::map<std::string, Price>;  // by model
+using Prices = std::map<std::string, Price>;  // by model, or KIND:MODEL, or KIND:MODEL@URL
 
 // "MODEL=IN,CACHED,OUT" with a fourth figure where writing into the cache costs something else than
 // twice IN, or "MODEL=0" for one that costs nothing. Throws Error.
@@ -45,13 +45,14 @@ class Ledger {
   // From now on events are recorded as they come; those since the construction first.
   void record_with(Record record);
 
-  std::optional<Price> price_of(const std::string& model) const;
+  std::optional<Price> price_of(const std::string& priced) const;
   double max_usd() const { return max_usd_; }
   double spent() const { return spent_; }  // USD; what is open counts with the most it can cost
 
-  // Returns the request's number; none where it might pass the limit, or where there is a limit and
-  // no price: it must not be sent then.
-  std::optional<int64_t> open(const std::string& provider, const std::string& model,
+  // `priced`: the name of its price. Returns the request's number; none where it might pass the
+  // limit, or where there is a limit and no price: it must not be sent then. What is free always
+  // may.
+  std::optional<int64_t> open(const std::string& provider, const std::string& priced,
                               size_t prompt_bytes, int64_t room);
   enum class Billed {
     kNothing,   // it never arrived, or was refused
@@ -64,7 +65,7 @@ class Ledger {
   void note(nlohmann::json event);
 
   struct Open {
-    std::string model;
+    std::string priced;
     std::optional<double> largest;
   };
   const Prices prices_;
@@ -79,11 +80,13 @@ class Ledger {
 // All calls of a run, from its journal. Unclosed ones count with the most they could cost.
 struct Spending {
   int64_t calls = 0, failed = 0, unpriced = 0;
+  int64_t untold = 0;  // answered calls of which nobody said how many tokens they took: commands'
   int64_t tokens_in = 0, tokens_cached = 0, tokens_out = 0, tokens_reasoning = 0;
   double usd = 0;
   double seconds = 0;  // of waiting for replies
 };
-Spending spending_of(const std::vector<nlohmann::json>& events);
+// `from_experiment` 1 leaves out what was asked before the first, to see whether a model answers.
+Spending spending_of(const std::vector<nlohmann::json>& events, int64_t from_experiment = 0);
 
 // One line of a summary: calls, tokens, and where prices are known the cost in all, per experiment
 // and per kept change.

@@ -294,6 +294,36 @@ TEST(Models, ABudgetWithoutAPriceIsRefused) {
   EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--price command=0");
 }
 
+// Nobody can tell what a program spends: a sum of zeros would be no account.
+TEST(Models, ACommandIsFreeOrHasNoPrice) {
+  ModelOptions options;
+  options.first.command = "./ask.sh";
+  EXPECT_NE(make_models(options, {}), nullptr);
+  options.prices = {"command=1,0.1,10"};
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--price command=0");
+  options.max_usd = 3;
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--price command=0");
+  options.prices = {"command=0"};
+  EXPECT_NE(make_models(options, {}), nullptr);
+}
+
+// A name alone does not say whose price it is.
+TEST(Models, OneModelAtTwoEndpointsHasTwoPrices) {
+  const LoopbackServer server({chat_answer("ok")}), other({chat_answer("ok")});
+  ModelOptions options;
+  options.first.model = "m";
+  options.first.base_url = server.url();
+  options.fallbacks = {"openai:m@" + other.url()};
+  options.prices = {"openai:m@" + other.url() + "=0,0,2000", "m=0,0,1000"};
+  options.max_usd = 100;
+  const auto models = make_models(options, {});
+  const auto& links = models->proposers().links();
+  links[0]->provider->ask({{"user", "hi"}});
+  EXPECT_NEAR(models->ledger().spent(), 0.034, 1e-9);  // 34 tokens
+  links[1]->provider->ask({{"user", "hi"}});
+  EXPECT_NEAR(models->ledger().spent(), 0.034 + 0.068, 1e-9);
+}
+
 TEST(Models, WithoutAModelThereIsOnlyTheBuiltinProposer) {
   ModelOptions options;
   EXPECT_EQ(make_models(options, {}), nullptr);

@@ -71,6 +71,21 @@ TEST(Ledger, ACallThatMightPassTheLimitIsNotOpened) {
   EXPECT_FALSE(ledger.open("openai:unknown", "unknown", 0, 1));
 }
 
+TEST(Ledger, WhatIsFreeIsAskedBeyondTheLimitToo) {
+  Prices prices = kPrices;
+  prices["free"] = {};
+  const auto events = [] {
+    std::vector<json> events;
+    Ledger earlier(kPrices, 0, {});
+    earlier.record_with([&](json event) { events.push_back(std::move(event)); });
+    earlier.open("openai:m", "m", 0, 100'000);
+    return events;
+  }();
+  Ledger ledger(prices, 0.5, events);  // a dollar is gone
+  EXPECT_FALSE(ledger.open("openai:m", "m", 0, 1));
+  EXPECT_TRUE(ledger.open("ollama:free", "free", 0, 1));
+}
+
 TEST(Ledger, WhatAnEndpointStatesIsTaken) {
   Ledger ledger({}, 0, {});
   Reply reply = reply_of(1000, 0, 1000);
@@ -132,6 +147,26 @@ TEST(Spending, TheEstimateCountsCallsPerExperiment) {
             "estimate    22000 tokens in and 3000 out a call, $0.0542 each: about $5.58 when 100 "
             "more experiments are done");
   EXPECT_HAS(night_estimate(spending_of(a_nights_events(false)), 3, 100), "--price");
+}
+
+TEST(Spending, TheEstimateLeavesOutWhatWasAskedBeforeTheFirstExperiment) {
+  std::vector<json> events = a_nights_events(true);
+  for (json& event : events)
+    if (event.at("event") == "call") event["n"] = event.at("id") == 1 ? 0 : 1;
+  EXPECT_EQ(spending_of(events).calls, 4);
+  const Spending later = spending_of(events, /*from_experiment=*/1);
+  EXPECT_EQ(later.calls, 3);
+  EXPECT_EQ(later.tokens_in, 44'000);
+}
+
+TEST(Spending, CallsThatNameNoTokensAreSaidToBeThere) {
+  std::vector<json> events;
+  Ledger ledger({{"command", {}}}, 1, {});
+  ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+  const auto id = ledger.open("command:./ask.sh", "command", 66'000, 0);
+  ledger.close(*id, reply_of(0, 0, 0), Ledger::Billed::kReported);
+  EXPECT_HAS(spending_line(spending_of(events), 1, 0), "without those of 1 calls that name none");
+  EXPECT_HAS(night_estimate(spending_of(events), 1, 10), "name no tokens");
 }
 
 TEST(Spending, CallsWithoutAPriceAreNamedBesideThoseWithOne) {

@@ -22,6 +22,10 @@ Reply Dialogue::next() {
     conversation.insert(conversation.end(), turns_.begin(), turns_.end());
     Reply reply = asked()->ask(conversation);
     if (!reply.too_long) ++calls_;
+    if (reply.text.size() > kLargestReply) {
+      reply.text.resize(kLargestReply);
+      reply.truncated = true;
+    }
     if (!mending_ && !reply.provider.empty()) proposer_ = reply.provider;
     if (reply.problem.empty()) turns_.push_back({"assistant", reply.text});
     return reply;

@@ -13,6 +13,8 @@ namespace autoresearch {
 
 // Replies per experiment, and those of them that may mend a build or a run that failed.
 constexpr int kMaxCalls = 4, kMaxRepairs = 2;
+// Bytes of a reply; what is longer is cut. Eight times the largest train.cpp.
+constexpr size_t kLargestReply = 256 * 1024;
 // Replies that could not be applied, until a whole file is taken instead of blocks.
 constexpr int kEditsBeforeWholeFile = 2;
 

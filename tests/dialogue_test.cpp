@@ -145,6 +145,17 @@ TEST(Dialogue, ShorteningComesToAnEndAndAnotherModelIsAskedInFull) {
   EXPECT_EQ(talk.prompt().tokens, full);
 }
 
+TEST(Dialogue, AHugeReplyIsCutBeforeItIsSentBack) {
+  Script model("m", {says(std::string(4 << 20, 'x'))});
+  Dialogue talk = dialogue(model);
+  const Reply reply = talk.next();
+  EXPECT_EQ(reply.text.size(), kLargestReply);
+  EXPECT_TRUE(reply.truncated);
+  ASSERT_TRUE(talk.feed_back({Failure::kEdit, "no"}));
+  talk.next();
+  EXPECT_EQ(model.asked[1][model.asked[0].size()].text.size(), kLargestReply);
+}
+
 TEST(Dialogue, WithoutAProviderTheTunerAnswersAndTakesNoFeedback) {
   PromptInputs in;
   in.source = read_file(SOURCE_DIR "/train.cpp");

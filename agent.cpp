@@ -15,7 +15,6 @@
 #include <memory>
 #include <optional>
 #include <regex>
-#include <set>
 #include <thread>
 
 #include "agent/briefing.h"
@@ -80,6 +79,8 @@ class Loop {
   void check_place_and_task();
   void check_sandbox_and_models();
   void open_run();
+  void open_parts();
+  void record_start();
   void recover();
   void repeat(const Experiment& experiment);
   void baseline();
@@ -139,9 +140,9 @@ class Loop {
   int refusals_ = 0;
   int64_t asking_for_ = 0;  // the experiment that a call to a model belongs to
   bool said_safe_ = false, said_estimate_ = false;
-  bool exhausted_ = false;         // the tuner has nothing left
-  int errors_ = 0;                 // experiments in a row that ended in an error of the loop's own
-  std::set<std::string> refused_;  // fingerprints of what did not build
+  bool exhausted_ = false;  // the tuner has nothing left
+  int errors_ = 0;          // experiments in a row that ended in an error of the loop's own
+  std::map<std::string, std::string> refused_;  // errors of what did not build, by fingerprint
   std::map<std::string, int64_t>
       fitting_;  // tokens of a prompt, by the model that more was too many
   std::string branch_note_, provider_note_, prompt_note_, program_;
@@ -188,29 +189,43 @@ void Loop::check_sandbox_and_models() {
            (bench_.caged ? "bubblewrap: read-only system, no network"
             : models_    ? "OFF: model-written code runs with your rights"
                          : "none: the builtin proposer only changes numbers and needs none"));
-  if (models_)
-    models_->introduce();
-  else
+  if (!models_)
     log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 }
 
-// The run's folder, journal, kit and git history. A new run that can't begin leaves no folder.
+// The run's folder and what is in it; then the models, whose first words are on record already. A
+// new run that can't begin leaves no folder.
 void Loop::open_run() {
   run_dir_ = data_dir() / "runs" / options_.tag;
   fs::create_directories(run_dir_.parent_path());
   const bool is_new = fs::create_directory(run_dir_);
   try {
-    history_ = std::make_unique<History>(checkout_, run_dir_ / "git", options_.tag, "train.cpp");
-    fs::create_directories(run_dir_ / "experiments");
-    journal_ = std::make_unique<Journal>(run_dir_ / "journal.jsonl");
-    kit_ = fs::exists(run_dir_ / "kit")
-               ? Kit::open(run_dir_ / "kit")
-               : Kit::create(fs::read_symlink("/proc/self/exe").parent_path(), run_dir_ / "kit");
+    open_parts();
+    record_start();
+    check_prompt();
+    if (models_) models_->introduce();
   } catch (...) {
     std::error_code ignored;
     if (is_new) fs::remove_all(run_dir_, ignored);
     throw;
   }
+}
+
+// Git history, journal, kit.
+void Loop::open_parts() {
+  history_ = std::make_unique<History>(checkout_, run_dir_ / "git", options_.tag, "train.cpp");
+  fs::create_directories(run_dir_ / "experiments");
+  journal_ = std::make_unique<Journal>(run_dir_ / "journal.jsonl");
+  kit_ = fs::exists(run_dir_ / "kit")
+             ? Kit::open(run_dir_ / "kit")
+             : Kit::create(fs::read_symlink("/proc/self/exe").parent_path(), run_dir_ / "kit");
+  log_info("run         " + run_dir_.string() +
+           (history_->own_repository() ? " (git history there too: " + history_->own_reason() + ")"
+                                       : ""));
+}
+
+// Refuses to go on with a run whose figures would not compare.
+void Loop::record_start() {
   state_ = replay(journal_->events());
   check(!state_.start.is_null() || !history_->ref("0000"),
         "tag " + options_.tag + " was used before, its commits are in refs/autoresearch/" +
@@ -230,15 +245,11 @@ void Loop::open_run() {
                 {"provider", models_ ? models_->proposers().name() : "builtin"}};
   start.update(identity);
   append(start);
-  if (models_) {
-    models_->ledger().record_with([this](json event) {
-      if (event["event"] == "call") event["n"] = asking_for_;
-      append(std::move(event));
-    });
-  }
-  log_info("run         " + run_dir_.string() +
-           (history_->own_repository() ? " (git history there too: " + history_->own_reason() + ")"
-                                       : ""));
+  if (!models_) return;
+  models_->ledger().record_with([this](json event) {
+    if (event["event"] == "call") event["n"] = asking_for_;
+    append(std::move(event));
+  });
 }
 
 // What an earlier agent left open is closed or begun again; derived files are brought up to date.
@@ -349,15 +360,14 @@ Reply Loop::ask(Dialogue& dialogue, int64_t n) {
   }
 }
 
-// One reply; prompt and reply are kept in the experiment's folder.
+// One reply; what was said to a model, and by it, is kept in the experiment's folder.
 Reply Loop::call(Dialogue& dialogue, int64_t n) {
   asking_for_ = n;
   Reply reply = dialogue.next();
   if (interrupt_requested()) throw Interrupted{};
   if (reply.provider.empty()) reply.provider = dialogue.name();
   estimate_cost();
-  constexpr size_t kLargestReply = 256 * 1024;  // eight times the largest train.cpp
-  if (reply.text.size() > kLargestReply) reply.truncated = true, reply.text.resize(kLargestReply);
+  if (!dialogue.is_model()) return reply;
   write_file(folder(n) / "prompt.md", valid_utf8(dialogue.transcript()));
   if (reply.problem.empty()) write_file(next_reply_path(folder(n)), valid_utf8(reply.text));
   return reply;
@@ -376,11 +386,16 @@ std::variant<Loop::Candidate, Setback> Loop::realize(const Reply& reply, bool al
   candidate.source = std::get<std::string>(std::move(edited));
   if (const auto known = known_result(state_, candidate.source))
     return Setback{Failure::kKnown, *known};
+  if (const auto before = refused_.find(code_fingerprint(candidate.source));
+      before != refused_.end())
+    return Setback{Failure::kKnown,
+                   "This code was tried before and did not build:\n" + fenced(before->second, "")};
   write_candidate(n, candidate.source);
   const BuildResult build = kit_->build(folder(n), bench_.caged);
   if (build.ok) return candidate;
-  refused_.insert(code_fingerprint(candidate.source));
-  return Setback{Failure::kBuild, clean_compiler_output(build.log)};
+  const std::string errors = clean_compiler_output(build.log);
+  if (!interrupt_requested()) refused_[code_fingerprint(candidate.source)] = errors;
+  return Setback{Failure::kBuild, errors};
 }
 
 void Loop::write_candidate(int64_t n, const std::string& source) {
@@ -642,13 +657,14 @@ void Loop::speak_after(int64_t n) {
         format("the first %d experiments failed alike: %s", kFailuresAlike, all[1].reason.c_str()));
 }
 
-// After the first calls that were answered, what the night will cost.
+// After the first calls that were answered, what the night will cost. That a model was there, which
+// is asked before the first experiment, tells nothing of it.
 void Loop::estimate_cost() {
-  const Spending& spending = state_.spending;
-  if (said_estimate_ || !models_ || spending.calls - spending.failed < kTellingCalls) return;
+  if (said_estimate_ || !models_) return;
+  const Spending spending = spending_of(journal_->events(), /*from_experiment=*/1);
+  if (spending.calls - spending.failed < kTellingCalls) return;
   said_estimate_ = true;
-  const auto experiments = static_cast<int64_t>(state_.experiments.size());
-  log_info(night_estimate(spending, experiments, experiments_left()));
+  log_info(night_estimate(spending, asking_for_, experiments_left()));
 }
 
 // Of an experiment, proposal included, as the latest measured one took.
@@ -681,8 +697,7 @@ std::optional<std::string> Loop::reason_to_stop() const {
     return format("--max-hours %g reached", options_.max_hours);
   if (exhausted_ && !models_) return provider_note_;
   if (exhausted_ && !std::isfinite(models_->proposers().seconds_until_ready()))
-    return format("--max-usd %g reached, and the builtin proposer has nothing left",
-                  options_.models.max_usd);
+    return "no model can be asked any more, and the builtin proposer has nothing left";
   if (refusals_ >= kGiveUp)
     return format("%d proposals in a row came to nothing, the last: ", kGiveUp) + provider_note_;
   return std::nullopt;
@@ -728,7 +743,6 @@ int Loop::run() {
   check_place_and_task();
   check_sandbox_and_models();
   open_run();
-  check_prompt();
   std::string why, problem;
   int code = kDone;
   try {

@@ -170,6 +170,8 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
   EXPECT_NE(read_file(checkout_ / "train.cpp").find("grad(), 0.05)"), std::string::npos);
   EXPECT_EQ(fs::read_symlink(checkout_ / "results.tsv"), run_dir() / "results.tsv");
 
+  EXPECT_NE(exit.output.find("estimate    1200 tokens in and 34 out a call"), std::string::npos)
+      << exit.output;
   // What was refused is told to the model.
   EXPECT_NE(server.requests()[4].body.find("undeclared_name"), std::string::npos);
   // The key is in no file of the run.
@@ -231,25 +233,30 @@ TEST_F(AgentRun, KnownCodeCostsNoTrainingAndAWholeFileIsTakenAfterTwoFailedEdits
   const std::string whole =
       "IDEA: a whole file\nWHY: two edits failed.\n```cpp\n" +
       replaced(read_file(checkout_ / "train.cpp"), "grad(), 0.05)", "grad(), 2.0)") + "```\n";
-  LoopbackServer server(
-      {chat_answer("ready"), chat_answer(edit("comment", "0.05", "0.05  /* the same */")),
-       chat_answer(edit("restated", "0.05", "5e-2")), chat_answer(edit("less", "0.05", "1e-6")),
-       chat_answer(whole), chat_answer(mangled), chat_answer(whole)});
+  const std::string broken = edit("does not compile", "0.05", "undeclared_name");
+  LoopbackServer server({chat_answer("ready"), chat_answer(broken), chat_answer(broken),
+                         chat_answer(edit("restated", "0.05", "5e-2  /* the same */")),
+                         chat_answer(edit("less", "0.05", "1e-6")), chat_answer(whole),
+                         chat_answer(mangled), chat_answer(whole)});
   const Exit exit = run(agent({"--provider", "openai", "--model", "scripted", "--base-url",
                                server.url(), "--max-experiments", "2"}));
   ASSERT_EQ(exit.code, 0) << exit.output;
   EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "discard", "keep"})) << exit.output;
   const auto requests = server.requests();
-  ASSERT_EQ(requests.size(), 7u);
-  for (const size_t after : {2, 3})
-    EXPECT_NE(requests[after].body.find("measured already, as experiment 0"), std::string::npos);
-  EXPECT_EQ(requests[5].body.find("whole file now"), std::string::npos) << "after one failed edit";
-  EXPECT_NE(requests[6].body.find("whole file now"), std::string::npos);
-  int trained = 0, built = 0;
+  ASSERT_EQ(requests.size(), 8u);
+  EXPECT_NE(requests[2].body.find("undeclared_name' was not declared"), std::string::npos);
+  EXPECT_NE(requests[3].body.find("tried before and did not build"), std::string::npos);
+  EXPECT_NE(requests[4].body.find("measured already, as experiment 0"), std::string::npos);
+  EXPECT_EQ(requests[6].body.find("whole file now"), std::string::npos) << "after one failed edit";
+  EXPECT_NE(requests[7].body.find("whole file now"), std::string::npos);
+  int trained = 0, candidates = 0;
   for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
-    trained += event.at("event") == "run", built += event.at("event") == "candidate";
+    trained += event.at("event") == "run", candidates += event.at("event") == "candidate";
   EXPECT_EQ(trained, 3);
-  EXPECT_EQ(built, 3);
+  EXPECT_EQ(candidates, 3);
+  const std::string log = read_file(run_dir() / "experiments/0001/build.log");
+  EXPECT_EQ(log.find("undeclared_name' was not"), log.rfind("undeclared_name' was not"))
+      << "built once";
 }
 
 // The first model's context is too small for any prompt, the second's for the first prompt only.
@@ -337,6 +344,7 @@ TEST_F(AgentRun, AKeyInTheEnvironmentIsFoundNowhereAfterAFullRun) {
   const Exit exit = run(command);
   looking.join();
   ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(server.requests().size(), 4u) << exit.output;
   EXPECT_EQ(server.requests().at(2).headers.at("authorization"), "Bearer " + key);
   EXPECT_EQ(exit.output.find(key), std::string::npos) << exit.output;
   EXPECT_NE(exit.output.find("refused: ***"), std::string::npos) << exit.output;
@@ -351,7 +359,8 @@ TEST_F(AgentRun, AKeyInTheEnvironmentIsFoundNowhereAfterAFullRun) {
     }
   // Git's objects are compressed, so they are read through git.
   EXPECT_EQ(git({"cat-file", "--batch-all-objects", "--batch"}).find(key), std::string::npos);
-  EXPECT_NE(git({"log", "--all", "--format=%B"}).find("rate for"), std::string::npos);
+  EXPECT_NE(git({"log", "--all", "--format=%B"}).find("rate for"), std::string::npos)
+      << exit.output;
 }
 
 // Down from minute one, up while experiment 1 trains, gone again while experiment 3 does.
@@ -412,13 +421,18 @@ TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_NE(exit.output.find("--max-usd"), std::string::npos) << exit.output;
   EXPECT_NE(exit.output.find("$0.0340 an experiment, "), std::string::npos) << exit.output;
 
-  Command again = agent({"--replay", "t", "--max-experiments", "1"});
+  // The model's one reply is given again; the builtin proposer's was none.
+  Command again = agent({"--replay", "t", "--max-experiments", "2"});
   again.argv[3] = "u";
   const Exit replayed = run(again);
   ASSERT_EQ(replayed.code, 0) << replayed.output;
   const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
   EXPECT_EQ(second.experiments[1].fingerprint, state.experiments[1].fingerprint);
   EXPECT_EQ(second.experiments[1].proposer, "replay:t");
+  EXPECT_EQ(second.experiments[2].proposer, "builtin");
+  EXPECT_NE(replayed.output.find("all 1 replies of t were replayed; going on with the builtin"),
+            std::string::npos)
+      << replayed.output;
 }
 
 // An error that no part of the agent throws itself: where experiment 2's folder belongs lies a
@@ -458,6 +472,26 @@ TEST_F(AgentRun, AFailedFsyncEndsTheRunAndIsNotTriedAgain) {
   EXPECT_EQ(server.requests().size(), 2u);
   for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
     EXPECT_NE(event.at("event"), "refused");
+}
+
+// Also the one that only asks whether a model is there: it may cost something.
+TEST_F(AgentRun, TheFirstCallIsOnRecordBeforeItIsSent) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  HttpAnswer never;
+  never.end = HttpAnswer::End::kHang;
+  const LoopbackServer server({never});
+  Command command = agent({"--model", "scripted", "--base-url", server.url()});
+  std::thread power_cut;
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    power_cut = std::thread([&server, pid] {
+      for (int i = 0; i < 600 && server.requests().empty(); ++i) usleep(100'000);
+      kill(pid, SIGKILL);
+    });
+  };
+  EXPECT_EQ(run(command).code, 128 + SIGKILL);
+  power_cut.join();
+  ASSERT_TRUE(fs::exists(run_dir() / "journal.jsonl"));
+  EXPECT_EQ(read_journal(run_dir() / "journal.jsonl").back().value("event", ""), "call");
 }
 
 TEST_F(AgentRun, AKilledBaselineGoesOnWithNothingLost) {

@@ -5,8 +5,9 @@
 Runs karpathy/autoresearch's train.py (228791f) as it is, on a CPU, up to its training loop: its two
 imports that need a GPU or data are replaced by stand-ins, torch.compile by the identity. Then it
 builds small models out of its classes. Weights, inputs and gradients come from an integer hash that
-the test computes as well, so that only results are stored.
+the test computes as well, so that only results are stored. Last digits depend on the CPU.
 """
+import contextlib
 import json
 import math
 import sys
@@ -16,6 +17,16 @@ import torch
 import torch._dynamo  # its modules name torch.device in annotations: loaded before that is replaced
 
 DEPTH, HEADS, WIDTH, SEQ_LEN, VOCAB, ROWS = 3, 2, 64, 24, 48, 2
+STEPS, STEP_ROWS = 50, 16  # of training
+
+# Hashed weights are uniform in [-bound, bound): for one pass, so that nothing is 0 or cancels ...
+BOUNDS = {"token_table": 1.0, "head": 0.2, "resid_scale": 1.0, "x0_scale": 1.0, "q": 0.2, "k": 0.2,
+          "v": 0.2, "attn_out": 0.2, "mlp_in": 0.2, "mlp_out": 0.2, "value_table": 0.5, "gate": 1.0}
+# ... and for training, near the initialization. Exactly there some gradients are mathematically 0,
+# and AdamW would make full steps of their rounding errors, in a direction that depends on the CPU.
+TRAINING_BOUNDS = {
+    "token_table": 3**0.5, "head": 0.1, "attn_out": 0.05, "mlp_out": 0.05, "gate": 0.1,
+    **dict.fromkeys(["q", "k", "v", "mlp_in", "value_table"], (3 / WIDTH) ** 0.5)}
 
 
 class LoopReached(Exception):
@@ -74,23 +85,52 @@ def ancestor(path):
     return names
 
 
-def fill(model):
-    """Hashed weights, in the order of model_test.cpp's `fill`."""
+def ids_of(step):
+    """The rows of a training step; three tokens in four follow from the one before, as in `ids_of`
+    of model_test.cpp."""
+    n = STEP_ROWS * (SEQ_LEN + 1)
+    regular = torch.arange(n).mul(31).add(17 * step).remainder(VOCAB)
+    noise = ((hashed((n,), 2000 + step, 1.0) + 1) * (VOCAB // 2)).long()
+    is_noise = hashed((n,), 1000 + step, 1.0) > 0.5
+    return torch.where(is_noise, noise, regular).view(STEP_ROWS, SEQ_LEN + 1)
+
+
+def fill(named, bounds):
+    """Hashed weights, numbered in the order of `named`, as model_test.cpp's `fill` does it."""
+    with torch.no_grad():
+        for seed, (name, p) in enumerate(named):
+            bound = bounds.get(name.split(".")[-1])
+            if bound is not None:
+                p.copy_(hashed(p.shape, seed, bound))  # rounds where p is bfloat16
+
+
+def named_parameters(model):
+    """The ancestor's parameters under train.cpp's names, in its order."""
     m = model.transformer
-    named = [("token_table", m.wte.weight, 1.0), ("head", model.lm_head.weight, 0.2),
-             ("resid_scale", model.resid_lambdas, 1.0), ("x0_scale", model.x0_lambdas, 1.0)]
+    named = [("token_table", m.wte.weight), ("head", model.lm_head.weight),
+             ("resid_scale", model.resid_lambdas), ("x0_scale", model.x0_lambdas)]
     for i, block in enumerate(m.h):
         a, mlp = block.attn, block.mlp
-        for name, p in [("q", a.c_q), ("k", a.c_k), ("v", a.c_v), ("attn_out", a.c_proj),
-                        ("mlp_in", mlp.c_fc), ("mlp_out", mlp.c_proj)]:
-            named.append((f"{i}.{name}", p.weight, 0.2))
+        named += [(f"{i}.{name}", p.weight) for name, p in [
+            ("q", a.c_q), ("k", a.c_k), ("v", a.c_v), ("attn_out", a.c_proj),
+            ("mlp_in", mlp.c_fc), ("mlp_out", mlp.c_proj)]]
         if a.ve_gate is not None:
-            named.append((f"{i}.value_table", model.value_embeds[str(i)].weight, 0.5))
-            named.append((f"{i}.gate", a.ve_gate.weight, 1.0))
-    with torch.no_grad():
-        for seed, (_, p, bound) in enumerate(named):
-            p.copy_(hashed(p.shape, seed, bound))  # rounds where p is bfloat16
+            named.append((f"{i}.value_table", model.value_embeds[str(i)].weight))
+            named.append((f"{i}.gate", a.ve_gate.weight))
     return named
+
+
+def small_model(names, bounds):
+    """A model of hashed weights, all in float32; what is a table was rounded to bfloat16."""
+    model = names["GPT"](names["GPTConfig"](
+        sequence_len=SEQ_LEN, vocab_size=VOCAB, n_layer=DEPTH, n_head=HEADS, n_kv_head=HEADS,
+        n_embd=WIDTH, window_pattern="SSSL"))
+    model.init_weights()
+    fill(named_parameters(model), bounds)
+    # Outside of autocast a float32 matrix refuses bfloat16 inputs.
+    model.transformer.wte.float()
+    model.value_embeds.float()
+    return model
 
 
 def numbers(tensor):
@@ -99,43 +139,67 @@ def numbers(tensor):
 
 def model_case(names):
     """Logits, loss and, for each parameter's gradient, its norm and its product with a hash."""
-    model = names["GPT"](names["GPTConfig"](
-        sequence_len=SEQ_LEN, vocab_size=VOCAB, n_layer=DEPTH, n_head=HEADS, n_kv_head=HEADS,
-        n_embd=WIDTH, window_pattern="SSSL"))
-    model.init_weights()
-    named = fill(model)
-    # Outside of autocast a float32 matrix refuses bfloat16 inputs; values stay rounded to bfloat16.
-    model.transformer.wte.float()
-    model.value_embeds.float()
+    model = small_model(names, BOUNDS)
     ids = torch.arange(ROWS * (SEQ_LEN + 1)).mul(31).remainder(VOCAB).view(ROWS, SEQ_LEN + 1)
     logits = model(ids[:, :-1])
     loss = model(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
     loss.backward()
     grads = {}
-    for seed, (name, p, _) in enumerate(named):
+    for seed, (name, p) in enumerate(named_parameters(model)):
         probe = hashed(p.shape, 100 + seed, 1.0)
         grads[name] = [p.grad.norm().item(), (p.grad * probe).sum().item()]
     return {"logits": numbers(logits), "loss": loss.item(), "gradients": grads}
 
 
+@contextlib.contextmanager
+def in_float32():
+    """Muon without its rounding to bfloat16."""
+    to_bfloat16 = torch.Tensor.bfloat16
+    torch.Tensor.bfloat16 = lambda self: self
+    yield
+    torch.Tensor.bfloat16 = to_bfloat16
+
+
+def set_schedules(names, groups, base_rates, progress, step):
+    for group, rate in zip(groups, base_rates):
+        group["lr"] = rate * names["get_lr_multiplier"](progress)
+        if group["kind"] == "muon":
+            group["momentum"] = names["get_muon_momentum"](step)
+            group["weight_decay"] = names["get_weight_decay"](progress)
+
+
+def training_case(names):
+    """The loss of each of 50 training steps, all in float32."""
+    model = small_model(names, TRAINING_BOUNDS)
+    optimizer = model.setup_optimizer(
+        unembedding_lr=names["UNEMBEDDING_LR"], embedding_lr=names["EMBEDDING_LR"],
+        scalar_lr=names["SCALAR_LR"], adam_betas=names["ADAM_BETAS"],
+        matrix_lr=names["MATRIX_LR"], weight_decay=names["WEIGHT_DECAY"])
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    losses = []
+    for step in range(STEPS):
+        ids = ids_of(step)
+        loss = model(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
+        loss.backward()
+        losses.append(loss.item())
+        set_schedules(names, optimizer.param_groups, base_rates, step / STEPS, step)
+        with in_float32():
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
+    return losses
+
+
 def muon_case(names, shape, dtype):
     """Two matrices of one shape, three steps; the last weights. In float32 where dtype says so."""
     params = [torch.nn.Parameter(hashed(shape, 200 + i, 0.1)) for i in range(2)]
-    group = dict(kind="muon", params=params, lr=0.04, momentum=0.95, ns_steps=5, beta2=0.95,
-                 weight_decay=0.2)
-    optimizer = names["MuonAdamW"]([group])
-    to_bfloat16 = torch.Tensor.bfloat16
-    if dtype == torch.float32:
-        torch.Tensor.bfloat16 = lambda self: self
+    optimizer = names["MuonAdamW"]([dict(kind="muon", params=params, lr=0.04, momentum=0.95,
+                                         ns_steps=5, beta2=0.95, weight_decay=0.2)])
     for step in range(3):
         for i, p in enumerate(params):
             p.grad = hashed(shape, 300 + 10 * step + i, 0.01)
-        group["lr"] = 0.04 * names["get_lr_multiplier"](0.2 + 0.3 * step)
-        group["momentum"] = names["get_muon_momentum"](step)
-        group["weight_decay"] = names["get_weight_decay"](0.2 + 0.3 * step)
-        optimizer.param_groups[0].update(group)
-        optimizer.step()
-    torch.Tensor.bfloat16 = to_bfloat16
+        set_schedules(names, optimizer.param_groups, [0.04], 0.2 + 0.3 * step, step)
+        with in_float32() if dtype == torch.float32 else contextlib.nullcontext():
+            optimizer.step()
     return numbers(torch.stack(params))
 
 
@@ -159,6 +223,7 @@ def adamw_case(names, dtype):
 
 def main():
     names = ancestor(sys.argv[1])
+    stdout, sys.stdout = sys.stdout, sys.stderr  # the ancestor prints
     points = [(0.0, 0), (0.3, 50), (0.5, 299), (0.75, 300), (1.0, 1000)]  # progress, step
     schedule = [[names["get_lr_multiplier"](p), names["get_muon_momentum"](s),
                  names["get_weight_decay"](p)] for p, s in points]
@@ -168,12 +233,13 @@ def main():
         "flops_per_token": names["num_flops_per_token"],
         "schedule": schedule,
         "model": model_case(names),
+        "training": training_case(names),
         "muon_float32": {f"{r}x{c}": muon_case(names, (r, c), torch.float32) for r, c in shapes},
         "muon_bfloat16": {f"{r}x{c}": muon_case(names, (r, c), torch.bfloat16) for r, c in shapes},
         "adamw_float32": adamw_case(names, torch.float32),
         "adamw_bfloat16": adamw_case(names, torch.bfloat16),
-    }, sys.stdout, separators=(",", ":"))
-    print()
+    }, stdout, separators=(",", ":"))
+    print(file=stdout)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python bench/loader.py TASK_FOLDER SEQ_LEN ROWS BOS
 
 A transcription of its rule, not its code: a list of at least 1000 documents, refilled by 128, from
-which each placement takes the longest that fits, else crops the shortest, found by looking at all of
-them; rows as int64 tensors of torch. Documents are encoded beforehand, so no tokenizer is timed, and
-nothing goes to a GPU.
+which each placement takes the longest that fits, else crops the shortest, found by looking at all
+of them; rows as int64 tensors of torch. Documents are encoded beforehand, so no tokenizer is timed,
+and nothing goes to a GPU. bench/reference.py trains on the rows of `batches`.
 """
 import array
 import itertools
@@ -27,7 +27,22 @@ def documents(folder, bos):
     return [tokens[a:b].tolist() for a, b in itertools.pairwise(starts)]
 
 
+def groups(documents):
+    """Up to 128 documents at a time: what refills the pool."""
+    return [documents[i:i + 128] for i in range(0, len(documents), 128)]
+
+
+def supply(folder, bos):
+    """Groups of all shards without end, as harness/loader draws them: none spans two shards."""
+    for shard in itertools.cycle(sorted(pathlib.Path(folder, "train").glob("*.bin"))):
+        size = shard.stat().st_size // 2
+        tokens = torch.from_file(str(shard), size=size, dtype=torch.uint16).int()
+        starts = (tokens == bos).nonzero().flatten().tolist() + [size]
+        yield from groups([tokens[a:b] for a, b in itertools.pairwise(starts)])
+
+
 def batches(supply, rows, seq_len):
+    """Endless inputs and targets, (rows, seq_len) each, from an endless supply of groups."""
     capacity = seq_len + 1
     pool = []
     out = torch.empty((rows, capacity), dtype=torch.long)
@@ -36,7 +51,7 @@ def batches(supply, rows, seq_len):
             filled = 0
             while filled < capacity:
                 while len(pool) < 1000:
-                    pool.extend(itertools.islice(supply, 128))
+                    pool.extend(next(supply))
                 left = capacity - filled
                 best, length = -1, 0
                 for i, document in enumerate(pool):
@@ -46,7 +61,7 @@ def batches(supply, rows, seq_len):
                     best = min(range(len(pool)), key=lambda i: len(pool[i]))
                     length = left
                 document = pool.pop(best)
-                row[filled:filled + length] = torch.tensor(document[:length], dtype=torch.long)
+                row[filled:filled + length] = torch.as_tensor(document[:length], dtype=torch.long)
                 filled += length
         yield out[:, :-1].clone(), out[:, 1:].clone()
 
@@ -54,7 +69,7 @@ def batches(supply, rows, seq_len):
 def main():
     folder, seq_len, rows, bos = sys.argv[1], *map(int, sys.argv[2:])
     torch.set_num_threads(1)
-    loader = batches(itertools.cycle(documents(folder, bos)), rows, seq_len)
+    loader = batches(itertools.cycle(groups(documents(folder, bos))), rows, seq_len)
     next(loader)
     tokens, start = 0, time.perf_counter()
     while (seconds := time.perf_counter() - start) < SECONDS:

@@ -1,0 +1,251 @@
+"""train beside the same training in PyTorch, eager and compiled: same rows, same machine, one run.
+
+    cmake --workflow --preset test          # builds build/train and build/prepare
+    python3 bench/train.py [--device cpu|cuda] [--task FOLDER] [--python PYTHON] [--quick]
+
+The peer is bench/reference.py. Two sizes: the preset of this device, and one twice as wide, built
+from train.cpp with one constant changed. Ours, eager and compiled take turns, once a seed; speed is
+that after the first steps, in which the peer compiles. Then one run each of the task's whole time
+budget, of which compilation takes nothing, with its val_bpb. Without --task the demo is prepared in
+a temporary folder. torch comes from --python, from this python, or from PyPI into a throw-away
+environment. --quick only shows that all of it works: its figures say nothing.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.path.join(HERE, "..", "build")
+REFERENCE = os.path.join(HERE, "reference.py")
+SKIP = 10  # first steps that do not count
+
+
+def run(command, environment=None):
+    """The finished command; its last words instead where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    return done
+
+
+def has_torch(python):
+    return subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0
+
+
+def python_with_torch(python, folder):
+    if python or has_torch(sys.executable):
+        return python or sys.executable
+    run([sys.executable, "-m", "venv", os.path.join(folder, "venv")])
+    python = os.path.join(folder, "venv", "bin", "python")
+    run([python, "-m", "pip", "install", "--quiet", "torch==2.11.*"])
+    return python
+
+
+def machine():
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as f:
+            if match := re.search(r"model name\s*: (.*)", f.read()):
+                return match[1]
+    return platform.processor()
+
+
+# ------------------------------------------------------------------------------------------------
+# Ours
+
+
+def build_variant(folder, constant):
+    """train.cpp with this constant doubled, built as candidates are; the program and the seconds."""
+    with open(os.path.join(HERE, "..", "train.cpp")) as f:
+        source = f.read()
+    changed, count = re.subn(rf"({constant} = )(\d+);", lambda m: f"{m[1]}{2 * int(m[2])};", source)
+    if count != 1:
+        sys.exit(f"train.cpp has no constant {constant}")
+    paths = {"kit": os.path.join(BUILD, "kit"), "source": os.path.join(folder, "train.cpp"),
+             "object": os.path.join(folder, "train.o"), "program": os.path.join(folder, "train")}
+    with open(paths["source"], "w") as f:
+        f.write(changed)
+    with open(os.path.join(BUILD, "candidate.json")) as f:
+        commands = json.load(f)["build"]
+    begin = time.perf_counter()
+    for command in commands:
+        for name, path in paths.items():
+            command = [word.replace("{" + name + "}", path) for word in command]
+        run(command)
+    return paths["program"], time.perf_counter() - begin
+
+
+class Ours:
+    def __init__(self, program, task, device, folder):
+        self.command = [program, "--task", task, "--device", device]
+        self.record, self.sealed = (os.path.join(folder, name) for name in ("json", "sealed"))
+
+    def train(self, *arguments):
+        run([*self.command, "--json", self.record, *arguments])
+        with open(self.record) as f:
+            return json.load(f)
+
+    def measure(self, steps, seed):
+        """Without a score: the model is handed over."""
+        record = self.train("--steps", str(steps), "--seed", str(seed), "--seal", self.sealed)
+        curve = record["loss_curve"]
+        before = next(point for point in curve if point[0] >= SKIP - 1)
+        tokens = (curve[-1][0] - before[0]) * record["configuration"]["total_batch"]
+        return {**record, "losses": [loss for _, _, loss in curve],
+                "tokens_per_second": tokens / (curve[-1][1] - before[1])}
+
+
+# ------------------------------------------------------------------------------------------------
+# The peer
+
+
+class Peer:
+    def __init__(self, python, task, device, folder, compiled):
+        self.command = [python, "-W", "ignore", REFERENCE, "--task", task, "--device", device,
+                        "--skip", str(SKIP)] + (["--compile"] if compiled else [])
+        self.environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "cache")}
+        self.rows = None
+
+    def train(self, shape, *arguments):
+        """Of the shape that our record gives, in smaller micro-batches where memory runs out."""
+        self.rows = self.rows or shape["micro_batch"]
+        while True:
+            sizes = {"depth": shape["depth"], "width": shape["width"],
+                     "head-dim": shape["head_dim"], "batch": shape["total_batch"],
+                     "micro-rows": self.rows}
+            options = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
+            try:
+                done = run(self.command + options + list(arguments), self.environment)
+                return json.loads(done.stdout.splitlines()[-1])
+            except RuntimeError as error:
+                if "out of memory" not in str(error) or self.rows == 1:
+                    raise
+            self.rows //= 2
+
+    def measure(self, shape, steps, seed):
+        return self.train(shape, "--steps", str(steps), "--seed", str(seed))
+
+
+# ------------------------------------------------------------------------------------------------
+# The comparison
+
+
+def final_loss(result):
+    """The mean over the last tenth of the steps."""
+    losses = result["losses"]
+    return statistics.mean(losses[-max(1, len(losses) // 10):])
+
+
+def spread(values):
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def print_line(name, results, ours):
+    """Speed, best and median, ours in terms of it, final loss over the seeds, compilation, memory."""
+    speeds, our_speeds = ([r["tokens_per_second"] for r in rs] for rs in (results, ours))
+    ratios = "" if results is ours else (
+        f"{max(our_speeds) / max(speeds):6.2f} "
+        f"{statistics.median(our_speeds) / statistics.median(speeds):6.2f}")
+    losses = [final_loss(r) for r in results]
+    compiling = max(r.get("compile_seconds", 0) for r in results)
+    memory = max(r["peak_memory_bytes"] for r in results) / 2**20
+    print(f"  {name:9}{max(speeds):12,.0f} {statistics.median(speeds):10,.0f}  {ratios:14}"
+          f"{statistics.mean(losses):9.4f} +- {spread(losses):.4f} {compiling:9.1f} {memory:9.0f}")
+
+
+def compare(size, ours, peers, rounds, steps):
+    """Prints one size's table; the records, and whether all final losses are one within noise."""
+    results = {name: [] for name in ["ours", *peers]}
+    for seed in range(1, rounds + 1):
+        results["ours"].append(ours.measure(steps, seed))
+        shape = results["ours"][-1]["configuration"]
+        for name, peer in peers.items():
+            results[name].append(peer.measure(shape, steps, seed))
+    print(f"\n{size}: depth {shape['depth']}, width {shape['width']}, "
+          f"{shape['parameters'] / 1e6:.2f} M parameters, {shape['total_batch']} tokens a step; "
+          f"{steps} steps, {rounds} seed(s)\n"
+          "                tokens/s              ours is         final loss    compile      peak\n"
+          "               best     median  times as fast      over the seeds          s        MB")
+    for name in results:
+        print_line(name, results[name], results["ours"])
+    equal, noise = True, spread([final_loss(r) for r in results["ours"]])
+    for name in peers:
+        pairs = zip(results["ours"], results[name])
+        difference = statistics.mean(final_loss(a) - final_loss(b) for a, b in pairs)
+        within = rounds == 1 or abs(difference) <= noise
+        equal &= within
+        print(f"  final loss of ours less that of {name}: {difference:+.4f} on average"
+              + ("" if rounds == 1 else f"; {'equal' if within else 'NOT EQUAL'} within the noise "
+                 f"between seeds, {noise:.4f}"))
+    start = statistics.median(r["startup_seconds"] for r in results["ours"])
+    print(f"  ours takes its first batch {start:.1f} s after its start")
+    return results, equal
+
+
+def full_runs(ours, peers):
+    """One run of the whole budget each, with MFU where the device's peak is known."""
+    mine = ours.train("--seed", "1")
+    with_mfu = mine["mfu_percent"] > 0
+    print(f"\nthe whole budget, {mine['training_seconds']:.0f} s\n"
+          "              steps   tokens/s   val_bpb" + ("   MFU %" if with_mfu else ""))
+    budget = str(round(mine["training_seconds"]))
+    results = {"ours": mine, **{name: peer.train(mine["configuration"], "--time-budget", budget,
+                                                 "--seed", "1") for name, peer in peers.items()}}
+    for name, result in results.items():
+        speed = result["tokens_per_second"]
+        mfu = mine["mfu_percent"] * speed / mine["tokens_per_second"]
+        print(f"  {name:9}{result['steps']:8} {speed:10,.0f} {result['val_bpb']:9.4f}"
+              + (f" {mfu:7.1f}" if with_mfu else ""))
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--task", help="folder of a prepared task, instead of the demo")
+    parser.add_argument("--python", help="a python that has torch")
+    parser.add_argument("--rounds", type=int, default=3, help="seeds")
+    parser.add_argument("--steps", type=int, default=150, help="of each run, at most 200")
+    parser.add_argument("--quick", action="store_true", help="one seed, few steps, one size")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.steps = 1, 30
+    if not 2 * SKIP <= options.steps <= 200:  # of more our record keeps every second loss
+        parser.error(f"--steps must be {2 * SKIP} to 200")
+    return options
+
+
+def main():
+    options = parse_options()
+    for program in ("train", "prepare"):
+        if not os.path.exists(os.path.join(BUILD, program)):
+            sys.exit(f"no build/{program}; run: cmake --workflow --preset test")
+    with tempfile.TemporaryDirectory() as folder:
+        python = python_with_torch(options.python, folder)
+        task = os.path.abspath(options.task or os.path.join(folder, "demo"))
+        if not options.task:
+            run([os.path.join(BUILD, "prepare"), "--source", "demo", "--data", folder])
+        peers = {name: Peer(python, task, options.device, folder, name == "compiled")
+                 for name in ("eager", "compiled")}
+        version = run([python, "-c", "import torch; print(torch.__version__)"]).stdout.strip()
+        print(f"{machine()}, {os.cpu_count()} cores, device {options.device}; PyTorch {version}")
+        preset = Ours(os.path.join(BUILD, "train"), task, options.device, folder)
+        _, equal = compare("preset", preset, peers, options.rounds, options.steps)
+        if not options.quick:
+            constant = "kGpuAspect" if options.device == "cuda" else "kCpuAspect"
+            program, seconds = build_variant(folder, constant)
+            wide = Ours(program, task, options.device, folder)
+            equal &= compare("twice as wide", wide, peers, options.rounds, options.steps)[1]
+            print(f"  ours was built in {seconds:.1f} s")
+        full_runs(preset, peers)
+        sys.exit(0 if equal else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,19 +19,76 @@
 namespace autoresearch {
 namespace {
 
-// One entry a card: a part of its name and dense bf16 FLOP/s with float32 accumulation, from
-// NVIDIA's data sheets. The first match counts, so longer names stand before their prefixes.
+// One entry a card: a part of its name and dense FLOP/s with float32 accumulation, from NVIDIA's
+// data sheets and architecture white papers: bf16, or fp16 on the cards before Ampere, which have
+// no bf16. The first match of whole words counts, so longer names stand before their prefixes.
 struct Card {
   const char* name;
   double flops;
 };
 constexpr Card kCards[] = {
-    {"B200", 2250e12},      {"H200", 989.5e12},     {"H100 PCIe", 756e12}, {"H100 NVL", 835e12},
-    {"H100", 989.5e12},     {"A100", 312e12},       {"L40S", 362e12},      {"L40", 181e12},
-    {"L4", 121e12},         {"A10G", 70e12},        {"A10", 125e12},       {"RTX 5090", 209.5e12},
-    {"RTX 5080", 112.6e12}, {"RTX 4090", 165.2e12}, {"RTX 4080", 97.5e12}, {"RTX 3090 Ti", 80e12},
-    {"RTX 3090", 71e12},    {"RTX 3080", 59.5e12},
+    // Data centres
+    {"GB300", 2500e12},
+    {"GB200", 2500e12},
+    {"B300", 2250e12},
+    {"B200", 2250e12},
+    {"H200 NVL", 835.5e12},
+    {"H200", 989.5e12},
+    {"GH200", 989.5e12},
+    {"H100 PCIe", 756e12},
+    {"H100 NVL", 835.5e12},
+    {"H100", 989.5e12},
+    {"H800", 989.5e12},
+    {"H20", 148e12},
+    {"A100", 312e12},
+    {"A800", 312e12},
+    {"A40", 149.7e12},
+    {"A30", 165e12},
+    {"A10G", 70e12},
+    {"A10", 125e12},
+    {"L40S", 362e12},
+    {"L40", 181e12},
+    {"L4", 121e12},
+    {"V100-PCIE", 112e12},
+    {"V100", 125e12},
+    {"T4", 65e12},
+    // Workstations
+    {"RTX 6000 Ada", 364.2e12},
+    {"RTX A6000", 154.8e12},
+    // Desktops: twice the shaders' float32 rate
+    {"RTX 5090", 209.5e12},
+    {"RTX 5080", 112.6e12},
+    {"RTX 5070 Ti", 87.9e12},
+    {"RTX 5070", 61.7e12},
+    {"RTX 4090", 165.2e12},
+    {"RTX 4080 SUPER", 104.4e12},
+    {"RTX 4080", 97.5e12},
+    {"RTX 4070 Ti SUPER", 88.2e12},
+    {"RTX 4070 Ti", 80.2e12},
+    {"RTX 4070 SUPER", 70.9e12},
+    {"RTX 4070", 58.3e12},
+    {"RTX 4060 Ti", 44.1e12},
+    {"RTX 4060", 30.2e12},
+    {"RTX 3090 Ti", 80e12},
+    {"RTX 3090", 71e12},
+    {"RTX 3080 Ti", 68.2e12},
+    {"RTX 3080", 59.5e12},
+    {"RTX 3070 Ti", 43.5e12},
+    {"RTX 3070", 40.6e12},
+    {"RTX 3060 Ti", 32.4e12},
+    {"RTX 3060", 25.5e12},
 };
+
+// Whether `word` stands in `text`, not as a part of a longer word: "RTX A1000" is no A100.
+bool has_word(const std::string& text, const std::string& word) {
+  for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; ++at) {
+    const size_t end = at + word.size();
+    const bool begins = at == 0 || !std::isalnum(static_cast<unsigned char>(text[at - 1]));
+    const bool ends = end == text.size() || !std::isalnum(static_cast<unsigned char>(text[end]));
+    if (begins && ends) return true;
+  }
+  return false;
+}
 
 std::string cpu_name() {
   std::ifstream in("/proc/cpuinfo");
@@ -104,8 +161,9 @@ Device describe_device(at::Device device) {
 }
 
 double peak_flops(const std::string& gpu_name) {
+  if (has_word(gpu_name, "Laptop")) return 0;  // slower than the desktop card of the same name
   for (const Card& card : kCards)
-    if (gpu_name.find(card.name) != std::string::npos) return card.flops;
+    if (has_word(gpu_name, card.name)) return card.flops;
   return 0;
 }
 

@@ -25,7 +25,8 @@ at::Device choose_device(const std::string& wanted, const CudaStatus& status);
 // Name, memory, capability and peak FLOP/s of a device that was chosen.
 Device describe_device(at::Device device);
 
-// Dense bf16 FLOP/s by the data sheet of the GPU with this name; 0 where it is not in the table.
+// Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0
+// where it is not in the table, and for laptops, which share their names with faster cards.
 double peak_flops(const std::string& gpu_name);
 
 // The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU

@@ -43,13 +43,35 @@ TEST(ChooseDevice, AMistakeIsNamedWithWhatToTypeInstead) {
   EXPECT_NE(error_of("cuda:", kTwoGpus), "");
 }
 
-TEST(PeakFlops, TheLongestNameCounts) {
-  EXPECT_EQ(peak_flops("NVIDIA H200"), 989.5e12);
-  EXPECT_EQ(peak_flops("NVIDIA H100 PCIe"), 756e12);
-  EXPECT_EQ(peak_flops("NVIDIA H100 80GB HBM3"), 989.5e12);
-  EXPECT_EQ(peak_flops("NVIDIA L40S"), 362e12);
-  EXPECT_EQ(peak_flops("NVIDIA L4"), 121e12);
-  EXPECT_EQ(peak_flops("Matrox G200"), 0);
+TEST(PeakFlops, TheLongestNameThatIsWholeCounts) {
+  const std::pair<const char*, double> cards[] = {{"NVIDIA A100-SXM4-80GB", 312e12},
+                                                  {"NVIDIA H100 80GB HBM3", 989.5e12},
+                                                  {"NVIDIA H100 PCIe", 756e12},
+                                                  {"NVIDIA H200", 989.5e12},
+                                                  {"NVIDIA H200 NVL", 835.5e12},
+                                                  {"NVIDIA GH200 480GB", 989.5e12},
+                                                  {"NVIDIA H20", 148e12},
+                                                  {"NVIDIA B200", 2250e12},
+                                                  {"NVIDIA GB200", 2500e12},
+                                                  {"NVIDIA L4", 121e12},
+                                                  {"NVIDIA L40", 181e12},
+                                                  {"NVIDIA L40S", 362e12},
+                                                  {"NVIDIA A10G", 70e12},
+                                                  {"NVIDIA A10", 125e12},
+                                                  {"Tesla T4", 65e12},
+                                                  {"Tesla V100-PCIE-32GB", 112e12},
+                                                  {"NVIDIA GeForce RTX 3080 Ti", 68.2e12},
+                                                  {"NVIDIA GeForce RTX 3080", 59.5e12},
+                                                  {"NVIDIA GeForce RTX 4090", 165.2e12},
+                                                  {"NVIDIA GeForce RTX 4070 Ti SUPER", 88.2e12},
+                                                  {"NVIDIA GeForce RTX 5090", 209.5e12}};
+  for (const auto& [name, flops] : cards) EXPECT_EQ(peak_flops(name), flops) << name;
+}
+
+TEST(PeakFlops, AnotherCardsFigureIsNeverTaken) {
+  for (const char* name : {"Matrox G200", "NVIDIA RTX A1000", "NVIDIA RTX A4000", "NVIDIA T400 4GB",
+                           "NVIDIA GeForce RTX 4090 Laptop GPU"})
+    EXPECT_EQ(peak_flops(name), 0) << name;
 }
 
 TEST(DescribeDevice, TheCpuHasANameAndMemory) {

@@ -38,6 +38,7 @@
 #include "prepare/find.h"
 #include "prepare/glance.h"
 #include "prepare/hub.h"
+#include "prepare/parquet.h"
 #include "prepare/shuffle.h"
 #include "prepare/splits.h"
 #include "prepare/stream.h"
@@ -96,6 +97,8 @@ std::string source_label(const Options& options) {
   for (const std::string& path : options.source) {
     std::error_code error;
     const fs::path real = is_stdin(path) ? fs::path(path) : fs::canonical(path, error);
+    check(!error || !fs::exists(path),  // a pipe's name, such as /dev/fd/63, leads nowhere
+          path + " is neither a file nor a folder; if it is a pipe, give it as stdin: --source -");
     check(!error,
           "can't read " + path + ": " + error.message() + "; check the path after --source");
     paths.insert(real.string());
@@ -109,7 +112,9 @@ std::string source_label(const Options& options) {
 std::string task_name(const Options& options) {
   std::string name = options.task;
   if (name.empty() && (options.is("demo") || options.from_hub())) name = options.source[0];
-  check(!name.empty() || !is_stdin(options.source[0]), "give a task from stdin a name with --task");
+  if (name.empty() && is_stdin(options.source[0])) {
+    throw Error("give a task from stdin a name with --task", kUsage);
+  }
   if (name.empty()) name = fs::canonical(options.source[0]).stem().string();
   check_task_name(name);
   return name;
@@ -157,7 +162,8 @@ void check_options(const Options& options) {
                   "; more would wait for the one thread that reads");
 }
 
-// Throws Error unless the task's files are what its task.json says.
+// Throws Error unless the task's files are what its task.json says: those to score by by their
+// hashes, the training shards, which may be terabytes, by their sizes.
 void check_whole(const fs::path& dir, const TaskInfo& info) {
   train_shards(dir, info);
   for (const char* split : {"val", "test"}) heldout_rows(dir, info, split);
@@ -444,20 +450,13 @@ void make_from_files(const Making& making) {
 // ------------------------------------------------------------------------------------------------
 // A corpus from the hub: whole documents in order, one pinned file held out
 
-void make_from_hub(const Making& making, const HubCorpus& corpus) {
+// The tokenizer from the training shards, val and test from the held-out one, then the training
+// split.
+void encode_shards(const Making& making, const std::vector<fs::path>& files,
+                   const fs::path& heldout) {
   TaskInfo& info = making.info;
-  const fs::path folder = data_dir() / "downloads" / corpus.name;
-  download(folder, downloads(corpus),
-           {.parallel = making.options.downloads,
-            .token = hub_token(),
-            .problem = parquet_problem,
-            .interrupted = [] { return interrupted != 0; }});
-  std::vector<fs::path> files;
-  for (const std::string& file : corpus.train_files) files.push_back(folder / local_name(file));
-  const fs::path heldout = folder / local_name(corpus.heldout_file);
   const int64_t total = total_bytes(files);
   check_space(making.dir, static_cast<double>(total));  // tokens take about what the shards do
-
   const ReadOptions& read = making.options.read;
   const Tokenizer tokenizer = learn_tokenizer(making, *open_in_order(files, read), total);
   {
@@ -479,6 +478,24 @@ void make_from_hub(const Making& making, const HubCorpus& corpus) {
                                               " tokens; give a smaller --seq-len");
 }
 
+void make_from_hub(const Making& making, const HubCorpus& corpus) {
+  const fs::path folder = data_dir() / "downloads" / corpus.name;
+  download(folder, downloads(corpus),
+           {.parallel = making.options.downloads,
+            .token = hub_token(),
+            .problem = parquet_problem,
+            .interrupted = [] { return interrupted != 0; }});
+  std::vector<fs::path> files;
+  for (const std::string& file : corpus.train_files) files.push_back(folder / local_name(file));
+  try {
+    encode_shards(making, files, folder / local_name(corpus.heldout_file));
+  } catch (const DamagedParquet& damaged) {  // inside, where no check of what arrived looks
+    fs::remove(damaged.file);
+    throw Error(damaged.file.string() +
+                " arrived damaged, and is removed; run the same command again to download it anew");
+  }
+}
+
 void print_next(const std::string& task) {
   std::printf("Done. Next: build/train --task %s, or build/agent run --tag NAME --task %s\n",
               task.c_str(), task.c_str());
@@ -487,7 +504,9 @@ void print_next(const std::string& task) {
 // Says so where the task is there.
 bool nothing_to_do(const fs::path& dir, const TaskInfo& info, bool force) {
   if (!already_prepared(dir, info, force)) return false;
-  std::printf("Task %s is already prepared in %s\n", info.name.c_str(), dir.c_str());
+  const bool piped = info.source == "-" || info.source.find("-.jsonl") == 0;
+  std::printf("Task %s is already prepared in %s%s\n", info.name.c_str(), dir.c_str(),
+              piped ? " (what the pipe holds was not looked at; --force makes it anew)" : "");
   print_next(info.name);
   return true;
 }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kShortPiece = 64;  // bytes; up to here a scan for the lowest rank beats a heap
 constexpr size_t kBatch = 128;      // pieces that are looked up together
+constexpr size_t kVeryLongPiece = 256 << 10;  // bytes
 
 constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15u;
 
@@ -208,8 +209,11 @@ size_t BpeEncoder::merge_short(std::string_view piece, uint16_t* ids) const {
   return count;
 }
 
-// The same in O(n log n), with a heap. A part is named by the offset of its first byte.
+// The same in O(n log n), with a heap. A part is named by the offset of its first byte. Takes some
+// 20 bytes for each of the piece, so very long ones wait for each other.
 size_t BpeEncoder::merge_long(std::string_view piece, uint16_t* ids) const {
+  std::unique_lock one_at_a_time(very_long_pieces_, std::defer_lock);
+  if (piece.size() > kVeryLongPiece) one_at_a_time.lock();
   check(piece.size() < UINT32_MAX, "a run of " + std::to_string(piece.size()) +
                                        " letters, marks or spaces is too long to encode");
   const uint32_t n = static_cast<uint32_t>(piece.size());
@@ -217,8 +221,10 @@ size_t BpeEncoder::merge_long(std::string_view piece, uint16_t* ids) const {
   std::vector<uint16_t> wanted(n + 1, kNoRank);
   for (uint32_t i = 0; i <= n; ++i) next[i] = i + 1, previous[i] = i - 1;
   for (uint32_t i = 0; i < n; ++i) ids[i] = static_cast<unsigned char>(piece[i]);
-  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> heap;  // rank, part
-  const auto offer = [&](uint32_t part) {
+  std::vector<uint64_t> room;  // that grows in place: a copy would take as much again
+  room.reserve(n + n / 2);
+  std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> heap({}, std::move(room));
+  const auto offer = [&](uint32_t part) {  // the heap holds rank, part
     wanted[part] = next[part] >= n ? kNoRank : pair_rank(ids[part], ids[next[part]]);
     if (wanted[part] != kNoRank) heap.push(uint64_t{wanted[part]} << 32 | part);
   };

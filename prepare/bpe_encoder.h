@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -54,6 +55,7 @@ class BpeEncoder {
   std::unordered_map<std::string_view, uint16_t> unmerged_;
   std::vector<uint16_t> byte_pair_ranks_;  // by first byte, then second
   std::vector<PairRank> pair_ranks_;       // a hash table with open addressing
+  mutable std::mutex very_long_pieces_;    // held while one is merged
   std::array<uint64_t, 2048> filter_{};
   int pair_shift_ = 0;  // its size is 2^(32 - pair_shift_)
 };

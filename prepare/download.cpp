@@ -398,7 +398,9 @@ void Downloader::report_failures() const {
     text += (i > 0 ? "; " : "") + names + " (" + reason + ")";
   }
   if (not_begun > 0) text += format("; %zu were not tried any more", not_begun);
-  throw Error(text + "; what has arrived is kept: run the same command again to go on");
+  throw Error(
+      text +
+      "; what has arrived is kept, and the same command goes on from there once the cause is gone");
 }
 
 }  // namespace

@@ -58,7 +58,12 @@ std::optional<Rate> newest_rate(const std::string& task_sha256) {
 std::string sample(const std::string& title, std::vector<uint16_t> ids,
                    const Tokenizer& tokenizer) {
   ids.resize(std::min(ids.size(), kSampleTokens));
-  return "  " + title + "  " + in_quotes(tokenizer.decode(ids)) + "\n";
+  try {
+    return format("  %-5s  ", title.c_str()) + in_quotes(tokenizer.decode(ids)) + "\n";
+  } catch (const Error& e) {
+    throw Error("the " + title + " split is damaged (" + e.what() +
+                "); make the task anew with --force");
+  }
 }
 
 std::vector<uint16_t> first_tokens(const fs::path& file) {
@@ -111,8 +116,8 @@ std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
                                 const Tokenizer& tokenizer) {
   return longest_tokens(tokenizer) + "\nfirst tokens of each split\n" +
          sample("train", first_tokens(train_shards(dir, info)[0]), tokenizer) +
-         sample("val  ", heldout_rows(dir, info, "val"), tokenizer) +
-         sample("test ", heldout_rows(dir, info, "test"), tokenizer);
+         sample("val", heldout_rows(dir, info, "val"), tokenizer) +
+         sample("test", heldout_rows(dir, info, "test"), tokenizer);
 }
 
 std::string budget_at_a_glance(const fs::path& dir, const TaskInfo& info, double peak_flops) {

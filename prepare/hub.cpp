@@ -74,11 +74,14 @@ HubCorpus hub_corpus(const std::string& name, std::optional<int64_t> shards,
   const auto all = static_cast<int64_t>(known.train_files.size());
   int64_t wanted = shards.value_or(std::min(kDefaultShards, all));
   if (wanted == -1) wanted = all;
-  check(wanted >= 1 && wanted <= all,
+  if (wanted < 1 || wanted > all) {
+    throw Error(
         format("--shards %lld is not possible; %s has %lld training shards: use 1 to %lld, or -1 "
                "for all",
                static_cast<long long>(wanted), known.name, static_cast<long long>(all),
-               static_cast<long long>(all)));
+               static_cast<long long>(all)),
+        kUsage);
+  }
   known.train_files.resize(static_cast<size_t>(wanted));
   return {name, base_url_of(known, base_url), std::move(known.train_files), known.heldout_file};
 }
@@ -115,7 +118,8 @@ std::optional<std::string> parquet_problem(const fs::path& file) {
   in.seekg(0).read(head.data(), head.size());
   in.seekg(size - 8).read(reinterpret_cast<char*>(tail.data()), tail.size());
   if (!in) return "it can't be read";
-  if (std::memcmp(head.data(), kParquetMagic, 4) != 0) return "it is no parquet file";
+  if (std::memcmp(head.data(), kParquetMagic, 4) != 0)
+    return "it is no parquet file (a page? check --base-url)";
   if (std::memcmp(tail.data() + 4, kParquetMagic, 4) != 0) return "the parquet file is cut off";
   const int64_t footer = tail[0] | tail[1] << 8 | tail[2] << 16 | int64_t{tail[3]} << 24;
   if (footer == 0 || footer > size - kFrame) return "the parquet file's footer does not fit in it";

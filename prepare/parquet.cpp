@@ -42,6 +42,15 @@ std::string name_of(const parquet::ColumnDescriptor& column) {
   return column.path()->ToDotString();
 }
 
+// For a message.
+std::string type_of(const parquet::ColumnDescriptor& column) {
+  const auto& logical = column.logical_type();
+  const std::string type = logical == nullptr || logical->is_none()
+                               ? parquet::TypeToString(column.physical_type())
+                               : logical->ToString();
+  return column.max_repetition_level() > 0 ? "a list of " + type : "of type " + type;
+}
+
 // For a message: a name out of a file may be anything.
 std::string printable(std::string name) {
   for (char& c : name) c = std::iscntrl(static_cast<unsigned char>(c)) ? '?' : c;
@@ -74,7 +83,7 @@ class ParquetReader : public DocumentReader {
     const parquet::ByteArray& value = values_[at_++];
     check(value.len <= kLargestDocument, name_ + ": a value in row group " +
                                              std::to_string(group_) +
-                                             " is longer than 32 MiB; cut it, or leave it out");
+                                             " is longer than 16 MiB; cut it, or leave it out");
     document.assign(reinterpret_cast<const char*>(value.ptr), value.len);
     group_ended_ = false;
     if (at_ == values_.size()) guarded([&] { advance(); });
@@ -103,8 +112,8 @@ class ParquetReader : public DocumentReader {
       if (failed != nullptr && failed->status().IsOutOfMemory()) {
         throw Error(where + " takes more than 192 MiB to read; write it with smaller pages");
       }
-      throw Error(where + " can't be read as parquet (" + first_line(error) +
-                  "); copy or download it again");
+      throw DamagedParquet(name_, where + " can't be read as parquet (" + first_line(error) +
+                                      "); copy or download it again");
     }
   }
 
@@ -121,13 +130,19 @@ class ParquetReader : public DocumentReader {
 
   void choose_column(const std::string& wanted) {
     const parquet::SchemaDescriptor& schema = *metadata_->schema();
+    std::string type;  // of the column where it is no text
     for (int i = 0; i < schema.num_columns(); ++i) {
-      if (holds_text(*schema.Column(i)) && name_of(*schema.Column(i)) == wanted) column_ = i;
+      const parquet::ColumnDescriptor& column = *schema.Column(i);
+      if (name_of(column) != wanted) continue;
+      if (holds_text(column)) column_ = i;
+      type = type_of(column);
     }
     if (column_ >= 0) return;
     const std::string others = text_columns(schema);
-    throw Error(name_ + " has no column \"" + wanted + "\" of text; " +
-                (others.empty() ? "no other has text" : "give --column one of: " + others));
+    throw Error(
+        name_ + " has no column \"" + wanted + "\" of text" +
+        (type.empty() ? "" : " (it is " + type + ")") + "; " +
+        (others.empty() ? "no other has text: leave it out" : "give --column one of: " + others));
   }
 
   // The next values, of this row group or of one that follows; none at the end of the file.

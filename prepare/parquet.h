@@ -5,14 +5,21 @@
 #include <memory>
 #include <string>
 
+#include "common/error.h"
 #include "prepare/reader.h"
 
 namespace autoresearch {
 
+// Of a file that is no parquet, or damaged.
+struct DamagedParquet : Error {
+  DamagedParquet(const fs::path& file, const std::string& what) : Error(what), file(file) {}
+  fs::path file;
+};
+
 // The values of one column, a document each, row group by row group; a page of the column is in
 // memory at a time, and the dictionary where it has one. A nested field is named by its path
 // ("meta.text"). Throws Error, listing the columns of text that there are, where `column` is none
-// of them.
+// of them, and DamagedParquet.
 std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const std::string& column);
 
 }  // namespace autoresearch

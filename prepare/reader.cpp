@@ -131,7 +131,7 @@ class PieceReader {
   void fill() {
     const size_t used = end_ - begin_;
     check(used <= kLargestDocument, name_ + ": " + what_ + " " + std::to_string(number_ + 1) +
-                                        " is longer than 32 MiB; cut it, or leave it out");
+                                        " is longer than 16 MiB; cut it, or leave it out");
     std::memmove(buffer_.data(), buffer_.data() + begin_, used);
     scanned_ -= begin_;
     begin_ = 0;

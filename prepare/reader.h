@@ -14,7 +14,7 @@
 
 namespace autoresearch {
 
-constexpr size_t kLargestDocument = size_t{32} << 20;  // bytes; a longer row or line is an Error
+constexpr size_t kLargestDocument = size_t{16} << 20;  // bytes; a longer row or line is an Error
 
 struct ReadOptions {
   std::string column = "text";              // of a parquet file, and the key in a line of JSON

@@ -265,9 +265,10 @@ TEST_F(DownloadTest, AServerThatAlwaysBreaksAtTheSamePlaceIsGivenUpByName) {
     answer.end = End::kClose;
   });
   put_files(server, 3);
-  EXPECT_EQ(failure(server),
-            "1 of 3 files did not arrive: f1 (the connection ended after 100000 of 300000 bytes); "
-            "what has arrived is kept: run the same command again to go on");
+  EXPECT_EQ(
+      failure(server),
+      "1 of 3 files did not arrive: f1 (the connection ended after 100000 of 300000 bytes); "
+      "what has arrived is kept, and the same command goes on from there once the cause is gone");
   EXPECT_TRUE(has("f0") && has("f2"));
   EXPECT_FALSE(has("f1"));
 }

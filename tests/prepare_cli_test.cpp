@@ -349,6 +349,7 @@ TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
 TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
   expect_error("--source nowhere", {"can't read nowhere", "No such file"});
   expect_error("--source corpus", {"no text, source code, .jsonl or .parquet in corpus"});
+  expect_error("--task t --source /dev/stdin < <(echo x)", {"neither a file", "--source -"});
   write_file(dir_ / "corpus" / "blank.txt", "\n \n");
   expect_error("--source corpus", {"the corpus is empty"});
   write_file(dir_ / "corpus" / "one.txt", "just one document");
@@ -450,7 +451,7 @@ TEST_F(PrepareTest, AFullDiskIsOneLineAndNothingIsLeft) {
     const std::string size = std::to_string(megabytes << 20);
     return prepare_under(
         "bwrap --dev-bind / / --size " + size + " --tmpfs " + data().string() + " sh -c '",
-        std::string(kSmall), "; ls -A " + data().string() + "'");
+        std::string(kSmall), "; code=$?; ls -A " + data().string() + "; exit $code'");
   };
   if (std::system("bwrap --dev-bind / / --size 1048576 --tmpfs /mnt true 2> /dev/null") != 0) {
     GTEST_SKIP() << "bubblewrap can't work here";
@@ -459,7 +460,9 @@ TEST_F(PrepareTest, AFullDiskIsOneLineAndNothingIsLeft) {
   const Output before = in_a_folder_of(1);
   EXPECT_NE(before.err.find("making the task needs"), std::string::npos) << before.err;
   EXPECT_EQ(before.out, "");
+  EXPECT_EQ(before.code, 1);
   const Output within = in_a_folder_of(2);
+  EXPECT_EQ(within.code, 1);
   EXPECT_NE(within.err.find("No space left on device; free some space"), std::string::npos)
       << within.err;
   EXPECT_EQ(within.out.find("corpus/train"), std::string::npos);

@@ -83,10 +83,26 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
   return result;
 }
 
+TEST_F(PrepareHubTest, AShardDamagedInsideIsRemovedAndComesAnewWithTheNextCall) {
+  ASSERT_EQ(prepare(arguments()).code, 0);
+  const auto undisturbed = contents(data());
+  const fs::path shard = data() / "downloads" / "climbmix" / "shard_00001.parquet";
+  std::string bytes = read_file(shard);
+  for (size_t i = 0; i < 200; ++i) bytes[bytes.size() / 3 + i] ^= '\x5A';
+  write_file(shard, bytes);
+  const Output broken = prepare(arguments() + " --force");
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_NE(broken.err.find("shard_00001.parquet arrived damaged"), std::string::npos)
+      << broken.err;
+  EXPECT_NE(broken.err.find("run the same command again"), std::string::npos) << broken.err;
+  ASSERT_EQ(prepare(arguments() + " --force").code, 0);
+  EXPECT_EQ(contents(data()), undisturbed);
+}
+
 // How often; AUTORESEARCH_KILLS=200 build/tests/prepare_hub_test --gtest_filter='*Kill*'
 int kills() {
   const char* wanted = std::getenv("AUTORESEARCH_KILLS");
-  return wanted ? std::atoi(wanted) : 12;
+  return wanted ? std::atoi(wanted) : 25;
 }
 
 // The program, killed after `delay`. False when it had ended by then.

@@ -305,10 +305,10 @@ TEST_F(ReaderTest, ALineOfTwoGigabytesIsRefusedWhereItWouldBeADocumentElseCut) {
   EXPECT_EQ(reader->position(), static_cast<int64_t>(fs::file_size(text)));
 
   expect_says(error_of([&] { documents_of(text, {.doc_separator = "\n"}); }), "a.txt.zst",
-              "document 1 is longer than 32 MiB");
+              "document 1 is longer than 16 MiB");
   expect_says(
       error_in("b.jsonl.zst", zstd("{\"text\": \"y\"}\n{\"text\": \"") + repeated(packed, 32)),
-      "b.jsonl.zst", "line 2 is longer than 32 MiB");
+      "b.jsonl.zst", "line 2 is longer than 16 MiB");
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   if (kMemoryIsMeasured) {
@@ -317,14 +317,14 @@ TEST_F(ReaderTest, ALineOfTwoGigabytesIsRefusedWhereItWouldBeADocumentElseCut) {
 }
 
 TEST_F(ReaderTest, ALineOfJustUnderTheLimitIsRead) {
-  const std::string quarter(8 << 20, 'x');
+  const std::string quarter(4 << 20, 'x');
   const fs::path path =
       file("a.jsonl.zst", zstd("{\"text\": \"") + repeated(zstd(quarter), 3) +
                               zstd(quarter.substr(100)) + zstd("\"}\n{\"text\": \"next\"}\n"));
   const auto reader = open_documents(path, {});
   std::string document;
   ASSERT_TRUE(reader->next(document));
-  EXPECT_EQ(document.size(), (size_t{32} << 20) - 100);
+  EXPECT_EQ(document.size(), (size_t{16} << 20) - 100);
   ASSERT_TRUE(reader->next(document));
   EXPECT_EQ(document, "next");
 }

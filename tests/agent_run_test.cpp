@@ -480,7 +480,8 @@ TEST_F(AgentRun, TheFirstCallIsOnRecordBeforeItIsSent) {
   HttpAnswer never;
   never.end = HttpAnswer::End::kHang;
   const LoopbackServer server({never});
-  Command command = agent({"--model", "scripted", "--base-url", server.url()});
+  Command command = agent({"--provider", "ollama", "--model", "scripted", "--base-url",
+                           server.url(), "--context-tokens", "40000"});
   std::thread power_cut;
   command.before_exec = [&](pid_t pid, uint64_t) {
     power_cut = std::thread([&server, pid] {
@@ -492,6 +493,8 @@ TEST_F(AgentRun, TheFirstCallIsOnRecordBeforeItIsSent) {
   power_cut.join();
   ASSERT_TRUE(fs::exists(run_dir() / "journal.jsonl"));
   EXPECT_EQ(read_journal(run_dir() / "journal.jsonl").back().value("event", ""), "call");
+  const auto body = nlohmann::json::parse(server.requests().at(0).body);
+  EXPECT_EQ(body.at("options").at("num_ctx"), 40000) << "--context-tokens is ollama's too";
 }
 
 TEST_F(AgentRun, AKilledBaselineGoesOnWithNothingLost) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <csignal>
 #include <limits>
+#include <vector>
 
 #include "common/error.h"
 
@@ -35,6 +36,25 @@ TEST(Verdict, WallLimitIsBudgetPlusOverheadPlusOnePercentButAtLeastThreeSeconds)
   EXPECT_DOUBLE_EQ(kAllowance.wall_limit(), 14);
   EXPECT_DOUBLE_EQ((Allowance{.budget = 300, .baseline_overhead = 8}).wall_limit(), 311);
   EXPECT_DOUBLE_EQ((Allowance{.budget = 3600, .baseline_overhead = 8}).wall_limit(), 3644);
+}
+
+TEST(Verdict, MistakesInTheCodeCanBeMendedAndWhatRanOutIsAResult) {
+  const auto ended = [](int code) {
+    Outcome outcome;
+    outcome.train_exit = code;
+    return outcome;
+  };
+  for (const int code : std::vector<int>{kDone, kError, kCannotSeal, 128 + SIGSEGV, 128 + SIGABRT})
+    EXPECT_TRUE(is_repairable(ended(code))) << code;
+  for (const int code : std::vector<int>{kDiverged, kOutOfMemory, 128 + SIGKILL})
+    EXPECT_FALSE(is_repairable(ended(code))) << code;
+  EXPECT_FALSE(is_repairable(whole(kBest)));
+  Outcome memory = ended(kError), time = ended(kError);
+  memory.over_memory = time.timed_out = true;
+  EXPECT_FALSE(is_repairable(memory));
+  EXPECT_FALSE(is_repairable(time));
+  for (const Outcome& outcome : {memory, ended(kOutOfMemory)})  // with what to do about it
+    EXPECT_NE(judge(outcome, kAllowance, kBest).reason.find("use a smaller"), std::string::npos);
 }
 
 TEST(Verdict, OnlyAStrictlyBetterFigureIsKept) {

@@ -96,7 +96,7 @@ def start(server, replies, folder, port):
     log = open(folder / f"{server}.log", "w")
     process = subprocess.Popen([str(word) for word in command], cwd=folder, env=env, stdout=log,
                                stderr=subprocess.STDOUT)
-    for _ in range(120):
+    for _ in range(600):  # a busy machine takes minutes to import LiteLLM
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2)
             return process
@@ -104,6 +104,7 @@ def start(server, replies, folder, port):
             return process  # it answers, if only to say that there is nothing at /
         except OSError:
             time.sleep(0.5)
+    process.kill()
     sys.exit(f"{server} does not start; see {log.name}")
 
 

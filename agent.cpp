@@ -143,8 +143,7 @@ class Loop {
   bool exhausted_ = false;  // the tuner has nothing left
   int errors_ = 0;          // experiments in a row that ended in an error of the loop's own
   std::map<std::string, std::string> refused_;  // errors of what did not build, by fingerprint
-  std::map<std::string, int64_t>
-      fitting_;  // tokens of a prompt, by the model that more was too many
+  std::map<std::string, int64_t> fitting_;      // a prompt's tokens, by model that refused more
   std::string branch_note_, provider_note_, prompt_note_, program_;
 };
 

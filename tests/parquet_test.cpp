@@ -194,7 +194,7 @@ TEST_F(ParquetTest, AColumnThatIsNotThereOrNoTextIsRefusedWithThoseThatAre) {
   expect_says(error_in_column("text"), "c8, c9, ...");
   write_parquet(path_, {{"id", id}});
   expect_says(error_in_column("text"), "no other has text");
-  expect_says(error_in_column("text"), "it is ");
+  expect_says(error_in_column("id"), "it is of type");
 }
 
 TEST_F(ParquetTest, WhatIsNoParquetFileIsOneLine) {

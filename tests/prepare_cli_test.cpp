@@ -30,10 +30,11 @@ class PrepareTest : public PrepareProgramTest {
   }
 
   // Expects failure with one line that holds all of `parts`, and the task as it was.
-  void expect_refusal(const std::string& arguments, const std::vector<std::string>& parts) const {
+  void expect_refusal(const std::string& arguments, const std::vector<std::string>& parts,
+                      int code = 1) const {
     const auto before = entries();
     const Output result = prepare(arguments);
-    EXPECT_EQ(result.code, 1) << arguments;
+    EXPECT_EQ(result.code, code) << arguments;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
     for (const std::string& part : parts) {
       EXPECT_NE(result.err.find(part), std::string::npos) << "no " << part << " in " << result.err;
@@ -214,7 +215,7 @@ TEST_F(PrepareTest, StdinIsASourceWithDocumentsBySeparator) {
       prepare("--source - --task piped --doc-separator '<|end|>' " + small, input);
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.out.find("60 documents"), std::string::npos) << result.out;
-  expect_refusal("--source - " + small, {"give a task from stdin a name with --task"});
+  expect_refusal("--source - " + small, {"give a task from stdin a name with --task"}, 2);
 }
 
 TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {
@@ -349,7 +350,10 @@ TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
 TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
   expect_error("--source nowhere", {"can't read nowhere", "No such file"});
   expect_error("--source corpus", {"no text, source code, .jsonl or .parquet in corpus"});
-  expect_error("--task t --source /dev/stdin < <(echo x)", {"neither a file", "--source -"});
+  const Output piped = prepare_under("echo x | ", "--task t --source /dev/stdin");
+  EXPECT_EQ(piped.code, 1);
+  EXPECT_NE(piped.err.find("neither a file nor a folder; if it is a pipe"), std::string::npos)
+      << piped.err;
   write_file(dir_ / "corpus" / "blank.txt", "\n \n");
   expect_error("--source corpus", {"the corpus is empty"});
   write_file(dir_ / "corpus" / "one.txt", "just one document");

@@ -25,17 +25,14 @@ using namespace autoresearch;
 // ------------------------------------------------------------------------------------------------
 // Hyperparameters
 
-// Size on a GPU. Width is depth * aspect, rounded up to whole heads. A step's tokens are worked off
-// in micro-batches, which are halved on their own when memory runs out.
+// Size on a large GPU (A100, H100); preset_of shrinks it for smaller ones. Width is depth * aspect,
+// rounded up to whole heads. A step's tokens are worked off in micro-batches, which are halved on
+// their own when memory runs out.
 constexpr int64_t kGpuDepth = 8;            // layers
 constexpr int64_t kGpuAspect = 64;          // width per layer
 constexpr int64_t kGpuHeadDim = 128;        // channels per attention head
 constexpr int64_t kGpuTotalBatch = 524288;  // tokens per optimizer step
-constexpr int64_t kGpuMicroRows = 128;      // rows per forward pass, from 40 GB on
-constexpr int64_t kGpuMicroRows12GB = 16;   // the same with 12 to 40 GB
-constexpr int64_t kSmallGpuDepth = 4;       // layers with less than 12 GB
-constexpr int64_t kSmallGpuBatch = 131072;  // tokens per optimizer step with less than 12 GB
-constexpr int64_t kSmallGpuMicroRows = 8;   // rows per forward pass with less than 12 GB
+constexpr int64_t kGpuMicroRows = 128;      // rows per forward pass
 
 // Size on a CPU.
 constexpr int64_t kCpuDepth = 2;          // layers
@@ -83,8 +80,9 @@ constexpr double kAdamEps = 1e-10;       // AdamW, added to the root of the seco
 struct Config {
   int64_t vocab_size = 0, seq_len = 0;
   int64_t depth = 0, width = 0, head_dim = 0, heads = 0;
-  int64_t total_rows = 0;  // rows per optimizer step
-  int64_t micro_rows = 0;  // rows per forward pass
+  int64_t total_rows = 0;                    // rows per optimizer step
+  int64_t micro_rows = 0;                    // rows per forward pass
+  at::ScalarType compute_type = at::kFloat;  // of matrix products and of the residual stream
 
   // Keys before its own that a query of this layer sees; the last layer always sees all.
   int64_t window(int64_t layer) const {
@@ -95,46 +93,70 @@ struct Config {
   bool has_value_embedding(int64_t layer) const { return layer % 2 == (depth - 1) % 2; }
 };
 
+// GPUs before Ampere have no arithmetic for it, and of CPUs only few.
+bool has_bfloat16(const Device& device) { return device.is_cuda() && device.capability >= 80; }
+
+struct Preset {
+  int64_t depth, aspect, head_dim, total_batch, micro_rows;
+};
+
+// The best size for a budget grows with the root of the speed (Chinchilla, arXiv 2203.15556), and a
+// run needs hundreds of steps.
+Preset preset_of(const Device& device) {
+  if (!device.is_cuda()) {
+    return {kCpuDepth, kCpuAspect, kCpuHeadDim, kCpuTotalBatch, kCpuMicroRows};
+  }
+  const auto has = [&](double memory_gb, double flops) {
+    const bool fast = device.peak_flops == 0 || device.peak_flops >= flops;
+    return has_bfloat16(device) && device.memory_gb >= memory_gb && fast;
+  };
+  Preset p{kGpuDepth, kGpuAspect, kGpuHeadDim, kGpuTotalBatch, kGpuMicroRows};
+  if (has(40, 300e12)) return p;
+  const bool medium = has(12, 60e12);  // RTX 3090 and 4090, A10, L4; small: RTX 3060, T4
+  p.depth = medium ? (3 * p.depth + 2) / 4 : (p.depth + 1) / 2;
+  p.total_batch /= medium ? 4 : 8;
+  p.micro_rows /= medium ? 8 : 16;
+  return p;
+}
+
 Config configure(const Task& task, const Device& device) {
-  const bool gpu = device.is_cuda();
-  const bool small = gpu && device.memory_gb < 12, medium = gpu && device.memory_gb < 40;
+  const Preset preset = preset_of(device);
   Config c{.vocab_size = task.vocab_size, .seq_len = task.seq_len};
-  c.depth = small ? kSmallGpuDepth : gpu ? kGpuDepth : kCpuDepth;
-  c.head_dim = gpu ? kGpuHeadDim : kCpuHeadDim;
-  c.heads = (c.depth * (gpu ? kGpuAspect : kCpuAspect) + c.head_dim - 1) / c.head_dim;
+  c.depth = preset.depth;
+  c.head_dim = preset.head_dim;
+  c.heads = (preset.depth * preset.aspect + preset.head_dim - 1) / preset.head_dim;
   c.width = c.heads * c.head_dim;
-  const int64_t tokens = small ? kSmallGpuBatch : gpu ? kGpuTotalBatch : kCpuTotalBatch;
-  c.total_rows = std::max<int64_t>(1, tokens / c.seq_len);
-  c.micro_rows = small    ? kSmallGpuMicroRows
-                 : medium ? kGpuMicroRows12GB
-                 : gpu    ? kGpuMicroRows
-                          : kCpuMicroRows;
-  c.micro_rows = std::clamp<int64_t>(c.micro_rows, 1, c.total_rows);
+  c.total_rows = std::max<int64_t>(1, preset.total_batch / c.seq_len);
+  c.micro_rows = std::clamp<int64_t>(preset.micro_rows, 1, c.total_rows);
+  c.compute_type = has_bfloat16(device) ? at::kBFloat16 : at::kFloat;
   return c;
 }
 
 // ------------------------------------------------------------------------------------------------
 // Model
 
-// Matrix products run in bfloat16 on a GPU while this lives, on weights that stay float32.
+// Where `type` is bfloat16, matrix products run in it while this lives, on weights that stay
+// float32.
 class Autocast {
  public:
-  explicit Autocast(at::Device device) : on_(device.is_cuda()) {
+  Autocast(at::Device device, at::ScalarType type)
+      : device_(device.type()), on_(type == at::kBFloat16) {
     if (!on_) return;
-    at::autocast::set_autocast_dtype(at::kCUDA, at::kBFloat16);
-    at::autocast::set_autocast_enabled(at::kCUDA, true);
+    at::autocast::set_autocast_dtype(device_, type);
+    at::autocast::set_autocast_enabled(device_, true);
     at::autocast::increment_nesting();
   }
   ~Autocast() {
     if (!on_) return;
     // The cache holds bfloat16 copies of the weights, which are stale after the next update.
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
-    at::autocast::set_autocast_enabled(at::kCUDA, false);
+    at::autocast::set_autocast_enabled(device_, false);
   }
   Autocast(const Autocast&) = delete;
   Autocast& operator=(const Autocast&) = delete;
 
  private:
+  at::DeviceType device_;
   bool on_;
 };
 
@@ -209,9 +231,8 @@ Gpt::Gpt(const Config& config, at::Device device) : config(config) {
 
   const Tensor channel = at::arange(0, config.head_dim, 2, options) / config.head_dim;
   const Tensor angle = at::outer(at::arange(config.seq_len, options), at::pow(kRopeBase, -channel));
-  const auto compute_type = device.is_cuda() ? at::kBFloat16 : at::kFloat;
-  rope_cos = angle.cos().to(at::kBFloat16).to(compute_type).unsqueeze(1);
-  rope_sin = angle.sin().to(at::kBFloat16).to(compute_type).unsqueeze(1);
+  rope_cos = angle.cos().to(at::kBFloat16).to(config.compute_type).unsqueeze(1);
+  rope_sin = angle.sin().to(at::kBFloat16).to(config.compute_type).unsqueeze(1);
 }
 
 Tensor Gpt::logits(const Tensor& ids) const {
@@ -431,9 +452,7 @@ class Optimizer {
     adamw_.emplace_back(std::vector{gpt.x0_scale}, AdamW::Options{.lr = kX0Lr, .beta1 = kX0Beta1});
     std::map<std::pair<int64_t, int64_t>, std::vector<Tensor>> by_shape;
     for (const Tensor& w : gpt.matrices()) by_shape[{w.size(0), w.size(1)}].push_back(w);
-    // Few CPUs multiply bfloat16 faster than float32.
-    const auto type = gpt.head.is_cuda() ? at::kBFloat16 : at::kFloat;
-    for (auto& [shape, weights] : by_shape) muon_.emplace_back(weights, type);
+    for (auto& [shape, weights] : by_shape) muon_.emplace_back(weights, gpt.config.compute_type);
     for (Tensor* p : gpt.parameters()) weights_.push_back(*p);
   }
 
@@ -487,6 +506,7 @@ std::vector<Fact> facts(const Gpt& gpt) {
           {"window_pattern", std::string(kWindowPattern)},
           {"total_batch", c.total_rows * c.seq_len},
           {"micro_batch", c.micro_rows},
+          {"precision", std::string(at::toString(c.compute_type))},
           {"parameters", tables + gpt.head.numel() + matrices + scalars},
           {"parameters_embeddings", tables},
           {"parameters_head", gpt.head.numel()},
@@ -512,7 +532,7 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
     const Batch batch = run.batch(std::min(c.micro_rows, c.total_rows - done));
     Tensor loss;
     {
-      Autocast autocast(device);
+      Autocast autocast(device, c.compute_type);
       const Tensor logits = gpt.logits(batch.inputs);
       loss = at::cross_entropy_loss(logits.flatten(0, 1), batch.targets.flatten());
     }
@@ -550,7 +570,7 @@ int train(int argc, char** argv) {
   run.describe(facts(gpt));
   run.model([frozen = gpt.frozen(), device](Tensor ids) {
     at::NoGradGuard no_grad;
-    Autocast autocast(device);
+    Autocast autocast(device, frozen.config.compute_type);
     return frozen.logits(ids);
   });
 

@@ -60,11 +60,11 @@ bool is_share(const Knob& knob) {
   return has(knob, "Warm") || has(knob, "Final") || has(knob, "Frac") || has(knob, "ShortWindow");
 }
 
-// For which device a knob is, where its name says so. Sizes of small GPUs are left to a person.
+// For which device a knob is, where its name says so.
 bool relevant(const Knob& knob, const std::string& device) {
   const bool for_cpu = has(knob, "Cpu"), for_gpu = has(knob, "Gpu") || has(knob, "Cuda");
   if (device == "cpu") return !for_gpu;
-  return !for_cpu && !has(knob, "SmallGpu") && !knob.name.ends_with("GB");
+  return !for_cpu;
 }
 
 // How likely a change pays, before anything is known: rates and schedule first, then the balance of

@@ -127,8 +127,8 @@ TEST(CodeFingerprint, RestatedLiteralsInsideOfFunctionsAreTheSame) {
 }
 
 TEST(CodeFingerprint, WhatMayMeanSomethingElseIsSomethingElse) {
-  EXPECT_FALSE(says_the_same("kGpuTotalBatch = 524288;", "kGpuTotalBatch = 4 * kSmallGpuBatch;"))
-      << "kSmallGpuBatch is defined later";
+  EXPECT_FALSE(says_the_same("kGpuTotalBatch = 524288;", "kGpuTotalBatch = 512 * kCpuTotalBatch;"))
+      << "kCpuTotalBatch is defined later";
   EXPECT_FALSE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.05;"));
   EXPECT_FALSE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.04f;"));
   EXPECT_FALSE(says_the_same("constexpr double kMatrixLr", "constexpr float kMatrixLr"));

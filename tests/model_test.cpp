@@ -214,14 +214,50 @@ TEST(Model, TheGpuPresetHasTheAncestorsSizeAndArithmetic) {
   EXPECT_NEAR(fact(record, "lr_head"), 0.004 / std::sqrt(512 / 768.0), 1e-12);
 }
 
-TEST(Model, SmallerGpusGetSmallerPieces) {
+Config config_on(const char* name, double memory_gb, double peak_tflops, int capability) {
   const Task task{"climbmix", 8192, 2048, 300};
-  const auto on = [&](double memory_gb) {
-    return configure(task, {at::Device(at::kCUDA, 0), "GPU", memory_gb, 0, 80});
-  };
-  EXPECT_EQ(on(24).depth, on(80).depth);
-  EXPECT_LT(on(24).micro_rows, on(80).micro_rows);
-  EXPECT_LT(on(8).depth, on(24).depth);
+  return configure(task,
+                   {at::Device(at::kCUDA, 0), name, memory_gb, peak_tflops * 1e12, capability});
+}
+
+TEST(Model, SmallerGpusGetSmallerPieces) {
+  const Config large = config_on("NVIDIA A100", 42, 312, 80);
+  const Config medium = config_on("RTX 4090", 25, 165, 89);
+  const Config small = config_on("RTX 3060 Ti", 8, 32, 86);
+  EXPECT_EQ(large.total_rows, 256);
+  for (const auto& [more, less] : {std::pair{large, medium}, std::pair{medium, small}}) {
+    EXPECT_GT(more.depth, less.depth);
+    EXPECT_GT(more.width, less.width);
+    EXPECT_GT(more.total_rows, less.total_rows);
+    EXPECT_GT(more.micro_rows, less.micro_rows);
+  }
+}
+
+// Half of what the data sheet promises: more than such small models reach.
+double most_steps_in_five_minutes(const Config& config, double peak_tflops) {
+  const double flops = flops_per_token(Gpt(config, at::kMeta));
+  return 300 * 0.5e12 * peak_tflops / (flops * static_cast<double>(config.total_rows * 2048));
+}
+
+TEST(Model, SlowGpusTrainHundredsOfStepsWhateverMemoryTheyHave) {
+  EXPECT_GT(most_steps_in_five_minutes(config_on("NVIDIA A40", 48, 149.7, 86), 149.7), 400);
+  EXPECT_GT(most_steps_in_five_minutes(config_on("RTX 3090", 25, 71, 86), 71), 400);
+  EXPECT_GT(most_steps_in_five_minutes(config_on("RTX 4060 Ti", 17, 44.1, 89), 44.1), 400);
+  EXPECT_GT(most_steps_in_five_minutes(config_on("RTX 3060", 12.6, 25.5, 86), 25.5), 400);
+  constexpr double kT4Float32 = 8.1;  // the 65 TFLOP/s of its data sheet are in float16
+  EXPECT_GT(most_steps_in_five_minutes(config_on("Tesla T4", 15.8, 65, 75), kT4Float32), 300);
+}
+
+TEST(Model, AnUnknownGpuIsJudgedByItsMemory) {
+  EXPECT_EQ(config_on("GPU", 80, 0, 120).depth, config_on("NVIDIA H100", 80, 989.5, 90).depth);
+  EXPECT_EQ(config_on("GPU", 24, 0, 120).depth, config_on("RTX 4090", 25, 165, 89).depth);
+  EXPECT_EQ(config_on("GPU", 8, 0, 120).depth, config_on("RTX 3060 Ti", 8, 32, 86).depth);
+}
+
+TEST(Model, ComputesInBfloat16OnlyWhereThatIsNative) {
+  EXPECT_EQ(config_on("NVIDIA A100", 42, 312, 80).compute_type, at::kBFloat16);
+  EXPECT_EQ(config_on("Tesla T4", 15.8, 65, 75).compute_type, at::kFloat);
+  EXPECT_EQ(configure({"demo", 1024, 256, 11}, Device{}).compute_type, at::kFloat);
 }
 
 void expect_the_ancestors_pass(const Gpt& gpt, double table_tolerance) {
@@ -260,14 +296,15 @@ TEST(Model, TheTablesGradientsAreTheAncestorsWhereNothingIsRounded) {
 }
 
 TEST(Model, RunsInBfloat16UnderAutocastAsOnAGpu) {
-  Gpt gpt(golden_config(), at::kCPU);
+  Config config = golden_config();
+  config.compute_type = at::kBFloat16;
+  Gpt gpt(config, at::kCPU);
   fill(gpt);
-  gpt.rope_cos = gpt.rope_cos.to(at::kBFloat16);  // what decides the type of the residual stream
-  gpt.rope_sin = gpt.rope_sin.to(at::kBFloat16);
-  at::autocast::set_autocast_enabled(at::kCPU, true);
-  const Tensor logits = gpt.logits(golden_ids().narrow(1, 0, 24));
-  at::autocast::clear_cache();
-  at::autocast::set_autocast_enabled(at::kCPU, false);
+  Tensor logits;
+  {
+    Autocast autocast(at::kCPU, config.compute_type);
+    logits = gpt.logits(golden_ids().narrow(1, 0, 24));
+  }
   EXPECT_EQ(logits.scalar_type(), at::kFloat);
   EXPECT_LT(relative_difference(logits, golden_tensor(golden()["model"]["logits"])), 0.03);
   logits.square().mean().backward();

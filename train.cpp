@@ -530,6 +530,7 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
   Tensor total = at::zeros({}, at::device(device).dtype(at::kFloat));
   for (int64_t done = 0; done < c.total_rows; done += c.micro_rows) {
     const Batch batch = run.batch(std::min(c.micro_rows, c.total_rows - done));
+    run.phase("forward");
     Tensor loss;
     {
       Autocast autocast(device, c.compute_type);
@@ -537,6 +538,7 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
       loss = at::cross_entropy_loss(logits.flatten(0, 1), batch.targets.flatten());
     }
     loss = loss * (static_cast<double>(batch.inputs.size(0)) / c.total_rows);
+    run.phase("backward");
     loss.backward();
     total += loss.detach();
   }
@@ -549,6 +551,7 @@ Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
   for (;;) {
     try {
       const Tensor loss = accumulate_gradients(run, gpt);
+      run.phase("optimizer");
       optimizer.step(schedule(run.progress(), run.step()));
       return loss;
     } catch (const c10::OutOfMemoryError&) {

@@ -57,8 +57,8 @@ using Fact = std::pair<std::string, std::variant<int64_t, double, std::string>>;
 // One training run. Methods throw on misuse; run_main below prints what they throw.
 class Run {
  public:
-  // Reads the command line (--task --device --seed --steps --seal --json), opens
-  // the training split, seeds ATen's generators, starts the loader.
+  // Reads the command line (--task --device --seed --steps --seal --json --profile), opens the
+  // training split, seeds ATen's generators, starts the loader.
   Run(int argc, char** argv);
   ~Run();
 
@@ -88,6 +88,11 @@ class Run {
   // Puts the batches taken since next_step() back, to be handed out again in the same order: for a
   // step that is repeated in smaller pieces after running out of memory.
   void rewind_step();
+
+  // From here on the step does `name`, such as "forward", until the next name: for the record of
+  // milliseconds per step. On a GPU this costs nothing and tells nothing without --profile, which
+  // synchronizes at every name. batch() counts by itself, as "loader_wait".
+  void phase(const char* name);
 
   double progress() const;  // share of the budget that is spent, in [0, 1]; of --steps where given
   int64_t step() const;     // 0 during the first step

@@ -1,6 +1,8 @@
 #include "harness/record.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace autoresearch {
 namespace {
@@ -21,6 +23,25 @@ void LossCurve::add(int64_t step, double seconds, double loss) {
   if (points_.size() <= kPoints) return;
   stride_ *= 2;
   std::erase_if(points_, [&](const Point& point) { return point.step % stride_ != 0; });
+}
+
+void Phases::begin_step(double now) {
+  enter("other", now);
+  if (++steps_ == 1) first_step_ = std::exchange(seconds_, {});
+}
+
+void Phases::enter(const std::string& name, double now) {
+  if (!current_.empty()) seconds_[current_] += now - since_;
+  const bool known = seconds_.contains(name) || seconds_.size() < kMost;
+  current_ = known ? name : "other";
+  since_ = now;
+}
+
+std::map<std::string, double> Phases::ms_per_step() const {
+  std::map<std::string, double> result;
+  for (const auto& [name, seconds] : steps_ > 1 ? seconds_ : first_step_)
+    result[name] = 1000 * seconds / static_cast<double>(std::max<int64_t>(1, steps_ - 1));
+  return result;
 }
 
 double Record::tokens_per_second() const {
@@ -50,6 +71,7 @@ nlohmann::json Record::json() const {
                            {"peak_memory_bytes", peak_memory_bytes},
                            {"configuration", facts},
                            {"loss_curve", curve_points}};
+  for (const auto& [name, ms] : phases.ms_per_step()) result["phases"]["ms_" + name] = ms;
   if (score) {
     result["val_bpb"] = score->bpb;
     result["val_bpb_upstream"] = score->bpb_upstream;
@@ -74,6 +96,8 @@ std::string Record::summary() const {
   text += line("startup_seconds", "%.1f", startup_seconds);
   text += line("epoch", "%.0f", static_cast<double>(epoch));
   if (curve.latest()) text += line("train_loss", "%.4f", *curve.latest());
+  for (const auto& [name, ms] : phases.ms_per_step())
+    text += line(("ms_" + name).c_str(), "%.3g", ms);
   return text;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -32,6 +33,25 @@ class LossCurve {
   std::optional<double> latest_;
 };
 
+// Where the time of a step goes: seconds by phase, one phase at a time. The first step is left out
+// where there are others, because it pays for what later ones find ready.
+class Phases {
+ public:
+  static constexpr size_t kMost = 16;  // what comes after that many counts as "other"
+
+  void begin_step(double now);  // the rest of the step is "other" until a phase is entered
+  void enter(const std::string& name, double now);
+  const std::string& current() const { return current_; }
+
+  std::map<std::string, double> ms_per_step() const;  // empty before a whole step was timed
+
+ private:
+  std::map<std::string, double> first_step_, seconds_;
+  std::string current_;  // none before the first step
+  double since_ = 0;
+  int64_t steps_ = -1;  // whole ones
+};
+
 struct Record {
   std::string task, device;
   int64_t seed = 0, steps = 0, tokens = 0, epoch = 1;
@@ -42,6 +62,7 @@ struct Record {
   int64_t peak_memory_bytes = 0;
   nlohmann::json facts = nlohmann::json::object();  // Run::describe
   LossCurve curve;
+  Phases phases;
   std::optional<Score> score;  // standalone runs only: a handed-over model is scored elsewhere
 
   double tokens_per_second() const;

@@ -33,6 +33,7 @@ struct Options {
   std::string task = "demo", device = "auto", data;
   fs::path seal, json;
   int64_t seed = 42, steps = 0;
+  bool profile = false;
 };
 
 // What is written at the end of the run is tried at its start, not after the budget is spent.
@@ -54,6 +55,8 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_option("--seal", options.seal, "hand the sealed model over in this file, unscored");
   app.add_option("--json", options.json, "write the record of the run to this file");
+  app.add_flag("--profile", options.profile,
+               "time the phases of a step on a GPU too, which slows it a little");
   app.add_option("--data", options.data, "folder that holds the tasks");
   try {
     app.parse(argc, argv);
@@ -88,6 +91,8 @@ struct Run::Impl {
   }
 
   void check_model();
+  double seconds() const { return seconds_since(started); }
+  bool timed() const { return options.profile || device.device.is_cpu(); }
   void read_loss();
   void report_step();
   void seal();
@@ -162,9 +167,10 @@ bool Run::next_step() {
   Impl& run = *impl_;
   check(run.logits != nullptr, "Run::model must be called before the first step");
   synchronize(run.device.device);
+  if (run.timed()) run.record.phases.begin_step(run.seconds());
   if (run.step < 0) {
     run.first_step = Clock::now();
-    run.record.startup_seconds = seconds_since(run.started);
+    run.record.startup_seconds = run.seconds();
     run.progress = std::make_unique<Progress>("training", 1, "of the budget");
   }
   ++run.step;
@@ -188,13 +194,22 @@ void Run::Impl::report_step() {
 
 Batch Run::batch(int64_t rows) {
   check(rows > 0, "Run::batch needs at least one row");
+  const std::string interrupted = impl_->record.phases.current();
+  phase("loader_wait");
   Batch batch = impl_->loader.next(rows);
+  phase(interrupted.c_str());
   impl_->record.tokens += rows * task().seq_len;
   impl_->record.epoch = batch.epoch;
   return batch;
 }
 
 void Run::rewind_step() { impl_->record.tokens -= impl_->loader.rewind_step() * task().seq_len; }
+
+void Run::phase(const char* name) {
+  if (!impl_->timed() || impl_->step < 0) return;
+  synchronize(impl_->device.device);
+  impl_->record.phases.enter(name, impl_->seconds());
+}
 
 double Run::progress() const {
   const Impl& run = *impl_;
@@ -250,7 +265,7 @@ int Run::finish() {
   run.record.training_seconds = run.elapsed;
   run.record.peak_memory_bytes = peak_memory(run.device.device);
   run.seal();
-  run.record.total_seconds = seconds_since(run.started);
+  run.record.total_seconds = run.seconds();
   std::cout << run.record.summary() << std::flush;
   if (!run.options.json.empty()) write_file(run.options.json, run.record.json().dump(1) + "\n");
   return kDone;

@@ -34,6 +34,7 @@ class FakeRun {
     next_row_ += rows;
     return {all.narrow(1, 0, seq_len), all.narrow(1, 1, seq_len), 1};
   }
+  void phase(const char* name) { phases.push_back(name); }
   void rewind_step() {
     next_row_ = step_row_;
     rewound.push_back(step_);
@@ -43,6 +44,7 @@ class FakeRun {
   void log_loss(at::Tensor loss) { losses.push_back(loss.item<double>()); }
   int finish() { return kept(*this); }
 
+  std::vector<std::string> phases;
   std::vector<int64_t> rewound;  // steps
   std::vector<double> losses;
   std::map<std::string, decltype(Fact::second)> record;
@@ -659,6 +661,8 @@ TEST(Program, TrainsAndHandsOverAModelThatHasLearned) {
   bool finished = false;
   FakeRun::kept = [&](const FakeRun& run) {
     EXPECT_EQ(run.losses.size(), 6);
+    const std::vector<std::string> step{"forward", "backward", "optimizer"};
+    EXPECT_TRUE(std::equal(step.begin(), step.end(), run.phases.end() - 3));
     EXPECT_NEAR(run.losses.front(), std::log(48.0), 0.05);
     EXPECT_LT(run.losses.back(), 0.8 * run.losses.front());
     const Tensor row = at::arange(129).mul(31).remainder(48).unsqueeze(0);

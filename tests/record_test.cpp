@@ -40,6 +40,41 @@ TEST(Record, SummaryHasTheAncestorsKeysFirstAndInItsOrder) {
   EXPECT_NE(text.find("num_params_M:     50.3\n"), std::string::npos);
 }
 
+TEST(Phases, AreMillisecondsPerStepWithoutTheFirst) {
+  Phases phases;
+  EXPECT_TRUE(phases.ms_per_step().empty());
+  double now = 0;
+  for (const double forward : {9.0, 0.3, 0.5}) {
+    phases.begin_step(now);
+    phases.enter("forward", now += 0.1);
+    phases.enter("backward", now += forward);
+    now += 0.2;
+  }
+  phases.begin_step(now);
+  const auto ms = phases.ms_per_step();
+  EXPECT_NEAR(ms.at("other"), 100, 1e-6);
+  EXPECT_NEAR(ms.at("forward"), 400, 1e-6);
+  EXPECT_NEAR(ms.at("backward"), 200, 1e-6);
+}
+
+TEST(Phases, OfASingleStepAreThatSteps) {
+  Phases phases;
+  phases.begin_step(1);
+  phases.enter("forward", 1);
+  phases.begin_step(3);
+  EXPECT_NEAR(phases.ms_per_step().at("forward"), 2000, 1e-6);
+}
+
+TEST(Phases, OfManyNamesTheFirstAreKept) {
+  Phases phases;
+  phases.begin_step(0);
+  for (int i = 0; i < 1000; ++i) phases.enter("phase " + std::to_string(i), i);
+  phases.begin_step(1000);
+  const auto ms = phases.ms_per_step();
+  EXPECT_LE(ms.size(), Phases::kMost);
+  EXPECT_GT(ms.at("other"), 900e3);
+}
+
 TEST(Record, AModelThatIsScoredElsewhereHasNoScoreInItsRecord) {
   const Record record;
   EXPECT_EQ(record.summary().find("val_bpb"), std::string::npos);

@@ -25,6 +25,8 @@ class TrainCli : public testing::Test {
     command.argv = args;
     command.env = scrubbed_environment();
     command.env.push_back("AUTORESEARCH_DATA=" TEST_DATA);
+    std::erase_if(command.env, [](auto& entry) { return entry.starts_with("OMP_NUM_THREADS="); });
+    command.env.push_back("OMP_NUM_THREADS=" + threads_);
     command.cwd = dir_;
     command.limit = 120;
     return run(command);
@@ -37,6 +39,7 @@ class TrainCli : public testing::Test {
   }
 
   fs::path dir_;
+  std::string threads_ = "1";
 };
 
 TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
@@ -63,20 +66,37 @@ TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
   EXPECT_FALSE(record.at("loss_curve").empty());
   EXPECT_GT(record.at("tokens_per_second").get<double>(), 0);
   EXPECT_GT(record.at("peak_memory_bytes").get<int64_t>(), 0);
-  EXPECT_FALSE(record.at("configuration").empty());
+  const auto& configuration = record.at("configuration");
+  for (const char* name :
+       {"depth", "width", "total_batch", "micro_batch", "parameters", "parameters_matrices",
+        "parameters_embeddings", "lr_matrices", "flops_per_token", "precision"}) {
+    EXPECT_TRUE(configuration.contains(name)) << name;
+  }
+  for (const char* phase : {"ms_forward", "ms_backward", "ms_optimizer", "ms_loader_wait"}) {
+    EXPECT_GE(record.at("phases").at(phase).get<double>(), 0) << phase;
+    EXPECT_GE(value_of(sealed.output, phase), 0) << phase;
+  }
   EXPECT_FALSE(record.at("device").get<std::string>().empty());
 }
 
-TEST_F(TrainCli, TwoRunsWithOneSeedAreEqualAndAnotherSeedIsNot) {
-  auto bpb = [&](const char* seed) {
-    return value_of(
-        train({"--task", "tiny", "--device", "cpu", "--steps", "5", "--seed", seed}).output,
-        "val_bpb");
+TEST_F(TrainCli, TwoRunsWithOneSeedAreEqualToTheLastBitAndAnotherSeedIsNot) {
+  const auto sealed = [&](const char* seed) {
+    const Exit exit = train({"--task", "tiny", "--device", "cpu", "--steps", "5", "--seed", seed,
+                             "--seal", "model", "--json", "train.json"});
+    EXPECT_EQ(exit.code, 0) << exit.output;
+    const auto record = nlohmann::json::parse(read_file(dir_ / "train.json"));
+    std::string losses;
+    for (const auto& point : record.at("loss_curve")) losses += point[2].dump() + " ";
+    return std::pair(losses, read_file(dir_ / "model"));
   };
-  const double one = bpb("1");
-  EXPECT_GT(one, 0);
-  EXPECT_EQ(one, bpb("1"));
-  EXPECT_NE(one, bpb("2"));
+  for (const char* threads : {"1", "2"}) {
+    threads_ = threads;
+    const auto one = sealed("1"), again = sealed("1"), other = sealed("2");
+    EXPECT_GT(one.second.size(), 100'000);
+    EXPECT_EQ(one.first, again.first) << threads << " threads";
+    EXPECT_TRUE(one.second == again.second) << threads << " threads";
+    EXPECT_NE(one.first, other.first) << threads << " threads";
+  }
 }
 
 TEST_F(TrainCli, TheBudgetIsKept) {

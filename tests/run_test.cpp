@@ -1,0 +1,96 @@
+// A Run as train.cpp uses it, with a model of one table: how it ends, and what it records.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+#include "common/files.h"
+#include "harness/harness.h"
+
+namespace autoresearch {
+namespace {
+
+fs::path temporary(const std::string& name) {
+  return fs::temp_directory_path() / ("run_test." + std::to_string(getpid()) + "." + name);
+}
+
+// What was printed into a file, which is removed.
+std::string taken(const fs::path& file) {
+  const std::string text = read_file(file);
+  fs::remove(file);
+  return text;
+}
+
+struct Ended {
+  int code;
+  std::string out, err;
+};
+
+// `program` in a process of its own, as `train --task tiny --device cpu` and these arguments.
+Ended run_program(int (*program)(int, char**), std::vector<std::string> args) {
+  args.insert(args.begin(), {"train", "--task", "tiny", "--device", "cpu"});
+  const fs::path out = temporary("out"), err = temporary("err");
+  const pid_t child = fork();
+  if (child == 0) {
+    std::vector<char*> argv;
+    for (std::string& arg : args) argv.push_back(arg.data());
+    if (!std::freopen(out.c_str(), "w", stdout) || !std::freopen(err.c_str(), "w", stderr))
+      _exit(9);
+    const int code = run_main(static_cast<int>(argv.size()), argv.data(), program);
+    std::fflush(stdout);
+    _exit(code);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, taken(out), taken(err)};
+}
+
+void hand_over(Run& run) {
+  const int64_t V = run.task().vocab_size;
+  run.describe({{"depth", 1}, {"parameters", V * V}, {"micro_batch", 4}});
+  run.model([table = at::randn({V, V})](at::Tensor ids) { return at::embedding(table, ids); });
+}
+
+at::Tensor loss(double value) { return at::full({}, value); }
+
+int has_phases(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  while (run.next_step()) {
+    for (int piece = 0; piece < 2; ++piece) {
+      run.batch(2);
+      run.phase("forward");
+      usleep(3000);
+    }
+    run.phase("optimizer");
+    usleep(1000);
+    run.log_loss(loss(1));
+  }
+  return run.finish();
+}
+
+TEST(Run, TheRecordTellsWhereAStepsTimeGoes) {
+  const fs::path file = temporary("json"), sealed = temporary("sealed");
+  const Ended ended = run_program(has_phases, {"--steps", "5", "--profile", "--json", file.string(),
+                                               "--seal", sealed.string()});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const auto record = nlohmann::json::parse(taken(file));
+  fs::remove(sealed);
+  const auto phases = record.at("phases").get<std::map<std::string, double>>();
+  EXPECT_GE(phases.at("ms_forward"), 6);
+  EXPECT_GE(phases.at("ms_optimizer"), 1);
+  EXPECT_GE(phases.at("ms_loader_wait"), 0);
+  EXPECT_NE(ended.out.find("\nms_forward:"), std::string::npos) << ended.out;
+  double sum = 0;
+  for (const auto& [name, ms] : phases) sum += ms;
+  // The first step counts among the seconds, but not among the phases.
+  EXPECT_LE(4 * sum, 1000 * record.at("training_seconds").get<double>());
+}
+
+}  // namespace
+}  // namespace autoresearch

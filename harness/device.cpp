@@ -1,6 +1,7 @@
 #include "harness/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
@@ -90,6 +91,26 @@ bool has_word(const std::string& text, const std::string& word) {
   return false;
 }
 
+class CpuAllocator : public c10::Allocator {
+ public:
+  explicit CpuAllocator(c10::Allocator* real) : real_(real) {}
+
+  c10::DataPtr allocate(size_t bytes) override {
+    try {
+      return real_->allocate(bytes);
+    } catch (const c10::Error& error) {
+      TORCH_CHECK_WITH(OutOfMemoryError, false, error.what_without_backtrace());
+    }
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return real_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    real_->copy_data(to, from, bytes);
+  }
+
+ private:
+  c10::Allocator* real_;
+};
+
 std::string cpu_name() {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line);)
@@ -169,6 +190,12 @@ double peak_flops(const std::string& gpu_name) {
 
 void set_precision(at::Device device) {
   at::globalContext().setFloat32MatmulPrecision(device.is_cuda() ? "high" : "highest");
+}
+
+void tell_lack_of_memory() {
+  static CpuAllocator allocator(c10::GetCPUAllocator());
+  constexpr uint8_t kPriority = 50;  // above ATen's own
+  c10::SetCPUAllocator(&allocator, kPriority);
 }
 
 void synchronize(at::Device device) {

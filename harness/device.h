@@ -33,6 +33,10 @@ double peak_flops(const std::string& gpu_name);
 // (the ancestor's "high" precision), exact float32 on a CPU.
 void set_precision(at::Device device);
 
+// From here on a lack of main memory throws c10::OutOfMemoryError, as that of a GPU's memory does,
+// and not the plain c10::Error of ATen's allocator: a step can then be repeated in smaller pieces.
+void tell_lack_of_memory();
+
 void synchronize(at::Device device);
 
 // Most memory in use so far, in bytes: the allocator's on a GPU, resident memory on a CPU.

@@ -66,7 +66,8 @@ class Run {
   const Device& device() const;
 
   // The resolved configuration, for train.json, the summary and the next prompt. Keys that the
-  // summary uses: "depth", "parameters" (count), "flops_per_token" (forward + backward).
+  // summary uses: "depth", "parameters" (count), "flops_per_token" (forward + backward);
+  // "micro_batch" (rows), whenever it changes, for the last words of a run without memory.
   void describe(std::vector<Fact> facts);
 
   // Hands over the model: ids (rows, T) int64 -> logits (rows, T, vocab_size), floating point.

@@ -36,6 +36,9 @@ struct Options {
   bool profile = false;
 };
 
+// What the last run was about and how far it came: for run_main, which catches when it is gone.
+std::string last_attempt;
+
 // What is written at the end of the run is tried at its start, not after the budget is spent.
 void check_writable(const fs::path& file) {
   if (file.empty()) return;
@@ -84,6 +87,7 @@ struct Run::Impl {
     task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
+    tell_lack_of_memory();
     record.task = info.name;
     record.device = device.name;
     record.seed = options.seed;
@@ -93,6 +97,7 @@ struct Run::Impl {
   void check_model();
   double seconds() const { return seconds_since(started); }
   bool timed() const { return options.profile || device.device.is_cpu(); }
+  std::string attempt() const;
   void read_loss();
   void report_step();
   void seal();
@@ -108,7 +113,8 @@ struct Run::Impl {
   Logits logits;
   std::unique_ptr<Progress> progress;
 
-  int64_t step = -1;  // before the first next_step()
+  std::vector<int64_t> micro_batches;  // rows, each that was tried
+  int64_t step = -1;                   // before the first next_step()
   double elapsed = 0;
   at::Tensor pending_loss;  // of step `pending_step`, not read yet
   int64_t pending_step = 0;
@@ -124,14 +130,31 @@ Run::Run(int argc, char** argv) {
                   task().time_budget, static_cast<long long>(impl_->options.seed)));
 }
 
-Run::~Run() = default;
+Run::~Run() { last_attempt = impl_->attempt(); }
 
 const Task& Run::task() const { return impl_->task; }
 const Device& Run::device() const { return impl_->device; }
 
 void Run::describe(std::vector<Fact> facts) {
-  for (auto& [key, value] : facts)
+  for (auto& [key, value] : facts) {
+    const auto* rows = std::get_if<int64_t>(&value);
+    if (key == "micro_batch" && rows) impl_->micro_batches.push_back(*rows);
     std::visit([&](auto& v) { impl_->record.facts[key] = std::move(v); }, value);
+  }
+}
+
+// "in step 3, in micro-batches of 4, 2, 1 rows (depth 2, 0.3 M parameters, CPU of 25 GB)"
+std::string Run::Impl::attempt() const {
+  std::string text = step < 0           ? "before the first step"
+                     : record.steps > 0 ? "after the last step"
+                                        : format("in step %lld", static_cast<long long>(step));
+  for (size_t i = 0; i < micro_batches.size(); ++i)
+    text += (i == 0 ? ", in micro-batches of " : ", ") + std::to_string(micro_batches[i]);
+  if (!micro_batches.empty()) text += " rows";
+  return text + format(" (depth %lld, %.1f M parameters, %s of %.0f GB)",
+                       static_cast<long long>(record.facts.value("depth", int64_t{0})),
+                       record.facts.value("parameters", 0.0) / 1e6, device.name.c_str(),
+                       device.memory_gb);
 }
 
 void Run::model(std::function<at::Tensor(at::Tensor ids)> logits) {
@@ -271,6 +294,17 @@ int Run::finish() {
   return kDone;
 }
 
+namespace {
+
+int out_of_memory(const std::string& details) {
+  std::cerr << "train: error: out of memory " << last_attempt
+            << "; use fewer layers, less width or smaller micro-batches, or free the device: "
+            << first_line(details) << "\n";
+  return kOutOfMemory;
+}
+
+}  // namespace
+
 int run_main(int argc, char** argv, int (*program)(int, char**)) {
   try {
     return program(argc, argv);
@@ -278,11 +312,9 @@ int run_main(int argc, char** argv, int (*program)(int, char**)) {
     std::cerr << "train: error: " << first_line(error.what()) << "\n";
     return error.code;
   } catch (const c10::OutOfMemoryError& error) {
-    std::cerr
-        << "train: error: out of memory with a single row in a batch; make the model smaller, or "
-           "free the device ("
-        << first_line(error.what_without_backtrace()) << ")\n";
-    return kOutOfMemory;
+    return out_of_memory(error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return out_of_memory("the harness or the C++ library could not allocate");
   } catch (const c10::Error& error) {
     std::cerr << "train: error: " << first_line(error.what_without_backtrace()) << "\n";
   } catch (const std::exception& error) {

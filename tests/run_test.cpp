@@ -58,6 +58,86 @@ void hand_over(Run& run) {
 
 at::Tensor loss(double value) { return at::full({}, value); }
 
+int diverges_at_step_3(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  while (run.next_step()) {
+    std::printf("step %d\n", static_cast<int>(run.step()));
+    run.batch(4);
+    run.log_loss(loss(run.step() == 3 ? std::numeric_limits<double>::quiet_NaN() : 1.0));
+  }
+  return run.finish();
+}
+
+TEST(Run, ADivergingRunEndsWithExit3OneStepLaterAndHandsNothingOver) {
+  const fs::path sealed = temporary("sealed");
+  for (const char* steps : {"20", "4"}) {  // in the midst, and in the very last step
+    const Ended ended =
+        run_program(diverges_at_step_3, {"--steps", steps, "--seal", sealed.string()});
+    EXPECT_EQ(ended.code, kDiverged) << ended.err;
+    EXPECT_NE(ended.err.find("train: error: diverged"), std::string::npos) << ended.err;
+    EXPECT_NE(ended.err.find("at step 3"), std::string::npos) << ended.err;
+    EXPECT_EQ(ended.out.find("step 5"), std::string::npos) << "one more step at most";
+    EXPECT_FALSE(fs::exists(sealed));
+  }
+}
+
+int loss_grows(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  while (run.next_step()) run.log_loss(loss(run.step() == 2 ? 100.5 : 99.5));
+  return run.finish();
+}
+
+TEST(Run, ALossAbove100HasDiverged) {
+  const Ended ended = run_program(loss_grows, {"--steps", "20"});
+  EXPECT_EQ(ended.code, kDiverged);
+  EXPECT_NE(ended.err.find("100.5 at step 2"), std::string::npos) << ended.err;
+}
+
+constexpr int64_t kPetabyte = int64_t{1} << 50;
+
+int halves_until_one_row(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  run.next_step();
+  run.log_loss(loss(1));
+  run.next_step();
+  for (int64_t rows = 4;; rows = (rows + 1) / 2) {
+    if (rows < 4) run.describe({{"micro_batch", rows}});
+    try {
+      run.batch(rows);
+      at::empty({kPetabyte});
+    } catch (const c10::OutOfMemoryError&) {
+      if (rows == 1) throw;
+      run.rewind_step();
+    }
+  }
+}
+
+TEST(Run, OutOfMemoryEndsWithExit4AndSaysWhatWasTried) {
+  const Ended ended = run_program(halves_until_one_row, {"--steps", "20"});
+  EXPECT_EQ(ended.code, kOutOfMemory) << ended.err;
+  for (const char* words :
+       {"train: error: out of memory in step 1", "micro-batches of 4, 2, 1 rows", "depth 1",
+        "0.3 M parameters", "; use fewer layers"}) {
+    EXPECT_NE(ended.err.find(words), std::string::npos) << words << " is not in: " << ended.err;
+  }
+}
+
+int model_too_large(int argc, char** argv) {
+  Run run(argc, argv);
+  const at::Tensor table = at::zeros({kPetabyte});
+  hand_over(run);
+  return run.finish();
+}
+
+TEST(Run, AModelThatNeverFitsEndsWithExit4Too) {
+  const Ended ended = run_program(model_too_large, {});
+  EXPECT_EQ(ended.code, kOutOfMemory) << ended.err;
+  EXPECT_NE(ended.err.find("out of memory before the first step"), std::string::npos) << ended.err;
+}
+
 int has_phases(int argc, char** argv) {
   Run run(argc, argv);
   hand_over(run);

@@ -62,7 +62,7 @@ def machine():
 
 
 def build_variant(folder, constant):
-    """train.cpp with this constant doubled, built as candidates are; the program and the seconds."""
+    """train.cpp with a constant doubled, built as candidates are; the program and the seconds."""
     with open(os.path.join(HERE, "..", "train.cpp")) as f:
         source = f.read()
     changed, count = re.subn(rf"({constant} = )(\d+);", lambda m: f"{m[1]}{2 * int(m[2])};", source)
@@ -148,7 +148,7 @@ def spread(values):
 
 
 def print_line(name, results, ours):
-    """Speed, best and median, ours in terms of it, final loss over the seeds, compilation, memory."""
+    """Speed, ours in terms of it, final loss over the seeds, compilation, memory."""
     speeds, our_speeds = ([r["tokens_per_second"] for r in rs] for rs in (results, ours))
     ratios = "" if results is ours else (
         f"{max(our_speeds) / max(speeds):6.2f} "

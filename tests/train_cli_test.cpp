@@ -81,7 +81,7 @@ TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
 
 TEST_F(TrainCli, TwoRunsWithOneSeedAreEqualToTheLastBitAndAnotherSeedIsNot) {
   const auto sealed = [&](const char* seed) {
-    const Exit exit = train({"--task", "tiny", "--device", "cpu", "--steps", "5", "--seed", seed,
+    const Exit exit = train({"--task", "tiny", "--device", "cpu", "--steps", "3", "--seed", seed,
                              "--seal", "model", "--json", "train.json"});
     EXPECT_EQ(exit.code, 0) << exit.output;
     const auto record = nlohmann::json::parse(read_file(dir_ / "train.json"));

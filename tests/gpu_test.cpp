@@ -68,6 +68,16 @@ TEST_F(Gpu, AModelTrainsSealsAndScoresOnTheDevice) {
   EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20"), 0);
 }
 
+TEST_F(Gpu, AProfiledRunRecordsItsPhasesAndAnotherRunNone) {
+  const std::string json = fs::temp_directory_path() / ("gpu_test." + std::to_string(getpid()));
+  const std::string train = "./train --task tiny --device cuda --steps 5 --json '" + json + "'";
+  for (const bool profiled : {true, false}) {
+    ASSERT_EQ(shell(train + (profiled ? " --profile" : "")), 0);
+    EXPECT_EQ(read_file(json).find("ms_backward") != std::string::npos, profiled);
+    fs::remove(json);
+  }
+}
+
 TEST_F(Gpu, TheDeviceIsKnown) {
   const Device device = describe_device(cuda_);
   EXPECT_FALSE(device.name.empty());

@@ -154,10 +154,10 @@ def print_line(name, results, ours):
         f"{max(our_speeds) / max(speeds):6.2f} "
         f"{statistics.median(our_speeds) / statistics.median(speeds):6.2f}")
     losses = [final_loss(r) for r in results]
-    compiling = max(r.get("compile_seconds", 0) for r in results)
+    compiling = f"{max(r['compile_seconds'] for r in results):.1f}" if name == "compiled" else "-"
     memory = max(r["peak_memory_bytes"] for r in results) / 2**20
     print(f"  {name:9}{max(speeds):12,.0f} {statistics.median(speeds):10,.0f}  {ratios:14}"
-          f"{statistics.mean(losses):9.4f} +- {spread(losses):.4f} {compiling:9.1f} {memory:9.0f}")
+          f"{statistics.mean(losses):9.4f} +- {spread(losses):.4f} {compiling:>9} {memory:9.0f}")
 
 
 def compare(size, ours, peers, rounds, steps):

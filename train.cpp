@@ -4,7 +4,8 @@
 //   cmake --build build --target train && build/train
 //
 // The model maps token ids (B, T) to logits (B, T, vocab_size); the harness scores it on rows that
-// this program never sees. Everything is plain ATen; the harness gives data, clock and record.
+// this program never sees. ATen does the arithmetic, harness/kernels.h the fused operations; the
+// harness gives data, clock and record.
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 
@@ -160,19 +161,15 @@ class Autocast {
   bool on_;
 };
 
-Tensor rmsnorm(const Tensor& x) { return at::rms_norm(x, {x.size(-1)}); }
-
-// Rotates the halves of each head by position (RoPE, arXiv 2104.09864).
-// x: (B, T, H, D); cos and sin: (T, 1, D/2).
-Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
-  const auto halves = x.chunk(2, -1);
-  const Tensor &x1 = halves[0], &x2 = halves[1];
-  return at::cat({x1 * cos + x2 * sin, x2 * cos - x1 * sin}, -1);
+// x + h w^T as one product. x: (B, T, C); h: (B, T, K); w: (C, K).
+Tensor add_linear(const Tensor& x, const Tensor& h, const Tensor& w) {
+  return at::addmm(x.flatten(0, 1), h.flatten(0, 1), w.t()).view_as(x);
 }
 
 struct Layer {
-  Tensor q, k, v, attn_out;  // (width, width)
-  Tensor mlp_in, mlp_out;    // (4 width, width), (width, 4 width)
+  Tensor qkv;              // (3, width, width): queries, keys, values, multiplied as one matrix
+  Tensor attn_out;         // (width, width)
+  Tensor mlp_in, mlp_out;  // (4 width, width), (width, 4 width)
   // In every second layer, else undefined:
   Tensor value_table;  // (vocab, width), bfloat16
   Tensor gate;         // (heads, kGateChannels)
@@ -184,16 +181,20 @@ struct Gpt {
   Tensor head;                   // (vocab, width)
   Tensor resid_scale, x0_scale;  // (depth)
   std::vector<Layer> layers;
-  Tensor rope_cos, rope_sin;  // (T, 1, head_dim / 2)
+  Rope rope;  // (T, head_dim / 2)
 
   Gpt(const Config& config, at::Device device);
 
+  Tensor features(const Tensor& ids) const;  // (B, T) int64 -> (B, T, width)
+  // Attention's heads side by side, before attn_out. x: (B, T, width), normed -> same.
+  Tensor attention(const Layer& layer, const Tensor& x, const Ids& ids, int64_t window) const;
+
+  // What is scored, and what is trained on: the mean cross-entropy of the same logits.
   Tensor logits(const Tensor& ids) const;  // (B, T) int64 -> (B, T, vocab) float32
-  Tensor attention(const Layer& layer, const Tensor& x, const Tensor& ids, int64_t window) const;
-  Tensor mlp(const Layer& layer, const Tensor& x) const;
+  Tensor loss(const Batch& batch) const;
 
   std::vector<Tensor*> parameters();
-  std::vector<Tensor> matrices() const;  // what Muon trains
+  std::vector<Tensor> matrices() const;  // what Muon trains: one matrix each, or several
   std::vector<Tensor> tables() const;    // token and value embeddings
 
   // The same weights, in the same memory, without gradients: what the harness traces and scores.
@@ -214,9 +215,7 @@ Gpt::Gpt(const Config& config, at::Device device) : config(config) {
   x0_scale = at::full({config.depth}, kX0Init, options);
   for (int64_t i = 0; i < config.depth; ++i) {
     Layer layer;
-    layer.q = uniform(C, C);
-    layer.k = uniform(C, C);
-    layer.v = uniform(C, C);
+    layer.qkv = uniform(3 * C, C).view({3, C, C});
     layer.mlp_in = uniform(hidden, C);
     // Every layer starts as the identity, every gate at 1.
     layer.attn_out = at::zeros({C, C}, options);
@@ -231,51 +230,51 @@ Gpt::Gpt(const Config& config, at::Device device) : config(config) {
 
   const Tensor channel = at::arange(0, config.head_dim, 2, options) / config.head_dim;
   const Tensor angle = at::outer(at::arange(config.seq_len, options), at::pow(kRopeBase, -channel));
-  rope_cos = angle.cos().to(at::kBFloat16).to(config.compute_type).unsqueeze(1);
-  rope_sin = angle.sin().to(at::kBFloat16).to(config.compute_type).unsqueeze(1);
+  rope.cos = angle.cos().to(at::kBFloat16).to(config.compute_type);
+  rope.sin = angle.sin().to(at::kBFloat16).to(config.compute_type);
+}
+
+Tensor Gpt::features(const Tensor& token_ids) const {
+  const auto resid = resid_scale.unbind(), skip = x0_scale.unbind();
+  const Ids ids(token_ids);
+  // Cast with the lookup: without autocast a float32 matrix refuses bfloat16 inputs.
+  const Tensor x0 = rms_norm(embedding(token_table, ids, rope.cos.scalar_type()));
+  Tensor x = x0;
+  for (int64_t i = 0; i < config.depth; ++i) {
+    const Layer& layer = layers[i];
+    const auto [y, normed] = mix_norm(x, x0, resid[i], skip[i]);
+    x = add_linear(y, attention(layer, normed, ids, config.window(i)), layer.attn_out);
+    const Tensor hidden = relu_squared(at::linear(rms_norm(x), layer.mlp_in));
+    x = add_linear(x, hidden, layer.mlp_out);
+  }
+  return rms_norm(x);
+}
+
+Tensor Gpt::attention(const Layer& layer, const Tensor& x, const Ids& ids, int64_t window) const {
+  const int64_t B = x.size(0), T = x.size(1), H = config.heads, D = config.head_dim;
+  const Tensor qkv = at::linear(x, layer.qkv.flatten(0, 1)).view({B, T, 3, H, D});
+  ValueEmbedding value_embedding;
+  if (layer.value_table.defined()) {
+    const Tensor gate = at::linear(x.narrow(-1, 0, kGateChannels), layer.gate);
+    value_embedding = {layer.value_table, gate, ids};
+  }
+  const auto [q, k, v] = rope_norm_gate(qkv, rope, value_embedding);
+  return windowed_attention(q, k, v, window).view({B, T, H * D});
 }
 
 Tensor Gpt::logits(const Tensor& ids) const {
-  const auto resid = resid_scale.unbind(), skip = x0_scale.unbind();
-  // Cast after the lookup: without autocast a float32 matrix refuses bfloat16 inputs.
-  const Tensor x0 = rmsnorm(at::embedding(token_table, ids).to(rope_cos.dtype()));
-  Tensor x = x0;
-  for (int64_t i = 0; i < config.depth; ++i) {
-    x = resid[i] * x + skip[i] * x0;
-    x = x + attention(layers[i], rmsnorm(x), ids, config.window(i));
-    x = x + mlp(layers[i], rmsnorm(x));
-  }
-  const Tensor raw = at::linear(rmsnorm(x), head).to(at::kFloat);
+  const Tensor raw = at::linear(features(ids), head).to(at::kFloat);
   return kSoftcap * at::tanh(raw / kSoftcap);
 }
 
-Tensor Gpt::attention(const Layer& layer, const Tensor& x, const Tensor& ids,
-                      int64_t window) const {
-  const int64_t B = ids.size(0), T = ids.size(1), H = config.heads, D = config.head_dim;
-  const auto split = [&](const Tensor& y) { return y.view({B, T, H, D}); };
-  Tensor q = split(at::linear(x, layer.q)), k = split(at::linear(x, layer.k));
-  Tensor v = split(at::linear(x, layer.v));
-  if (layer.value_table.defined()) {
-    // Value residual (ResFormer, arXiv 2410.17897) with a gate per head.
-    const Tensor ve = split(at::embedding(layer.value_table, ids).to(x.dtype()));
-    const Tensor gate = 2 * at::sigmoid(at::linear(x.narrow(-1, 0, kGateChannels), layer.gate));
-    v = v + gate.unsqueeze(-1) * ve;
-  }
-  const Tensor cos = rope_cos.narrow(0, 0, T), sin = rope_sin.narrow(0, 0, T);
-  q = rmsnorm(rotate(q, cos, sin));
-  k = rmsnorm(rotate(k, cos, sin));
-  const Tensor y = windowed_attention(q, k, v, window);
-  return at::linear(y.view({B, T, H * D}), layer.attn_out);
-}
-
-Tensor Gpt::mlp(const Layer& layer, const Tensor& x) const {
-  return at::linear(at::relu(at::linear(x, layer.mlp_in)).square(), layer.mlp_out);
+Tensor Gpt::loss(const Batch& batch) const {
+  return softcap_cross_entropy(features(batch.inputs), head, batch.targets, kSoftcap);
 }
 
 std::vector<Tensor*> Gpt::parameters() {
   std::vector<Tensor*> all{&token_table, &head, &resid_scale, &x0_scale};
   for (Layer& l : layers) {
-    all.insert(all.end(), {&l.q, &l.k, &l.v, &l.attn_out, &l.mlp_in, &l.mlp_out});
+    all.insert(all.end(), {&l.qkv, &l.attn_out, &l.mlp_in, &l.mlp_out});
     if (l.value_table.defined()) all.insert(all.end(), {&l.value_table, &l.gate});
   }
   return all;
@@ -284,7 +283,7 @@ std::vector<Tensor*> Gpt::parameters() {
 std::vector<Tensor> Gpt::matrices() const {
   std::vector<Tensor> all;
   for (const Layer& l : layers) {
-    all.insert(all.end(), {l.q, l.k, l.v, l.attn_out, l.mlp_in, l.mlp_out});
+    all.insert(all.end(), {l.qkv, l.attn_out, l.mlp_in, l.mlp_out});
     if (l.gate.defined()) all.push_back(l.gate);
   }
   return all;
@@ -352,41 +351,32 @@ class Muon {
   Muon(std::vector<Tensor> weights, at::ScalarType type)
       : weights_(std::move(weights)), type_(type) {
     const Tensor& w = weights_[0];
-    const int64_t N = weights_.size(), rows = w.size(0), cols = w.size(1);
+    const int64_t rows = w.size(-2), cols = w.size(-1);
     reduced_ = rows >= cols ? 2 : 1;
     lr_ = kMatrixLr * std::sqrt(std::max(1.0, static_cast<double>(rows) / cols));
-    momentum_ = at::zeros({N, rows, cols}, w.options().requires_grad(false));
-    second_ =
-        at::zeros({N, reduced_ == 1 ? 1 : rows, reduced_ == 2 ? 1 : cols}, momentum_.options());
+    momentum_ = at::zeros_like(stack(weights_));
+    second_ = at::zeros_like(momentum_.select(reduced_, 0).unsqueeze(reduced_));
   }
 
   struct Update {
-    std::vector<Tensor> change;  // what each weight loses
-    Tensor momentum, second;     // the next moments
+    Tensor change, scale;  // what the weights lose, but for scale, rate and decay
+    double lr, decay;
+    Tensor momentum, second;  // the next moments
   };
 
   Update prepare(const Schedule& s) const {
     std::vector<Tensor> grads;
     for (const Tensor& w : weights_) grads.push_back(w.grad());
-    const Tensor grad = at::stack(grads), weight = at::stack(weights_);
-    const Tensor momentum = momentum_.lerp(grad, 1 - s.momentum);
-    Tensor update = orthogonalize(grad.lerp(momentum, s.momentum).to(type_));
-
-    // Rows (or columns) are evened out by their running mean square; each matrix keeps its norm.
-    const Tensor mean_square = update.to(at::kFloat).square().mean(reduced_, /*keepdim=*/true);
-    const Tensor second = second_.lerp(mean_square, 1 - rounded(kMuonBeta2));
-    const Tensor scale = second.clamp_min(1e-10).rsqrt();
-    const Tensor norm = mean_square.sum({1, 2}, /*keepdim=*/true).sqrt();
-    const Tensor new_norm = (mean_square * scale.square()).sum({1, 2}, /*keepdim=*/true).sqrt();
-    update = update * (scale * (norm / new_norm.clamp_min(1e-10))).to(type_);
-
-    const double lr = rounded(lr_ * s.lr_scale), decay = rounded(lr * rounded(s.weight_decay));
-    const Tensor agrees = (update * weight).ge(0);  // decay never works against the update
-    return {(lr * update + decay * weight * agrees).unbind(), momentum, second};
+    const auto [momentum, update] = nesterov(stack(grads), momentum_, s.momentum, type_);
+    const Tensor change = orthogonalize(update);
+    // Rows (or columns) are evened out by their running mean square.
+    const auto [second, scale] = normalize_update(change, second_, reduced_, rounded(kMuonBeta2));
+    const double lr = rounded(lr_ * s.lr_scale);
+    return {change, scale, lr, rounded(lr * rounded(s.weight_decay)), momentum, second};
   }
 
   void commit(const Update& update) {
-    at::_foreach_sub_(weights_, update.change);
+    cautious_step(weights_, update.change, update.scale, update.lr, update.decay);
     momentum_ = update.momentum;
     second_ = update.second;
   }
@@ -397,7 +387,13 @@ class Muon {
     return type_ == at::kBFloat16 ? static_cast<float>(at::BFloat16(static_cast<float>(x))) : x;
   }
 
-  std::vector<Tensor> weights_;  // N of (rows, cols)
+  // (rows, cols) and (n, rows, cols) -> (N, rows, cols)
+  static Tensor stack(std::vector<Tensor> matrices) {
+    for (Tensor& m : matrices) m = m.view({-1, m.size(-2), m.size(-1)});
+    return at::cat(matrices);
+  }
+
+  std::vector<Tensor> weights_;  // (rows, cols), or several such
   at::ScalarType type_;
   int64_t reduced_;  // the dimension that second_ has lost
   double lr_;
@@ -451,7 +447,7 @@ class Optimizer {
     adamw_.emplace_back(std::vector{gpt.resid_scale}, AdamW::Options{.lr = kResidLr});
     adamw_.emplace_back(std::vector{gpt.x0_scale}, AdamW::Options{.lr = kX0Lr, .beta1 = kX0Beta1});
     std::map<std::pair<int64_t, int64_t>, std::vector<Tensor>> by_shape;
-    for (const Tensor& w : gpt.matrices()) by_shape[{w.size(0), w.size(1)}].push_back(w);
+    for (const Tensor& w : gpt.matrices()) by_shape[{w.size(-2), w.size(-1)}].push_back(w);
     for (auto& [shape, weights] : by_shape) muon_.emplace_back(weights, gpt.config.compute_type);
     for (Tensor* p : gpt.parameters()) weights_.push_back(*p);
   }
@@ -534,8 +530,7 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
     Tensor loss;
     {
       Autocast autocast(device, c.compute_type);
-      const Tensor logits = gpt.logits(batch.inputs);
-      loss = at::cross_entropy_loss(logits.flatten(0, 1), batch.targets.flatten());
+      loss = gpt.loss(batch);
     }
     loss = loss * (static_cast<double>(batch.inputs.size(0)) / c.total_rows);
     run.phase("backward");

@@ -25,11 +25,17 @@ set(LOCALIZE ${CMAKE_OBJCOPY} --wildcard "--keep-global-symbol=DW.ref.*")
 set(CANDIDATE_UNGROUP ${UNGROUP} {object} -o {object}.whole)
 set(CANDIDATE_LOCALIZE ${LOCALIZE} --keep-global-symbol=main
                        "--keep-global-symbol=_ZN*12autoresearch*" {object}.whole)
+set(KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch3IdsC*")
+foreach(kernel windowed_attention rms_norm mix_norm embedding rope_norm_gate relu_squared
+               softcap_cross_entropy nesterov normalize_update cautious_step)
+  string(LENGTH ${kernel} length)
+  list(APPEND KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch${length}${kernel}E*")
+endforeach()
 set(HARNESS_LOCALIZE ${LOCALIZE} "--keep-global-symbol=_ZN12autoresearch3Run*"
                      "--keep-global-symbol=_ZNK12autoresearch3Run*"
                      "--localize-symbol=_ZN*12autoresearch3Run4Impl*"
                      "--keep-global-symbol=_ZN12autoresearch8run_main*"
-                     "--keep-global-symbol=_ZN12autoresearch18windowed_attention*")
+                     ${KERNEL_SYMBOLS})
 set(CANDIDATE_LINK ${CMAKE_CXX_COMPILER} {kit}/harness.o {object}.whole -o {program} ${LIBTORCH_LINK}
                    -lcrypto -lspdlog -lfmt -lpthread)
 
@@ -50,6 +56,9 @@ list(APPEND kit_files ${KIT}/harness/candidate.h.gch)
 # All trusted objects as one, so that the kit has one file to copy and hash.
 set(kit_objects
     "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:harness>")
+foreach(loops ${LOOPS_OBJECTS})
+  list(APPEND kit_objects "$<TARGET_OBJECTS:${loops}>")
+endforeach()
 set(kit_objects "$<FILTER:${kit_objects},INCLUDE,\\.o$>")  # without harness's precompiled header
 add_custom_command(OUTPUT ${KIT}/harness.o
   COMMAND ${UNGROUP} -o ${KIT}/harness.o "${kit_objects}"

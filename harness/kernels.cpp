@@ -3,9 +3,12 @@
 #include <ATen/autocast_mode.h>
 
 #include <cmath>
+#include <map>
+#include <mutex>
 #include <optional>
 
 #include "common/error.h"
+#include "harness/fused_ops.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
 #include <ATen/cuda/CUDAContextLight.h>
@@ -76,6 +79,79 @@ Tensor masked(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window)
 Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
   check_shapes(q, k, v, window);
   return has_flash(q) ? flash(q, k, v, window) : masked(q, k, v, window);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Fused operations
+
+const Fused* fused_on(at::Device device) {
+  static std::mutex mutex;
+  static std::map<std::pair<at::DeviceType, at::DeviceIndex>, const Fused*> known;
+  const std::lock_guard lock(mutex);
+  const auto key = std::pair(device.type(), device.index());
+  if (const auto found = known.find(key); found != known.end()) return found->second;
+  const Fused* fused = device.is_cpu() ? trusted(fused_cpu(), device) : nullptr;
+  return known[key] = fused;
+}
+
+namespace {
+
+bool is_activation(const Tensor& x) {
+  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+}
+
+// Gradients off: a trace must see ATen operators.
+FusedOps ops(const Tensor& x) {
+  return {at::GradMode::is_enabled() && is_activation(x) ? fused_on(x.device()) : nullptr};
+}
+
+// The optimizer's are never traced.
+FusedOps optimizer_ops(const Tensor& x) {
+  return {is_activation(x) ? fused_on(x.device()) : nullptr};
+}
+
+}  // namespace
+
+Ids::Ids(const Tensor& token_ids) : ids(token_ids) {
+  if (!at::GradMode::is_enabled()) return;
+  ids = token_ids.contiguous();
+  std::tie(sorted, order) = at::sort(ids.flatten(), /*stable=*/std::optional(true), /*dim=*/0);
+}
+
+Tensor rms_norm(const Tensor& x) { return ops(x).rms_norm(x); }
+
+Mixed mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a, const Tensor& b) {
+  return ops(x).mix_norm(x, x0, a, b);
+}
+
+Tensor embedding(const Tensor& table, const Ids& ids, at::ScalarType type) {
+  return ops(table).embedding(table, ids, type);
+}
+
+QueriesKeysValues rope_norm_gate(const Tensor& qkv, const Rope& rope,
+                                 const ValueEmbedding& embedding) {
+  return ops(qkv).rope_norm_gate(qkv, rope, embedding);
+}
+
+Tensor relu_squared(const Tensor& x) { return ops(x).relu_squared(x); }
+
+Tensor softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets,
+                             double cap) {
+  return ops(x).softcap_cross_entropy(x, head, targets, cap);
+}
+
+Momentum nesterov(const Tensor& grad, const Tensor& momentum, double mu, at::ScalarType type) {
+  return optimizer_ops(grad).nesterov(grad, momentum, mu, type);
+}
+
+SecondMoment normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
+                              double beta2) {
+  return optimizer_ops(update).normalize_update(update, second, dim, beta2);
+}
+
+void cautious_step(at::TensorList weights, const Tensor& update, const Tensor& scale, double lr,
+                   double decay) {
+  optimizer_ops(update).cautious_step(weights, update, scale, lr, decay);
 }
 
 }  // namespace autoresearch

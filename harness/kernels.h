@@ -1,5 +1,9 @@
 // Operations that deserve more than a line of ATen. Every one works on CPU and CUDA, under autocast
-// and without, has a gradient, and is traced as plain ATen operators when gradients are off.
+// and without, and has a gradient. Where gradients are on, those from rms_norm down are *fused*:
+// one pass over memory forward and one backward, written by hand, float32 inside and rounded once.
+// Where gradients are off they are plain ATen operators, which is what a sealed model is made of;
+// so are they where a check at start-up finds that the fused ones do not compute the same on this
+// device.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -15,5 +19,72 @@ namespace autoresearch {
 // other devices: masked attention in float32 (bfloat16 stays bfloat16 on CPU).
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
+
+// Root mean square norm over the last dimension, without weights (arXiv 1910.07467).
+at::Tensor rms_norm(const at::Tensor& x);
+
+// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b.
+struct Mixed {
+  at::Tensor y, normed;
+};
+Mixed mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& a, const at::Tensor& b);
+
+// Token ids, sorted once for the gradients of all tables that are read with them.
+struct Ids {
+  Ids() = default;
+  explicit Ids(const at::Tensor& ids);  // (B, T) int64
+  at::Tensor ids;
+  at::Tensor sorted, order;  // (B * T) int64; undefined where gradients are off
+};
+// Rows of a table (V, C) as (B, T, C) of `type`; summed in float32 on the way back.
+at::Tensor embedding(const at::Tensor& table, const Ids& ids, at::ScalarType type);
+
+// From the merged product with query, key and value weights to the operands of attention. Queries
+// and keys are rotated by position (RoPE, arXiv 2104.09864; with x1, x2 the halves of a head,
+// y1 = x1 cos + x2 sin, y2 = x2 cos - x1 sin), then normalized per head. Values get a value
+// embedding (arXiv 2410.17897), v + 2 sigmoid(gate) * table[ids] per head, where there is a table.
+struct Rope {
+  at::Tensor cos, sin;  // (at least T, D / 2)
+};
+struct ValueEmbedding {
+  at::Tensor table;  // (V, H * D), or undefined
+  at::Tensor gate;   // (B, T, H), logits
+  Ids ids;
+};
+struct QueriesKeysValues {
+  at::Tensor q, k, v;  // (B, T, H, D)
+};
+QueriesKeysValues rope_norm_gate(const at::Tensor& qkv,  // (B, T, 3, H, D)
+                                 const Rope& rope, const ValueEmbedding& embedding = {});
+
+at::Tensor relu_squared(const at::Tensor& x);
+
+// Mean cross-entropy of the logits cap * tanh(z / cap), z = x head^T. Both gradients are computed
+// on the way, so that logits never outlive the call. x: (..., C); head: (V, C); targets: (...)
+// int64. Returns a 0-d float32.
+at::Tensor softcap_cross_entropy(const at::Tensor& x, const at::Tensor& head,
+                                 const at::Tensor& targets, double cap);
+
+// Muon's elementwise parts, for stacks (S, R, C) of float32 matrices; they have no gradient.
+//
+// Nesterov momentum: momentum' = lerp(momentum, grad, 1 - mu), update = lerp(grad, momentum', mu).
+struct Momentum {
+  at::Tensor momentum, update;  // float32, `type`
+};
+Momentum nesterov(const at::Tensor& grad, const at::Tensor& momentum, double mu,
+                  at::ScalarType type);
+
+// NorMuon (arXiv 2510.05491): the running mean square of the update over dimension `dim`, and the
+// scale that evens it out while each matrix keeps its norm. Both (S, R, 1) or (S, 1, C).
+struct SecondMoment {
+  at::Tensor second, scale;
+};
+SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second, int64_t dim,
+                              double beta2);
+
+// With u = update * scale: w -= lr u + decay w [u w >= 0], in place (cautious weight decay,
+// arXiv 2510.12402). The weights are in the order of the stack, each one or several matrices of it.
+void cautious_step(at::TensorList weights, const at::Tensor& update, const at::Tensor& scale,
+                   double lr, double decay);
 
 }  // namespace autoresearch

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/progress.h"
 #include "harness/device.h"
+#include "harness/fused_ops.h"
 #include "harness/harness.h"
 #include "harness/loader.h"
 #include "harness/record.h"
@@ -88,6 +89,7 @@ struct Run::Impl {
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();
+    fused_on(device.device);  // checked now, not in the first step
     record.task = info.name;
     record.device = device.name;
     record.seed = options.seed;

@@ -1,0 +1,466 @@
+#include "harness/fused_ops.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "common/log.h"
+
+namespace autoresearch {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// ------------------------------------------------------------------------------------------------
+// Autograd functions. `forward` is called with gradients off, `backward` perhaps on another thread
+// and never under autocast: every operand is cast before `apply`, by an operator that has a
+// gradient.
+
+void keep(AutogradContext* ctx, const Fused* fused) {
+  ctx->saved_data["fused"] = reinterpret_cast<int64_t>(fused);
+}
+const Fused& kept(AutogradContext* ctx) {
+  return *reinterpret_cast<const Fused*>(ctx->saved_data["fused"].toInt());
+}
+
+Tensor as_rows(const Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
+
+// Not a view to autograd, so that the result may be changed in place.
+Tensor shaped_as(const Tensor& rows, const Tensor& x) { return at::_unsafe_view(rows, x.sizes()); }
+
+struct RmsNorm : Function<RmsNorm> {
+  static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x) {
+    const auto [rows, rstd] = fused->rms_norm(as_rows(x));
+    const Tensor normed = shaped_as(rows, x);
+    keep(ctx, fused);
+    ctx->save_for_backward({normed, rstd});
+    return normed;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor grad = kept(ctx).rms_norm_backward(as_rows(grads[0]), as_rows(saved[0]), saved[1]);
+    return {{}, shaped_as(grad, grads[0])};
+  }
+};
+
+struct MixNorm : Function<MixNorm> {
+  static variable_list forward(AutogradContext* ctx, const Fused* fused, const Tensor& x,
+                               const Tensor& x0, const Tensor& a, const Tensor& b) {
+    const auto [y, rows, rstd] = fused->mix_norm(as_rows(x), as_rows(x0), a, b);
+    const Tensor normed = shaped_as(rows, x);
+    keep(ctx, fused);
+    ctx->save_for_backward({x, x0, a, b, normed, rstd});
+    return {shaped_as(y, x), normed};
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &x0 = saved[1];
+    const auto grad =
+        kept(ctx).mix_norm_backward(as_rows(grads[0]), as_rows(grads[1]), as_rows(x), as_rows(x0),
+                                    as_rows(saved[4]), saved[5], saved[2], saved[3]);
+    return {{}, shaped_as(grad.x, x), shaped_as(grad.x0, x), grad.a, grad.b};
+  }
+};
+
+Fused::ValueEmbedding operand(const std::optional<Tensor>& table, const std::optional<Tensor>& gate,
+                              const Ids& ids) {
+  return {table.value_or(Tensor()), ids.ids, gate.value_or(Tensor())};
+}
+
+struct RopeNormGate : Function<RopeNormGate> {
+  static variable_list forward(AutogradContext* ctx, const Fused* fused, const Tensor& qkv,
+                               const Rope& rope, const std::optional<Tensor>& table,
+                               const std::optional<Tensor>& gate, const Ids& ids) {
+    const auto embedding = operand(table, gate, ids);
+    const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, {rope.cos, rope.sin}, embedding);
+    keep(ctx, fused);
+    ctx->save_for_backward({q, k, rstd, rope.cos, rope.sin, embedding.table, embedding.gate,
+                            ids.ids, ids.sorted, ids.order});
+    return {q, k, v};
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &q = saved[0], &k = saved[1], &rstd = saved[2], &table = saved[5];
+    const auto grad = kept(ctx).rope_norm_gate_backward(
+        grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous(), q, k, rstd,
+        {saved[3], saved[4]}, {table, saved[7], saved[6]});
+    Tensor grad_table;
+    if (table.defined()) {
+      grad_table = kept(ctx).embedding_backward(as_rows(grad.embedded), saved[8], saved[9],
+                                                table.size(0), table.scalar_type());
+    }
+    return {{}, grad.qkv, {}, grad_table, grad.gate, {}};
+  }
+};
+
+struct ReluSquared : Function<ReluSquared> {
+  static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x) {
+    const Tensor y = fused->relu_squared(x);
+    keep(ctx, fused);
+    ctx->save_for_backward({y});
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    return {{}, kept(ctx).relu_squared_backward(grads[0].contiguous(), saved[0])};
+  }
+};
+
+// Rows whose logits are worked off together. On a CPU they stay in the cache; on a GPU the products
+// want to be large, and the gradient of the head is summed in one of them.
+int64_t rows_at_once(const Tensor& x, int64_t V) {
+  constexpr int64_t kCpuLogits = 1 << 17;
+  return x.is_cpu() ? std::max<int64_t>(16, kCpuLogits / V) : std::max<int64_t>(1, x.size(0));
+}
+
+struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
+  static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x,
+                        const Tensor& head, const Tensor& targets, double cap) {
+    const int64_t N = x.size(0), rows = rows_at_once(x, head.size(0));
+    Tensor grad_x = at::empty_like(x), grad_head = at::zeros_like(head);
+    std::vector<Tensor> losses;
+    for (int64_t i = 0; i < N; i += rows) {
+      const int64_t n = std::min(rows, N - i);
+      const Tensor part = x.narrow(0, i, n);
+      Tensor logits = at::mm(part, head.t());
+      losses.push_back(fused->softcap_cross_entropy(logits, targets.narrow(0, i, n), cap,
+                                                    1 / static_cast<double>(N)));
+      Tensor grad_part = grad_x.narrow(0, i, n);
+      at::mm_out(grad_part, logits, head);
+      grad_head.addmm_(logits.t(), part);
+    }
+    ctx->save_for_backward({grad_x, grad_head});
+    return at::cat(losses).mean();
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    return {{}, saved[0] * grads[0], saved[1] * grads[0], {}, {}};
+  }
+};
+
+struct Embedding : Function<Embedding> {
+  static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& table,
+                        const Tensor& ids, const Tensor& sorted, const Tensor& order,
+                        at::ScalarType type) {
+    keep(ctx, fused);
+    ctx->save_for_backward({sorted, order});
+    ctx->saved_data["rows"] = table.size(0);
+    ctx->saved_data["type"] = table.scalar_type();
+    return at::embedding(table, ids).to(type);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor grad = kept(ctx).embedding_backward(as_rows(grads[0]), saved[0], saved[1],
+                                                     ctx->saved_data["rows"].toInt(),
+                                                     ctx->saved_data["type"].toScalarType());
+    return {{}, grad, {}, {}, {}, {}};
+  }
+};
+
+// ------------------------------------------------------------------------------------------------
+// Twins
+
+constexpr double kEps = std::numeric_limits<float>::epsilon();
+
+Tensor aten_rms_norm(const Tensor& x) {
+  return at::rms_norm(x, {x.size(-1)}, /*weight=*/{}, kEps).to(x.scalar_type());
+}
+
+Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  const auto halves = x.chunk(2, -1);
+  const Tensor &x1 = halves[0], &x2 = halves[1];
+  return at::cat({x1 * cos + x2 * sin, x2 * cos - x1 * sin}, -1);
+}
+
+QueriesKeysValues aten_rope_norm_gate(const Tensor& qkv, const Rope& rope,
+                                      const ValueEmbedding& e) {
+  const auto parts = qkv.unbind(2);
+  const int64_t T = qkv.size(1);
+  const Tensor cos = rope.cos.narrow(0, 0, T).unsqueeze(1);
+  const Tensor sin = rope.sin.narrow(0, 0, T).unsqueeze(1);
+  Tensor v = parts[2];
+  if (e.table.defined()) {
+    const Tensor embedded = at::embedding(e.table, e.ids.ids).to(v.scalar_type()).view_as(v);
+    v = v + 2 * at::sigmoid(e.gate).unsqueeze(-1) * embedded;
+  }
+  return {aten_rms_norm(rotate(parts[0], cos, sin)), aten_rms_norm(rotate(parts[1], cos, sin)), v};
+}
+
+Tensor aten_softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets,
+                                  double cap) {
+  Tensor logits = at::linear(x, head);
+  if (logits.scalar_type() == at::kBFloat16) logits = logits.to(at::kFloat);
+  return at::cross_entropy_loss(cap * at::tanh(logits / cap), targets);
+}
+
+// What a matrix product would compute in.
+at::ScalarType product_type(const Tensor& x) {
+  const auto device = x.device().type();
+  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
+                                                   : x.scalar_type();
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------
+// Operations
+
+Tensor FusedOps::rms_norm(const Tensor& x) const {
+  return fused ? RmsNorm::apply(fused, x.contiguous()) : aten_rms_norm(x);
+}
+
+Mixed FusedOps::mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
+                         const Tensor& b) const {
+  if (!fused) {
+    const Tensor y = a * x + b * x0;
+    return {y, aten_rms_norm(y)};
+  }
+  const auto out = MixNorm::apply(fused, x.contiguous(), x0.to(x.scalar_type()).contiguous(),
+                                  a.to(at::kFloat), b.to(at::kFloat));
+  return {out[0], out[1]};
+}
+
+QueriesKeysValues FusedOps::rope_norm_gate(const Tensor& qkv, const Rope& rope,
+                                           const ValueEmbedding& e) const {
+  if (!fused) return aten_rope_norm_gate(qkv, rope, e);
+  const auto type = qkv.scalar_type();
+  const auto cast = [&](const Tensor& x) { return x.to(type).contiguous(); };
+  std::optional<Tensor> table, gate;
+  if (e.table.defined()) {
+    table = e.table;
+    gate = cast(e.gate);
+  }
+  const auto out = RopeNormGate::apply(fused, qkv.contiguous(),
+                                       Rope{cast(rope.cos), cast(rope.sin)}, table, gate, e.ids);
+  return {out[0], out[1], out[2]};
+}
+
+Tensor FusedOps::relu_squared(const Tensor& x) const {
+  return fused ? ReluSquared::apply(fused, x.contiguous()) : at::relu(x).square();
+}
+
+Tensor FusedOps::softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets,
+                                       double cap) const {
+  const Tensor rows = x.reshape({-1, x.size(-1)}), aims = targets.reshape({-1});
+  if (!fused) return aten_softcap_cross_entropy(rows, head, aims, cap);
+  const auto type = product_type(x);
+  return SoftcapCrossEntropy::apply(fused, rows.to(type).contiguous(), head.to(type).contiguous(),
+                                    aims, cap);
+}
+
+Tensor FusedOps::embedding(const Tensor& table, const Ids& ids, at::ScalarType type) const {
+  if (!fused || !ids.sorted.defined()) return at::embedding(table, ids.ids).to(type);
+  return Embedding::apply(fused, table, ids.ids, ids.sorted, ids.order, type);
+}
+
+Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double mu,
+                            at::ScalarType type) const {
+  if (fused) {
+    const auto [next, update] = fused->nesterov(grad.contiguous(), momentum, mu, type);
+    return {next, update};
+  }
+  const Tensor next = momentum.lerp(grad, 1 - mu);
+  return {next, grad.lerp(next, mu).to(type)};
+}
+
+SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
+                                        double beta2) const {
+  if (fused) {
+    const auto [next, scale] = fused->normalize_update(update.contiguous(), second, dim, beta2);
+    return {next, scale};
+  }
+  const Tensor mean_square = update.to(second.scalar_type()).square().mean(dim, /*keepdim=*/true);
+  const Tensor next = second.lerp(mean_square, 1 - beta2);
+  const Tensor scale = next.clamp_min(1e-10).rsqrt();
+  const Tensor norm = mean_square.sum({1, 2}, /*keepdim=*/true).sqrt();
+  const Tensor new_norm = (mean_square * scale.square()).sum({1, 2}, /*keepdim=*/true).sqrt();
+  return {next, scale * (norm / new_norm.clamp_min(1e-10))};
+}
+
+void FusedOps::cautious_step(at::TensorList weights, const Tensor& update, const Tensor& scale,
+                             double lr, double decay) const {
+  if (fused) return fused->cautious_step(weights, update.contiguous(), scale, lr, decay);
+  const Tensor u = update * scale;
+  int64_t first = 0;
+  for (const Tensor& w : weights) {
+    const int64_t n = w.numel() / (u.size(1) * u.size(2));
+    const Tensor part = u.narrow(0, first, n).view_as(w);
+    w.sub_(lr * part + decay * w * (part * w).ge(0));
+    first += n;
+  }
+}
+
+// ------------------------------------------------------------------------------------------------
+// The check at start-up
+
+namespace {
+
+// Numbers without a pattern, the same at every run, and not from the run's generator.
+Tensor numbers(at::IntArrayRef sizes, double seed, at::TensorOptions options) {
+  int64_t n = 1;
+  for (const int64_t size : sizes) n *= size;
+  return at::arange(n, at::kDouble)
+      .mul(1.7 + seed)
+      .add(seed)
+      .sin()
+      .mul(1.4)
+      .add(0.6)
+      .view(sizes)
+      .to(options);
+}
+
+struct Check {
+  const char* name;
+  std::vector<Tensor> inputs;  // get a gradient
+  std::function<std::vector<Tensor>(const FusedOps&, const std::vector<Tensor>&)> run;
+};
+
+// Results, and the gradients of their sum weighted by `numbers`. The twin computes in float32.
+std::vector<Tensor> results(const Check& check, const Fused* fused) {
+  std::vector<Tensor> inputs;
+  for (const Tensor& x : check.inputs) {
+    inputs.push_back((fused ? x.clone() : x.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true))
+                         .requires_grad_());
+  }
+  std::vector<Tensor> all = check.run({fused}, inputs);
+  Tensor sum;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!all[i].requires_grad()) continue;
+    const Tensor weights = numbers(all[i].sizes(), 0.3 + i, all[i].options().dtype(at::kBFloat16));
+    const Tensor part = (all[i] * weights.to(all[i].scalar_type())).sum();
+    sum = sum.defined() ? sum + part : part;
+  }
+  if (!sum.defined()) return all;
+  sum.backward();
+  for (const Tensor& x : inputs) {
+    if (x.grad().defined()) all.push_back(x.grad());
+  }
+  return all;
+}
+
+std::vector<Check> checks(at::Device device, at::ScalarType type) {
+  const auto options = at::device(device).dtype(type);
+  const auto floats = at::device(device).dtype(at::kFloat);
+  const int64_t B = 3, T = 11, H = 3, D = 42, C = H * D, V = 37;
+  const auto x = [&](double seed) { return numbers({B, T, C}, seed, options); };
+  const auto scalar = [&](double seed) { return numbers({}, seed, floats); };
+  const Tensor ids = at::arange(B * T, at::device(device).dtype(at::kLong))
+                         .mul(7)
+                         .remainder(19)
+                         .add(2)
+                         .view({B, T});
+  const Tensor stack = numbers({3, 5, 18}, 0.1, floats);
+  const auto moment = [=](at::IntArrayRef sizes) { return numbers(sizes, 0.2, floats).abs(); };
+  const auto half = [=](double seed) { return numbers({T + 2, D / 2}, seed, options); };
+  using Tensors = std::vector<Tensor>;
+  return {
+      {"rms_norm", {x(0.1)}, [](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; }},
+      {"mix_norm",
+       {x(0.1), x(0.2), scalar(0.3), scalar(0.4)},
+       [](auto& ops, auto& in) {
+         const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+         return Tensors{y, normed};
+       }},
+      {"rope_norm_gate",
+       {numbers({B, T, 3, H, D}, 0.1, options)},
+       [=](auto& ops, auto& in) {
+         const auto [q, k, v] = ops.rope_norm_gate(in[0], {half(0.2), half(0.3)}, {});
+         return Tensors{q, k, v};
+       }},
+      {"rope_norm_gate with a value embedding",
+       {numbers({B, T, 3, H, D}, 0.1, options), numbers({V, C}, 0.2, options.dtype(at::kBFloat16)),
+        numbers({B, T, H}, 0.3, options)},
+       [=](auto& ops, auto& in) {
+         const auto [q, k, v] =
+             ops.rope_norm_gate(in[0], {half(0.4), half(0.5)}, {in[1], in[2], Ids(ids)});
+         return Tensors{q, k, v};
+       }},
+      {"relu_squared",
+       {x(0.1)},
+       [](auto& ops, auto& in) { return Tensors{ops.relu_squared(in[0])}; }},
+      {"softcap_cross_entropy",
+       {x(0.1), numbers({V, C}, 0.2, options) * 0.1},
+       [=](auto& ops, auto& in) {
+         return Tensors{ops.softcap_cross_entropy(in[0], in[1], ids, 5)};
+       }},
+      {"embedding",
+       {numbers({V, C}, 0.1, options)},
+       [=](auto& ops, auto& in) { return Tensors{ops.embedding(in[0], Ids(ids), at::kFloat)}; }},
+      {"nesterov",
+       {},
+       [=](auto& ops, auto&) {
+         const auto [momentum, update] = ops.nesterov(stack, stack.cos(), 0.9, type);
+         return Tensors{momentum, update};
+       }},
+      {"normalize_update",
+       {},
+       [=](auto& ops, auto&) {
+         const Tensor update = stack.to(type);
+         const auto rows = ops.normalize_update(update, moment({3, 5, 1}), 2, 0.9);
+         const auto cols = ops.normalize_update(update, moment({3, 1, 18}), 1, 0.9);
+         return Tensors{rows.second, rows.scale, cols.second, cols.scale};
+       }},
+      {"cautious_step",
+       {},
+       [=](auto& ops, auto&) {
+         const Tensor one = stack[0].cos(), two = stack.narrow(0, 1, 2).cos();
+         ops.cautious_step({one, two}, stack.to(type), moment({3, 5, 1}), 0.1, 0.03);
+         ops.cautious_step({one, two}, stack.to(type), moment({3, 1, 18}), 0.1, 0.03);
+         return Tensors{one, two};
+       }},
+  };
+}
+
+double relative_difference(const Tensor& a, const Tensor& b) {
+  const Tensor expected = b.detach().to(at::kDouble);
+  const Tensor difference = a.detach().to(at::kDouble) - expected;
+  return (difference.norm() / expected.norm().clamp_min(1e-6)).item<double>();
+}
+
+std::string disagreement(const Check& check, const Fused& fused, double tolerance) {
+  try {
+    const auto actual = results(check, &fused), expected = results(check, nullptr);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const double difference = relative_difference(actual.at(i), expected[i]);
+      if (!(difference <= tolerance))
+        return std::string(check.name) + ": result " + std::to_string(i) + " differs by " +
+               std::to_string(difference);
+    }
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const std::exception& error) {
+    return std::string(check.name) + ": " + error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string disagreement(const Fused& fused, at::Device device) {
+  const at::AutoGradMode gradients(true);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  // Float32 products may be TF32's; bfloat16 rounds each result, and what follows from it.
+  for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-3}, {at::kBFloat16, 2e-2}}) {
+    for (const Check& check : checks(device, type)) {
+      const std::string found = disagreement(check, fused, tolerance);
+      if (!found.empty()) return found;
+    }
+  }
+  return "";
+}
+
+const Fused* trusted(const Fused& fused, at::Device device) {
+  const std::string found = disagreement(fused, device);
+  if (found.empty()) return &fused;
+  log_warning("fused operations are off: on " + device.str() + " " + found);
+  return nullptr;
+}
+
+}  // namespace autoresearch

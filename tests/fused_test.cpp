@@ -1,0 +1,337 @@
+// The fused operations against their ATen twins in double precision, over odd shapes, with their
+// gradients; and the check that turns wrong ones off.
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include "harness/fused_ops.h"
+
+namespace autoresearch {
+namespace {
+
+using at::Tensor;
+using Tensors = std::vector<Tensor>;
+
+// An operation, from its differentiable operands to its results.
+using Operation = std::function<Tensors(const FusedOps&, const Tensors&)>;
+
+// Results, then the operands' gradients of their weighted sum.
+Tensors run(const Operation& operation, const Fused* fused, const Tensors& operands,
+            at::ScalarType type) {
+  Tensors leaves;
+  for (const Tensor& x : operands) leaves.push_back(x.detach().to(type).requires_grad_());
+  Tensors all = operation({fused}, leaves);
+  Tensor sum = at::zeros({}, at::kDouble);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Tensor weights =
+        at::arange(all[i].numel(), at::kDouble).add(1.0 + i).mul(0.7).cos().add(0.6);
+    sum = sum + (all[i].to(at::kDouble) * weights.view_as(all[i])).sum();
+  }
+  sum.backward();
+  for (const Tensor& x : leaves) all.push_back(x.grad());
+  return all;
+}
+
+double relative_difference(const Tensor& actual, const Tensor& expected) {
+  const Tensor e = expected.detach().to(at::kDouble);
+  return ((actual.detach().to(at::kDouble) - e).norm() / e.norm().clamp_min(1)).item<double>();
+}
+
+// Equal to the twin in double, up to the rounding of the type that is fused.
+void expect_twin(const Operation& operation, const Tensors& operands) {
+  for (const auto& [type, tolerance] : {std::pair{at::kFloat, 5e-6}, {at::kBFloat16, 1e-2}}) {
+    Tensors rounded;
+    for (const Tensor& x : operands) rounded.push_back(x.to(type));
+    const Tensors actual = run(operation, &fused_cpu(), rounded, type);
+    const Tensors expected = run(operation, nullptr, rounded, at::kDouble);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < actual.size(); ++i) {
+      EXPECT_EQ(actual[i].sizes(), expected[i].sizes());
+      EXPECT_LT(relative_difference(actual[i], expected[i]), tolerance) << type << ", tensor " << i;
+    }
+  }
+}
+
+// Not around 0, so that no sum is much smaller than what it is made of.
+Tensor randn(at::IntArrayRef sizes) { return at::randn(sizes, at::kDouble).add(0.5); }
+
+class Rows : public ::testing::TestWithParam<std::pair<int64_t, int64_t>> {
+ protected:
+  void SetUp() override { at::manual_seed(5); }
+  const int64_t N = GetParam().first, C = GetParam().second;
+};
+
+TEST_P(Rows, RmsNorm) {
+  expect_twin([](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; }, {randn({N, C})});
+}
+
+TEST_P(Rows, MixNorm) {
+  expect_twin(
+      [](auto& ops, auto& in) {
+        const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+        return Tensors{y, normed};
+      },
+      {randn({N, C}), randn({N, C}), at::scalar_tensor(0.9, at::kDouble),
+       at::scalar_tensor(-0.4, at::kDouble)});
+}
+
+TEST_P(Rows, ReluSquared) {
+  expect_twin([](auto& ops, auto& in) { return Tensors{ops.relu_squared(in[0])}; },
+              {randn({N, C})});
+}
+
+TEST_P(Rows, SoftcapCrossEntropy) {
+  const Tensor targets = at::arange(N).mul(13).remainder(C + 2);
+  expect_twin(
+      [&](auto& ops, auto& in) {
+        return Tensors{ops.softcap_cross_entropy(in[0], in[1], targets, 3)};
+      },
+      {randn({N, 6}), randn({C + 2, 6})});
+}
+
+TEST_P(Rows, EmbeddingSumsOverEveryUseOfARow) {
+  for (const int64_t used : {int64_t{1}, C + 2}) {  // one row for all, or each now and then
+    const Tensor ids = at::arange(N).mul(13).remainder(used).view({1, N});
+    expect_twin(
+        [&](auto& ops, auto& in) {
+          return Tensors{ops.embedding(in[0], Ids(ids), in[0].scalar_type())};
+        },
+        {randn({C + 2, 11})});
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Rows,
+                         ::testing::Values(std::pair{1, 3}, std::pair{1, 7}, std::pair{1, 16},
+                                           std::pair{3, 17}, std::pair{65, 48}, std::pair{130, 100},
+                                           std::pair{300, 256}));
+
+struct HeadShape {
+  int64_t B, T, H, D;
+};
+
+class HeadsOf : public ::testing::TestWithParam<HeadShape> {};
+
+TEST_P(HeadsOf, RopeNormGate) {
+  const auto [B, T, H, D] = GetParam();
+  at::manual_seed(5);
+  const int64_t V = 12;
+  const Tensor angle = randn({T + 3, D / 2});
+  const Tensor ids = at::arange(B * T).mul(5).remainder(V).view({B, T});
+  const auto results = [](const QueriesKeysValues& r) { return Tensors{r.q, r.k, r.v}; };
+  const auto rope = [&](const Tensor& like) {
+    return Rope{angle.cos().to(at::kBFloat16).to(like.scalar_type()),
+                angle.sin().to(at::kBFloat16).to(like.scalar_type())};
+  };
+  const Tensor qkv = randn({B, T, 3, H, D});
+  expect_twin(
+      [&](auto& ops, auto& in) { return results(ops.rope_norm_gate(in[0], rope(in[0]), {})); },
+      {qkv});
+  expect_twin(
+      [&](auto& ops, auto& in) {
+        return results(ops.rope_norm_gate(in[0], rope(in[0]), {in[1], in[2], Ids(ids)}));
+      },
+      {qkv, randn({V, H * D}), randn({B, T, H})});
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, HeadsOf,
+                         ::testing::Values(HeadShape{1, 1, 1, 2}, HeadShape{2, 5, 3, 6},
+                                           HeadShape{1, 9, 2, 32}, HeadShape{3, 4, 1, 50},
+                                           HeadShape{2, 40, 2, 128}));
+
+TEST(FusedOps, ATableKeepsItsOwnType) {
+  at::manual_seed(5);
+  const Tensor table = at::randn({9, 20}).to(at::kBFloat16), ids = at::arange(6).view({2, 3});
+  const auto gradient = [&](const Fused* fused) {
+    const Tensor leaf = table.clone().requires_grad_();
+    FusedOps{fused}.embedding(leaf, Ids(ids), at::kFloat).square().sum().backward();
+    return leaf.grad();
+  };
+  EXPECT_EQ(gradient(&fused_cpu()).scalar_type(), at::kBFloat16);
+  EXPECT_LT(relative_difference(gradient(&fused_cpu()), gradient(nullptr)), 1e-2);
+}
+
+TEST(FusedOps, MuonsPartsEqualTheirTwins) {
+  at::manual_seed(5);
+  const FusedOps fused{&fused_cpu()}, twin{nullptr};
+  for (const auto& [rows, cols] : {std::pair{1, 1}, {7, 1}, {5, 33}, {48, 16}}) {
+    const Tensor grad = at::randn({3, rows, cols}), momentum = at::randn({3, rows, cols});
+    const auto a = fused.nesterov(grad, momentum, 0.9, at::kFloat);
+    const auto b = twin.nesterov(grad, momentum, 0.9, at::kFloat);
+    EXPECT_LT(relative_difference(a.momentum, b.momentum), 1e-6);
+    EXPECT_LT(relative_difference(a.update, b.update), 1e-6);
+    for (const int64_t dim : {1, 2}) {
+      const Tensor second = at::rand({3, dim == 1 ? 1 : rows, dim == 2 ? 1 : cols});
+      const auto c = fused.normalize_update(grad, second, dim, 0.95);
+      const auto d = twin.normalize_update(grad, second, dim, 0.95);
+      EXPECT_LT(relative_difference(c.second, d.second), 1e-6);
+      EXPECT_LT(relative_difference(c.scale, d.scale), 1e-6);
+      const Tensor one = at::randn({rows, cols}), two = at::randn({2, rows, cols});
+      const Tensors actual{one.clone(), two.clone()}, expected{one.clone(), two.clone()};
+      fused.cautious_step(actual, grad, d.scale, 0.1, 0.02);
+      twin.cautious_step(expected, grad, d.scale, 0.1, 0.02);
+      EXPECT_LT(relative_difference(actual[0], expected[0]), 1e-6);
+      EXPECT_LT(relative_difference(actual[1], expected[1]), 1e-6);
+      EXPECT_FALSE(at::equal(actual[0], one));
+    }
+  }
+}
+
+TEST(FusedOps, SoftcapHoldsForLogitsFarBeyondTheCap) {
+  const Tensor x = at::tensor({-1e4, 3e3, 0.0, 1e-3}).view({4, 1}), head = at::ones({5, 1});
+  const Tensor wide = head * at::arange(5).view({5, 1}).sub(2),
+               targets = at::tensor({0, 4, 1, 2}, at::kLong);
+  const auto loss = [&](const Fused* fused, at::ScalarType type) {
+    const Tensor leaf = x.to(type).requires_grad_();
+    return FusedOps{fused}.softcap_cross_entropy(leaf, wide.to(type), targets, 15).item<double>();
+  };
+  EXPECT_NEAR(loss(&fused_cpu(), at::kFloat), loss(nullptr, at::kDouble), 1e-5);
+}
+
+TEST(FusedOps, ThreadsDoNotChangeABit) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({1000, 96}), x0 = at::randn({1000, 96}), g = at::randn({1000, 96});
+  const auto gradients = [&](int threads) {
+    at::set_num_threads(threads);
+    const Tensors leaves{x.clone().requires_grad_(), x0.clone().requires_grad_(),
+                         at::scalar_tensor(0.9).requires_grad_(),
+                         at::scalar_tensor(0.1).requires_grad_()};
+    const auto [y, n] = FusedOps{&fused_cpu()}.mix_norm(leaves[0], leaves[1], leaves[2], leaves[3]);
+    ((y + n) * g).sum().backward();
+    at::set_num_threads(1);
+    return Tensors{leaves[0].grad(), leaves[1].grad(), leaves[2].grad(), leaves[3].grad()};
+  };
+  const Tensors one = gradients(1), two = gradients(2);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(at::equal(one[i], two[i])) << i;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The check
+
+// The CPU's, but for one operation.
+class WrongFused : public Fused {
+ public:
+  explicit WrongFused(std::string wrong) : wrong_(std::move(wrong)) {}
+
+  Normed rms_norm(const Tensor& x) const override {
+    auto result = right_.rms_norm(x);
+    if (wrong_ == "rms_norm") result.normed.mul_(1.01);
+    return result;
+  }
+  Tensor rms_norm_backward(const Tensor& g, const Tensor& n, const Tensor& rstd) const override {
+    return wrong_ == "rms_norm_backward" ? g.clone() : right_.rms_norm_backward(g, n, rstd);
+  }
+  MixNormed mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
+                     const Tensor& b) const override {
+    return right_.mix_norm(x, x0, a, b);
+  }
+  MixNormGrads mix_norm_backward(const Tensor& gy, const Tensor& gn, const Tensor& x,
+                                 const Tensor& x0, const Tensor& n, const Tensor& rstd,
+                                 const Tensor& a, const Tensor& b) const override {
+    auto result = right_.mix_norm_backward(gy, gn, x, x0, n, rstd, a, b);
+    if (wrong_ == "mix_norm") result.b.neg_();
+    return result;
+  }
+  Heads rope_norm_gate(const Tensor& qkv, const Rope& rope,
+                       const ValueEmbedding& e) const override {
+    if (wrong_ == "rope_norm_gate") throw std::runtime_error("no such kernel");
+    return right_.rope_norm_gate(qkv, rope, e);
+  }
+  HeadsGrads rope_norm_gate_backward(const Tensor& gq, const Tensor& gk, const Tensor& gv,
+                                     const Tensor& q, const Tensor& k, const Tensor& rstd,
+                                     const Rope& rope, const ValueEmbedding& e) const override {
+    return right_.rope_norm_gate_backward(gq, gk, gv, q, k, rstd, rope, e);
+  }
+  Tensor relu_squared(const Tensor& x) const override { return right_.relu_squared(x); }
+  Tensor relu_squared_backward(const Tensor& g, const Tensor& y) const override {
+    return right_.relu_squared_backward(g, y);
+  }
+  Tensor softcap_cross_entropy(Tensor& logits, const Tensor& targets, double cap,
+                               double scale) const override {
+    if (wrong_ == "softcap_cross_entropy") cap *= 1.05;
+    return right_.softcap_cross_entropy(logits, targets, cap, scale);
+  }
+  Tensor embedding_backward(const Tensor& g, const Tensor& sorted, const Tensor& order, int64_t V,
+                            at::ScalarType type) const override {
+    if (wrong_ == "embedding") return right_.embedding_backward(g, sorted, sorted, V, type);
+    return right_.embedding_backward(g, sorted, order, V, type);
+  }
+  Momentum nesterov(const Tensor& g, const Tensor& m, double mu,
+                    at::ScalarType type) const override {
+    return right_.nesterov(g, m, mu, type);
+  }
+  SecondMoment normalize_update(const Tensor& u, const Tensor& second, int64_t dim,
+                                double beta2) const override {
+    return right_.normalize_update(u, second, dim, beta2);
+  }
+  void cautious_step(at::TensorList weights, const Tensor& u, const Tensor& scale, double lr,
+                     double decay) const override {
+    right_.cautious_step(weights, u, scale, lr, wrong_ == "cautious_step" ? 2 * decay : decay);
+  }
+
+ private:
+  const Fused& right_ = fused_cpu();
+  std::string wrong_;
+};
+
+TEST(Check, TrustsTheCpusOperations) {
+  EXPECT_EQ(disagreement(fused_cpu(), at::kCPU), "");
+  EXPECT_EQ(trusted(fused_cpu(), at::kCPU), &fused_cpu());
+  EXPECT_EQ(fused_on(at::kCPU), &fused_cpu());
+}
+
+TEST(Check, FindsEachWrongOperationAndNamesIt) {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"rms_norm", "rms_norm"},
+      {"rms_norm_backward", "rms_norm"},
+      {"mix_norm", "mix_norm"},
+      {"rope_norm_gate", "rope_norm_gate"},
+      {"softcap_cross_entropy", "softcap_cross_entropy"},
+      {"embedding", "rope_norm_gate with a value embedding"},
+      {"cautious_step", "cautious_step"}};
+  for (const auto& [wrong, name] : cases) {
+    const WrongFused fused(wrong);
+    const std::string found = disagreement(fused, at::kCPU);
+    EXPECT_EQ(found.substr(0, found.find(':')), name) << found;
+    EXPECT_EQ(trusted(fused, at::kCPU), nullptr);
+  }
+}
+
+TEST(Check, LeavesTheRandomNumbersAlone) {
+  at::manual_seed(5);
+  const Tensor expected = at::randn({4});
+  at::manual_seed(5);
+  disagreement(fused_cpu(), at::kCPU);
+  EXPECT_TRUE(at::equal(at::randn({4}), expected));
+}
+
+TEST(Kernels, WithoutGradientsAreTheTwins) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({2, 3, 20}), x0 = at::randn({2, 3, 20});
+  const Tensor a = at::scalar_tensor(0.7), b = at::scalar_tensor(0.2);
+  const at::NoGradGuard no_grad;
+  const FusedOps twin{nullptr};
+  EXPECT_TRUE(at::equal(rms_norm(x), twin.rms_norm(x)));
+  EXPECT_TRUE(at::equal(relu_squared(x), twin.relu_squared(x)));
+  EXPECT_TRUE(at::equal(mix_norm(x, x0, a, b).normed, twin.mix_norm(x, x0, a, b).normed));
+  EXPECT_FALSE(Ids(at::zeros({1, 2}, at::kLong)).sorted.defined());
+}
+
+TEST(Kernels, TakeOperandsThatAreNotContiguous) {
+  at::manual_seed(5);
+  const Tensor table = at::randn({9, 20}).requires_grad_(), qkv = at::randn({2, 4, 3, 2, 10});
+  const Tensor ids = at::arange(12).remainder(9).view({2, 6}).narrow(1, 1, 4);
+  const Rope rope{at::randn({5, 4}).t(), at::randn({5, 4}).t()};
+  const auto run = [&](const FusedOps& ops) {
+    const Ids all(ids);
+    const Tensor x = ops.embedding(table, all, at::kFloat).transpose(0, 1);
+    const auto heads = ops.rope_norm_gate(qkv.transpose(0, 1).contiguous().transpose(0, 1), rope,
+                                          {table, at::ones({2, 4, 2}), all});
+    return Tensors{ops.rms_norm(x), ops.relu_squared(x), heads.q, heads.k, heads.v};
+  };
+  const Tensors actual = run({fused_on(at::kCPU)}), expected = run({nullptr});
+  for (size_t i = 0; i < actual.size(); ++i)
+    EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << i;
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -4,6 +4,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -196,6 +197,14 @@ void tell_lack_of_memory() {
   static CpuAllocator allocator(c10::GetCPUAllocator());
   constexpr uint8_t kPriority = 50;  // above ATen's own
   c10::SetCPUAllocator(&allocator, kPriority);
+}
+
+void keep_memory() {
+#ifdef __GLIBC__
+  constexpr int kBlock = 32 << 20, kKept = 1 << 30;  // bytes; glibc takes no larger block
+  mallopt(M_MMAP_THRESHOLD, kBlock);
+  mallopt(M_TRIM_THRESHOLD, kKept);
+#endif
 }
 
 void synchronize(at::Device device) {

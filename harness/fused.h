@@ -136,4 +136,20 @@ class Fused {
 // The CPU's: vectorized for the processor in hand, on at::get_num_threads() threads.
 const Fused& fused_cpu();
 
+// windowed_attention of kernels.h on a CPU; GPUs have ATen's. q: (B, T, H, D), k, v: (B, T, H_kv,
+// D) activation, contiguous.
+struct Attention {
+  at::Tensor out;  // (B, T, H, D) activation
+  at::Tensor lse;  // (B, H, T) float32, the logarithm of each query's sum
+};
+Attention attention_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        int64_t window);
+
+struct AttentionGrads {
+  at::Tensor q, k, v;
+};
+AttentionGrads attention_cpu_backward(const at::Tensor& grad, const at::Tensor& q,
+                                      const at::Tensor& k, const at::Tensor& v,
+                                      const Attention& forward, int64_t window);
+
 }  // namespace autoresearch

@@ -354,4 +354,55 @@ const Fused& fused_cpu() {
   return cpu;
 }
 
+namespace {
+
+// f(q's offset, k's offset, lse's offset, scratch) for each batch entry and key head, on all
+// threads.
+template <class F>
+void for_key_heads(const Tensor& q, const Tensor& k, F f) {
+  const int64_t B = q.size(0), T = q.size(1), H = q.size(2), D = q.size(3), key_heads = k.size(2);
+  at::parallel_for(0, B * key_heads, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(attention_scratch(T, D));
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / key_heads, head = i % key_heads, first = head * (H / key_heads);
+      f((b * T * H + first) * D, (b * T * key_heads + head) * D, (b * H + first) * T,
+        scratch.data());
+    }
+  });
+}
+
+AttentionShape shape_of(const Tensor& q, const Tensor& k, int64_t window) {
+  const int64_t H = q.size(2), D = q.size(3), key_heads = k.size(2);
+  return {q.size(1), H / key_heads, D, window, H * D, key_heads * D};
+}
+
+}  // namespace
+
+Attention attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
+  const AttentionShape shape = shape_of(q, k, window);
+  Attention result{at::empty_like(q), empty_floats({q.size(0), q.size(2), q.size(1)})};
+  dispatch(q.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    for_key_heads(q, k, [&](int64_t i, int64_t j, int64_t row, float* scratch) {
+      loops.attention(shape, in<T>(q) + i, in<T>(k) + j, in<T>(v) + j, out<T>(result.out) + i,
+                      out<float>(result.lse) + row, scratch);
+    });
+  });
+  return result;
+}
+
+AttentionGrads attention_cpu_backward(const Tensor& grad, const Tensor& q, const Tensor& k,
+                                      const Tensor& v, const Attention& forward, int64_t window) {
+  const AttentionShape shape = shape_of(q, k, window);
+  AttentionGrads grads{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  dispatch(q.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    for_key_heads(q, k, [&](int64_t i, int64_t j, int64_t row, float* scratch) {
+      loops.attention_backward(shape, in<T>(grad) + i, in<T>(q) + i, in<T>(k) + j, in<T>(v) + j,
+                               in<T>(forward.out) + i, in<float>(forward.lse) + row,
+                               out<T>(grads.q) + i, out<T>(grads.k) + j, out<T>(grads.v) + j,
+                               scratch);
+    });
+  });
+  return grads;
+}
+
 }  // namespace autoresearch

@@ -338,6 +338,234 @@ void softcap_cross_entropy(T* logits, const int64_t* targets, float cap, float s
 }
 
 // ------------------------------------------------------------------------------------------------
+// Attention: whole rows of scores for a block of queries at a time (FlashAttention's backward pass,
+// arXiv 2205.14135, without its online softmax). Blocks of keys that no query of the block sees are
+// never touched. Operands are copied to float32, padded with zeros to whole blocks and vectors.
+
+constexpr int64_t kBlock = kAttentionBlock;
+
+#ifdef __AVX512F__
+constexpr int64_t kTileRows = 8, kTileVecs = 2;  // 16 of 32 registers
+#else
+constexpr int64_t kTileRows = 4, kTileVecs = 1;  // 8 of 16 registers of 8 floats
+#endif
+
+template <int64_t kVecs>
+INLINE void multiply_tile(const float* a, int64_t row, int64_t step, const float* b, int64_t ldb,
+                          float* c, int64_t ldc, int64_t k, bool accumulate) {
+  Vec sums[kTileRows][kVecs] = {};
+  for (int64_t p = 0; p < k; ++p, a += step, b += ldb) {
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      const Vec factor = broadcast(a[r * row]);
+      for (int64_t v = 0; v < kVecs; ++v) sums[r][v] += factor * load(b + v * kLanes, All{});
+    }
+  }
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    for (int64_t v = 0; v < kVecs; ++v) {
+      float* to = c + r * ldc + v * kLanes;
+      store(to, accumulate ? load(to, All{}) + sums[r][v] : sums[r][v], All{});
+    }
+  }
+}
+
+// c (m, n) = a (m, k) b (k, n), or += it. a[i][p] is at a[i * row + p * step]; m is a multiple of
+// kTileRows, n of kLanes.
+void multiply(const float* a, int64_t row, int64_t step, const float* b, int64_t ldb, float* c,
+              int64_t ldc, int64_t m, int64_t n, int64_t k, bool accumulate) {
+  for (int64_t j = 0; j < n;) {
+    const bool wide = j + kTileVecs * kLanes <= n;
+    for (int64_t i = 0; i < m; i += kTileRows) {
+      const float* rows = a + i * row;
+      float* to = c + i * ldc + j;
+      if (wide)
+        multiply_tile<kTileVecs>(rows, row, step, b + j, ldb, to, ldc, k, accumulate);
+      else
+        multiply_tile<1>(rows, row, step, b + j, ldb, to, ldc, k, accumulate);
+    }
+    j += wide ? kTileVecs * kLanes : kLanes;
+  }
+}
+
+// Room for one head, out of the caller's scratch.
+struct HeadRoom {
+  int64_t T, D, rows, columns;  // as they are, and padded
+  float *q, *k, *v, *grad, *grad_k, *grad_v, *k_panels, *v_panels, *result;  // (rows, columns) each
+  float *scores, *slopes;                                                    // (kBlock, rows) each
+
+  HeadRoom(const AttentionShape& shape, float* scratch)
+      : T(shape.T),
+        D(shape.D),
+        rows((T + kBlock - 1) / kBlock * kBlock),
+        columns((D + kLanes - 1) / kLanes * kLanes) {
+    float** const parts[] = {&q, &k, &v, &grad, &grad_k, &grad_v, &k_panels, &v_panels, &result};
+    for (float** part : parts) {
+      *part = scratch;
+      scratch += rows * columns;
+    }
+    scores = scratch;
+    slopes = scratch + kBlock * rows;
+  }
+};
+
+INLINE void clear(float* x, int64_t n) { __builtin_memset(x, 0, n * sizeof(float)); }
+
+// (T, D) with a stride -> (rows, columns), padded with zeros.
+template <class T>
+void pack(const HeadRoom& room, const T* from, int64_t stride, float factor, float* to) {
+  clear(to, room.rows * room.columns);
+  for (int64_t t = 0; t < room.T; ++t) {
+    for_each(room.D, [&](int64_t c, auto part) {
+      store(to + t * room.columns + c, factor * load(from + t * stride + c, part), part);
+    });
+  }
+}
+
+// (rows, columns) -> panels of kBlock rows, each transposed to (columns, kBlock).
+void transpose(const HeadRoom& room, const float* from, float* panels) {
+  for (int64_t t = 0; t < room.rows; ++t) {
+    float* panel = panels + t / kBlock * kBlock * room.columns + t % kBlock;
+    for (int64_t c = 0; c < room.columns; ++c) panel[c * kBlock] = from[t * room.columns + c];
+  }
+}
+
+template <class T>
+INLINE void unpack_row(const HeadRoom& room, const float* from, float factor, T* to) {
+  for_each(room.D,
+           [&](int64_t c, auto part) { store(to + c, factor * load(from + c, part), part); });
+}
+
+// The keys that a block of queries sees: from `first`, a multiple of kBlock, to the block's own
+// end.
+struct Span {
+  int64_t first, count;
+};
+INLINE Span span_of(int64_t block, int64_t window) {
+  const int64_t oldest = block - window > 0 ? block - window : 0, first = oldest / kBlock * kBlock;
+  return {first, block + kBlock - first};
+}
+
+// (kBlock, count) = rows of a block times the panels of a span.
+void multiply_panels(const HeadRoom& room, const float* block_rows, const float* panels, Span span,
+                     float* to) {
+  for (int64_t j = 0; j < span.count; j += kBlock) {
+    multiply(block_rows, room.columns, 1, panels + (span.first + j) * room.columns, kBlock, to + j,
+             span.count, kBlock, kBlock, room.columns, false);
+  }
+}
+
+INLINE Vec masked(Vec scores, int64_t key, int64_t query, int64_t window) {
+  constexpr Int kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const Int distance = static_cast<int32_t>(query - key) - kLane;
+  const int32_t furthest = static_cast<int32_t>(window < query ? window : query);
+  return distance >= 0 && distance <= furthest ? scores : broadcast(-1e30F);
+}
+
+// Scores of one query -> e^(score - lse), 0 where it doesn't see the key. Returns lse.
+float softmax(float* scores, Span span, int64_t query, int64_t window) {
+  Vec most = broadcast(-1e30F), total = {};
+  for (int64_t j = 0; j < span.count; j += kLanes) {
+    const Vec s = masked(load(scores + j, All{}), span.first + j, query, window);
+    most = max(most, s);
+    store(scores + j, s, All{});
+  }
+  const float peak = largest(reinterpret_cast<const float*>(&most), kLanes);
+  for (int64_t j = 0; j < span.count; j += kLanes) {
+    const Vec e = exp(load(scores + j, All{}) - peak);
+    total += e;
+    store(scores + j, e, All{});
+  }
+  const float all = sum(total), inverse = 1 / all;
+  for (int64_t j = 0; j < span.count; j += kLanes)
+    store(scores + j, load(scores + j, All{}) * inverse, All{});
+  return peak + __builtin_logf(all);
+}
+
+template <class T>
+void attention(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out, float* lse,
+               float* scratch) {
+  const HeadRoom room(shape, scratch);
+  pack(room, k, shape.k_stride, 1, room.k);
+  pack(room, v, shape.k_stride, 1, room.v);
+  transpose(room, room.k, room.k_panels);
+  const float scale = 1 / __builtin_sqrtf(static_cast<float>(shape.D));
+  for (int64_t head = 0; head < shape.heads; ++head, lse += room.T) {
+    pack(room, q + head * shape.D, shape.q_stride, scale, room.q);
+    for (int64_t block = 0; block < room.T; block += kBlock) {
+      const Span span = span_of(block, shape.window);
+      const int64_t count = room.T - block < kBlock ? room.T - block : kBlock;
+      multiply_panels(room, room.q + block * room.columns, room.k_panels, span, room.scores);
+      for (int64_t i = 0; i < count; ++i)
+        lse[block + i] = softmax(room.scores + i * span.count, span, block + i, shape.window);
+      multiply(room.scores, span.count, 1, room.v + span.first * room.columns, room.columns,
+               room.result, room.columns, kBlock, room.columns, span.count, false);
+      for (int64_t i = 0; i < count; ++i) {
+        unpack_row(room, room.result + i * room.columns, 1,
+                   out + (block + i) * shape.q_stride + head * shape.D);
+      }
+    }
+  }
+}
+
+// One block's scores and gradients of its weights -> weights and gradients of its scores.
+template <class T>
+void block_slopes(const AttentionShape& shape, const HeadRoom& room, Span span, int64_t block,
+                  int64_t count, const T* grad, const T* out, const float* lse) {
+  clear(room.scores + count * span.count, (kBlock - count) * span.count);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t query = block + i;
+    float *weights = room.scores + i * span.count, *slopes = room.slopes + i * span.count;
+    const float delta = shape.D * mean_product(grad + query * shape.q_stride,
+                                               out + query * shape.q_stride, shape.D);
+    for (int64_t j = 0; j < span.count; j += kLanes) {
+      const Vec s = masked(load(weights + j, All{}), span.first + j, query, shape.window);
+      const Vec weight = exp(s - lse[query]);
+      store(weights + j, weight, All{});
+      store(slopes + j, weight * (load(slopes + j, All{}) - delta), All{});
+    }
+  }
+}
+
+template <class T>
+void attention_backward(const AttentionShape& shape, const T* grad, const T* q, const T* k,
+                        const T* v, const T* out, const float* lse, T* grad_q, T* grad_k, T* grad_v,
+                        float* scratch) {
+  const HeadRoom room(shape, scratch);
+  const int64_t C = room.columns;
+  pack(room, k, shape.k_stride, 1, room.k);
+  pack(room, v, shape.k_stride, 1, room.v);
+  transpose(room, room.k, room.k_panels);
+  transpose(room, room.v, room.v_panels);
+  clear(room.grad_k, room.rows * C);
+  clear(room.grad_v, room.rows * C);
+  const float scale = 1 / __builtin_sqrtf(static_cast<float>(shape.D));
+  for (int64_t head = 0; head < shape.heads; ++head, lse += room.T) {
+    const int64_t at = head * shape.D;
+    pack(room, q + at, shape.q_stride, scale, room.q);
+    pack(room, grad + at, shape.q_stride, 1, room.grad);
+    for (int64_t block = 0; block < room.T; block += kBlock) {
+      const Span span = span_of(block, shape.window);
+      const int64_t count = room.T - block < kBlock ? room.T - block : kBlock;
+      const float *block_q = room.q + block * C, *block_grad = room.grad + block * C;
+      multiply_panels(room, block_q, room.k_panels, span, room.scores);
+      multiply_panels(room, block_grad, room.v_panels, span, room.slopes);
+      block_slopes(shape, room, span, block, count, grad + at, out + at, lse);
+      multiply(room.slopes, span.count, 1, room.k + span.first * C, C, room.result, C, kBlock, C,
+               span.count, false);
+      for (int64_t i = 0; i < count; ++i)
+        unpack_row(room, room.result + i * C, scale, grad_q + (block + i) * shape.q_stride + at);
+      multiply(room.slopes, 1, span.count, block_q, C, room.grad_k + span.first * C, C, span.count,
+               C, kBlock, true);
+      multiply(room.scores, 1, span.count, block_grad, C, room.grad_v + span.first * C, C,
+               span.count, C, kBlock, true);
+    }
+  }
+  for (int64_t t = 0; t < room.T; ++t) {
+    unpack_row(room, room.grad_k + t * C, 1, grad_k + t * shape.k_stride);
+    unpack_row(room, room.grad_v + t * C, 1, grad_v + t * shape.k_stride);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------
 // Sums and casts
 
 template <class T>
@@ -412,6 +640,8 @@ constexpr RowLoops<T> row_loops() {
           relu_squared<T>,
           relu_squared_backward<T>,
           softcap_cross_entropy<T>,
+          attention<T>,
+          attention_backward<T>,
           add<T>,
           widen<T>,
           narrow<T>,

@@ -14,6 +14,17 @@ struct Bf16 {
   uint16_t bits;
 };
 
+// Attention's operands lie as (T, heads, D) and (T, D), `stride` elements from token to token.
+struct AttentionShape {
+  int64_t T, heads, D, window, q_stride, k_stride;
+};
+constexpr int64_t kAttentionBlock = 32;  // queries that are worked on together
+constexpr int64_t attention_scratch(int64_t T, int64_t D) {
+  const int64_t rows = (T + kAttentionBlock - 1) / kAttentionBlock * kAttentionBlock;
+  const int64_t columns = (D + 15) / 16 * 16;
+  return 9 * rows * columns + 2 * kAttentionBlock * rows;
+}
+
 // Matrices (rows, C), row after row; rstd one a row.
 template <class T>
 struct RowLoops {
@@ -43,6 +54,15 @@ struct RowLoops {
   // scratch: 2 V floats.
   void (*softcap_cross_entropy)(T* logits, const int64_t* targets, float cap, float scale,
                                 float* loss, float* scratch, int64_t rows, int64_t V);
+
+  // Causal attention in a sliding window for one batch entry and one key head (kernels.h), with the
+  // `heads` query heads that read it. lse: (heads, T), the logarithm of each row's sum.
+  // scratch: attention_scratch(T, D) floats.
+  void (*attention)(const AttentionShape& shape, const T* q, const T* k, const T* v, T* out,
+                    float* lse, float* scratch);
+  void (*attention_backward)(const AttentionShape& shape, const T* grad, const T* q, const T* k,
+                             const T* v, const T* out, const float* lse, T* grad_q, T* grad_k,
+                             T* grad_v, float* scratch);
 
   // to += from, to = from
   void (*add)(const T* from, float* to, int64_t n);

@@ -1,6 +1,7 @@
 #include "harness/kernels.h"
 
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 #include <map>
@@ -74,11 +75,37 @@ Tensor masked(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window)
   return out.transpose(1, 2).contiguous().to(q.scalar_type());
 }
 
+bool is_activation(const Tensor& x) {
+  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+}
+
+struct CpuAttention : torch::autograd::Function<CpuAttention> {
+  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& q, const Tensor& k,
+                        const Tensor& v, int64_t window) {
+    const Attention result = attention_cpu(q, k, v, window);
+    ctx->save_for_backward({q, k, v, result.out, result.lse});
+    ctx->saved_data["window"] = window;
+    return result.out;
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto [q, k, v] =
+        attention_cpu_backward(grads[0].contiguous(), saved[0], saved[1], saved[2],
+                               {saved[3], saved[4]}, ctx->saved_data["window"].toInt());
+    return {q, k, v, {}};
+  }
+};
+
 }  // namespace
 
 Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
   check_shapes(q, k, v, window);
-  return has_flash(q) ? flash(q, k, v, window) : masked(q, k, v, window);
+  if (has_flash(q)) return flash(q, k, v, window);
+  const bool one_type = k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type();
+  if (at::GradMode::is_enabled() && q.is_cpu() && is_activation(q) && one_type)
+    return CpuAttention::apply(q.contiguous(), k.contiguous(), v.contiguous(), window);
+  return masked(q, k, v, window);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -95,10 +122,6 @@ const Fused* fused_on(at::Device device) {
 }
 
 namespace {
-
-bool is_activation(const Tensor& x) {
-  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
-}
 
 // Gradients off: a trace must see ATen operators.
 FusedOps ops(const Tensor& x) {

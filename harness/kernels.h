@@ -15,8 +15,9 @@ namespace autoresearch {
 // Query i sees keys j with i - window <= j <= i; window >= T - 1 is full causal attention.
 // Returns (B, T, H, D) contiguous, in q's dtype.
 //
-// CUDA from sm_80 on: FlashAttention-2 (arXiv 2307.08691) in bfloat16, whatever the dtype of q;
-// other devices: masked attention in float32 (bfloat16 stays bfloat16 on CPU).
+// CUDA from sm_80 on: FlashAttention-2 (arXiv 2307.08691) in bfloat16, whatever the dtype of q. CPU
+// with gradients on: the same idea by hand, which skips keys outside the window. Else masked
+// attention in float32 (bfloat16 stays bfloat16 on CPU).
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
 

@@ -125,6 +125,7 @@ struct Run::Impl {
 
 Run::Run(int argc, char** argv) {
   set_up_log("train");
+  keep_memory();
   impl_ = std::make_unique<Impl>(argc, argv);
   log_info(format("task %s, %s: T %lld, vocabulary %lld, budget %.0f s, seed %lld",
                   task().name.c_str(), impl_->device.name.c_str(),

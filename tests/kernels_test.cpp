@@ -2,6 +2,7 @@
 #include "harness/kernels.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -79,6 +80,26 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WindowedAttention,
                                            Case{1, 130, 2, 2, 64, 64},  // over a kernel's block
                                            Case{1, 7, 1, 1, 8, 0},      // only itself
                                            Case{1, 1, 1, 1, 8, 1}));
+
+TEST_P(WindowedAttention, IsTheSameWithoutGradients) {
+  const Case c = GetParam();
+  const Inputs in = random_inputs(c.B, c.T, c.H, c.H_kv, c.D);
+  const Tensor with = windowed_attention(in.q, in.k, in.v, c.window);
+  const at::NoGradGuard no_grad;
+  EXPECT_LT(max_difference(windowed_attention(in.q, in.k, in.v, c.window), with), 1e-5);
+}
+
+TEST(WindowedAttention, HasGradientsInBfloat16) {
+  const auto gradients = [](at::ScalarType type) {
+    Inputs in = random_inputs(2, 40, 2, 1, 24);
+    for (Tensor* x : {&in.q, &in.k, &in.v}) *x = x->to(type).requires_grad_();
+    windowed_attention(in.q, in.k, in.v, 9).to(at::kFloat).cos().sum().backward();
+    return std::vector<Tensor>{in.q.grad(), in.k.grad(), in.v.grad()};
+  };
+  const auto coarse = gradients(at::kBFloat16), fine = gradients(at::kFloat);
+  for (size_t i = 0; i < fine.size(); ++i)
+    EXPECT_LT(max_difference(coarse[i], fine[i]), 0.05 * fine[i].abs().max().item<double>()) << i;
+}
 
 TEST(WindowedAttention, AQuerySeesTheKeyAtTheWindowsEdgeAndNoneBeyond) {
   const int64_t T = 20, window = 6, edited = 5;

@@ -116,7 +116,7 @@ struct ReluSquared : Function<ReluSquared> {
 // Rows whose logits are worked off together. On a CPU they stay in the cache; on a GPU the products
 // want to be large, and the gradient of the head is summed in one of them.
 int64_t rows_at_once(const Tensor& x, int64_t V) {
-  constexpr int64_t kCpuLogits = 1 << 17;
+  constexpr int64_t kCpuLogits = 1 << 18;
   return x.is_cpu() ? std::max<int64_t>(16, kCpuLogits / V) : std::max<int64_t>(1, x.size(0));
 }
 

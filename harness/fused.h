@@ -14,6 +14,9 @@
 
 #include <ATen/ATen.h>
 
+#include <memory>
+#include <vector>
+
 namespace autoresearch {
 
 class Fused {
@@ -136,6 +139,12 @@ class Fused {
 // The CPU's: vectorized for the processor in hand, on at::get_num_threads() threads.
 const Fused& fused_cpu();
 
+// The same on one set of vector instructions (harness/fused_loops.h), to test them all.
+struct Loops;
+std::vector<const Loops*> usable_loops();  // on this processor, the fastest last
+const Loops& best_loops();
+std::unique_ptr<Fused> fused_cpu_with(const Loops& loops);
+
 // windowed_attention of kernels.h on a CPU; GPUs have ATen's. q: (B, T, H, D), k, v: (B, T, H_kv,
 // D) activation, contiguous.
 struct Attention {
@@ -143,13 +152,14 @@ struct Attention {
   at::Tensor lse;  // (B, H, T) float32, the logarithm of each query's sum
 };
 Attention attention_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        int64_t window);
+                        int64_t window, const Loops& loops = best_loops());
 
 struct AttentionGrads {
   at::Tensor q, k, v;
 };
 AttentionGrads attention_cpu_backward(const at::Tensor& grad, const at::Tensor& q,
                                       const at::Tensor& k, const at::Tensor& v,
-                                      const Attention& forward, int64_t window);
+                                      const Attention& forward, int64_t window,
+                                      const Loops& loops = best_loops());
 
 }  // namespace autoresearch

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -13,26 +14,11 @@ namespace {
 
 using at::Tensor;
 
-const Loops& loops() {
-#ifdef AUTORESEARCH_X86_LOOPS
-  static const Loops& best = [&]() -> const Loops& {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-      return loops_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return loops_avx2;
-    return loops_portable;
-  }();
-  return best;
-#else
-  return loops_portable;
-#endif
-}
-
 // f(loops, type) with the loops of `type` and a value of their element type.
 template <class F>
-auto dispatch(at::ScalarType type, F f) {
+auto dispatch(const Loops& loops, at::ScalarType type, F f) {
   TORCH_CHECK(type == at::kFloat || type == at::kBFloat16, "fused operations take no ", type);
-  return type == at::kFloat ? f(loops().float32, float{}) : f(loops().bfloat16, Bf16{});
+  return type == at::kFloat ? f(loops.float32, float{}) : f(loops.bfloat16, Bf16{});
 }
 
 template <class T>
@@ -59,18 +45,20 @@ Tensor empty_floats(at::IntArrayRef sizes) { return at::empty(sizes, at::kFloat)
 template <class T>
 class TableRow {
  public:
-  explicit TableRow(const Tensor& table) : table_(table), C_(table.size(1)), wide_(C_), row_(C_) {}
+  TableRow(const Loops& loops, const Tensor& table)
+      : loops_(loops), table_(table), C_(table.size(1)), wide_(C_), row_(C_) {}
 
   const T* operator()(int64_t id) {
-    return dispatch(table_.scalar_type(), [&]<class E>(const RowLoops<E>& from, E) -> const T* {
-      const E* row = in<E>(table_) + id * C_;
-      if constexpr (std::is_same_v<E, T>) {
-        return row;
-      } else {
-        from.widen(row, wide_.data(), C_);
-        return narrowed(wide_);
-      }
-    });
+    return dispatch(loops_, table_.scalar_type(),
+                    [&]<class E>(const RowLoops<E>& from, E) -> const T* {
+                      const E* row = in<E>(table_) + id * C_;
+                      if constexpr (std::is_same_v<E, T>) {
+                        return row;
+                      } else {
+                        from.widen(row, wide_.data(), C_);
+                        return narrowed(wide_);
+                      }
+                    });
   }
 
  private:
@@ -78,10 +66,11 @@ class TableRow {
     return row.data();
   }
   const Bf16* narrowed(const std::vector<float>& row) requires std::is_same_v<T, Bf16> {
-    loops().bfloat16.narrow(row.data(), row_.data(), C_);
+    loops_.bfloat16.narrow(row.data(), row_.data(), C_);
     return row_.data();
   }
 
+  const Loops& loops_;
   const Tensor& table_;
   int64_t C_;
   std::vector<float> wide_;
@@ -90,10 +79,12 @@ class TableRow {
 
 class FusedCpu : public Fused {
  public:
+  explicit FusedCpu(const Loops& loops) : loops_(loops) {}
+
   Normed rms_norm(const Tensor& x) const override {
     const int64_t N = x.size(0), C = x.size(1);
     Normed result{at::empty_like(x), empty_floats({N})};
-    dispatch(x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(N, C, [&](int64_t i, int64_t n) {
         loops.rms_norm(in<T>(x) + i * C, out<T>(result.normed) + i * C, out<float>(result.rstd) + i,
                        n, C);
@@ -106,7 +97,7 @@ class FusedCpu : public Fused {
                            const Tensor& rstd) const override {
     const int64_t N = grad.size(0), C = grad.size(1);
     Tensor grad_x = at::empty_like(grad);
-    dispatch(grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(N, C, [&](int64_t i, int64_t n) {
         loops.rms_norm_backward(in<T>(grad) + i * C, in<T>(normed) + i * C, in<float>(rstd) + i,
                                 out<T>(grad_x) + i * C, n, C);
@@ -119,7 +110,7 @@ class FusedCpu : public Fused {
                      const Tensor& b) const override {
     const int64_t N = x.size(0), C = x.size(1);
     MixNormed result{at::empty_like(x), at::empty_like(x), empty_floats({N})};
-    dispatch(x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(N, C, [&](int64_t i, int64_t n) {
         loops.mix_norm(in<T>(x) + i * C, in<T>(x0) + i * C, *in<float>(a), *in<float>(b),
                        out<T>(result.y) + i * C, out<T>(result.normed) + i * C,
@@ -138,7 +129,7 @@ class FusedCpu : public Fused {
     constexpr int64_t kBlock = 64;
     const int64_t blocks = (N + kBlock - 1) / kBlock;
     std::vector<float> sums(2 * blocks);
-    dispatch(x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(blocks, kBlock * C, [&](int64_t first, int64_t count) {
         for (int64_t block = first; block < first + count; ++block) {
           const int64_t row = block * kBlock, at = row * C;
@@ -165,10 +156,10 @@ class FusedCpu : public Fused {
     const int64_t B = qkv.size(0), T = qkv.size(1), H = qkv.size(3), D = qkv.size(4), C = H * D;
     const auto heads = [&] { return at::empty({B, T, H, D}, qkv.options()); };
     Heads result{heads(), heads(), heads(), empty_floats({B, T, 2, H})};
-    dispatch(qkv.scalar_type(), [&]<class A>(const RowLoops<A>& loops, A) {
+    dispatch(loops_, qkv.scalar_type(), [&]<class A>(const RowLoops<A>& loops, A) {
       for_rows(B * T, 3 * C, [&](int64_t first, int64_t count) {
         std::optional<TableRow<A>> row;
-        if (embedding.table.defined()) row.emplace(embedding.table);
+        if (embedding.table.defined()) row.emplace(loops_, embedding.table);
         for (int64_t i = first; i < first + count; ++i) {
           const A* x = in<A>(qkv) + i * 3 * C;
           const A* cos = in<A>(rope.cos) + i % T * (D / 2);
@@ -199,10 +190,10 @@ class FusedCpu : public Fused {
       grads.embedded = at::empty({B, T, C}, q.options());
       grads.gate = at::empty({B, T, H}, q.options());
     }
-    dispatch(q.scalar_type(), [&]<class A>(const RowLoops<A>& loops, A) {
+    dispatch(loops_, q.scalar_type(), [&]<class A>(const RowLoops<A>& loops, A) {
       for_rows(B * T, 3 * C, [&](int64_t first, int64_t count) {
         std::optional<TableRow<A>> row;
-        if (embedding.table.defined()) row.emplace(embedding.table);
+        if (embedding.table.defined()) row.emplace(loops_, embedding.table);
         for (int64_t i = first; i < first + count; ++i) {
           A* grad = out<A>(grads.qkv) + i * 3 * C;
           const A* cos = in<A>(rope.cos) + i % T * (D / 2);
@@ -226,7 +217,7 @@ class FusedCpu : public Fused {
 
   Tensor relu_squared(const Tensor& x) const override {
     Tensor y = at::empty_like(x);
-    dispatch(x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(x.numel(), 1,
                [&](int64_t i, int64_t n) { loops.relu_squared(in<T>(x) + i, out<T>(y) + i, n); });
     });
@@ -235,7 +226,7 @@ class FusedCpu : public Fused {
 
   Tensor relu_squared_backward(const Tensor& grad, const Tensor& y) const override {
     Tensor grad_x = at::empty_like(grad);
-    dispatch(grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(grad.numel(), 1, [&](int64_t i, int64_t n) {
         loops.relu_squared_backward(in<T>(grad) + i, in<T>(y) + i, out<T>(grad_x) + i, n);
       });
@@ -247,7 +238,7 @@ class FusedCpu : public Fused {
                                double scale) const override {
     const int64_t N = logits.size(0), V = logits.size(1);
     Tensor losses = empty_floats({N});
-    dispatch(logits.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, logits.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(N, V, [&](int64_t i, int64_t n) {
         std::vector<float> scratch(2 * V);
         loops.softcap_cross_entropy(out<T>(logits) + i * V, in<int64_t>(targets) + i,
@@ -263,8 +254,8 @@ class FusedCpu : public Fused {
     const int64_t N = grad.size(0), C = grad.size(1);
     const int64_t *ids = in<int64_t>(sorted_ids), *from = in<int64_t>(order);
     Tensor table = at::empty({V, C}, grad.options().dtype(type));
-    dispatch(grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops_in, T) {
-      dispatch(type, [&]<class E>(const RowLoops<E>& loops_out, E) {
+    dispatch(loops_, grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops_in, T) {
+      dispatch(loops_, type, [&]<class E>(const RowLoops<E>& loops_out, E) {
         for_rows(V, C, [&](int64_t first, int64_t count) {
           std::vector<float> sum(C);
           int64_t i = std::lower_bound(ids, ids + N, first) - ids;
@@ -283,7 +274,7 @@ class FusedCpu : public Fused {
   Momentum nesterov(const Tensor& grad, const Tensor& momentum, double mu,
                     at::ScalarType type) const override {
     Momentum result{at::empty_like(momentum), at::empty_like(momentum, type)};
-    dispatch(type, [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, type, [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(grad.numel(), 1, [&](int64_t i, int64_t n) {
         loops.nesterov(in<float>(grad) + i, in<float>(momentum) + i, static_cast<float>(mu),
                        out<float>(result.momentum) + i, out<T>(result.update) + i, n);
@@ -297,7 +288,7 @@ class FusedCpu : public Fused {
     const int64_t S = update.size(0), R = update.size(1), C = update.size(2);
     const int64_t n = second.numel() / S;
     SecondMoment result{at::empty_like(second), at::empty_like(second)};
-    dispatch(update.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, update.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(S, R * C, [&](int64_t first, int64_t count) {
         std::vector<float> mean(n);
         for (int64_t s = first; s < first + count; ++s) {
@@ -316,7 +307,7 @@ class FusedCpu : public Fused {
     const int64_t n = scale.size(1) * scale.size(2);
     const bool by_row = scale.size(1) == R && scale.size(2) == 1;
     int64_t matrix = 0;  // of the stack
-    dispatch(update.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+    dispatch(loops_, update.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for (const Tensor& weight : weights) {
         const int64_t matrices = weight.numel() / (R * C);
         for_rows(matrices, R * C, [&](int64_t first, int64_t count) {
@@ -345,12 +336,35 @@ class FusedCpu : public Fused {
     const double keep = std::sqrt(norm) / std::max(std::sqrt(new_norm), 1e-10);
     for (size_t i = 0; i < mean.size(); ++i) scale[i] *= static_cast<float>(keep);
   }
+
+  const Loops& loops_;
 };
 
 }  // namespace
 
+std::vector<const Loops*> usable_loops() {
+  std::vector<const Loops*> usable{&loops_portable};
+#ifdef AUTORESEARCH_X86_LOOPS
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    usable.push_back(&loops_avx2);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    usable.push_back(&loops_avx512);
+#endif
+  return usable;
+}
+
+const Loops& best_loops() {
+  static const Loops& best = *usable_loops().back();
+  return best;
+}
+
+std::unique_ptr<Fused> fused_cpu_with(const Loops& loops) {
+  return std::make_unique<FusedCpu>(loops);
+}
+
 const Fused& fused_cpu() {
-  static const FusedCpu cpu;
+  static const FusedCpu cpu(best_loops());
   return cpu;
 }
 
@@ -378,10 +392,11 @@ AttentionShape shape_of(const Tensor& q, const Tensor& k, int64_t window) {
 
 }  // namespace
 
-Attention attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
+Attention attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window,
+                        const Loops& all) {
   const AttentionShape shape = shape_of(q, k, window);
   Attention result{at::empty_like(q), empty_floats({q.size(0), q.size(2), q.size(1)})};
-  dispatch(q.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+  dispatch(all, q.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
     for_key_heads(q, k, [&](int64_t i, int64_t j, int64_t row, float* scratch) {
       loops.attention(shape, in<T>(q) + i, in<T>(k) + j, in<T>(v) + j, out<T>(result.out) + i,
                       out<float>(result.lse) + row, scratch);
@@ -391,10 +406,11 @@ Attention attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, int64
 }
 
 AttentionGrads attention_cpu_backward(const Tensor& grad, const Tensor& q, const Tensor& k,
-                                      const Tensor& v, const Attention& forward, int64_t window) {
+                                      const Tensor& v, const Attention& forward, int64_t window,
+                                      const Loops& all) {
   const AttentionShape shape = shape_of(q, k, window);
   AttentionGrads grads{at::empty_like(q), at::empty_like(k), at::empty_like(v)};
-  dispatch(q.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
+  dispatch(all, q.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
     for_key_heads(q, k, [&](int64_t i, int64_t j, int64_t row, float* scratch) {
       loops.attention_backward(shape, in<T>(grad) + i, in<T>(q) + i, in<T>(k) + j, in<T>(v) + j,
                                in<T>(forward.out) + i, in<float>(forward.lse) + row,

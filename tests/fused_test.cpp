@@ -279,6 +279,31 @@ TEST(Check, TrustsTheCpusOperations) {
   EXPECT_EQ(fused_on(at::kCPU), &fused_cpu());
 }
 
+TEST(Loops, OfEveryLevelAgreeWithTheTwins) {
+  for (const Loops* loops : usable_loops())
+    EXPECT_EQ(disagreement(*fused_cpu_with(*loops), at::kCPU), "");
+}
+
+TEST(Loops, OfEveryLevelAttendAlike) {
+  at::manual_seed(5);
+  const int64_t window = 21;
+  for (const int64_t D : {16, 24, 40, 64}) {
+    const Tensor q = at::randn({2, 70, 4, D}), k = at::randn({2, 70, 2, D});
+    const Tensor v = at::randn({2, 70, 2, D}), grad = at::randn({2, 70, 4, D});
+    const auto results = [&](const Loops& loops) {
+      const Attention forward = attention_cpu(q, k, v, window, loops);
+      const auto grads = attention_cpu_backward(grad, q, k, v, forward, window, loops);
+      return Tensors{forward.out, forward.lse, grads.q, grads.k, grads.v};
+    };
+    const Tensors expected = results(*usable_loops()[0]);
+    for (const Loops* loops : usable_loops()) {
+      const Tensors actual = results(*loops);
+      for (size_t i = 0; i < actual.size(); ++i)
+        EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-5) << D << ", tensor " << i;
+    }
+  }
+}
+
 TEST(Check, FindsEachWrongOperationAndNamesIt) {
   const std::vector<std::pair<std::string, std::string>> cases{
       {"rms_norm", "rms_norm"},

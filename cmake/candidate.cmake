@@ -25,7 +25,9 @@ set(LOCALIZE ${CMAKE_OBJCOPY} --wildcard "--keep-global-symbol=DW.ref.*")
 set(CANDIDATE_UNGROUP ${UNGROUP} {object} -o {object}.whole)
 set(CANDIDATE_LOCALIZE ${LOCALIZE} --keep-global-symbol=main
                        "--keep-global-symbol=_ZN*12autoresearch*" {object}.whole)
-set(KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch3IdsC*")
+set(KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch3IdsC*"
+                   "--keep-global-symbol=_ZN12autoresearch10CudaKernelC*"
+                   "--keep-global-symbol=_ZNK12autoresearch10CudaKernel6launch*")
 foreach(kernel windowed_attention rms_norm mix_norm embedding rope_norm_gate relu_squared
                softcap_cross_entropy nesterov normalize_update cautious_step)
   string(LENGTH ${kernel} length)

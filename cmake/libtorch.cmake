@@ -39,6 +39,41 @@ if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
   list(APPEND LIBTORCH_INCLUDES ${CUDA_INCLUDE})
   list(APPEND LIBTORCH_LINK -ltorch_cuda -lc10_cuda)
   set(LIBTORCH_DEFINITIONS AUTORESEARCH_CUDA)
+
+  # NVRTC and the CUDA runtime, which compile and load kernels while a program runs: libtorch's own
+  # copies, linked by their full names, for wheels have no development names. From CUDA 12.8 on.
+  find_path(NVRTC_INCLUDE nvrtc.h
+            HINTS ${CUDA_INCLUDE} ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/include)
+  set(_nvrtc)
+  foreach(name nvrtc cudart)
+    set(files)
+    foreach(folder ${LIBTORCH_ROOT}/lib ${LIBTORCH_ROOT}/../nvidia/cu13/lib
+                   ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/lib
+                   ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/lib ${CUDA_INCLUDE}/../lib64)
+      file(GLOB more ${folder}/lib${name}.so* ${folder}/lib${name}-*.so*)
+      list(FILTER more EXCLUDE REGEX builtins)
+      list(APPEND files ${more})
+    endforeach()
+    if(files)
+      list(GET files 0 file)
+      get_filename_component(folder ${file} DIRECTORY)
+      get_filename_component(folder ${folder} REALPATH)
+      get_filename_component(file ${file} NAME)
+      list(APPEND _nvrtc -Wl,-rpath,${folder} ${folder}/${file})
+    else()
+      set(NVRTC_INCLUDE NVRTC_INCLUDE-NOTFOUND)
+    endif()
+  endforeach()
+  file(STRINGS ${CUDA_INCLUDE}/cuda_runtime_api.h version REGEX "define CUDART_VERSION")
+  string(REGEX REPLACE "[^0-9]" "" version "${version}")
+  if(NVRTC_INCLUDE AND version GREATER_EQUAL 12080)
+    list(APPEND LIBTORCH_INCLUDES ${NVRTC_INCLUDE})
+    list(APPEND LIBTORCH_LINK ${_nvrtc})
+    list(APPEND LIBTORCH_DEFINITIONS AUTORESEARCH_NVRTC)
+  else()
+    message(WARNING "libtorch: no NVRTC of CUDA 12.8 or later beside ${LIBTORCH_ROOT}; "
+                    "a GPU will do without fused kernels")
+  endif()
 endif()
 # libtorch's own OpenMP: a second one would bring a second set of threads.
 file(GLOB _openmp ${LIBTORCH_ROOT}/lib/libgomp*.so* ${LIBTORCH_ROOT}/../torch.libs/libgomp*.so*)

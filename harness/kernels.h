@@ -8,6 +8,12 @@
 
 #include <ATen/ATen.h>
 
+#include <concepts>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <variant>
+
 namespace autoresearch {
 
 // Causal self-attention in a sliding window, softmax(q k^T / sqrt(D)) v.
@@ -87,5 +93,36 @@ SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second
 // arXiv 2510.12402). The weights are in the order of the stack, each one or several matrices of it.
 void cautious_step(at::TensorList weights, const at::Tensor& update, const at::Tensor& scale,
                    double lr, double decay);
+
+// A CUDA kernel of your own, compiled by NVRTC when it is first launched (about 0.1 s); what does
+// not compile ends the run with the compiler's message. Keep one object for the whole run:
+//
+//   const CudaKernel scale(R"(
+//     extern "C" __global__ void scale(bf16* x, long n, float factor) {
+//       const long i = blockIdx.x * 256L + threadIdx.x;
+//       if (i < n) x[i] = to_bf16(to_float(x[i]) * factor);
+//     })", "scale");
+//   scale.launch((x.numel() + 255) / 256, 256, {x, x.numel(), 0.5});
+//
+// Predefined: the type bf16, to_float(bf16 or float), to_bf16(float); float* for float32, long* for
+// int64 tensors. No #include. It knows no gradient (write a torch::autograd::Function around it)
+// and can't be sealed: with gradients off, or on a CPU, compute the same in ATen.
+class CudaKernel {
+ public:
+  // A contiguous tensor on the GPU (undefined: a null pointer), an integer or a floating number.
+  struct Argument {
+    Argument(const at::Tensor& tensor) : value(tensor) {}
+    Argument(std::integral auto number) : value(static_cast<int64_t>(number)) {}
+    Argument(std::floating_point auto number) : value(static_cast<double>(number)) {}
+    std::variant<at::Tensor, int64_t, double> value;
+  };
+  CudaKernel(std::string source, std::string name);
+  // Along x only, on the current stream of the first tensor's device.
+  void launch(int64_t blocks, int64_t threads, std::initializer_list<Argument> arguments) const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
 
 }  // namespace autoresearch

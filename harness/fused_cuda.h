@@ -1,0 +1,34 @@
+// The fused operations on a GPU: the kernels of harness/fused.cu, compiled for the device in hand.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "harness/fused.h"
+#include "harness/kernels.h"
+
+namespace autoresearch {
+
+// The operations on this device. Kernels are compiled (cuda_program.h) where an operation first
+// needs them, which takes about a second; what can't be compiled or launched throws Error there.
+std::unique_ptr<Fused> fused_cuda(at::Device device);
+
+// One way of compiling fused.cu: for a type of activation, and moving 16 bytes or one element at a
+// time.
+struct FusedVariant {
+  at::ScalarType activation;
+  bool wide;
+  auto operator<=>(const FusedVariant&) const = default;
+  std::vector<std::string> defines() const;  // "ACTIVATION=bf16", "WIDE=1"
+};
+
+// How the operations reach a device: launches a kernel of fused.cu. The tests put a CPU in the
+// GPU's place here.
+using FusedLauncher =
+    std::function<void(FusedVariant variant, const std::string& kernel, int64_t blocks,
+                       int64_t threads, const std::vector<CudaKernel::Argument>& arguments)>;
+std::unique_ptr<Fused> fused_cuda(FusedLauncher launcher);
+
+}  // namespace autoresearch

@@ -149,16 +149,35 @@ int run_main(int, char**, int (*)(int, char**)) { return 0; }
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor&, const at::Tensor&, int64_t) {
   return q;
 }
+CudaKernel::CudaKernel(std::string, std::string) {}
+void CudaKernel::launch(int64_t, int64_t, std::initializer_list<Argument>) const {}
 })"}});
   EXPECT_FALSE(built.ok);
   for (const std::string name :
        {"Run::Run", "Run::~Run", "Run::task", "Run::device", "Run::describe", "Run::model",
         "Run::next_step", "Run::batch", "Run::rewind_step", "Run::progress", "Run::step",
-        "Run::log_loss", "Run::finish", "run_main", "windowed_attention"})
+        "Run::log_loss", "Run::finish", "run_main", "windowed_attention", "CudaKernel::CudaKernel",
+        "CudaKernel::launch"})
     EXPECT_NE(built.log.find("multiple definition of `autoresearch::" + name + "("),
               std::string::npos)
         << name << "\n"
         << built.log;
+}
+
+// No cheat: what train.cpp may do, through the same door.
+TEST_F(Cheats, AKernelOfACandidatesOwnIsCompiledOnAGpuAndAnErrorElsewhere) {
+  const Measurement m = attempt("kernel", {{"globals", R"(
+#include "harness/kernels.h"
+const autoresearch::CudaKernel twice(R"cuda(
+  KERNEL twice(float* x, long n) {
+    const long i = blockIdx.x * 256L + threadIdx.x;
+    if (i < n) x[i] *= 2;
+  })cuda", "twice");
+)"},
+                                           {"end", "twice.launch(1, 256, {at::ones({8}), 8});"}});
+  EXPECT_EQ(m.outcome.train_exit, kError) << words(m);
+  EXPECT_NE(words(m).find("the CUDA kernel twice needs tensors on a GPU"), std::string::npos)
+      << words(m);
 }
 
 TEST_F(Cheats, InternalFunctionsOfTheHarnessCanNotBeReplaced) {

@@ -7,9 +7,12 @@
 
 #include "common/files.h"
 #include "harness/device.h"
+#include "harness/fused_cuda.h"
 #include "harness/kernels.h"
 #include "harness/loader.h"
 #include "prepare/task.h"
+#include "tests/fused_checks.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -47,6 +50,72 @@ TEST_F(Gpu, FlashAttentionEqualsTheMaskedReferenceWithItsGradients) {
       EXPECT_TRUE(at::allclose(on_gpu[i].grad().cpu().to(at::kFloat), on_cpu[i].grad(), 5e-2, 1e-1))
           << "window " << window << ", gradient " << i;
   }
+}
+
+class GpuTypes : public Gpu, public testing::WithParamInterface<at::ScalarType> {
+ protected:
+  const std::unique_ptr<Fused> fused_ = fused_cuda(at::Device(at::kCUDA, 0));
+};
+
+TEST_P(GpuTypes, FusedKernelsComputeWhatATenComputesWithGradientsOverOddShapes) {
+  fused_checks::check_all({*fused_, GetParam(), [&](const at::Tensor& x) { return x.to(cuda_); }});
+}
+
+TEST_P(GpuTypes, FusedKernelsComputeTheSameOnOperandsThatAreNotAlignedTo16Bytes) {
+  fused_checks::check_all({*fused_, GetParam(), [&](const at::Tensor& x) {
+                             const at::Tensor room =
+                                 at::empty({x.numel() + 1}, x.options().device(cuda_));
+                             const at::Tensor copy = room.narrow(0, 1, x.numel()).view(x.sizes());
+                             copy.copy_(x);
+                             return copy;
+                           }});
+}
+
+// At sizes that fill the device, where blocks run side by side and in any order.
+TEST_P(GpuTypes, FusedKernelsGiveEqualBits) {
+  at::manual_seed(3);
+  const int64_t N = 40000, C = 512;
+  const fused_checks::Subject s{*fused_, GetParam(),
+                                [&](const at::Tensor& x) { return x.to(cuda_); }};
+  const at::Tensor x = s.random({N, C}), x0 = s.random({N, C}), a = s.scalar(1);
+  const auto out = fused_->mix_norm(x, x0, a, a);
+  const auto [ids, order] = at::sort(s.place(at::randint(C, {N})), /*stable=*/true, 0, false);
+  const auto once = [&, &ids = ids, &order = order] {
+    at::Tensor logits = x.clone();
+    const auto grads = fused_->mix_norm_backward(x, x0, x, x0, out.normed, out.rstd, a, a);
+    const at::Tensor loss = fused_->softcap_cross_entropy(logits, ids, 15, 1);
+    return std::vector<at::Tensor>{
+        grads.x, grads.a, grads.b,
+        loss,    logits,  fused_->embedding_backward(x, ids, order, C, at::kFloat)};
+  };
+  const auto first = once(), second = once();
+  for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(first[i], second[i])) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, GpuTypes, testing::Values(at::kFloat, at::kBFloat16),
+                         [](const auto& info) { return at::toString(info.param); });
+
+TEST_F(Gpu, AKernelOfOnesOwnRunsAndItsMistakesAreTold) {
+  const CudaKernel scale(R"(
+    KERNEL scale(float* x, long n, float factor) {
+      const long i = blockIdx.x * 256L + threadIdx.x;
+      if (i < n) x[i] *= factor;
+    })",
+                         "scale");
+  const at::Tensor x = at::arange(1000, at::device(cuda_).dtype(at::kFloat)), before = x.clone();
+  scale.launch((x.numel() + 255) / 256, 256, {x, x.numel(), 0.5});
+  EXPECT_TRUE(at::equal(x, before * 0.5));
+  EXPECT_NE(error_of([&] {
+              scale.launch(4, 256, {x, x.numel()});
+            }).find("takes 3 arguments"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              scale.launch(4, 2048, {x, x.numel(), 0.5});
+            }).find("2048 threads"),
+            std::string::npos);
+  const CudaKernel broken("KERNEL broken(float* x) { *x = banana; }", "broken");
+  EXPECT_NE(error_of([&] { broken.launch(1, 1, {x}); }).find("\"banana\" is undefined"),
+            std::string::npos);
 }
 
 TEST_F(Gpu, PinnedAsynchronousCopiesBringTheSameRows) {

@@ -107,6 +107,23 @@ TEST_F(TrainCli, TheBudgetIsKept) {
       << "the last step may end a little late";
 }
 
+// Each program finds its libraries by its own run path: no system's cache, no environment. libcuda
+// is not among them, which machines without a GPU lack.
+TEST_F(TrainCli, EveryLibraryIsFoundWithoutTheSystemsCache) {
+  fs::path linker;
+  for (const char* folder : {"/lib64", "/lib"})
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().filename().string().starts_with("ld-linux-")) linker = entry.path();
+  ASSERT_FALSE(linker.empty());
+  for (const char* path : {TRAIN_PROGRAM, PREPARE_PROGRAM}) {
+    const Exit list = program(linker, {"--inhibit-cache", "--list", path});
+    EXPECT_EQ(list.code, 0) << list.output;
+    EXPECT_NE(list.output.find("libtorch_cpu.so => /"), std::string::npos) << list.output;
+    EXPECT_EQ(list.output.find("not found"), std::string::npos) << list.output;
+    EXPECT_EQ(list.output.find("libcuda.so"), std::string::npos) << list.output;
+  }
+}
+
 // One line also says that no run began: a run's first line would be another.
 TEST_F(TrainCli, MistakesGetOneLineAndTheNextCommand) {
   const std::string folder = dir_.string();

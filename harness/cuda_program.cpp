@@ -262,7 +262,20 @@ struct CudaKernel::Impl {
   Impl(std::string source, std::string name) : source(std::move(source)), name(std::move(name)) {}
   std::string source, name;
   std::mutex mutex;
-  std::map<at::DeviceIndex, std::unique_ptr<CudaProgram>> programs;  // by device
+  std::map<at::DeviceIndex, std::unique_ptr<CudaProgram>> programs;
+
+  CudaProgram& program(at::Device device) {
+    const std::lock_guard lock(mutex);
+    std::unique_ptr<CudaProgram>& compiled = programs[device.index()];
+    if (compiled) return *compiled;
+    try {
+      compiled = std::make_unique<CudaProgram>(source, name, device);
+    } catch (const Error& error) {  // main prints its first line: the compiler's first error
+      log_info(error.what());
+      throw;
+    }
+    return *compiled;
+  }
 };
 
 CudaKernel::CudaKernel(std::string source, std::string name)
@@ -275,15 +288,8 @@ void CudaKernel::launch(int64_t blocks, int64_t threads,
     if (!first) first = std::get_if<at::Tensor>(&argument.value);
   check(first && first->is_cuda(),
         "the CUDA kernel " + impl_->name + " needs tensors on a GPU; on a CPU use ATen");
-  CudaProgram* program = nullptr;
-  {
-    const std::lock_guard lock(impl_->mutex);
-    auto& compiled = impl_->programs[first->get_device()];
-    if (!compiled)
-      compiled = std::make_unique<CudaProgram>(impl_->source, impl_->name, first->device());
-    program = compiled.get();
-  }
-  program->launch(impl_->name, blocks, threads, arguments);
+  CudaProgram& program = impl_->program(first->device());
+  program.launch(impl_->name, blocks, threads, arguments);
 }
 
 }  // namespace autoresearch

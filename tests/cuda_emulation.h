@@ -1,8 +1,7 @@
 // Runs CUDA kernels on the CPU, one block after the other, its threads as coroutines of one thread:
 // enough of the language for harness/fused.cu, and stricter than a GPU where kernels go wrong.
 //
-//   - Threads take turns in an order that differs from pass to pass, so that a missing barrier
-//   shows.
+//   - Warps run as far ahead as barriers let them, in varying order: a missing barrier shows.
 //   - Shared memory is filled with NaN before each block, so that a value nobody wrote shows.
 //   - A barrier or shuffle that not every thread reaches is an error, as are blocks of part warps.
 //   - Arguments are checked against the kernel's parameters: number, kind, and element type.
@@ -68,7 +67,7 @@ class Block {
     kernel_ = &kernel;
     prepare(threads);
     memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
-    while (pass() || release()) {
+    while (pass() || release(0, threads_.size(), State::kAtBarrier)) {
     }
     const auto done = [](auto& thread) { return thread->state == State::kDone; };
     if (std::all_of(threads_.begin(), threads_.end(), done)) return;
@@ -122,19 +121,26 @@ class Block {
     }
   }
 
-  // Lets every ready thread run to its next barrier; false when there was none.
+  // Lets each warp in turn run as far as it gets without the others, so that each is once the first
+  // and once the last; false when none could move.
   bool pass() {
-    const unsigned n = threads_.size();
-    // Odd strides reach all of a power of two, others take the plain order backwards.
-    const unsigned stride = std::has_single_bit(n) ? 2 * passes_ + 1 : n - 1;
-    const unsigned first = 7 * passes_++;
+    const unsigned warps = threads_.size() / kWarp;
+    const bool backwards = ++passes_ % 2;
     bool any = false;
-    for (unsigned i = 0; i < n; ++i) {
-      const unsigned t = (first + i * stride) % n;
-      if (threads_[t]->state != State::kReady) continue;
-      any = true;
-      resume(t);
-    }
+    for (unsigned w = 0; w < warps; ++w) any |= run_warp(backwards ? warps - 1 - w : w);
+    return any;
+  }
+
+  bool run_warp(unsigned warp) {
+    bool any = false;
+    do {
+      for (unsigned i = 0; i < kWarp; ++i) {
+        const unsigned lane = (i * (2 * passes_ + 1) + passes_) % kWarp;  // each once: odd strides
+        if (threads_[warp * kWarp + lane]->state != State::kReady) continue;
+        resume(warp * kWarp + lane);
+        any = true;
+      }
+    } while (release(warp * kWarp, (warp + 1) * kWarp, State::kAtShuffle));
     return any;
   }
 
@@ -147,14 +153,7 @@ class Block {
     setcontext(&thread.start);
   }
 
-  // Frees the warps, or the block, of which every thread has arrived; false when there is none.
-  bool release() {
-    bool any = false;
-    for (size_t first = 0; first < threads_.size(); first += kWarp)
-      any |= release(first, first + kWarp, State::kAtShuffle);
-    return any || release(0, threads_.size(), State::kAtBarrier);
-  }
-
+  // Frees a warp, or the block, if every thread of it has arrived.
   bool release(size_t begin, size_t end, State state) {
     const auto first = threads_.begin() + begin, last = threads_.begin() + end;
     if (!std::all_of(first, last, [&](auto& t) { return t->state == state; })) return false;

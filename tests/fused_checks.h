@@ -205,7 +205,7 @@ inline void cautious_step(const Subject& s, int64_t S, int64_t R, int64_t C, int
 
 inline void check_norms(const Subject& s) {
   for (const auto& [N, C] : std::vector<std::pair<int64_t, int64_t>>{
-           {1, 1}, {1, 7}, {3, 8}, {9, 64}, {17, 100}, {5, 512}, {2, 1030}, {70, 24}}) {
+           {1, 1}, {1, 7}, {3, 8}, {9, 64}, {17, 100}, {5, 512}, {2, 1030}, {70, 24}, {8200, 4}}) {
     SCOPED_TRACE(std::to_string(N) + " rows of " + std::to_string(C));
     rms_norm(s, N, C);
     mix_norm(s, N, C);

@@ -2,7 +2,7 @@
 // enough of the language for harness/fused.cu, and stricter than a GPU where kernels go wrong.
 //
 //   - Warps run as far ahead as barriers let them, in varying order: a missing barrier shows.
-//   - Shared memory is filled with NaN before each block, so that a value nobody wrote shows.
+//   - Shared memory is filled with huge numbers before each block: a value nobody wrote shows.
 //   - A barrier or shuffle that not every thread reaches is an error, as are blocks of part warps.
 //   - Arguments are checked against the kernel's parameters: number, kind, and element type.
 //
@@ -66,7 +66,7 @@ class Block {
       throw std::logic_error("a block must be of whole warps, at most 1024 threads");
     kernel_ = &kernel;
     prepare(threads);
-    memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
+    memset(__start_emulated_shared, 0x7f, __stop_emulated_shared - __start_emulated_shared);
     while (pass() || release(0, threads_.size(), State::kAtBarrier)) {
     }
     const auto done = [](auto& thread) { return thread->state == State::kDone; };

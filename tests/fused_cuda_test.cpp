@@ -193,7 +193,7 @@ TEST(Emulation, RunsThreadsBlocksAndBarriers) {
 TEST(Emulation, ShowsAMissingBarrier) {
   const Tensor x = at::arange(64, at::kFloat);
   launch_emulated(reverse_without_barrier, 1, 64, {x});
-  EXPECT_TRUE(x.isnan().any().item<bool>());
+  EXPECT_GT(x.max().item<float>(), 1e38);
 }
 
 TEST(Emulation, RefusesABarrierOrShuffleThatSomeThreadsMissAndWrongArguments) {

@@ -201,17 +201,18 @@ struct CudaProgram::Impl {
   }
 };
 
-CudaProgram::CudaProgram(const std::string& source, const std::string& name, at::Device device,
-                         const std::vector<std::string>& defines)
-    : impl_(new Impl(device)) {
+int cuda_capability(at::Device device) {
   const cudaDeviceProp& properties = *at::cuda::getDeviceProperties(device.index());
-  CompiledCuda compiled =
-      compile_cuda(source, name, properties.major * 10 + properties.minor, defines);
+  return properties.major * 10 + properties.minor;
+}
+
+CudaProgram::CudaProgram(const CompiledCuda& compiled, const std::string& name, at::Device device)
+    : impl_(new Impl(device)) {
   const c10::cuda::CUDAGuard guard(device);
   check_cuda(cudaLibraryLoadData(&impl_->library, compiled.cubin.c_str(), nullptr, nullptr, 0,
                                  nullptr, nullptr, 0),
              "the CUDA source " + name + " can't be loaded");
-  impl_->ptx = std::move(compiled.ptx);
+  impl_->ptx = compiled.ptx;
 }
 
 CudaProgram::~CudaProgram() = default;
@@ -244,11 +245,10 @@ CompiledCuda compile_cuda(const std::string&, const std::string&, int,
   throw Error("this build compiles no CUDA: libtorch is for CPUs alone, or for CUDA before 12.8");
 }
 
+int cuda_capability(at::Device) { return 0; }
+
 struct CudaProgram::Impl {};
-CudaProgram::CudaProgram(const std::string& source, const std::string& name, at::Device,
-                         const std::vector<std::string>& defines) {
-  compile_cuda(source, name, 0, defines);
-}
+CudaProgram::CudaProgram(const CompiledCuda&, const std::string&, at::Device) {}
 CudaProgram::~CudaProgram() = default;
 void CudaProgram::launch(const std::string&, int64_t, int64_t,
                          const std::vector<CudaKernel::Argument>&) {}
@@ -269,7 +269,8 @@ struct CudaKernel::Impl {
     std::unique_ptr<CudaProgram>& compiled = programs[device.index()];
     if (compiled) return *compiled;
     try {
-      compiled = std::make_unique<CudaProgram>(source, name, device);
+      compiled = std::make_unique<CudaProgram>(compile_cuda(source, name, cuda_capability(device)),
+                                               name, device);
     } catch (const Error& error) {  // main prints its first line: the compiler's first error
       log_info(error.what());
       throw;

@@ -39,12 +39,15 @@ std::vector<uint64_t> pack_arguments(const std::string& kernel,
                                      const std::vector<ParameterKind>& kinds,
                                      const std::vector<CudaKernel::Argument>& arguments);
 
-// Kernels that were compiled together and loaded on one device. They stay loaded until the process
+// Compute capability of a CUDA device, 90 for sm_90.
+int cuda_capability(at::Device device);
+
+// Kernels that were compiled together, loaded on one device. They stay loaded until the process
 // ends, because launches may be under way whenever an object dies.
 class CudaProgram {
  public:
-  CudaProgram(const std::string& source, const std::string& name, at::Device device,
-              const std::vector<std::string>& defines = {});
+  // Compiled for this device's capability; `name` stands for the source in messages.
+  CudaProgram(const CompiledCuda& compiled, const std::string& name, at::Device device);
   ~CudaProgram();
   CudaProgram(const CudaProgram&) = delete;
   CudaProgram& operator=(const CudaProgram&) = delete;

@@ -1,6 +1,7 @@
 #include "harness/fused_cuda.h"
 
 #include <bit>
+#include <future>
 #include <map>
 #include <mutex>
 
@@ -267,22 +268,30 @@ void FusedCuda::cautious_step(at::TensorList weights, const Tensor& update, cons
   }
 }
 
-// fused.cu, compiled in each variant when that is first needed.
+// fused.cu in all its variants, which are compiled side by side.
 class Programs {
  public:
-  explicit Programs(at::Device device) : device_(device) {}
+  explicit Programs(at::Device device) : device_(device) {
+    const int capability = cuda_capability(device);
+    for (const FusedVariant& variant : kFusedVariants) {
+      compiled_[variant] = std::async(std::launch::async, [=] {
+        return compile_cuda(kFusedSource, "fused.cu", capability, variant.defines());
+      });
+    }
+  }
 
   CudaProgram& get(FusedVariant variant) {
     const std::lock_guard lock(mutex_);
     std::unique_ptr<CudaProgram>& program = programs_[variant];
     if (!program) {
-      program = std::make_unique<CudaProgram>(kFusedSource, "fused.cu", device_, variant.defines());
+      program = std::make_unique<CudaProgram>(compiled_.at(variant).get(), "fused.cu", device_);
     }
     return *program;
   }
 
  private:
   at::Device device_;
+  std::map<FusedVariant, std::shared_future<CompiledCuda>> compiled_;
   std::mutex mutex_;  // backward runs on a thread of its own
   std::map<FusedVariant, std::unique_ptr<CudaProgram>> programs_;
 };

@@ -11,8 +11,9 @@
 
 namespace autoresearch {
 
-// The operations on this device. Kernels are compiled (cuda_program.h) where an operation first
-// needs them, which takes about a second; what can't be compiled or launched throws Error there.
+// The operations on this device. Their kernels begin to be compiled here (cuda_program.h) and are
+// waited for where an operation first needs them, about a second; what can't be compiled or
+// launched throws Error there.
 std::unique_ptr<Fused> fused_cuda(at::Device device);
 
 // One way of compiling fused.cu: for a type of activation, and moving 16 bytes or one element at a
@@ -23,6 +24,8 @@ struct FusedVariant {
   auto operator<=>(const FusedVariant&) const = default;
   std::vector<std::string> defines() const;  // "ACTIVATION=bf16", "WIDE=1"
 };
+constexpr FusedVariant kFusedVariants[] = {
+    {at::kFloat, true}, {at::kFloat, false}, {at::kBFloat16, true}, {at::kBFloat16, false}};
 
 // How the operations reach a device: launches a kernel of fused.cu. The tests put a CPU in the
 // GPU's place here.

@@ -9,6 +9,8 @@
 #include <optional>
 
 #include "common/error.h"
+#include "harness/cuda_program.h"
+#include "harness/fused_cuda.h"
 #include "harness/fused_ops.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
@@ -114,11 +116,14 @@ Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int
 const Fused* fused_on(at::Device device) {
   static std::mutex mutex;
   static std::map<std::pair<at::DeviceType, at::DeviceIndex>, const Fused*> known;
+  static std::vector<std::unique_ptr<Fused>> on_gpus;
   const std::lock_guard lock(mutex);
   const auto key = std::pair(device.type(), device.index());
   if (const auto found = known.find(key); found != known.end()) return found->second;
-  const Fused* fused = device.is_cpu() ? trusted(fused_cpu(), device) : nullptr;
-  return known[key] = fused;
+  const Fused* fused = device.is_cpu() ? &fused_cpu() : nullptr;
+  if (device.is_cuda() && can_compile_cuda())
+    fused = on_gpus.emplace_back(fused_cuda(device)).get();
+  return known[key] = fused ? trusted(*fused, device) : nullptr;
 }
 
 namespace {

@@ -11,6 +11,7 @@
 #include "common/files.h"
 #include "harness/cuda_program.h"
 #include "harness/embedded.h"
+#include "harness/fused_ops.h"
 #include "tests/cuda_emulation.h"
 #include "tests/fused_checks.h"
 #include "tests/support.h"
@@ -52,16 +53,19 @@ using at::Tensor;
 // ------------------------------------------------------------------------------------------------
 // The emulation as a device
 
-#define FOR_EACH_KERNEL(X)                                                                     \
-  X(rms_norm)                                                                                  \
-  X(rms_norm_backward)                                                                         \
-  X(mix_norm)                                                                                  \
-  X(mix_norm_backward)                                                                         \
-  X(sum_partials)                                                                              \
-  X(rope_norm_gate)                                                                            \
-  X(rope_norm_gate_backward) X(relu_squared) X(relu_squared_backward) X(softcap_cross_entropy) \
-      X(find_segments) X(embedding_backward) X(nesterov) X(row_mean_squares)                   \
-          X(column_mean_squares) X(second_moment) X(cautious_step)
+#define FOR_EACH_KERNEL(X)                                                                      \
+  X(rms_norm)                                                                                   \
+  X(rms_norm_backward)                                                                          \
+  X(mix_norm)                                                                                   \
+  X(mix_norm_backward)                                                                          \
+  X(sum_partials)                                                                               \
+  X(rope_norm_gate)                                                                             \
+  X(rope_norm_gate_backward)                                                                    \
+  X(relu_squared)                                                                               \
+  X(relu_squared_backward)                                                                      \
+  X(softcap_cross_entropy)                                                                      \
+  X(find_segments) X(embedding_backward) X(nesterov) X(row_mean_squares) X(column_mean_squares) \
+      X(second_moment) X(cautious_step)
 
 #define NAME(name) #name,
 const char* const kKernels[] = {FOR_EACH_KERNEL(NAME)};
@@ -126,6 +130,28 @@ TEST_P(EmulatedKernels, ComputeWhatATenComputesWithGradientsOverOddShapes) {
 
 TEST_P(EmulatedKernels, ComputeTheSameOnOperandsThatAreNotAlignedTo16Bytes) {
   fused_checks::check_all({*fused_, GetParam(), misaligned});
+}
+
+// What a GPU runs before training: autograd functions around the kernels against ATen operators.
+TEST(StartUpCheck, RunsEveryKernelInEveryVariantAndFindsNothing) {
+  launches.clear();
+  EXPECT_EQ(disagreement(*fused_cuda(launch_on_cpu), at::kCPU), "");
+  for (const FusedVariant& variant : kFusedVariants)
+    for (const char* kernel : kKernels)
+      EXPECT_TRUE(std::any_of(launches.begin(), launches.end(),
+                              [&](const Launch& launch) {
+                                return launch.kernel == kernel && launch.variant == variant;
+                              }))
+          << kernel << " for " << variant.defines()[0] << ", " << variant.defines()[1];
+}
+
+TEST(StartUpCheck, FindsAKernelThatIsWrong) {
+  const auto wrong = fused_cuda([](FusedVariant variant, const std::string& kernel, int64_t blocks,
+                                   int64_t threads, std::vector<CudaKernel::Argument> arguments) {
+    if (kernel == "nesterov") arguments[2].value = 0.5;  // another momentum
+    launch_on_cpu(variant, kernel, blocks, threads, arguments);
+  });
+  EXPECT_TRUE(disagreement(*wrong, at::kCPU).starts_with("nesterov: result 1 differs by"));
 }
 
 TEST_P(EmulatedKernels, GiveEqualBitsInWhateverOrderThreadsRun) {
@@ -215,12 +241,9 @@ class Nvrtc : public testing::Test {
   }
 };
 
-constexpr FusedVariant kVariants[] = {
-    {at::kFloat, true}, {at::kFloat, false}, {at::kBFloat16, true}, {at::kBFloat16, false}};
-
 TEST_F(Nvrtc, CompilesEveryKernelForEveryArchitecture) {
   for (const int capability : {80, 86, 89, 90, 100, 120})
-    for (const FusedVariant& variant : kVariants) {
+    for (const FusedVariant& variant : kFusedVariants) {
       const CompiledCuda compiled =
           compile_cuda(kFusedSource, "fused.cu", capability, variant.defines());
       EXPECT_EQ(compiled.cubin.substr(1, 3), "ELF");

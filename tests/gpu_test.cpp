@@ -8,6 +8,7 @@
 #include "common/files.h"
 #include "harness/device.h"
 #include "harness/fused_cuda.h"
+#include "harness/fused_ops.h"
 #include "harness/kernels.h"
 #include "harness/loader.h"
 #include "prepare/task.h"
@@ -54,7 +55,11 @@ TEST_F(Gpu, FlashAttentionEqualsTheMaskedReferenceWithItsGradients) {
 
 class GpuTypes : public Gpu, public testing::WithParamInterface<at::ScalarType> {
  protected:
-  const std::unique_ptr<Fused> fused_ = fused_cuda(at::Device(at::kCUDA, 0));
+  void SetUp() override {
+    Gpu::SetUp();
+    if (!IsSkipped()) fused_ = fused_cuda(cuda_);
+  }
+  std::unique_ptr<Fused> fused_;
 };
 
 TEST_P(GpuTypes, FusedKernelsComputeWhatATenComputesWithGradientsOverOddShapes) {
@@ -94,6 +99,11 @@ TEST_P(GpuTypes, FusedKernelsGiveEqualBits) {
 
 INSTANTIATE_TEST_SUITE_P(Types, GpuTypes, testing::Values(at::kFloat, at::kBFloat16),
                          [](const auto& info) { return at::toString(info.param); });
+
+TEST_F(Gpu, TheCheckAtStartUpFindsNothing) {
+  EXPECT_EQ(disagreement(*fused_cuda(cuda_), cuda_), "");
+  EXPECT_NE(fused_on(cuda_), nullptr);
+}
 
 TEST_F(Gpu, AKernelOfOnesOwnRunsAndItsMistakesAreTold) {
   const CudaKernel scale(R"(

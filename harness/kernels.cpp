@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "common/error.h"
+#include "harness/attention.h"
 #include "harness/cuda_program.h"
 #include "harness/fused_cuda.h"
 #include "harness/fused_ops.h"
@@ -42,16 +43,6 @@ bool has_flash([[maybe_unused]] const Tensor& q) {
 #else
   return false;
 #endif
-}
-
-Tensor flash(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
-  const int64_t T = q.size(1);
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
-  const Tensor out = std::get<0>(at::_flash_attention_forward(
-      flash_operand(q), flash_operand(k), flash_operand(v), /*cum_seq_q=*/{}, /*cum_seq_k=*/{}, T,
-      T, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale,
-      /*window_size_left=*/window >= T - 1 ? -1 : window, /*window_size_right=*/0));
-  return out.to(q.scalar_type());
 }
 
 // (B, T, H_kv, D) -> (B, T, heads, D): query head h reads key head h / (heads / H_kv).
@@ -101,9 +92,19 @@ struct CpuAttention : torch::autograd::Function<CpuAttention> {
 
 }  // namespace
 
+Tensor flash_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
+  const int64_t T = q.size(1);
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
+  const Tensor out = std::get<0>(at::_flash_attention_forward(
+      flash_operand(q), flash_operand(k), flash_operand(v), /*cum_seq_q=*/{}, /*cum_seq_k=*/{}, T,
+      T, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale,
+      /*window_size_left=*/window >= T - 1 ? -1 : window, /*window_size_right=*/0));
+  return out.to(q.scalar_type());
+}
+
 Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
   check_shapes(q, k, v, window);
-  if (has_flash(q)) return flash(q, k, v, window);
+  if (has_flash(q)) return flash_attention(q, k, v, window);
   const bool one_type = k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type();
   if (at::GradMode::is_enabled() && q.is_cpu() && is_activation(q) && one_type)
     return CpuAttention::apply(q.contiguous(), k.contiguous(), v.contiguous(), window);

@@ -41,17 +41,20 @@ if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
   set(LIBTORCH_DEFINITIONS AUTORESEARCH_CUDA)
 
   # NVRTC and the CUDA runtime, which compile and load kernels while a program runs: libtorch's own
-  # copies, linked by their full names, for wheels have no development names. From CUDA 12.8 on.
+  # copies, linked by their full names, for wheels have no development names. NVRTC looks for its
+  # builtins in the system's folders alone, so they are linked too. From CUDA 12.8 on.
   find_path(NVRTC_INCLUDE nvrtc.h
             HINTS ${CUDA_INCLUDE} ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/include)
   set(_nvrtc)
-  foreach(name nvrtc cudart)
+  foreach(name nvrtc nvrtc-builtins cudart)
     set(files)
     foreach(folder ${LIBTORCH_ROOT}/lib ${LIBTORCH_ROOT}/../nvidia/cu13/lib
                    ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/lib
                    ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/lib ${CUDA_INCLUDE}/../lib64)
       file(GLOB more ${folder}/lib${name}.so* ${folder}/lib${name}-*.so*)
-      list(FILTER more EXCLUDE REGEX builtins)
+      if(NOT name STREQUAL nvrtc-builtins)
+        list(FILTER more EXCLUDE REGEX builtins)
+      endif()
       list(APPEND files ${more})
     endforeach()
     if(files)

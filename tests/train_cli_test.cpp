@@ -107,8 +107,9 @@ TEST_F(TrainCli, TheBudgetIsKept) {
       << "the last step may end a little late";
 }
 
-// Each program finds its libraries by its own run path: no system's cache, no environment. libcuda
-// is not among them, which machines without a GPU lack.
+// Each program finds its libraries by its own run path: no system's cache, no environment. Among
+// them are NVRTC's builtins, which NVRTC itself finds only where a CUDA toolkit is installed, and
+// not libcuda, which machines without a GPU lack.
 TEST_F(TrainCli, EveryLibraryIsFoundWithoutTheSystemsCache) {
   fs::path linker;
   for (const char* folder : {"/lib64", "/lib"})
@@ -121,6 +122,9 @@ TEST_F(TrainCli, EveryLibraryIsFoundWithoutTheSystemsCache) {
     EXPECT_NE(list.output.find("libtorch_cpu.so => /"), std::string::npos) << list.output;
     EXPECT_EQ(list.output.find("not found"), std::string::npos) << list.output;
     EXPECT_EQ(list.output.find("libcuda.so"), std::string::npos) << list.output;
+    EXPECT_EQ(list.output.find("libnvrtc.") != std::string::npos,
+              list.output.find("libnvrtc-builtins.") != std::string::npos)
+        << list.output;
   }
 }
 

@@ -121,11 +121,12 @@ class Block {
     }
   }
 
-  // Lets each warp in turn run as far as it gets without the others, so that each is once the first
-  // and once the last; false when none could move.
+  // Lets each warp in turn run as far as it gets without the others, the first or the last of them
+  // first; false when none could move.
   bool pass() {
     const unsigned warps = threads_.size() / kWarp;
-    const bool backwards = ++passes_ % 2;
+    order_ = order_ * 1664525 + 1013904223;  // a linear congruential generator, never reset
+    const bool backwards = order_ >> 31;
     bool any = false;
     for (unsigned w = 0; w < warps; ++w) any |= run_warp(backwards ? warps - 1 - w : w);
     return any;
@@ -135,7 +136,8 @@ class Block {
     bool any = false;
     do {
       for (unsigned i = 0; i < kWarp; ++i) {
-        const unsigned lane = (i * (2 * passes_ + 1) + passes_) % kWarp;  // each once: odd strides
+        const unsigned stride = (order_ >> 8) | 1, first = order_ >> 16;  // odd: each lane once
+        const unsigned lane = (i * stride + first) % kWarp;
         if (threads_[warp * kWarp + lane]->state != State::kReady) continue;
         resume(warp * kWarp + lane);
         any = true;
@@ -164,7 +166,7 @@ class Block {
   const std::function<void()>* kernel_ = nullptr;
   std::vector<std::unique_ptr<Thread>> threads_;
   jmp_buf scheduler_;
-  unsigned passes_ = 0;
+  unsigned order_ = 1;
 };
 inline Block block;
 

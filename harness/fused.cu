@@ -275,6 +275,19 @@ __device__ void copy_scaled(const Head& head, const T* from, float factor, T* to
   }
 }
 
+// One value head, with its row of the table mixed in where there is a table.
+__device__ void mix_value(const Head& head, const T* x, const void* table, int table_bf16,
+                          const Index* ids, const T* gate, T* out, int H, int D, int lanes) {
+  if (!table) return copy_scaled(head, x, 1.0f, out, D, lanes);
+  const float open = 2.0f * sigmoid(to_float(gate[head.token * H + head.h]));
+  const Index row = (ids[head.token] * H + head.h) * D;
+  if (table_bf16) {
+    add_value_embedding(head, x, static_cast<const bf16*>(table) + row, open, out, D, lanes);
+  } else {
+    add_value_embedding(head, x, static_cast<const float*>(table) + row, open, out, D, lanes);
+  }
+}
+
 // The table has H * D channels and is none, of float (table_bf16 is 0) or of bf16. A sequence has
 // `time` tokens, `half` is D / 2; rstd: (N, 2, H).
 KERNEL rope_norm_gate(const T* __restrict__ qkv, const T* __restrict__ cos,
@@ -308,15 +321,7 @@ KERNEL rope_norm_gate(const T* __restrict__ qkv, const T* __restrict__ cos,
     if (head.first == 0) rstd[(head.token * 2 + head.part) * H + head.h] = r;
     return;
   }
-  T* const out = v + head.plain;
-  if (!table) return copy_scaled(head, x, 1.0f, out, D, lanes);
-  const float open = 2.0f * sigmoid(to_float(gate[head.token * H + head.h]));
-  const Index row = (ids[head.token] * H + head.h) * D;
-  if (table_bf16) {
-    add_value_embedding(head, x, static_cast<const bf16*>(table) + row, open, out, D, lanes);
-  } else {
-    add_value_embedding(head, x, static_cast<const float*>(table) + row, open, out, D, lanes);
-  }
+  mix_value(head, x, table, table_bf16, ids, gate, v + head.plain, H, D, lanes);
 }
 
 // This lane's part of the sum over a head's channels of a * b.

@@ -175,7 +175,7 @@ def compare(size, ours, peers, rounds, steps):
           "               best     median  times as fast      over the seeds          s        MB")
     for name in results:
         print_line(name, results[name], results["ours"])
-    equal, noise = True, spread([final_loss(r) for r in results["ours"]])
+    equal, noise = True, max(spread([final_loss(r) for r in rs]) for rs in results.values())
     for name in peers:
         pairs = zip(results["ours"], results[name])
         difference = statistics.mean(final_loss(a) - final_loss(b) for a, b in pairs)

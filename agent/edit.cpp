@@ -65,23 +65,33 @@ class TokenSearch {
       const size_t first = tokens_[i].first_line, last = tokens_[i + n - 1].last_line;
       const bool whole_lines = (i == 0 || tokens_[i - 1].last_line < first) &&
                                (i + n == tokens_.size() || tokens_[i + n].first_line > last);
-      if (same && whole_lines) found.push_back(with_comments({first, last + 1}, search, wanted));
+      if (same && whole_lines) found.push_back({first, last + 1});
     }
-    return found;
+    if (found.size() != 1) return found;
+    const auto range = with_comments(found[0], search, wanted);
+    return range ? std::vector{*range} : std::vector<Range>{};
   }
 
  private:
   // Comment lines at the ends of SEARCH belong to the match where the source has comment lines in
   // the same places; otherwise the replacement would leave the old comment standing beside the new
-  // one.
-  Range with_comments(Range range, const Lines& search, const std::vector<Token>& wanted) const {
-    for (size_t i = wanted.front().first_line; i > 0 && range.first > 0; --i, --range.first) {
+  // one. Where the source has code there, the comment may stand for lines that are not in SEARCH:
+  // then it is no match.
+  std::optional<Range> with_comments(Range range, const Lines& search,
+                                     const std::vector<Token>& wanted) const {
+    size_t i = wanted.front().first_line;
+    for (; i > 0 && range.first > 0; --i, --range.first) {
       if (!alike(search[i - 1], range.first - 1)) break;
     }
-    for (size_t i = wanted.back().last_line + 1; i < search.size(); ++i, ++range.last) {
-      if (range.last >= lines_.size() || !alike(search[i], range.last)) break;
+    size_t k = wanted.back().last_line + 1;
+    for (; k < search.size() && range.last < lines_.size(); ++k, ++range.last) {
+      if (!alike(search[k], range.last)) break;
     }
-    return range;
+    const auto is_comment = [](const std::string& line) { return !trim(line).empty(); };
+    const auto begin = search.begin();
+    const bool stray = std::any_of(begin, begin + static_cast<ptrdiff_t>(i), is_comment) ||
+                       std::any_of(begin + static_cast<ptrdiff_t>(k), search.end(), is_comment);
+    return stray ? std::nullopt : std::optional(range);
   }
 
   bool alike(const std::string& comment, size_t line) const {

@@ -5,9 +5,11 @@
 #include <cctype>
 #include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/cpp_tokens.h"
+#include "agent/diff.h"
 #include "agent/text.h"
 
 namespace autoresearch {
@@ -66,6 +68,79 @@ std::array<int, 3> open_brackets(const std::string& source) {
   return count;
 }
 
+// The words of a line that is one short comment, in small letters and without brackets before them;
+// nothing for any other line. A longer comment says something.
+std::optional<std::string> short_comment(const std::string& line) {
+  constexpr size_t kLongest = 60;
+  std::string text = trim(line);
+  if (!text.starts_with("//") && !text.starts_with("/*")) return std::nullopt;
+  text = trim(text.substr(2));
+  if (text.size() > kLongest) return std::nullopt;
+  text.erase(0, std::min(text.find_first_not_of("([<-"), text.size()));
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+bool mentions_what_was_there(const std::string& comment) {
+  constexpr std::array<std::string_view, 18> kWords = {
+      "...",       "\xe2\x80\xa6", "unchanged", "existing",  "original",  "same as",
+      "as before", "as above",     "omitted",   "not shown", "keep",      "rest of",
+      "remaining", "other lines",  "snip",      "etc",       "no change", "previous code"};
+  return std::any_of(kWords.begin(), kWords.end(), [&](std::string_view word) {
+    return comment.find(word) != std::string::npos;
+  });
+}
+
+// Neighbouring lines of which all have changed.
+struct Hunk {
+  size_t code_gone = 0, code_added = 0;  // lines
+  std::vector<std::string> comments;     // added ones, short
+};
+
+std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
+  const std::vector<std::string> before = split_lines(source), after = split_lines(result);
+  const ChangedLines changed = changed_lines(source, result);
+  std::vector<Hunk> all;
+  bool open = false;
+  auto gone = changed.gone.begin();
+  auto added = changed.added.begin();
+  for (size_t i = 0, j = 0; i < before.size() || j < after.size();) {
+    const bool is_gone = gone != changed.gone.end() && *gone == i;
+    const bool is_added = added != changed.added.end() && *added == j;
+    if (!is_gone && !is_added) {
+      open = false;
+      ++i, ++j;
+      continue;
+    }
+    if (!std::exchange(open, true)) all.emplace_back();
+    if (is_gone) {
+      all.back().code_gone += !code_tokens(before[i++]).empty();
+      ++gone;
+    } else {
+      const std::string& line = after[j++];
+      all.back().code_added += !code_tokens(line).empty();
+      if (short_comment(line)) all.back().comments.push_back(line);
+      ++added;
+    }
+  }
+  return all;
+}
+
+// Code that gave way to a comment alone, or, where less of it is left, to one that speaks of what
+// was there. The comment, if there is one: no list of phrases is as long as the models' own.
+std::optional<std::string> comment_for_code(const std::string& source, const std::string& result) {
+  for (const Hunk& hunk : hunks(source, result)) {
+    for (const std::string& comment : hunk.comments) {
+      const bool alone = hunk.code_gone > 0 && hunk.code_added == 0;
+      const bool fewer = hunk.code_gone > hunk.code_added;
+      if (alone || (fewer && mentions_what_was_there(*short_comment(comment)))) {
+        return one_line(comment, 80);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 bool stands_for_code(const std::string& line) {
@@ -73,17 +148,13 @@ bool stands_for_code(const std::string& line) {
   constexpr std::array<std::string_view, 9> kOpenings = {
       "rest of",        "the rest of",   "existing code", "remaining",   "unchanged",
       "same as before", "keep the rest", "no changes",    "code omitted"};
-  constexpr size_t kLongest = 60;  // a longer comment says something
-  std::string text = trim(line);
-  const bool comment = text.starts_with("//") || text.starts_with("/*");
-  if (comment) text = trim(text.substr(2));
+  const std::optional<std::string> comment = short_comment(line);
+  const std::string text = comment.value_or(trim(line));
   if (text.starts_with("...") || text.starts_with(kEllipsis))
     return comment || text.find_first_not_of('.') == std::string::npos || text == kEllipsis;
-  if (!comment || text.size() > kLongest) return false;
-  text.erase(0, std::min(text.find_first_not_of("([<"), text.size()));
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return std::any_of(kOpenings.begin(), kOpenings.end(),
-                     [&](std::string_view opening) { return text.starts_with(opening); });
+  return comment && std::any_of(kOpenings.begin(), kOpenings.end(), [&](std::string_view opening) {
+           return text.starts_with(opening);
+         });
 }
 
 std::optional<Feedback> implausible(const std::string& source, const std::string& result) {
@@ -92,6 +163,11 @@ std::optional<Feedback> implausible(const std::string& source, const std::string
     return Feedback{"The line '" + *line +
                     "' stands for code that was left out, and what it stands for would be deleted. "
                     "Write every line out, or choose smaller blocks."};
+  }
+  if (const auto line = comment_for_code(source, result)) {
+    return Feedback{"The comment '" + *line +
+                    "' stands where code is deleted. To keep that code, write every line out; to "
+                    "delete it, leave the comment away."};
   }
   if (const auto line = new_line(source, result, is_typographic)) {
     return Feedback{"The line '" + *line +

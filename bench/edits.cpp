@@ -203,8 +203,22 @@ void dropped_lines(BlockOfLines& block, Random& random) {
 }
 
 void elided_middle(BlockOfLines& block, Random& random) {
-  static const std::array<std::string, 4> kWords = {"    // ...", "  // ... existing code ...",
-                                                    "  // rest of the function unchanged", "..."};
+  static const std::vector<std::string> kWords = {"    // ...",
+                                                  "  // ... existing code ...",
+                                                  "  // rest of the function unchanged",
+                                                  "...",
+                                                  "  // [...]",
+                                                  "  // (...)",
+                                                  "  // keep existing code",
+                                                  "  // same as above",
+                                                  "  // as before",
+                                                  "  // attention and mlp unchanged",
+                                                  "  // [rest unchanged]",
+                                                  "  // (same as original)",
+                                                  "  // -- snip --",
+                                                  "  // etc.",
+                                                  "  // loop as it was",
+                                                  "  /* no edits here */"};
   const std::string words = kWords[below(random, kWords.size())];
   const auto elide = [&](Lines& lines) {
     if (lines.size() < 5) return;

@@ -324,10 +324,34 @@ TEST(Apply, WordsThatStandForCodeAreNeverApplied) {
         << words;
   for (const char* words : {"  // Prints the area, the rest of the program does nothing.",
                             "  // Three dots ... within a sentence."})
-    EXPECT_EQ(
+    EXPECT_EQ(refusal(reply(block(search, std::string("int main() {\n") + words +
+                                              "\n  std::puts(\"\");\n  return 0;\n"))),
+              "")
+        << words;
+}
+
+// A list of phrases is never complete: what counts is that code gave way to a comment.
+TEST(Apply, NoCommentTakesThePlaceOfCode) {
+  const std::string search = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
+  for (const char* words : {"  // keep existing code", "  // [...]", "  // (...)", "  // as before",
+                            "  // etc.", "  // -- snip --", "  // the printing stays",
+                            "  /* no edits here */", "  // std::printf(\"%d\\n\", area(3));"})
+    EXPECT_NE(
         refusal(reply(block(search, std::string("int main() {\n") + words + "\n  return 0;\n"))),
         "")
         << words;
+  EXPECT_HAS(
+      refusal(reply(block(search, "int main() {\n  return 1;  // less\n  // same as above\n"))),
+      "stands where code is deleted");
+  for (const char* replacement :
+       {"int main() {\n  return 0;\n", "int main() {\n  // Nothing to print.\n  return 1;\n",
+        "int main() {\n  // Keep this.\n  std::puts(\"\");\n  return 0;\n"})
+    EXPECT_EQ(refusal(reply(block(search, replacement))), "") << replacement;
+}
+
+TEST(Apply, ACommentAtTheEndOfSearchThatIsNotThereMakesItNoMatch) {
+  const std::string search = "constexpr int kWidth = 8;    // columns\n  // width stays\n\n";
+  EXPECT_HAS(refusal(reply(block(search, "constexpr int kWidth = 9;\n"))), "kRate = 0.5");
 }
 
 // To the lexer "// ..." is a comment: without a rule, the lines around it would match as
@@ -472,7 +496,7 @@ std::string mutated(std::string text, std::mt19937& random) {
 // Most against a part of the real file, because they are many.
 TEST(BrokenReplies, TenThousandMutationsApplyAllBlocksOrNone) {
   std::mt19937 random(7);
-  const std::string part = train_cpp().substr(0, train_cpp().find("Tensor rmsnorm("));
+  const std::string part = train_cpp().substr(0, train_cpp().find("Tensor add_linear("));
   int applied = 0, refused = 0;
   for (int round = 0; round < 10000; ++round) {
     const std::string& source = round % 8 == 0 ? train_cpp() : part;

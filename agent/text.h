@@ -13,6 +13,9 @@ std::vector<std::string> split_lines(std::string_view text);
 // `text` without blanks, tabs and line breaks at both ends.
 std::string trim(std::string_view text);
 
+// A to Z become a to z.
+std::string lower(std::string text);
+
 // Bytes that are not UTF-8 become '?': JSON, a terminal and a model's endpoint refuse them.
 std::string valid_utf8(std::string_view text);
 

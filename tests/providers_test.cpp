@@ -311,6 +311,93 @@ TEST_P(Protocol, MalformedAnswersAreAskedForAgain) {
   }
 }
 
+// The same answer, with another word for its end.
+HttpAnswer ended_by(HttpAnswer answer, const std::string& kind, const std::string& word) {
+  const std::string normal = kind == "openai"             ? R"("finish_reason":"stop")"
+                             : kind == "openai-responses" ? R"("status":"completed")"
+                             : kind == "anthropic"        ? R"("stop_reason":"end_turn")"
+                                                          : R"("done_reason":"stop")";
+  const size_t at = answer.body.rfind(normal);
+  EXPECT_NE(at, std::string::npos) << answer.body;
+  const std::string name = normal.substr(0, normal.find(':') + 1);
+  answer.body.replace(at, normal.size(), name + (word.empty() ? "null" : '"' + word + '"'));
+  return answer;
+}
+
+TEST_P(Protocol, AnAnswerThatEndedOddlyIsAskedForAgain) {
+  for (const char* word : {"error", "abort", "cancelled", "insufficient_system_resource",
+                           "pause_turn", "tool_calls", "a word of next year"}) {
+    const LoopbackServer server({ended_by(good(), GetParam().kind, word), good()});
+    const Reply reply = ask(server);
+    EXPECT_EQ(reply.text, kText) << word;
+    EXPECT_EQ(server.requests().size(), 2u) << word;
+  }
+  const LoopbackServer always({ended_by(good(), GetParam().kind, "abort")});
+  ProviderOptions impatient = options(always.url());
+  impatient.first_retry_seconds = 0;
+  const Reply reply = make_provider(impatient)->ask(kConversation);
+  EXPECT_EQ(reply.text, "");
+  EXPECT_HAS(reply.problem, "ended its answer with 'abort'");
+}
+
+TEST_P(Protocol, ARefusalIsNoAnswerWhateverTextItHas) {
+  for (const char* word : {"content_filter", "refusal", "SAFETY"}) {
+    const LoopbackServer server({ended_by(good(), GetParam().kind, word), good()});
+    const Reply reply = ask(server);
+    EXPECT_HAS(reply.problem, std::string("refused to answer: ") + word);
+    EXPECT_FALSE(reply.fatal);
+    EXPECT_EQ(server.requests().size(), 1u) << word;
+  }
+}
+
+TEST_P(Protocol, OtherWordsForANormalEndAreUnderstood) {
+  for (const char* word : {"stop", "eos", "end_turn", "stop_sequence", "STOP", "completed"}) {
+    const LoopbackServer server({ended_by(good(), GetParam().kind, word)});
+    EXPECT_EQ(ask(server).text, kText) << word;
+    EXPECT_EQ(server.requests().size(), 1u) << word;
+  }
+}
+
+// [DONE] and message_stop end a stream, and say nothing of the answer in it.
+TEST_P(Protocol, AStreamThatNamesNoEndIsNotWhole) {
+  if (!GetParam().stream || GetParam().kind == "ollama" || GetParam().kind == "openai-responses")
+    GTEST_SKIP() << "the end is an event's own type, or the answer came whole";
+  const LoopbackServer server({ended_by(good(), GetParam().kind, ""), good()});
+  EXPECT_EQ(ask(server).text, kText);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+TEST_P(Protocol, AWholeAnswerNeedNotNameItsEnd) {
+  if (GetParam().stream) GTEST_SKIP() << "a stream was asked for";
+  const LoopbackServer server({ended_by(good(), GetParam().kind, "")});
+  EXPECT_EQ(ask(server).text, kText);
+}
+
+TEST(OpenRouter, AnErrorInsideAChoiceIsAnError) {
+  for (const bool stream : {false, true}) {
+    HttpAnswer bad = recorded_answer("openai", stream, {.text = kText});
+    const std::string end = R"("finish_reason":"stop")";
+    bad.body.replace(bad.body.find(end), end.size(),
+                     end + R"(,"error":{"code":502,"message":"Upstream error"})");
+    const LoopbackServer server({bad, recorded_answer("openai", stream, {.text = "whole"})});
+    ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+    options.first_wait = 0.01;
+    EXPECT_EQ(make_provider(options)->ask(kConversation).text, "whole");
+    EXPECT_EQ(server.requests().size(), 2u);
+  }
+}
+
+TEST(Responses, AnIncompleteAnswerIsNoAnswer) {
+  HttpAnswer filtered = recorded_answer("openai-responses", false, {.text = kText});
+  json body = json::parse(filtered.body);
+  body["status"] = "incomplete";
+  body["incomplete_details"] = {{"reason", "content_filter"}};
+  filtered.body = body.dump();
+  const LoopbackServer server({filtered});
+  ProviderOptions options{.kind = "openai-responses", .model = "m", .base_url = server.url()};
+  EXPECT_HAS(make_provider(options)->ask(kConversation).problem, "refused to answer");
+}
+
 TEST_P(Protocol, AnErrorInsideA200IsAnError) {
   const LoopbackServer busy({inner_error("overloaded_error", "Overloaded"), good()});
   EXPECT_EQ(ask(busy).text, kText);

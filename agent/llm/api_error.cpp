@@ -8,17 +8,12 @@
 
 #include "agent/json.h"
 #include "agent/llm/wire.h"
+#include "agent/text.h"
 
 namespace autoresearch {
 namespace {
 
 using nlohmann::json;
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 bool has_any(const std::string& text, const std::vector<const char*>& parts) {
   return std::any_of(parts.begin(), parts.end(),

@@ -254,7 +254,7 @@ Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
   step.counted = answer.counted && answer.finished;  // Anthropic's first event counts one token out
   if (answer.malformed || !answer.finished) {
     step.reply.problem =
-        answer.malformed || answer.text.empty()
+        answer.malformed || (answer.text.empty() && !answer.reasoned)
             ? shown_ + " sent something that is no answer of a model; check --base-url"
             : shown_ + " broke off in the middle of its answer";
     step.next = Next::kWait;
@@ -266,8 +266,13 @@ Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
 // A whole answer: is it one that can be worked with?
 Endpoint::Step Endpoint::judge_text(const Answer& answer, Step step) {
   const bool empty = trim(answer.text).empty();
-  if (empty && !answer.refusal.empty()) {
+  if (!answer.refusal.empty()) {
     step.reply.problem = name() + " refused to answer: " + quoted(answer.refusal);
+    return step;
+  }
+  if (!answer.odd_end.empty()) {
+    step.reply.problem = shown_ + " ended its answer with '" + quoted(answer.odd_end) + "'";
+    step.next = Next::kWait;
     return step;
   }
   if (answer.truncated || (empty && answer.reasoned)) {

@@ -64,10 +64,7 @@ size_t on_header(char* data, size_t size, size_t count, void* context) {
   const std::string_view line(data, size * count);
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos || headers.size() > 200) return line.size();
-  std::string name = trim(line.substr(0, colon));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  headers[name] = trim(line.substr(colon + 1));
+  headers[lower(trim(line.substr(0, colon)))] = trim(line.substr(colon + 1));
   return line.size();
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "agent/json.h"
+#include "agent/text.h"
 
 namespace autoresearch {
 namespace {
@@ -77,9 +78,8 @@ Answer AnswerReader::finish() {
 void AnswerReader::take(const std::string& data) {
   if (answer_.ended || answer_.malformed || !answer_.error.is_null()) return;
   if (data.find_first_not_of(" \t\r\n") == std::string::npos) return;
-  if (data == "[DONE]") {
+  if (data == "[DONE]") {  // which does not say that the answer is whole
     answer_.ended = true;
-    answer_.finished |= !answer_.text.empty() || answer_.reasoned;
     return;
   }
   const json event = parse_untrusted(data);
@@ -105,6 +105,21 @@ int64_t count_of(const json& value) {
   constexpr double kMost = 1e12;
   const double number = value.get<double>();
   return number > 0 ? static_cast<int64_t>(std::min(number, kMost)) : 0;
+}
+
+void take_end(const std::string& reason, Answer& answer) {
+  static const std::set<std::string> normal = {"stop",      "stop_sequence", "end_turn", "eos",
+                                               "eos_token", "completed",     "complete", "done"};
+  static const std::set<std::string> cut = {"length", "max_tokens", "max_output_tokens",
+                                            "model_length", "model_context_window_exceeded"};
+  static const std::set<std::string> refused = {
+      "content_filter", "refusal", "safety", "sensitive", "recitation", "prohibited_content"};
+  const std::string name = lower(reason);
+  if (name.empty()) return;
+  answer.truncated = cut.contains(name);
+  if (refused.contains(name) && answer.refusal.empty()) answer.refusal = reason;
+  if (!normal.contains(name) && !cut.contains(name) && !refused.contains(name))
+    answer.odd_end = reason;
 }
 
 std::string content_of(const json& content) {

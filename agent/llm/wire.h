@@ -39,7 +39,8 @@ struct Answer {
   bool ended = false;      // ... and nothing more will come, though the connection may stay open
   bool truncated = false;  // the length limit ended it
   bool malformed = false;  // something that is not this protocol
-  std::string refusal;     // the model's or a filter's words, or "content filter"
+  std::string refusal;     // the model's or a filter's words, or what the endpoint calls it
+  std::string odd_end;     // the endpoint's word for an end that leaves the text unfinished
   nlohmann::json error;    // an error object inside the answer; null: none
   bool counted = false;    // the endpoint said how many tokens it was
   int64_t tokens_in = 0, tokens_cached = 0, tokens_cache_written = 0;
@@ -106,6 +107,10 @@ class AnswerReader {
 const nlohmann::json& member(const nlohmann::json& object, const char* key);
 std::string text_of(const nlohmann::json& value);  // "" unless it is a string
 int64_t count_of(const nlohmann::json& value);     // 0 unless it is a number; never negative
+
+// What the endpoint calls the end of its answer: a normal one, the length limit, a refusal, or
+// anything else, which leaves the text unfinished. An empty `reason` says nothing.
+void take_end(const std::string& reason, Answer& answer);
 
 // The text of a string, or of a list of parts of which those of type "text" or "output_text" count.
 std::string content_of(const nlohmann::json& content);

@@ -44,9 +44,8 @@ void take_usage(const json& usage, Answer& answer) {
 
 void take_stop_reason(const json& holder, Answer& answer) {
   const std::string reason = text_of(member(holder, "stop_reason"));
-  if (reason.empty()) return;
-  answer.truncated = reason == "max_tokens" || reason == "model_context_window_exceeded";
-  if (reason == "refusal") answer.refusal = "the model's safety classifier";
+  answer.finished |= !reason.empty();
+  take_end(reason, answer);
 }
 
 bool is_thinking(const json& block) {
@@ -113,7 +112,7 @@ class AnthropicWire : public Wire {
       take_stop_reason(delta, answer);
       take_usage(member(event, "usage"), answer);
     } else if (type == "message_stop") {
-      answer.finished = answer.ended = true;
+      answer.ended = true;
     }
   }
 

@@ -76,7 +76,7 @@ class OllamaWire : public Wire {
     if (member(event, "done") != true) return;
     answer.finished = answer.ended = true;
     answer.counted = member(event, "eval_count").is_number();
-    answer.truncated = member(event, "done_reason") == "length";
+    take_end(text_of(member(event, "done_reason")), answer);
     answer.tokens_in = count_of(member(event, "prompt_eval_count"));
     answer.tokens_out = count_of(member(event, "eval_count"));
   }

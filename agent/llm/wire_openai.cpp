@@ -54,8 +54,7 @@ void take_finish_reason(const json& choice, Answer& answer) {
   const std::string reason = text_of(member(choice, "finish_reason"));
   if (reason.empty()) return;
   answer.finished = true;
-  answer.truncated = reason == "length";
-  if (reason == "content_filter" && answer.refusal.empty()) answer.refusal = "content filter";
+  take_end(reason, answer);
 }
 
 const json& first_choice(const json& document) {
@@ -103,6 +102,7 @@ class OpenAiWire : public Wire {
   void take_event(const json& event, Answer& answer) const override {
     take_message(member(first_choice(event), "delta"), answer);
     take_finish_reason(first_choice(event), answer);
+    answer.error = member(first_choice(event), "error");  // OpenRouter
     take_usage(event, answer);
     // The chunk that only counts tokens is the last one, also where no [DONE] follows.
     answer.ended = answer.finished && answer.counted && first_choice(event).is_null();
@@ -115,8 +115,9 @@ class OpenAiWire : public Wire {
       return;
     }
     take_message(member(choice, "message"), answer);
-    answer.finished = true;
+    answer.finished = true;  // though not every server gives a whole answer a finish_reason
     take_finish_reason(choice, answer);
+    answer.error = member(choice, "error");
     take_usage(document, answer);
   }
 };

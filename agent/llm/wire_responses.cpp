@@ -37,8 +37,7 @@ void take_response(const json& response, Answer& answer) {
   answer.error = member(response, "error");
   answer.finished = answer.ended = true;
   const std::string reason = text_of(member(member(response, "incomplete_details"), "reason"));
-  answer.truncated = reason == "max_output_tokens";
-  if (reason == "content_filter" && answer.refusal.empty()) answer.refusal = "content filter";
+  take_end(reason.empty() ? text_of(member(response, "status")) : reason, answer);
   take_usage(response, answer);
 }
 

@@ -499,6 +499,21 @@ TEST_P(Protocol, LessRoomIsAskedForWhereTheModelHasNoMore) {
   EXPECT_EQ(server.requests().size(), 2u);
 }
 
+TEST_P(Protocol, ARangeOfRoomIsNoRefusalOfItsName) {
+  for (const char* words :
+       {"Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+        "Range of max_tokens should be [1, 8192]", "max_tokens must be between 1 and 8192"}) {
+    const LoopbackServer server([&](const HttpRequest& request, size_t) {
+      const json body = json::parse(request.body);
+      if (body.contains("max_completion_tokens")) return error(400, "", "what is that?");
+      return room_of(request) <= 8192 ? good() : error(400, "invalid_request_error", words);
+    });
+    EXPECT_EQ(ask(server).text, kText) << words;
+    ASSERT_EQ(server.requests().size(), 2u) << words;
+    EXPECT_EQ(room_of(server.requests()[1]), 8192) << words;
+  }
+}
+
 // A long conversation's answer has little room; the next conversation's has all of it.
 TEST_P(Protocol, TheRoomThatALongConversationTookIsThereAgainForTheNext) {
   const LoopbackServer server([&](const HttpRequest& request, size_t) {

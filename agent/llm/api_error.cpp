@@ -118,7 +118,8 @@ bool about_room(const ApiError& error) {
   // vLLM's and OpenAI's older words, where prompt and room together are too much.
   if (has_any(words, {"in the completion"})) return true;
   return has_any(words, {"max_tokens", "max_completion_tokens", "max_output_tokens"}) &&
-         has_any(words, {"too large", "at most", "maximum", "less than or equal", "must be <="});
+         has_any(words, {"too large", "at most", "maximum", "less than or equal",
+                         "must be <=", "range of", "between"});
 }
 
 }  // namespace

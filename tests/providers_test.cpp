@@ -514,6 +514,18 @@ TEST_P(Protocol, ARangeOfRoomIsNoRefusalOfItsName) {
   }
 }
 
+// One token less each time: no end of it is near.
+TEST_P(Protocol, RequestsThatAreRefusedAgainAndAgainAreAFailedCall) {
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    const auto less = std::to_string(room_of(request) - 1);
+    return error(400, "invalid_request_error", "max_tokens must be at most " + less);
+  });
+  const Reply reply = ask(server);
+  EXPECT_HAS(reply.problem, "refused 24 requests in a row");
+  EXPECT_EQ(reply.text, "");
+  EXPECT_EQ(server.requests().size(), 24u);
+}
+
 // A long conversation's answer has little room; the next conversation's has all of it.
 TEST_P(Protocol, TheRoomThatALongConversationTookIsThereAgainForTheNext) {
   const LoopbackServer server([&](const HttpRequest& request, size_t) {

@@ -102,7 +102,12 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
   for (int request = 1;; ++request) {
     Step step = ask_once(conversation);
     if (step.next == Next::kDone || interrupt_requested()) return step.reply;
-    if (request < kMostRequests && step.next == Next::kAgain) continue;
+    if (step.next == Next::kAgain) {
+      if (request < kMostRequests) continue;
+      return problem(shown_ + " refused " + std::to_string(request) + " requests in a row",
+                     Next::kDone)
+          .reply;
+    }
     slow += step.reply.seconds > patience_;
     const double wait = step.reply.wait > 0 ? step.reply.wait : back_off(waits);
     const bool patient = waited + wait <= patience_ && slow < kMostSlow;

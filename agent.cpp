@@ -33,6 +33,7 @@
 #include "agent/report.h"
 #include "agent/sandbox.h"
 #include "agent/text.h"
+#include "agent/toml_config.h"
 #include "agent/trial.h"
 #include "agent/verdict.h"
 #include "common/error.h"
@@ -806,6 +807,7 @@ int main_program(int argc, char** argv) {
   app.require_subcommand(1);
   CLI::App& run = *app.add_subcommand("run", "start a run, or go on with one");
   app.set_config("--config", "", "TOML file; the options of run stand under [run]");
+  app.config_formatter(toml_config());
   run.configurable();
   run.fallthrough();
   app.allow_config_extras(false);

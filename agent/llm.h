@@ -52,7 +52,8 @@ struct ProviderOptions {
   std::string kind = {};      // openai, openai-responses, anthropic, ollama, command or replay
   std::string model = {};     // the endpoint's name for it; replay: the tag of an earlier run
   std::string base_url = {};  // default: the provider's own public address
-  std::string key_env = {};   // default: OPENAI_API_KEY or ANTHROPIC_API_KEY
+  std::string key_env = {};   // default: OPENAI_API_KEY or ANTHROPIC_API_KEY, at the provider's own
+                              // address only; command: also kept out of the program's words
   std::string command = {};   // command: run by /bin/sh -c, prompt on stdin, reply on stdout
   int64_t max_output_tokens = 12000;  // room of a reply; one that is cut is asked for again with 2x
   int64_t context_tokens = 0;         // ollama's num_ctx; 0: as large as the prompt needs

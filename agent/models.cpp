@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "agent/llm/http.h"
+#include "agent/llm/wire.h"
 #include "agent/machine.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -39,6 +41,20 @@ Prices prices_of(const std::vector<std::string>& texts) {
 }
 
 void say(const std::string& line) { log_info("model       " + line); }
+
+// Where its calls go, as far as a key is concerned; empty for what is no endpoint.
+std::string origin_of_calls(const ProviderOptions& options) {
+  const auto wire = make_wire(options.kind);
+  if (!wire) return "";
+  return origin_of(options.base_url.empty() ? wire->default_base_url() : options.base_url);
+}
+
+// Many compatible endpoints are used with OPENAI_API_KEY: the first model's address was given for
+// it, whatever the host.
+std::string key_of_first(const ProviderOptions& first) {
+  const auto wire = make_wire(first.kind);
+  return first.key_env.empty() && wire ? wire->default_key_env() : first.key_env;
+}
 
 // The most exact of the names that have a price.
 std::string price_name(const ProviderOptions& options, const Ledger& ledger) {
@@ -125,12 +141,13 @@ ProviderOptions parse_model(const std::string& text, const ProviderOptions& base
   ProviderOptions options = base;
   const size_t colon = text.find(':');
   options.kind = text.substr(0, colon);
-  options.model = options.base_url = options.key_env = options.command = "";
+  options.model = options.base_url = options.command = "";
   std::string rest = text.substr(colon + 1);
   if (options.kind == "command") {
     options.command = rest;
     return options;
   }
+  options.key_env = "";
   if (const size_t url = rest.find("@http"); url != std::string::npos) {
     options.base_url = rest.substr(url + 1);
     rest.resize(url);
@@ -141,6 +158,9 @@ ProviderOptions parse_model(const std::string& text, const ProviderOptions& base
     last.resize(key);
   }
   options.model = rest;
+  const std::string origin = origin_of_calls(options);
+  if (options.key_env.empty() && !origin.empty() && origin == origin_of_calls(base))
+    options.key_env = base.key_env;
   return options;
 }
 
@@ -148,6 +168,7 @@ Models::Models(const ModelOptions& options, const std::vector<nlohmann::json>& e
     : ledger_(prices_of(options.prices), options.max_usd, earlier) {
   const double first_wait = 60 * options.retry_minutes;
   ProviderOptions first = options.first;
+  first.key_env = key_of_first(first);
   first.retry_seconds = std::min(first.retry_seconds, first_wait);
   std::vector<std::shared_ptr<Link>> links = {make_link(first, ledger_)};
   for (const std::string& fallback : options.fallbacks) {

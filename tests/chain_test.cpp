@@ -7,6 +7,7 @@
 #include <deque>
 
 #include "agent/models.h"
+#include "agent/toml_config.h"
 #include "tests/loopback_server.h"
 #include "tests/support.h"
 
@@ -222,6 +223,7 @@ ModelOptions parsed(std::vector<std::string> arguments) {
   CLI::App app("test");
   CLI::App& run = *app.add_subcommand("run", "");
   app.set_config("--config");
+  app.config_formatter(toml_config());
   run.configurable();
   run.fallthrough();
   app.allow_config_extras(false);
@@ -277,6 +279,65 @@ stream = false
     EXPECT_EQ(options.first.max_output_tokens, 9000);
     EXPECT_FALSE(options.first.stream);
   }
+}
+
+TEST_F(ModelsFile, TheTomlFileIsReadAsTomlIs) {
+  write_file(dir_ / "night.toml", R"([run]  # of tonight
+model = 'gpt-5'
+api-key-env = "FIRST_KEY"    # "quoted"
+fallback = [
+  "openai:deepseek-chat@https://api.deepseek.com/v1#DEEPSEEK_API_KEY",  # a spare
+  "openai:grok@https://api.x.ai/v1#XAI_API_KEY",
+]
+price = []
+temperature = 0.5
+max-usd = 1_0
+)");
+  const ModelOptions options = parsed({"run", "--config", dir_ / "night.toml"});
+  EXPECT_EQ(options.first.key_env, "FIRST_KEY");
+  EXPECT_EQ(
+      options.fallbacks,
+      (std::vector<std::string>{"openai:deepseek-chat@https://api.deepseek.com/v1#DEEPSEEK_API_KEY",
+                                "openai:grok@https://api.x.ai/v1#XAI_API_KEY"}));
+  EXPECT_TRUE(options.prices.empty());
+  EXPECT_EQ(options.first.temperature, 0.5);
+  EXPECT_EQ(options.max_usd, 10);
+}
+
+TEST_F(ModelsFile, AMistakeInTheTomlFileIsNamedWithItsLine) {
+  const auto error_in = [&](const std::string& text) {
+    write_file(dir_ / "night.toml", text);
+    return error_of([&] { parsed({"run", "--config", dir_ / "night.toml"}); });
+  };
+  EXPECT_HAS(error_in("[run]\nmax-usd = 5\nmodel = \"gpt-5\nmax-hours = 9\n"), "line 3 of the");
+  EXPECT_HAS(error_in("[run]\nmodel = 2026-11-25\n"), "line 2 of the --config file: model must");
+  EXPECT_HAS(error_in("[run]\nmodel = \"a\"\nmodel = \"b\"\n"), "line 3 of the");
+  write_file(dir_ / "night.toml", "[run]\nmodle = \"gpt-5\"\n");
+  EXPECT_THROW(parsed({"run", "--config", dir_ / "night.toml"}), CLI::ConfigError);
+}
+
+// Who gets which key, of the first model's, of the one that a fallback names, and of the default.
+TEST(Models, AKeyIsSentToItsOwnHostOnly) {
+  const LoopbackServer first({chat_answer("ok")}), other({chat_answer("ok")});
+  setenv("OPENAI_API_KEY", "sk-default-0123456789", 1);
+  setenv("OTHER_API_KEY", "sk-other-0123456789", 1);
+  ModelOptions options;
+  options.first.model = "m";
+  options.first.base_url = first.url();
+  options.fallbacks = {"openai:same@" + first.url(), "openai:none@" + other.url(),
+                       "openai:named@" + other.url() + "#OTHER_API_KEY"};
+  const auto models = make_models(options, {});
+  for (const auto& link : models->proposers().links()) link->provider->ask({{"user", "hi"}});
+  unsetenv("OPENAI_API_KEY");
+  unsetenv("OTHER_API_KEY");
+  const auto key = [](const HttpRequest& request) {
+    const auto header = request.headers.find("authorization");
+    return header == request.headers.end() ? "none" : header->second;
+  };
+  EXPECT_EQ(key(first.requests().at(0)), "Bearer sk-default-0123456789");
+  EXPECT_EQ(key(first.requests().at(1)), "Bearer sk-default-0123456789");
+  EXPECT_EQ(key(other.requests().at(0)), "none");
+  EXPECT_EQ(key(other.requests().at(1)), "Bearer sk-other-0123456789");
 }
 
 TEST(Models, ABudgetWithoutAPriceIsRefused) {

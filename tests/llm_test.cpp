@@ -343,6 +343,20 @@ TEST(CommandProvider, KeysOfAnyFormAreTakenOutOfItsWords) {
   unsetenv("SOME_OTHER_API_KEY");
 }
 
+TEST(CommandProvider, KeysOfAnyNameAreTakenOutOfItsErrors) {
+  for (const char* name : {"SOME_AUTH_TOKEN", "SOME_SECRET", "SIGNING_KEY", "NAMED_BY_A_FLAG"}) {
+    setenv(name, "0123456789-abcdefghij", 1);
+    ProviderOptions options{.kind = "command", .key_env = "NAMED_BY_A_FLAG"};
+    // Cut to a line's length, the key's beginning would stand at its end.
+    options.command =
+        std::string("printf '%s' \"") + std::string(235, 'x') + " $" + name + "\" >&2; exit 1";
+    const Reply reply = make_provider(options)->ask(kQuestion);
+    EXPECT_LACKS(reply.problem, "0123");
+    EXPECT_HAS(reply.problem, "exited with 1");
+    unsetenv(name);
+  }
+}
+
 TEST(CommandProvider, AFailureIsAProblemWithItsLastLine) {
   const Reply reply = ask_command("echo out; echo first >&2; echo 'no model loaded' >&2; exit 3");
   EXPECT_HAS(reply.problem, "exited with 3: no model loaded");

@@ -44,12 +44,18 @@ std::string last_line(const std::string& text) {
   return lines.empty() ? "" : one_line(lines.back(), kMaxMessage);
 }
 
-// The program may print the keys that it was given.
-std::string without_keys(std::string text) {
+bool names_a_key(const std::string& variable) {
+  const auto ends = [&](const char* end) { return variable.ends_with(end); };
+  return ends("_KEY") || ends("_TOKEN") || ends("_SECRET") || ends("_PASSWORD");
+}
+
+// The program may print the keys that it was given. `key_env`: one more variable that has one.
+std::string without_keys(std::string text, const std::string& key_env) {
   for (char** variable = environ; *variable; ++variable) {
     const std::string entry(*variable);
     const size_t equals = std::min(entry.find('='), entry.size() - 1);
-    if (entry.substr(0, equals).ends_with("_API_KEY"))
+    const std::string name = entry.substr(0, equals);
+    if (name == key_env || names_a_key(name))
       text = Secret::of(entry.substr(equals + 1)).removed_from(std::move(text));
   }
   return text;
@@ -58,7 +64,7 @@ std::string without_keys(std::string text) {
 class CommandProvider : public Provider {
  public:
   explicit CommandProvider(const ProviderOptions& options)
-      : command_(options.command), ledger_(options.ledger) {
+      : command_(options.command), key_env_(options.key_env), ledger_(options.ledger) {
     check(!trim(command_).empty(), "no command is named; add --command CMD");
   }
 
@@ -88,10 +94,9 @@ class CommandProvider : public Provider {
     for (char** variable = environ; *variable; ++variable) command.env.push_back(*variable);
     command.input = prompt;
     command.limit = kCallSeconds;
-    const Exit exit = run(command);
-    Reply reply = judge(exit, read_file(errors.path()));
-    reply.text = without_keys(reply.text);
-    reply.problem = without_keys(reply.problem);
+    Exit exit = run(command);
+    exit.output = without_keys(std::move(exit.output), key_env_);
+    Reply reply = judge(exit, without_keys(read_file(errors.path()), key_env_));
     reply.seconds = exit.seconds;
     return reply;
   } catch (const Error& error) {
@@ -132,7 +137,7 @@ class CommandProvider : public Provider {
     return reply;
   }
 
-  const std::string command_;
+  const std::string command_, key_env_;
   Ledger* const ledger_;
 };
 

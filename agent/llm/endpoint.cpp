@@ -48,6 +48,14 @@ std::string full_url(std::string base, const Wire& wire) {
   return base + path;
 }
 
+// The provider's usual key is for its own host; another one gets the key that was named for it.
+std::string key_variable(const ProviderOptions& options, const Wire& wire) {
+  if (!options.key_env.empty()) return options.key_env;
+  const std::string own = wire.default_base_url();
+  const bool is_own = options.base_url.empty() || origin_of(options.base_url) == origin_of(own);
+  return is_own ? wire.default_key_env() : "";
+}
+
 std::string note(int attempt, double wait) {
   std::string text;
   if (attempt > 0) text = " (asked " + std::to_string(attempt + 1) + " times)";
@@ -62,7 +70,7 @@ Endpoint::Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire)
       wire_(std::move(wire)),
       url_(full_url(options.base_url, *wire_)),
       shown_(shown_url(url_)),
-      key_env_(options.key_env.empty() ? wire_->default_key_env() : options.key_env),
+      key_env_(key_variable(options, *wire_)),
       key_(Secret::from_environment(key_env_)),
       room_(options.max_output_tokens),
       most_room_(kWidest * options.max_output_tokens),
@@ -238,7 +246,7 @@ bool Endpoint::adapt(const ApiError& error, Remedy remedy) {
 std::string Endpoint::advice_for(long status) const {
   if (status == 401 && key_.empty()) {
     return shown_ + " wants a key (401); " +
-           (key_env_.empty() ? "name its variable with --api-key-env"
+           (key_env_.empty() ? "name its variable with --api-key-env, or #KEY_ENV of a fallback"
                              : "export " + key_env_ + "=...");
   }
   const std::string check_key = "check the key in $" + key_env_;

@@ -178,6 +178,19 @@ HttpResponse post(const HttpPost& request, const std::function<bool(std::string_
   return response;
 }
 
+std::string origin_of(const std::string& url) {
+  Owner<CURLU, curl_url_cleanup> parsed(curl_url());
+  if (curl_url_set(parsed.handle, CURLUPART_URL, url.c_str(), 0) != CURLUE_OK) return "";
+  const auto part = [&](CURLUPart which) {
+    char* text = nullptr;
+    curl_url_get(parsed.handle, which, &text, CURLU_DEFAULT_PORT);
+    const std::string copy = text ? text : "";
+    curl_free(text);
+    return lower(copy);
+  };
+  return part(CURLUPART_SCHEME) + "://" + part(CURLUPART_HOST) + ":" + part(CURLUPART_PORT);
+}
+
 std::string shown_url(const std::string& url) {
   std::string text = url.substr(0, url.find_first_of("?#"));
   const size_t scheme = text.find("://");

@@ -40,6 +40,10 @@ struct HttpResponse {
 // seen enough, which is no failure. Throws Error only where libcurl itself can't work.
 HttpResponse post(const HttpPost& request, const std::function<bool(std::string_view)>& take);
 
+// "https://host:port" of a URL, in lower case, the scheme's own port where it names none; empty
+// where it is no URL.
+std::string origin_of(const std::string& url);
+
 // A URL without user, password and query, fit for a line that a person reads.
 std::string shown_url(const std::string& url);
 

@@ -62,10 +62,14 @@ struct ProviderOptions {
   std::string reasoning_effort = {};       // low, medium or high; not sent by default
   double retry_seconds = 30;               // that one ask() may spend waiting between its tries
   double first_retry_seconds = 30;         // the first one
-  double first_wait = 0.5;      // before the second try; doubles with each, up to a minute
-  double stall_seconds = 300;   // without a byte from the other side
-  Ledger* ledger = nullptr;     // agent/money.h: told of every request before and after it
-  std::string price_name = {};  // what its calls are billed under; default: the model
+  double first_wait = 0.5;  // before the second try; doubles with each, up to a minute
+  // Without a byte from the other side: until a streamed answer begins (twice as long at an http:
+  // address, where a local server may have a model to load and a long prompt to read); and later,
+  // or for an answer that comes whole. Silence is not asked again at once.
+  double silence_seconds = 90, stall_seconds = 240;
+  double first_stall_seconds = 120;  // the most of both in the first ask()
+  Ledger* ledger = nullptr;          // agent/money.h: told of every request before and after it
+  std::string price_name = {};       // what its calls are billed under; default: the model
 };
 
 // Throws Error for options that can't work (no model, no command, no such run).

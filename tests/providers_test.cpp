@@ -298,6 +298,41 @@ TEST(Endpoint, AnAnswerThatBreaksOffLateIsAskedForAgainOnce) {
   }
 }
 
+// The device waits while a model is asked: a server that says nothing is tried again later. Headers
+// show that a streamed answer is under way: what reasons first may take its time.
+TEST(Endpoint, ASilentServerIsNotAskedAgainAtOnceAndIsGivenLessTimeThanOneThatBegan) {
+  HttpAnswer silent, headers_only;
+  silent.end = End::kHang;
+  headers_only.end = End::kOpen;
+  headers_only.length = HttpAnswer::Length::kChunked;
+  const LoopbackServer server(
+      {silent, headers_only, recorded_answer("openai", true, {.text = "ok"})});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  options.silence_seconds = 0.5;  // at an http: address twice that
+  options.stall_seconds = options.first_stall_seconds = 2;
+  options.retry_seconds = options.first_retry_seconds = 0.9;
+  const auto provider = make_provider(options);
+  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 1");
+  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 2");
+  EXPECT_EQ(server.requests().size(), 2u);
+  EXPECT_EQ(provider->ask(kConversation).text, "ok");
+}
+
+// Before the first experiment the device waits for every model of a chain.
+TEST(Endpoint, TheFirstCallHasAShorterPatienceWithSilence) {
+  HttpAnswer silent;
+  silent.end = End::kHang;
+  const LoopbackServer server({silent});
+  ProviderOptions options{
+      .kind = "openai", .model = "m", .base_url = server.url(), .stream = false};
+  options.stall_seconds = 2;
+  options.first_stall_seconds = 1;
+  options.first_retry_seconds = 0;
+  const auto provider = make_provider(options);
+  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 1");
+  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 2");
+}
+
 TEST_P(Protocol, MalformedAnswersAreAskedForAgain) {
   HttpAnswer page = good(), cut = good(), list = good(), other = good();
   page.body = "<html><body>Welcome to the Wi-Fi</body></html>";

@@ -76,7 +76,8 @@ Endpoint::Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire)
       most_room_(kWidest * options.max_output_tokens),
       room_here_(most_room_),
       random_(std::random_device()()),
-      patience_(options.first_retry_seconds) {
+      patience_(options.first_retry_seconds),
+      most_stall_(std::min(options.first_stall_seconds, options.stall_seconds)) {
   check(!options.model.empty(), "no model is named; add --model ID");
   settings_ = {.model = options.model,
                .room = options.max_output_tokens,
@@ -92,6 +93,7 @@ Reply Endpoint::ask(const std::vector<Message>& conversation) {
   if (interrupt_requested() && !reply.problem.empty()) {
     reply = failed_reply("interrupted while waiting for " + shown_, false);
   }
+  most_stall_ = options_.stall_seconds;
   patience_ = reply.problem.empty() || reply.too_long ? options_.retry_seconds : 0;
   if (!reply.problem.empty()) reply.text.clear();
   reply.provider = name();
@@ -100,7 +102,7 @@ Reply Endpoint::ask(const std::vector<Message>& conversation) {
 }
 
 // Patience is for waiting: an answer of minutes that breaks off has used up none of it. But one
-// that fails so slowly a second time is not waited for again.
+// that fails so slowly a second time is not waited for again; silence is nothing but waiting.
 Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
   settings_.room = std::min(room_, most_room_);
   room_here_ = most_room_;
@@ -117,6 +119,7 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
           .reply;
     }
     slow += step.reply.seconds > patience_;
+    if (step.silent) waited += step.reply.seconds;
     const double wait = step.reply.wait > 0 ? step.reply.wait : back_off(waits);
     const bool patient = waited + wait <= patience_ && slow < kMostSlow;
     if (request < kMostRequests && patient && sleep_for(wait)) {
@@ -167,7 +170,11 @@ Endpoint::Step Endpoint::exchange(const std::string& body) {
   // Without the empty Expect, libcurl waits a second for servers that don't know "100-continue".
   request.headers.insert(request.headers.end(),
                          {"Content-Type: application/json", "User-Agent: autoresearch", "Expect:"});
-  request.stall_seconds = options_.stall_seconds;
+  request.stall_seconds = request.silence_seconds = most_stall_;
+  if (settings_.stream) {
+    const double silence = options_.silence_seconds * (url_.starts_with("https:") ? 1 : 2);
+    request.silence_seconds = std::min(most_stall_, silence);
+  }
   AnswerReader reader(*wire_, settings_.stream);
   const HttpResponse response =
       post(request, [&](std::string_view bytes) { return reader.feed(bytes); });
@@ -197,6 +204,7 @@ Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
   if (wrong) return fatal(text);
   Step step = problem(text, Next::kWait);
   step.sent = !unknown && response.failure != Failure::kUnreachable;
+  step.silent = response.silent;
   return step;
 }
 

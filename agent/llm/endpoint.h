@@ -27,6 +27,7 @@ class Endpoint : public Provider {
     Next next = Next::kDone;
     bool sent = true;      // it may have been worked on, and billed
     bool counted = false;  // the reply's tokens are the endpoint's own figures
+    bool silent = false;   // it was taken and never answered
   };
 
   Reply ask_until_done(const std::vector<Message>& conversation);
@@ -57,7 +58,8 @@ class Endpoint : public Provider {
   int64_t room_, most_room_, room_here_;
   std::mt19937 random_;
   double patience_;  // seconds of waiting in the next ask(); 0 after one that failed: a single try
-  int empties_ = 0;  // empty answers within this ask()
+  double most_stall_;  // seconds without a byte in the next ask()
+  int empties_ = 0;    // empty answers within this ask()
 };
 
 }  // namespace autoresearch

@@ -26,8 +26,11 @@ struct Transfer {
   HttpResponse* response = nullptr;
   const std::function<bool(std::string_view)>* take = nullptr;
   bool enough = false;  // `take` wants no more
-  double stall_seconds = 0;
+  double silence_seconds = 0, stall_seconds = 0;
+  bool begun = false;     // a header came
+  bool answered = false;  // a byte of the body came
   bool stalled = false;
+  double longest() const { return begun ? stall_seconds : silence_seconds; }
   curl_off_t bytes = 0;  // up and down, when something moved last
   Clock::time_point moved = Clock::now();
 };
@@ -48,6 +51,7 @@ void free_curl(CURL* curl) { curl_easy_cleanup(curl); }
 size_t on_body(char* data, size_t size, size_t count, void* context) {
   auto& transfer = *static_cast<Transfer*>(context);
   const std::string_view piece(data, size * count);
+  transfer.answered = true;
   long status = 0;
   curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
   if (status == 200) {
@@ -60,7 +64,10 @@ size_t on_body(char* data, size_t size, size_t count, void* context) {
 }
 
 size_t on_header(char* data, size_t size, size_t count, void* context) {
-  auto& headers = static_cast<Transfer*>(context)->response->headers;
+  auto& transfer = *static_cast<Transfer*>(context);
+  transfer.begun = true;
+  transfer.moved = Clock::now();
+  auto& headers = transfer.response->headers;
   const std::string_view line(data, size * count);
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos || headers.size() > 200) return line.size();
@@ -75,7 +82,7 @@ int watch(void* context, curl_off_t, curl_off_t down, curl_off_t, curl_off_t up)
   if (down + up != transfer.bytes) transfer.moved = now;
   transfer.bytes = down + up;
   transfer.stalled =
-      std::chrono::duration<double>(now - transfer.moved).count() > transfer.stall_seconds;
+      std::chrono::duration<double>(now - transfer.moved).count() > transfer.longest();
   return interrupt_requested() || transfer.stalled ? 1 : 0;
 }
 
@@ -100,6 +107,7 @@ void set_options(const HttpPost& request, const curl_slist* headers, Transfer& t
   curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // a proxy's are no answer
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, watch);
@@ -159,6 +167,7 @@ HttpResponse post(const HttpPost& request, const std::function<bool(std::string_
     list.handle = curl_slist_append(list.handle, header.c_str());
   }
   Transfer transfer{curl.handle, &response, &take};
+  transfer.silence_seconds = request.silence_seconds;
   transfer.stall_seconds = request.stall_seconds;
   set_options(request, list.handle, transfer, problem);
   const CURLcode code = curl_easy_perform(curl.handle);
@@ -168,8 +177,9 @@ HttpResponse post(const HttpPost& request, const std::function<bool(std::string_
   }
   if (transfer.stalled && !interrupt_requested()) {
     response.failure = HttpResponse::Failure::kStalled;
-    response.problem = "nothing came for " + human_seconds(request.stall_seconds);
+    response.problem = "nothing came for " + human_seconds(transfer.longest());
   }
+  response.silent = response.failure == HttpResponse::Failure::kStalled && !transfer.answered;
   curl_easy_getinfo(curl.handle, CURLINFO_RESPONSE_CODE, &response.status);
   response.retry_after = retry_after_of(curl.handle, response);
   const char* location = nullptr;

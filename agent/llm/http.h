@@ -13,7 +13,8 @@ namespace autoresearch {
 struct HttpPost {
   std::string url, body;
   std::vector<std::string> headers;  // "Name: value"
-  double stall_seconds = 300;        // without a byte before the request has failed
+  double silence_seconds = 300;      // until the first header of the answer, or it has failed
+  double stall_seconds = 300;        // without a byte from then on
   double limit_seconds = 900;        // for all of it
 };
 
@@ -24,11 +25,12 @@ struct HttpResponse {
     kUnknownHost,  // its name was not found: a mistake, or no network for now
     kUnreachable,  // no connection, so the request was never sent
     kDropped,      // the connection ended early
-    kStalled,      // stall_seconds or limit_seconds passed
+    kStalled,      // silence_seconds, stall_seconds or limit_seconds passed
     kInterrupted,  // interrupt_requested()
   };
   Failure failure = Failure::kNone;
   std::string problem;  // libcurl's words for a failure
+  bool silent = false;  // kStalled before the first byte of an answer
   long status = 0;
   std::map<std::string, std::string> headers;  // names in lower case
   std::string error_body;                      // of a status other than 200, at most 64 KiB

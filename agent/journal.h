@@ -4,10 +4,12 @@
 // An event is {"event": NAME, ...}. In the order in which an experiment writes them; every event
 // also has "time" (UTC, ISO 8601):
 //   start      {tag, task, task_name, kit, device, machine, seed, provider}
-//   call       {id, n, provider, prompt_bytes, largest_usd}  before a request to a model is sent;
-//              largest_usd, the most it can cost, where a price is known; n 0: to see if it answers
-//   call_done  {id, tokens_in, tokens_cached, tokens_out, tokens_reasoning, seconds, problem, usd,
-//              assumed}  assumed: it broke off, and usd is the most it could cost
+//   call       {id, n, provider, prompt_bytes, room, largest_usd}  before a request to a model is
+//              sent; room: tokens of its answer at most; largest_usd, the most it can cost, where a
+//              price is known; n 0: to see if it answers
+//   call_done  {id, tokens_in, tokens_cached, tokens_cache_written, tokens_out, tokens_reasoning,
+//              seconds, problem, usd, assumed, stated}  assumed: it broke off, and usd is the most
+//              it could cost; stated: usd is the endpoint's own word
 //   candidate  {n, commit, parent, idea, why, proposer, fingerprint, constants, areas, next}  after
 //              object and ref are on disk; constants and areas: what the edit touched; next: a list
 //              of lines. Once more for the same n when a repair replaces it: then the measurement

@@ -69,11 +69,52 @@ double largest_cost(const Price& price, size_t prompt_bytes, int64_t room) {
 
 Ledger::Ledger(Prices prices, double max_usd, const std::vector<json>& earlier)
     : prices_(std::move(prices)), max_usd_(max_usd), spent_(spending_of(earlier).usd) {
-  for (const json& event : earlier) {
-    if (event.value("event", "") == "call") {
-      next_id_ = std::max(next_id_, event.value("id", int64_t{0}) + 1);
+  take_earlier(earlier);
+}
+
+void Ledger::take_earlier(const std::vector<json>& events) {
+  std::map<int64_t, json> unpriced;
+  std::map<int64_t, std::string> providers;
+  for (const json& event : events) {
+    const std::string name = event.value("event", "");
+    const int64_t id = event.value("id", int64_t{0});
+    if (name == "call") {
+      next_id_ = std::max(next_id_, id + 1);
+      providers[id] = event.value("provider", "");
+      if (!event.contains("largest_usd")) unpriced[id] = event;
+    } else if (name == "call_done") {
+      if (event.value("stated", false)) {
+        double& most = stated_[providers[id]];
+        most = std::max(most, event.value("usd", 0.0));
+      }
+      if (unpriced.contains(id) && !event.contains("usd")) spent_ += late_cost(unpriced[id], event);
+      unpriced.erase(id);
     }
   }
+  for (const auto& [id, call] : unpriced) spent_ += late_cost(call, nullptr);
+}
+
+// Of a call that had no price when it was made. `done` null: it was never closed. The record does
+// not say which of a model's prices is meant: the highest counts.
+double Ledger::late_cost(const json& call, const json& done) const {
+  const std::string provider = call.value("provider", "");
+  const std::string model = provider.substr(provider.find(':') + 1);
+  const bool known = done.is_object() && !done.value("assumed", false);
+  Reply reply;
+  if (known) {
+    reply.tokens_in = done.value("tokens_in", int64_t{0});
+    reply.tokens_cached = done.value("tokens_cached", int64_t{0});
+    reply.tokens_cache_written = done.value("tokens_cache_written", int64_t{0});
+    reply.tokens_out = done.value("tokens_out", int64_t{0});
+  }
+  double most = 0;
+  for (const auto& [name, price] : prices_) {
+    if (name != model && name != provider && !name.starts_with(provider + "@")) continue;
+    most = std::max(most, known ? cost_of(price, reply)
+                                : largest_cost(price, call.value("prompt_bytes", size_t{0}),
+                                               call.value("room", int64_t{0})));
+  }
+  return most;
 }
 
 void Ledger::record_with(Record record) {
@@ -95,14 +136,21 @@ std::optional<Price> Ledger::price_of(const std::string& priced) const {
 
 std::optional<int64_t> Ledger::open(const std::string& provider, const std::string& priced,
                                     size_t prompt_bytes, int64_t room) {
-  Open call{priced, std::nullopt};
-  if (const auto price = price_of(priced)) call.largest = largest_cost(*price, prompt_bytes, room);
+  Open call{provider, priced, std::nullopt};
+  if (const auto price = price_of(priced)) {
+    const auto stated = stated_.find(provider);
+    call.largest = std::max(largest_cost(*price, prompt_bytes, room),
+                            stated == stated_.end() ? 0.0 : stated->second);
+  }
   const bool free = call.largest == 0.0;
   const bool fits = call.largest && spent_ + *call.largest <= max_usd_;
   if (max_usd_ > 0 && !free && !fits) return std::nullopt;
   const int64_t id = next_id_++;
-  json event = {
-      {"event", "call"}, {"id", id}, {"provider", provider}, {"prompt_bytes", prompt_bytes}};
+  json event = {{"event", "call"},
+                {"id", id},
+                {"provider", provider},
+                {"prompt_bytes", prompt_bytes},
+                {"room", room}};
   if (call.largest) event["largest_usd"] = *call.largest;
   note(std::move(event));
   spent_ += call.largest.value_or(0);
@@ -115,7 +163,9 @@ void Ledger::close(int64_t id, const Reply& reply, Billed billed) {
   open_.erase(id);
   std::optional<double> usd = call.largest;
   if (billed == Billed::kNothing) usd = 0;
-  if (billed == Billed::kReported && reply.cost) usd = reply.cost;
+  const bool stated = billed == Billed::kReported && reply.cost;
+  if (stated) usd = reply.cost;
+  if (stated) stated_[call.provider] = std::max(stated_[call.provider], *reply.cost);
   if (billed == Billed::kReported && !reply.cost && call.largest)
     usd = cost_of(*price_of(call.priced), reply);
   spent_ += usd.value_or(0) - call.largest.value_or(0);
@@ -124,7 +174,9 @@ void Ledger::close(int64_t id, const Reply& reply, Billed billed) {
                 {"tokens_out", reply.tokens_out}, {"tokens_reasoning", reply.tokens_reasoning},
                 {"seconds", reply.seconds},       {"problem", reply.problem}};
   if (usd) event["usd"] = *usd;
-  if (usd && billed == Billed::kUnknown) event["assumed"] = true;
+  if (reply.tokens_cache_written > 0) event["tokens_cache_written"] = reply.tokens_cache_written;
+  if (billed == Billed::kUnknown) event["assumed"] = true;
+  if (stated) event["stated"] = true;
   note(std::move(event));
 }
 
@@ -150,10 +202,14 @@ Spending spending_of(const std::vector<json>& events, int64_t from_experiment) {
       sum.tokens_out += event.value("tokens_out", int64_t{0});
       sum.tokens_reasoning += event.value("tokens_reasoning", int64_t{0});
       sum.usd += event.value("usd", 0.0);
+      if (event.value("assumed", false)) sum.assumed_usd += event.value("usd", 0.0);
       sum.seconds += event.value("seconds", 0.0);
     }
   }
-  for (const auto& [id, largest] : open) sum.usd += largest.value_or(0);
+  for (const auto& [id, largest] : open) {
+    sum.usd += largest.value_or(0);
+    sum.assumed_usd += largest.value_or(0);
+  }
   return sum;
 }
 
@@ -185,8 +241,9 @@ std::string night_estimate(const Spending& sum, int64_t experiments, double expe
   if (sum.tokens_in == 0) line = "estimate    the calls name no tokens";
   if (sum.unpriced > 0) return line + "; no price is known, --price MODEL=IN,CACHED,OUT tells it";
   const double expected_calls = expected_experiments * per_experiment;
-  return line + ", " + dollars(sum.usd / calls) + " each: about " +
-         dollars(sum.usd + sum.usd / calls * expected_calls) +
+  const double usd = sum.usd - sum.assumed_usd;
+  return line + ", " + dollars(usd / calls) + " each: about " +
+         dollars(usd + usd / calls * expected_calls) +
          format(" when %.0f more experiments are done", expected_experiments);
 }
 

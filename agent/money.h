@@ -39,7 +39,8 @@ class Ledger {
  public:
   using Record = std::function<void(nlohmann::json event)>;
 
-  // `max_usd` 0: no limit. `earlier`: the run's journal so far.
+  // `max_usd` 0: no limit. `earlier`: the run's journal so far; its calls without a price are
+  // counted at the price that is known now.
   Ledger(Prices prices, double max_usd, const std::vector<nlohmann::json>& earlier);
 
   // From now on events are recorded as they come; those since the construction first.
@@ -51,7 +52,7 @@ class Ledger {
 
   // `priced`: the name of its price. Returns the request's number; none where it might pass the
   // limit, or where there is a limit and no price: it must not be sent then. What is free always
-  // may.
+  // may, unless its endpoint stated a cost before: then that is the most it can cost.
   std::optional<int64_t> open(const std::string& provider, const std::string& priced,
                               size_t prompt_bytes, int64_t room);
   enum class Billed {
@@ -63,15 +64,19 @@ class Ledger {
 
  private:
   void note(nlohmann::json event);
+  void take_earlier(const std::vector<nlohmann::json>& events);
+  double late_cost(const nlohmann::json& call, const nlohmann::json& done) const;
 
   struct Open {
-    std::string priced;
+    std::string provider, priced;
     std::optional<double> largest;
   };
   const Prices prices_;
   const double max_usd_;
   Record record_;
   std::vector<nlohmann::json> unrecorded_;
+  std::map<std::string, double>
+      stated_;  // by provider, the most that a call of it was said to cost
   std::map<int64_t, Open> open_;
   int64_t next_id_ = 0;
   double spent_ = 0;
@@ -83,7 +88,8 @@ struct Spending {
   int64_t untold = 0;  // answered calls of which nobody said how many tokens they took: commands'
   int64_t tokens_in = 0, tokens_cached = 0, tokens_out = 0, tokens_reasoning = 0;
   double usd = 0;
-  double seconds = 0;  // of waiting for replies
+  double assumed_usd = 0;  // of it, for calls that broke off or were never closed
+  double seconds = 0;      // of waiting for replies
 };
 // `from_experiment` 1 leaves out what was asked before the first, to see whether a model answers.
 Spending spending_of(const std::vector<nlohmann::json>& events, int64_t from_experiment = 0);
@@ -92,7 +98,8 @@ Spending spending_of(const std::vector<nlohmann::json>& events, int64_t from_exp
 // and per kept change.
 std::string spending_line(const Spending& spending, int64_t experiments, int64_t kept);
 
-// What a night will cost, from the calls so far: printed once, after the third call.
+// What a night will cost, from the calls so far: printed once, after the third call. What calls
+// that broke off might have cost is left out.
 std::string night_estimate(const Spending& so_far, int64_t experiments,
                            double expected_experiments);
 

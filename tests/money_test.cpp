@@ -95,6 +95,50 @@ TEST(Ledger, WhatAnEndpointStatesIsTaken) {
   EXPECT_EQ(ledger.spent(), 0.5);
 }
 
+// --price m=0 was a mistake, and the endpoint says so.
+TEST(Ledger, AStatedCostOfWhatWasCalledFreeCountsAgainstTheLimit) {
+  std::vector<json> events;
+  Reply reply = reply_of(1000, 0, 1000);
+  reply.cost = 0.4;
+  {
+    Ledger ledger({{"m", {}}}, 1, {});
+    ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+    for (int i = 0; i < 2; ++i) {
+      const auto id = ledger.open("openai:m", "m", 0, 100);
+      ASSERT_TRUE(id);
+      ledger.close(*id, reply, Ledger::Billed::kReported);
+    }
+    EXPECT_FALSE(ledger.open("openai:m", "m", 0, 100));
+    EXPECT_TRUE(ledger.open("ollama:m", "m", 0, 100));  // which stated nothing
+  }
+  Ledger again({{"m", {}}}, 1, events);
+  EXPECT_FALSE(again.open("openai:m", "m", 0, 100));
+  EXPECT_TRUE(Ledger({{"m", {}}}, 1.3, events).open("openai:m", "m", 0, 100));
+}
+
+// A run without --price is gone on with under --max-usd.
+TEST(Ledger, EarlierCallsWithoutAPriceCountAtThePriceThatIsKnownNow) {
+  std::vector<json> events;
+  {
+    Ledger ledger({}, 0, {});
+    ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+    const auto told = ledger.open("openai:m", "m", 5000, 100);
+    ledger.close(*told, reply_of(1'000'000, 0, 100'000), Ledger::Billed::kReported);
+    const auto broken = ledger.open("openai:m", "m", 5000, 1'000'000);
+    ledger.close(*broken, failed_reply("broke off", false), Ledger::Billed::kUnknown);
+    const auto refused = ledger.open("openai:m", "m", 5000, 100);
+    ledger.close(*refused, failed_reply("busy", false), Ledger::Billed::kNothing);
+    ledger.open("openai:m", "m", 5000, 1'000'000);  // a power cut
+    const auto other = ledger.open("openai:other", "other", 5000, 100);
+    ledger.close(*other, reply_of(1'000'000, 0, 0), Ledger::Billed::kReported);
+  }
+  const double largest = largest_cost(kPrices.at("m"), 5000, 1'000'000);
+  EXPECT_NEAR(Ledger(kPrices, 100, events).spent(), 2 + 1 + 2 * largest, 1e-9);
+  const Prices exact = {{"openai:m@http://x/v1", kPrices.at("m")}};
+  EXPECT_NEAR(Ledger(exact, 100, events).spent(), 2 + 1 + 2 * largest, 1e-9);
+  EXPECT_EQ(Ledger({}, 0, events).spent(), 0);
+}
+
 using LedgerFile = FolderTest;
 
 // kill -9 between a call and its end: what it may have cost is not forgotten.
@@ -147,6 +191,19 @@ TEST(Spending, TheEstimateCountsCallsPerExperiment) {
             "estimate    22000 tokens in and 3000 out a call, $0.0542 each: about $5.58 when 100 "
             "more experiments are done");
   EXPECT_HAS(night_estimate(spending_of(a_nights_events(false)), 3, 100), "--price");
+}
+
+TEST(Spending, TheEstimateLeavesOutWhatBrokenCallsMightHaveCost) {
+  std::vector<json> events = a_nights_events(true);
+  const std::string without = night_estimate(spending_of(events), 3, 100);
+  events.push_back({{"event", "call"}, {"id", 99}, {"largest_usd", 7.0}});
+  events.push_back({{"event", "call_done"},
+                    {"id", 99},
+                    {"problem", "broke off"},
+                    {"usd", 7.0},
+                    {"assumed", true}});
+  EXPECT_NEAR(spending_of(events).usd, spending_of(a_nights_events(true)).usd + 7, 1e-9);
+  EXPECT_EQ(night_estimate(spending_of(events), 3, 100), without);
 }
 
 TEST(Spending, TheEstimateLeavesOutWhatWasAskedBeforeTheFirstExperiment) {

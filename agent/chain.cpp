@@ -85,9 +85,8 @@ void Chain::introduce() {
 void Chain::went(Link& link, const Reply& reply) {
   const bool first = !link.down();
   ++link.failures;
-  const double pause = reply.wait > 0
-                           ? reply.wait
-                           : std::min(kLongestPause, first_wait_ * std::exp2(link.failures - 1));
+  const double wanted = reply.wait > 0 ? reply.wait : first_wait_ * std::exp2(link.failures - 1);
+  const double pause = std::min(kLongestPause, wanted);
   link.not_before = reply.used_up ? kNever : clock_() + pause;
   if (!first) return;
   const bool others = std::any_of(links_.begin(), links_.end(),

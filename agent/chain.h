@@ -23,9 +23,9 @@ struct Link {
 class Chain : public Provider {
  public:
   // `first_wait`: seconds until a model that failed is tried again; doubles with each failure up to
-  // an hour. Where the endpoint itself says how long to wait, its word is taken. `clock` must count
-  // on while the machine sleeps. `say` is called once when a model fails and once when it answers
-  // again.
+  // an hour. Where the endpoint itself says how long to wait, its word is taken, up to an hour too:
+  // a night has few. `clock` must count on while the machine sleeps. `say` is called once when a
+  // model fails and once when it answers again.
   Chain(std::vector<std::shared_ptr<Link>> links, double first_wait, std::function<double()> clock,
         std::function<void(const std::string&)> say);
 

@@ -320,10 +320,35 @@ std::variant<std::string, Feedback> apply_blocks(const std::string& source,
   return std::move(edited.text);
 }
 
+// Whether every line ends as on Windows, as a checkout of git may have it.
+bool has_crlf(const std::string& text) {
+  for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; ++at)
+    if (at == 0 || text[at - 1] != '\r') return false;
+  return text.find('\n') != std::string::npos;
+}
+
+std::string with_lf(const std::string& text) {
+  std::string lines;
+  for (size_t i = 0; i < text.size(); ++i)
+    if (text[i] != '\r' || i + 1 == text.size() || text[i + 1] != '\n') lines += text[i];
+  return lines;
+}
+
+std::string with_crlf(const std::string& text) {
+  std::string lines;
+  for (const char c : text) lines += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  return lines;
+}
+
 }  // namespace
 
 std::variant<std::string, Feedback> apply_proposal(const std::string& source,
                                                    const Proposal& proposal) {
+  if (has_crlf(source)) {  // replies have no carriage returns; the file keeps its own
+    auto result = apply_proposal(with_lf(source), proposal);
+    if (auto* edited = std::get_if<std::string>(&result)) *edited = with_crlf(*edited);
+    return result;
+  }
   std::variant<std::string, Feedback> result = proposal.whole_file;
   if (!proposal.blocks.empty()) result = apply_blocks(source, proposal.blocks);
   if (const auto* edited = std::get_if<std::string>(&result)) {

@@ -2,7 +2,7 @@
 // are equal exactly, or in their sequence of code tokens. Nothing nearer is ever applied: a similar
 // match silently overwrites newer code. What reads as a slip of the pen (a lost line of SEARCH,
 // "... rest unchanged" in REPLACE, typographic quotes) is asked back, because to apply it would
-// change code that nobody meant.
+// change code that nobody meant. A file whose lines all end with CR LF stays one.
 #pragma once
 
 #include <string>

@@ -193,6 +193,10 @@ std::unique_ptr<Models> make_models(ModelOptions options,
   options.first.kind = implied_kind(options);
   if (options.first.kind == "replay") options.first.model = options.replay;
   if (options.first.kind != "builtin") return std::make_unique<Models>(options, earlier);
+  check(options.first.model.empty() && options.first.base_url.empty() &&
+            options.first.command.empty() && options.replay.empty(),
+        "--provider builtin asks no model; leave it out, or --model, --base-url, --command and "
+        "--replay");
   check(options.fallbacks.empty() && options.repair_model.empty(),
         "--fallback and --repair-model need a first model; add --provider and --model");
   return nullptr;

@@ -105,13 +105,22 @@ TEST_F(Failover, ThePauseGrowsToAnHourAndNoFurther) {
 
 TEST_F(Failover, TheWaitThatAnEndpointNamesIsObeyed) {
   Reply busy = failed_reply("too many", false);
-  busy.wait = 7200;
+  busy.wait = 1800;
   first->next = {busy};
   auto alone = make({links[0]});
   EXPECT_EQ(alone->ask({}).problem, "too many");
-  EXPECT_EQ(alone->seconds_until_ready(), 7200);
+  EXPECT_EQ(alone->seconds_until_ready(), 1800);
   EXPECT_NE(alone->ask({}).problem, "");
   EXPECT_EQ(first->asked, 1);  // nobody was asked
+}
+
+TEST_F(Failover, AWaitOfADayIsCutToAnHour) {
+  Reply busy = failed_reply("too many", false);
+  busy.wait = 86400;
+  first->next = {busy};
+  auto alone = make({links[0]});
+  alone->ask({});
+  EXPECT_EQ(alone->seconds_until_ready(), 3600);
 }
 
 TEST_F(Failover, AConversationThatIsTooLongIsNoFailure) {
@@ -390,6 +399,14 @@ TEST(Models, WithoutAModelThereIsOnlyTheBuiltinProposer) {
   EXPECT_EQ(make_models(options, {}), nullptr);
   options.fallbacks = {"openai:gpt-5"};
   EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--provider");
+  options.fallbacks.clear();
+  options.first.kind = "builtin";
+  EXPECT_EQ(make_models(options, {}), nullptr);
+  options.first.model = "gpt-5";
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--provider builtin asks no model");
+  options.first.model = "";
+  options.first.base_url = "http://localhost:8080/v1";
+  EXPECT_HAS(error_of([&] { make_models(options, {}); }), "--provider builtin asks no model");
 }
 
 TEST(Models, ARepairModelAnswersFirstAndTheChainBehindIt) {

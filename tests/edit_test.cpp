@@ -117,6 +117,16 @@ TEST(ParseReply, RemovesThoughtsCarriageReturnsAndFences) {
   EXPECT_EQ(edited(replaced(plain, "<<<<<<< SEARCH\n", "<<<<<<< SEARCH  \n")), expected);
 }
 
+TEST(ApplyProposal, AFileWithCarriageReturnsKeepsThemOnEveryLine) {
+  const auto as_crlf = [](const std::string& text) {
+    std::string lines;
+    for (const char c : text) lines += c == '\n' ? std::string("\r\n") : std::string(1, c);
+    return lines;
+  };
+  EXPECT_EQ(edited(reply(kWiden), as_crlf(kSource)), as_crlf(edited(reply(kWiden))));
+  EXPECT_HAS(refusal(reply(block("int nothing;\nof the;\nkind;\n", "")), as_crlf(kSource)), "not");
+}
+
 TEST(ParseReply, ThoughtsThatNeverEndAreNoReply) {
   EXPECT_HAS(refusal("<think>\n" + reply(kWiden)), "no IDEA");
 }

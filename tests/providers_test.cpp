@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <random>
+#include <set>
 
 #include "agent/llm.h"
+#include "agent/llm/endpoint.h"
 #include "agent/llm/recorded.h"
 #include "agent/money.h"
 #include "tests/loopback_server.h"
@@ -639,6 +643,42 @@ TEST_P(Protocol, RetryAfterInMillisecondsIsObeyed) {
   const Reply reply = ask(server);
   EXPECT_EQ(reply.text, kText);
   EXPECT_GE(reply.seconds, 1.5);
+}
+
+TEST_P(Protocol, AFractionOfASecondIsPartOfTheWait) {
+  const LoopbackServer server({error(429, "rate_limit_error", "slow down", {"Retry-After: 0.4"}),
+                               error(429, "rate_limit_error", "slow down", {"Retry-After: 7.5"})});
+  ProviderOptions impatient = options(server.url());
+  impatient.first_retry_seconds = 1;
+  EXPECT_EQ(make_provider(impatient)->ask(kConversation).wait, 7.5);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+TEST(Endpoint, WaitsDoubleUpToAMinuteWithAQuarterOfJitter) {
+  std::mt19937 random(1);
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    const double middle = std::min(60.0, 0.5 * std::exp2(attempt));
+    std::set<double> waits;
+    for (int i = 0; i < 200; ++i) waits.insert(back_off(0.5, attempt, random));
+    EXPECT_GT(waits.size(), 190u);
+    EXPECT_GE(*waits.begin(), 0.75 * middle);
+    EXPECT_LT(*waits.begin(), 0.80 * middle);
+    EXPECT_LE(*waits.rbegin(), 1.25 * middle);
+    EXPECT_GT(*waits.rbegin(), 1.20 * middle);
+  }
+}
+
+TEST_P(Protocol, AQueryInTheAddressStaysBehindThePath) {
+  const LoopbackServer plain({good()}), server({good()});
+  ask(plain);
+  const std::string path = plain.requests().at(0).path;
+  const std::string base = server.url().substr(0, server.url().size() - 3);  // without /v1
+  for (const char* pasted : {"/v1", "/v1/", path.c_str()}) {
+    EXPECT_EQ(
+        make_provider(options(base + pasted + "?api-version=2026-01-01"))->ask(kConversation).text,
+        kText);
+    EXPECT_EQ(server.requests().back().path, path + "?api-version=2026-01-01");
+  }
 }
 
 TEST_P(Protocol, AWaitBeyondItsPatienceIsHandedOn) {

@@ -39,13 +39,16 @@ bool sleep_for(double seconds) {
   return !interrupt_requested();
 }
 
-// The address that calls go to; people paste it with and without its last part.
+// The address that calls go to; people paste it with and without its last part. A query (Azure's
+// ?api-version=) stays behind it.
 std::string full_url(std::string base, const Wire& wire) {
   if (base.empty()) base = wire.default_base_url();
-  const std::string path = wire.path();
+  const size_t end = std::min(base.find_first_of("?#"), base.size());
+  const std::string path = wire.path(), query = base.substr(end);
+  base.resize(end);
   while (base.ends_with("/")) base.pop_back();
   if (base.ends_with(path)) base.resize(base.size() - path.size());
-  return base + path;
+  return base + path + query;
 }
 
 // The provider's usual key is for its own host; another one gets the key that was named for it.
@@ -120,7 +123,8 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
     }
     slow += step.reply.seconds > patience_;
     if (step.silent) waited += step.reply.seconds;
-    const double wait = step.reply.wait > 0 ? step.reply.wait : back_off(waits);
+    const double wait =
+        step.reply.wait > 0 ? step.reply.wait : back_off(options_.first_wait, waits, random_);
     const bool patient = waited + wait <= patience_ && slow < kMostSlow;
     if (request < kMostRequests && patient && sleep_for(wait)) {
       waited += wait;
@@ -347,11 +351,9 @@ Endpoint::Step Endpoint::fatal(const std::string& text) const {
   return {.reply = failed_reply(text, true), .next = Next::kDone, .sent = false};
 }
 
-// Exponential with a quarter of jitter, so that several agents don't come back together.
-double Endpoint::back_off(int attempt) {
-  const double wait =
-      std::min(kLongestWait, options_.first_wait * std::exp2(std::min(attempt, 10)));
-  return wait * std::uniform_real_distribution<double>(0.75, 1.25)(random_);
+double back_off(double first, int attempt, std::mt19937& random) {
+  const double wait = std::min(kLongestWait, first * std::exp2(std::min(attempt, 10)));
+  return wait * std::uniform_real_distribution<double>(0.75, 1.25)(random);
 }
 
 }  // namespace autoresearch

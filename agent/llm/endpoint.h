@@ -13,6 +13,10 @@
 
 namespace autoresearch {
 
+// Seconds before the next try: doubles from `first` on up to a minute, with a quarter of jitter
+// either way, so that several agents don't come back together.
+double back_off(double first, int attempt, std::mt19937& random);
+
 class Endpoint : public Provider {
  public:
   Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire);
@@ -45,7 +49,6 @@ class Endpoint : public Provider {
   Step problem(const std::string& text, Next next) const;
   Step fatal(const std::string& text) const;
   bool widen();
-  double back_off(int attempt);
 
   const ProviderOptions options_;
   const std::unique_ptr<Wire> wire_;

@@ -140,17 +140,22 @@ HttpResponse::Failure failure_of(CURLcode code, CURL* curl) {
   }
 }
 
-// curl reads Retry-After in both its forms, seconds and an HTTP date; the milliseconds are Azure's
-// and OpenAI's own.
+// A header's number of seconds, 0 where it is no plain number.
+double seconds_in(const HttpResponse& response, const char* name) {
+  const auto header = response.headers.find(name);
+  if (header == response.headers.end()) return 0;
+  char* end = nullptr;
+  const double value = std::strtod(header->second.c_str(), &end);
+  return *end == '\0' && std::isfinite(value) ? std::max(0.0, value) : 0;
+}
+
+// curl reads Retry-After in both its forms, seconds and an HTTP date, but cuts fractions off; the
+// milliseconds are Azure's and OpenAI's own.
 double retry_after_of(CURL* curl, const HttpResponse& response) {
-  double wait = 0;
   curl_off_t seconds = 0;
   curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &seconds);
-  wait = static_cast<double>(seconds);
-  if (const auto ms = response.headers.find("retry-after-ms"); ms != response.headers.end()) {
-    const double value = std::strtod(ms->second.c_str(), nullptr) / 1000;
-    if (std::isfinite(value) && value > 0) wait = value;
-  }
+  double wait = std::max(static_cast<double>(seconds), seconds_in(response, "retry-after"));
+  if (const double ms = seconds_in(response, "retry-after-ms"); ms > 0) wait = ms / 1000;
   return std::clamp(wait, 0.0, kLongestWait);
 }
 

@@ -553,6 +553,9 @@ KERNEL column_mean_squares(const T* __restrict__ x, float* __restrict__ mean, in
   mean[s * cols + c] = sum / rows;
 }
 
+// fmaxf would make a number of NaN.
+__device__ __forceinline__ float at_least(float x, float least) { return x < least ? least : x; }
+
 // Second moment and scale of the K rows, or columns, of one matrix; a block a matrix.
 KERNEL second_moment(const float* __restrict__ mean, const float* __restrict__ second, float rest,
                      float* __restrict__ new_second, float* __restrict__ scale, int K) {
@@ -562,13 +565,13 @@ KERNEL second_moment(const float* __restrict__ mean, const float* __restrict__ s
     const float m = mean[at + i], old = second[at + i], moment = old + rest * (m - old);
     new_second[at + i] = moment;
     plain += m;
-    scaled += m / fmaxf(moment, 1e-10f);
+    scaled += m / at_least(moment, 1e-10f);
   }
   plain = block_sum(plain);
   scaled = block_sum(scaled);
-  const float ratio = sqrtf(plain) / fmaxf(sqrtf(scaled), 1e-10f);
+  const float ratio = sqrtf(plain) / at_least(sqrtf(scaled), 1e-10f);
   for (int i = threadIdx.x; i < K; i += blockDim.x)
-    scale[at + i] = ratio * rsqrtf(fmaxf(new_second[at + i], 1e-10f));
+    scale[at + i] = ratio * rsqrtf(at_least(new_second[at + i], 1e-10f));
 }
 
 // n elements, W a thread, of the stack from its element `first` on: one weight tensor. scale has

@@ -90,6 +90,7 @@ INLINE float sum(Vec v) {  // in halves, always in the same order
   return lanes[0];
 }
 
+// Drops NaN that comes as `a`: only for the number that keeps a softmax in range.
 INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 INLINE Vec sqrt(Vec v) {
   Vec root;
@@ -285,8 +286,8 @@ void gate_backward(const T* grad, const T* gate, const T* embedded, T* grad_embe
 template <class T>
 void relu_squared(const T* x, T* y, int64_t n) {
   for_each(n, [&](int64_t i, auto part) {
-    const Vec v = max(load(x + i, part), Vec{});
-    store(y + i, v * v, part);
+    const Vec v = load(x + i, part), positive = v < 0.0F ? Vec{} : v;  // NaN stays
+    store(y + i, positive * positive, part);
   });
 }
 
@@ -453,16 +454,19 @@ void multiply_panels(const HeadRoom& room, const float* block_rows, const float*
   }
 }
 
+// Below every finite score, so that a query which sees nothing but infinities gets NaN.
+constexpr float kHidden = -__builtin_inff();
+
 INLINE Vec masked(Vec scores, int64_t key, int64_t query, int64_t window) {
   constexpr Int kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const Int distance = static_cast<int32_t>(query - key) - kLane;
   const int32_t furthest = static_cast<int32_t>(window < query ? window : query);
-  return distance >= 0 && distance <= furthest ? scores : broadcast(-1e30F);
+  return distance >= 0 && distance <= furthest ? scores : broadcast(kHidden);
 }
 
 // Scores of one query -> e^(score - lse), 0 where it doesn't see the key. Returns lse.
 float softmax(float* scores, Span span, int64_t query, int64_t window) {
-  Vec most = broadcast(-1e30F), total = {};
+  Vec most = broadcast(kHidden), total = {};
   for (int64_t j = 0; j < span.count; j += kLanes) {
     const Vec s = masked(load(scores + j, All{}), span.first + j, query, window);
     most = max(most, s);

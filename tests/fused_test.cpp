@@ -4,6 +4,9 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "harness/fused_ops.h"
 
 namespace autoresearch {
@@ -202,6 +205,91 @@ TEST(FusedOps, ThreadsDoNotChangeABit) {
   };
   const Tensors one = gradients(1), two = gradients(2);
   for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(at::equal(one[i], two[i])) << i;
+}
+
+// ------------------------------------------------------------------------------------------------
+// What is not a number
+
+// One element of each operand in turn is spoilt: what becomes of the results, and of the gradients,
+// is what becomes of the twin's.
+void expect_spoilt_like_twin(const Operation& operation, const Tensors& operands) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const Loops* loops : usable_loops()) {
+    const auto fused = fused_cpu_with(*loops);
+    for (const double bad : {std::nan(""), kInfinity, -kInfinity}) {
+      for (size_t spoilt = 0; spoilt < operands.size(); ++spoilt) {
+        Tensors in;
+        for (const Tensor& x : operands) in.push_back(x.clone());
+        in[spoilt].view({-1})[0].fill_(bad);
+        const Tensors actual = run(operation, fused.get(), in, at::kFloat);
+        const Tensors expected = run(operation, nullptr, in, at::kFloat);
+        for (size_t i = 0; i < expected.size(); ++i)
+          EXPECT_TRUE(at::equal(actual[i].isfinite(), expected[i].isfinite()))
+              << bad << " in operand " << spoilt << ", tensor " << i;
+      }
+    }
+  }
+}
+
+TEST(NotANumber, PassesThroughEveryOperationAsThroughItsTwin) {
+  at::manual_seed(5);
+  const Tensor a = at::scalar_tensor(0.9, at::kDouble), angle = randn({4, 9});
+  const Tensor ids = at::arange(8).remainder(5).view({2, 4});
+  expect_spoilt_like_twin([](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; },
+                          {randn({3, 37})});
+  expect_spoilt_like_twin(
+      [](auto& ops, auto& in) {
+        const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+        return Tensors{y, normed};
+      },
+      {randn({3, 37}), randn({3, 37}), a, a});
+  expect_spoilt_like_twin([](auto& ops, auto& in) { return Tensors{ops.relu_squared(in[0])}; },
+                          {randn({3, 37})});
+  expect_spoilt_like_twin(
+      [&](auto& ops, auto& in) { return Tensors{ops.softcap_cross_entropy(in[0], in[1], ids, 3)}; },
+      {randn({2, 4, 6}), randn({5, 6})});
+  expect_spoilt_like_twin(
+      [&](auto& ops, auto& in) { return Tensors{ops.embedding(in[0], Ids(ids), at::kFloat)}; },
+      {randn({5, 11})});
+  expect_spoilt_like_twin(
+      [&](auto& ops, auto& in) {
+        const Rope rope{angle.cos().to(at::kFloat), angle.sin().to(at::kFloat)};
+        const auto r = ops.rope_norm_gate(in[0], rope, {in[1], in[2], Ids(ids)});
+        return Tensors{r.q, r.k, r.v};
+      },
+      {randn({2, 4, 3, 2, 18}), randn({5, 36}), randn({2, 4, 2})});
+}
+
+TEST(NotANumber, PassesThroughMuonsParts) {
+  at::manual_seed(5);
+  for (const int64_t dim : {1, 2}) {
+    const Tensor good = at::randn({2, 5, 7}), bad = good.clone();
+    bad.view({-1})[0].fill_(std::nan(""));
+    const Tensor second = at::rand({2, dim == 1 ? 1 : 5, dim == 2 ? 1 : 7});
+    const auto spoilt = [&](const Fused* fused) {
+      const FusedOps ops{fused};
+      Tensor bad_second = second.clone();
+      bad_second.view({-1})[0].fill_(std::nan(""));
+      const auto a = ops.nesterov(bad, good, 0.9, at::kFloat);
+      const auto b = ops.nesterov(good, bad, 0.9, at::kFloat);
+      const auto c = ops.normalize_update(bad, second, dim, 0.95);
+      const auto d = ops.normalize_update(good, bad_second, dim, 0.95);
+      Tensors all{a.momentum, a.update, b.momentum, b.update, c.second, c.scale, d.second, d.scale};
+      for (const Tensor& update : {good, bad})
+        for (const Tensor& weight : {good, bad})
+          for (const Tensor& scale : {second, bad_second}) {
+            all.push_back(weight.clone());
+            ops.cautious_step({all.back()}, update, scale, 0.1, 0.02);
+          }
+      return all;
+    };
+    const Tensors expected = spoilt(nullptr);
+    for (const Loops* loops : usable_loops()) {
+      const Tensors actual = spoilt(fused_cpu_with(*loops).get());
+      for (size_t i = 0; i < expected.size(); ++i)
+        EXPECT_TRUE(at::equal(actual[i].isnan(), expected[i].isnan())) << dim << ", tensor " << i;
+    }
+  }
 }
 
 // ------------------------------------------------------------------------------------------------

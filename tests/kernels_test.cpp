@@ -138,6 +138,26 @@ TEST(WindowedAttention, KeepsItsOperandsTypeUnderAutocastAndWithout) {
   EXPECT_LT(max_difference(coarse, plain), 0.05);
 }
 
+TEST(WindowedAttention, WhatIsNotANumberReachesEveryQueryThatSeesIt) {
+  const int64_t T = 40, window = 6, spoilt = 5;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const double bad : {std::nan(""), kInfinity, -kInfinity}) {
+    for (Tensor Inputs::*operand : {&Inputs::q, &Inputs::k, &Inputs::v}) {
+      Inputs in = random_inputs(1, T, 1, 1, 8);
+      for (Tensor* x : {&in.q, &in.k}) x->abs_();  // an infinite key wins over all others
+      (in.*operand).select(1, spoilt).fill_(bad);
+      const Tensor finite = windowed_attention(in.q, in.k, in.v, window).isfinite();
+      for (int64_t i = spoilt; i <= spoilt + window; ++i) {
+        const bool sees = operand != &Inputs::q || i == spoilt;
+        const bool beaten = operand == &Inputs::k && bad < 0 && i > 0;  // weighs nothing
+        EXPECT_EQ(finite[0][i].any().item<bool>(), !sees || beaten) << bad << ", query " << i;
+      }
+    }
+  }
+  const Tensor one = at::ones({1, 1, 1, 8});  // nothing is seen but a key that weighs nothing
+  EXPECT_TRUE(windowed_attention(one, one * -kInfinity, one, 0).isnan().all().item<bool>());
+}
+
 TEST(WindowedAttention, RefusesShapesThatDoNotFit) {
   const Inputs in = random_inputs(1, 8, 3, 2, 8);
   EXPECT_THROW(windowed_attention(in.q, in.k, in.v, 8), Error);

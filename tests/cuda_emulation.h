@@ -52,6 +52,10 @@ inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 
 namespace emulation {
 
+// _longjmp by the name of its symbol. Where _FORTIFY_SOURCE is set, as in Ubuntu's g++, glibc's
+// header exchanges it for one that ends the program when it jumps to another stack.
+extern "C" [[noreturn]] void jump(__jmp_buf_tag* place, int value) __asm__("_longjmp");
+
 constexpr unsigned kWarp = 32;
 extern "C" char __start_emulated_shared[], __stop_emulated_shared[];
 
@@ -78,7 +82,7 @@ class Block {
   void wait(State state) {  // called by a thread
     Thread& thread = *threads_[threadIdx.x];
     thread.state = state;
-    if (!_setjmp(thread.place)) _longjmp(scheduler_, 1);
+    if (!_setjmp(thread.place)) jump(scheduler_, 1);
   }
 
   // What the lane `lane` of this thread's warp hands over in this shuffle, for `value`.
@@ -150,7 +154,7 @@ class Block {
     threadIdx.x = t;
     Thread& thread = *threads_[t];
     if (_setjmp(scheduler_)) return;
-    if (thread.begun) _longjmp(thread.place, 1);
+    if (thread.begun) jump(thread.place, 1);
     thread.begun = true;
     setcontext(&thread.start);
   }

@@ -87,6 +87,21 @@ std::vector<uint64_t> pack_arguments(const std::string& kernel,
   return values;
 }
 
+std::optional<at::Device> device_of(const std::string& kernel,
+                                    const std::vector<CudaKernel::Argument>& arguments) {
+  std::optional<at::Device> device;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const auto* tensor = std::get_if<at::Tensor>(&arguments[i].value);
+    if (!tensor || !tensor->defined()) continue;
+    if (!device) device = tensor->device();
+    check(tensor->device() == *device, "the CUDA kernel " + kernel + ", argument " +
+                                           std::to_string(i + 1) + ": the tensor is on " +
+                                           tensor->device().str() + ", another on " +
+                                           device->str() + "; move it there");
+  }
+  return device;
+}
+
 // ------------------------------------------------------------------------------------------------
 // Compiling
 
@@ -173,7 +188,9 @@ CompiledCuda compile_cuda(const std::string& source, const std::string& name, in
 namespace {
 
 void check_cuda(cudaError_t result, const std::string& what) {
-  check(result == cudaSuccess, what + ": " + cudaGetErrorString(result));
+  if (result == cudaSuccess) return;
+  (void)cudaGetLastError();  // else ATen's next launch would report it as its own
+  throw Error(what + ": " + cudaGetErrorString(result));
 }
 
 struct LoadedKernel {
@@ -284,13 +301,10 @@ CudaKernel::CudaKernel(std::string source, std::string name)
 
 void CudaKernel::launch(int64_t blocks, int64_t threads,
                         std::initializer_list<Argument> arguments) const {
-  const at::Tensor* first = nullptr;
-  for (const Argument& argument : arguments)
-    if (!first) first = std::get_if<at::Tensor>(&argument.value);
-  check(first && first->is_cuda(),
+  const std::optional<at::Device> device = device_of(impl_->name, arguments);
+  check(device && device->is_cuda(),
         "the CUDA kernel " + impl_->name + " needs tensors on a GPU; on a CPU use ATen");
-  CudaProgram& program = impl_->program(first->device());
-  program.launch(impl_->name, blocks, threads, arguments);
+  impl_->program(*device).launch(impl_->name, blocks, threads, arguments);
 }
 
 }  // namespace autoresearch

@@ -39,6 +39,11 @@ std::vector<uint64_t> pack_arguments(const std::string& kernel,
                                      const std::vector<ParameterKind>& kinds,
                                      const std::vector<CudaKernel::Argument>& arguments);
 
+// The device of the tensors among a launch's arguments; none where all are undefined. Throws Error
+// where they are on several.
+std::optional<at::Device> device_of(const std::string& kernel,
+                                    const std::vector<CudaKernel::Argument>& arguments);
+
 // Compute capability of a CUDA device, 90 for sm_90.
 int cuda_capability(at::Device device);
 

@@ -64,8 +64,9 @@ using at::Tensor;
   X(relu_squared)                                                                               \
   X(relu_squared_backward)                                                                      \
   X(softcap_cross_entropy)                                                                      \
-  X(find_segments) X(embedding_backward) X(nesterov) X(row_mean_squares) X(column_mean_squares) \
-      X(second_moment) X(cautious_step)
+  X(find_segments)                                                                              \
+  X(embedding_backward) X(nesterov) X(row_mean_squares) X(column_mean_squares) X(second_moment) \
+      X(cautious_step)
 
 #define NAME(name) #name,
 const char* const kKernels[] = {FOR_EACH_KERNEL(NAME)};
@@ -242,7 +243,7 @@ class Nvrtc : public testing::Test {
 };
 
 TEST_F(Nvrtc, CompilesEveryKernelForEveryArchitecture) {
-  for (const int capability : {80, 86, 89, 90, 100, 120})
+  for (const int capability : {75, 80, 86, 89, 90, 100, 120})
     for (const FusedVariant& variant : kFusedVariants) {
       const CompiledCuda compiled =
           compile_cuda(kFusedSource, "fused.cu", capability, variant.defines());
@@ -345,6 +346,16 @@ TEST(CudaKernel, NeedsATensorOnAGpu) {
   const CudaKernel kernel("KERNEL f(float* x) {}", "f");
   const std::string error = error_of([&] { kernel.launch(1, 32, {at::ones({4})}); });
   EXPECT_NE(error.find("the CUDA kernel f needs tensors on a GPU"), std::string::npos) << error;
+}
+
+TEST(CudaKernel, RunsWhereItsDefinedTensorsAreAndThatIsOneDevice) {
+  const Tensor here = at::ones({4}), elsewhere = at::empty({4}, at::device(at::kMeta));
+  EXPECT_EQ(device_of("f", {Tensor(), 3, here, here}), here.device());
+  EXPECT_EQ(device_of("f", {Tensor(), 3}), std::nullopt);
+  EXPECT_EQ(error_of([&] {
+              device_of("f", {Tensor(), here, 3, elsewhere});
+            }),
+            "the CUDA kernel f, argument 4: the tensor is on meta, another on cpu; move it there");
 }
 
 }  // namespace

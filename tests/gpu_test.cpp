@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "common/files.h"
+#include "harness/cuda_program.h"
 #include "harness/device.h"
 #include "harness/fused_cuda.h"
 #include "harness/fused_ops.h"
@@ -126,6 +127,14 @@ TEST_F(Gpu, AKernelOfOnesOwnRunsAndItsMistakesAreTold) {
   const CudaKernel broken("KERNEL broken(float* x) { *x = banana; }", "broken");
   EXPECT_NE(error_of([&] { broken.launch(1, 1, {x}); }).find("\"banana\" is undefined"),
             std::string::npos);
+}
+
+TEST_F(Gpu, CodeThatCannotBeLoadedIsAnErrorThatATenDoesNotSeeAgain) {
+  const std::string error = error_of([&] {
+    CudaProgram(CompiledCuda{"no machine code", ""}, "nonsense", cuda_);
+  });
+  EXPECT_NE(error.find("the CUDA source nonsense can't be loaded"), std::string::npos) << error;
+  EXPECT_NO_THROW(at::ones({4}, at::device(cuda_)) + 1);
 }
 
 TEST_F(Gpu, PinnedAsynchronousCopiesBringTheSameRows) {

@@ -359,8 +359,7 @@ class Muon {
   }
 
   struct Update {
-    Tensor change, scale;  // what the weights lose, but for scale, rate and decay
-    double lr, decay;
+    CautiousStep step;        // what the weights lose
     Tensor momentum, second;  // the next moments
   };
 
@@ -372,11 +371,11 @@ class Muon {
     // Rows (or columns) are evened out by their running mean square.
     const auto [second, scale] = normalize_update(change, second_, reduced_, rounded(kMuonBeta2));
     const double lr = rounded(lr_ * s.lr_scale);
-    return {change, scale, lr, rounded(lr * rounded(s.weight_decay)), momentum, second};
+    const double decay = rounded(lr * rounded(s.weight_decay));
+    return {{weights_, change, scale, lr, decay}, momentum, second};
   }
 
-  void commit(const Update& update) {
-    cautious_step(weights_, update.change, update.scale, update.lr, update.decay);
+  void keep_moments(const Update& update) {
     momentum_ = update.momentum;
     second_ = update.second;
   }
@@ -457,8 +456,13 @@ class Optimizer {
   void step(const Schedule& s) {
     at::NoGradGuard no_grad;
     std::vector<Muon::Update> updates;
-    for (const Muon& group : muon_) updates.push_back(group.prepare(s));
-    for (size_t i = 0; i < muon_.size(); ++i) muon_[i].commit(updates[i]);
+    std::vector<CautiousStep> steps;
+    for (const Muon& group : muon_) {
+      updates.push_back(group.prepare(s));
+      steps.push_back(updates.back().step);
+    }
+    cautious_step(steps);
+    for (size_t i = 0; i < muon_.size(); ++i) muon_[i].keep_moments(updates[i]);
     for (AdamW& group : adamw_) group.step(s);
     clear_gradients();
   }

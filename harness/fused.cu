@@ -20,6 +20,8 @@ constexpr int kWarp = 32;
 constexpr float kEpsilon = 1.1920928955078125e-07f;  // float32's, as in at::rms_norm
 constexpr float kLargest = 3.402823466e+38f;         // float32's
 
+__device__ __forceinline__ float not_a_number() { return __uint_as_float(0x7fc00000u); }
+
 // ------------------------------------------------------------------------------------------------
 // Memory and threads
 
@@ -275,10 +277,13 @@ __device__ void copy_scaled(const Head& head, const T* from, float factor, T* to
   }
 }
 
+__device__ __forceinline__ bool is_row(Index id, int rows) { return id >= 0 && id < rows; }
+
 // One value head, with its row of the table mixed in where there is a table.
-__device__ void mix_value(const Head& head, const T* x, const void* table, int table_bf16,
+__device__ void mix_value(const Head& head, const T* x, const void* table, int table_bf16, int rows,
                           const Index* ids, const T* gate, T* out, int H, int D, int lanes) {
   if (!table) return copy_scaled(head, x, 1.0f, out, D, lanes);
+  if (!is_row(ids[head.token], rows)) return copy_scaled(head, x, not_a_number(), out, D, lanes);
   const float open = 2.0f * sigmoid(to_float(gate[head.token * H + head.h]));
   const Index row = (ids[head.token] * H + head.h) * D;
   if (table_bf16) {
@@ -288,13 +293,13 @@ __device__ void mix_value(const Head& head, const T* x, const void* table, int t
   }
 }
 
-// The table has H * D channels and is none, of float (table_bf16 is 0) or of bf16. A sequence has
-// `time` tokens, `half` is D / 2; rstd: (N, 2, H).
+// The table has `rows` of H * D channels and is none, of float (table_bf16 is 0) or of bf16. A
+// sequence has `time` tokens, `half` is D / 2; rstd: (N, 2, H).
 KERNEL rope_norm_gate(const T* __restrict__ qkv, const T* __restrict__ cos,
                       const T* __restrict__ sin, const void* __restrict__ table, int table_bf16,
-                      const Index* __restrict__ ids, const T* __restrict__ gate, T* __restrict__ q,
-                      T* __restrict__ k, T* __restrict__ v, float* __restrict__ rstd, Index N,
-                      int time, int H, int half, int lanes) {
+                      int rows, const Index* __restrict__ ids, const T* __restrict__ gate,
+                      T* __restrict__ q, T* __restrict__ k, T* __restrict__ v,
+                      float* __restrict__ rstd, Index N, int time, int H, int half, int lanes) {
   const int D = 2 * half;
   const Head head = find_head(N, H, D, lanes);
   const bool rotates = head.exists && head.part < 2;
@@ -321,7 +326,7 @@ KERNEL rope_norm_gate(const T* __restrict__ qkv, const T* __restrict__ cos,
     if (head.first == 0) rstd[(head.token * 2 + head.part) * H + head.h] = r;
     return;
   }
-  mix_value(head, x, table, table_bf16, ids, gate, v + head.plain, H, D, lanes);
+  mix_value(head, x, table, table_bf16, rows, ids, gate, v + head.plain, H, D, lanes);
 }
 
 // This lane's part of the sum over a head's channels of a * b.
@@ -363,7 +368,7 @@ KERNEL rope_norm_gate_backward(const T* __restrict__ grad_q, const T* __restrict
                                const T* __restrict__ grad_v, const T* __restrict__ q,
                                const T* __restrict__ k, const float* __restrict__ rstd,
                                const T* __restrict__ cos, const T* __restrict__ sin,
-                               const void* __restrict__ table, int table_bf16,
+                               const void* __restrict__ table, int table_bf16, int rows,
                                const Index* __restrict__ ids, const T* __restrict__ gate,
                                T* __restrict__ grad_qkv, T* __restrict__ grad_embedded,
                                T* __restrict__ grad_gate, Index N, int time, int H, int half,
@@ -374,7 +379,7 @@ KERNEL rope_norm_gate_backward(const T* __restrict__ grad_q, const T* __restrict
   const T* const y = (head.part == 0 ? q : k) + head.plain;
   float dot = 0;
   if (head.exists && head.part < 2) dot = head_dot(head, grad, y, D, lanes);
-  if (head.exists && head.part == 2 && table) {
+  if (head.exists && head.part == 2 && table && is_row(ids[head.token], rows)) {
     const Index row = (ids[head.token] * H + head.h) * D;
     dot = table_bf16 ? head_dot(head, grad, static_cast<const bf16*>(table) + row, D, lanes)
                      : head_dot(head, grad, static_cast<const float*>(table) + row, D, lanes);
@@ -430,10 +435,21 @@ __device__ __forceinline__ float fast_tanh(float x) {
   return 1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * x));
 }
 
+constexpr Index kIgnored = -100;  // kIgnoredTarget of fused.h
+
+// A row without a target: nothing, or NaN where it ought to have one.
+__device__ void leave_out(T* logits, float* loss, int V, bool ignored) {
+  float z[W];
+  for (int i = 0; i < W; ++i) z[i] = ignored ? 0.0f : not_a_number();
+  for (int v = threadIdx.x * W; v < V; v += blockDim.x * W) store(z, logits + v);
+  if (threadIdx.x == 0) *loss = z[0];
+}
+
 KERNEL softcap_cross_entropy(T* __restrict__ logits, const Index* __restrict__ targets,
                              float* __restrict__ loss, int V, float cap, float scale) {
-  const Index n = blockIdx.x;
-  const int target = targets[n], begin = threadIdx.x * W, stride = blockDim.x * W;
+  const Index n = blockIdx.x, aim = targets[n];
+  if (aim < 0 || aim >= V) return leave_out(logits + n * V, loss + n, V, aim == kIgnored);
+  const int target = aim, begin = threadIdx.x * W, stride = blockDim.x * W;
   const float inverse = 1.0f / cap;
   logits += n * V;
   float z[W], top = -kLargest;
@@ -465,13 +481,18 @@ KERNEL softcap_cross_entropy(T* __restrict__ logits, const Index* __restrict__ t
 // ------------------------------------------------------------------------------------------------
 // Gradient of a table: sums over the rows that have the same id
 
+__device__ __forceinline__ Index in_range(Index id, int V) {  // -1 and V stand for all outside
+  return id < 0 ? -1 : id < V ? id : V;
+}
+
 // starts[v] = where the rows with id v begin in sorted_ids; starts[V] = N. A thread for each of the
 // N + 1 gaps between sorted ids fills in the ids that lie in it.
 KERNEL find_segments(const Index* __restrict__ sorted_ids, Index* __restrict__ starts, Index N,
                      int V) {
   const Index i = thread();
   if (i > N) return;
-  const Index before = i == 0 ? -1 : sorted_ids[i - 1], after = i == N ? V : sorted_ids[i];
+  const Index before = i == 0 ? -1 : in_range(sorted_ids[i - 1], V);
+  const Index after = i == N ? V : in_range(sorted_ids[i], V);
   for (Index v = before + 1; v <= after; ++v) starts[v] = i;
 }
 

@@ -19,6 +19,9 @@
 
 namespace autoresearch {
 
+// A target that does not count, as in at::cross_entropy_loss.
+constexpr int64_t kIgnoredTarget = -100;
+
 class Fused {
  public:
   using Tensor = at::Tensor;
@@ -66,7 +69,7 @@ class Fused {
   };
   struct ValueEmbedding {
     Tensor table;  // (V, H * D) float32 or bfloat16, apart from the activation's type; or undefined
-    Tensor ids;    // (B, T) int64
+    Tensor ids;    // (B, T) int64 in [0, V); on a GPU another makes its values NaN
     Tensor gate;   // (B, T, H) activation: logits
   };
   struct Heads {
@@ -95,7 +98,8 @@ class Fused {
 
   // Cross-entropy of softcapped logits, cap * tanh(z / cap) for z = logits, and its gradient.
   // logits: (N, V) activation, in place: they become scale * d loss[n] / d logits[n].
-  // targets: (N) int64 in [0, V). Returns the loss of each row, (N) float32.
+  // targets: (N) int64 in [0, V), or kIgnoredTarget: loss and gradient are 0. Any other makes them
+  // NaN. Returns the loss of each row, (N) float32.
   virtual Tensor softcap_cross_entropy(Tensor& logits, const Tensor& targets, double cap,
                                        double scale) const = 0;
 

@@ -135,6 +135,8 @@ int64_t lanes_of(int64_t half, FusedVariant v) {
   return std::min<int64_t>(kWarp, std::bit_ceil(packs));
 }
 
+int64_t rows_of(const Tensor& table) { return table.defined() ? table.size(0) : 0; }
+
 int64_t blocks_of_heads(int64_t heads, int64_t lanes) {
   check(heads * lanes < int64_t{1} << 32, "too many heads in one batch; use smaller micro-batches");
   return ceil_div(heads * lanes, kThreads);
@@ -151,8 +153,8 @@ Fused::Heads FusedCuda::rope_norm_gate(const Tensor& qkv, const Rope& rope,
       variant(qkv.scalar_type(), half, {qkv, rope.cos, rope.sin, table, out.q, out.k, out.v});
   const int64_t lanes = lanes_of(half, v);
   launch(v, "rope_norm_gate", blocks_of_heads(B * T * 3 * H, lanes),
-         {qkv, rope.cos, rope.sin, table, table.defined() && is_bf16(table.scalar_type()), ids,
-          gate, out.q, out.k, out.v, out.rstd, B * T, T, H, half, lanes});
+         {qkv, rope.cos, rope.sin, table, table.defined() && is_bf16(table.scalar_type()),
+          rows_of(table), ids, gate, out.q, out.k, out.v, out.rstd, B * T, T, H, half, lanes});
   return out;
 }
 
@@ -173,16 +175,27 @@ Fused::HeadsGrads FusedCuda::rope_norm_gate_backward(const Tensor& grad_q, const
               {grad_q, grad_k, grad_v, q, k, rope.cos, rope.sin, table, grads.qkv, grads.embedded});
   const int64_t lanes = lanes_of(half, v);
   launch(v, "rope_norm_gate_backward", blocks_of_heads(B * T * 3 * H, lanes),
-         {grad_q,     grad_k,
-          grad_v,     q,
-          k,          rstd,
-          rope.cos,   rope.sin,
-          table,      table.defined() && is_bf16(table.scalar_type()),
-          ids,        gate,
-          grads.qkv,  grads.embedded,
-          grads.gate, B * T,
-          T,          H,
-          half,       lanes});
+         {grad_q,
+          grad_k,
+          grad_v,
+          q,
+          k,
+          rstd,
+          rope.cos,
+          rope.sin,
+          table,
+          table.defined() && is_bf16(table.scalar_type()),
+          rows_of(table),
+          ids,
+          gate,
+          grads.qkv,
+          grads.embedded,
+          grads.gate,
+          B * T,
+          T,
+          H,
+          half,
+          lanes});
   return grads;
 }
 

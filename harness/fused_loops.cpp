@@ -16,6 +16,7 @@ using Int = int32_t __attribute__((vector_size(64)));
 using Bits = uint32_t __attribute__((vector_size(64)));
 using Half = uint16_t __attribute__((vector_size(32)));
 
+constexpr int64_t kIgnored = -100;  // kIgnoredTarget of fused.h
 constexpr float kEps = 1.1920929e-07F;
 
 // How many of a vector's lanes are in memory: all of them, or the last few of a row.
@@ -314,6 +315,11 @@ void softcap_cross_entropy(T* logits, const int64_t* targets, float cap, float s
                            float* scratch, int64_t rows, int64_t V) {
   float *const slope = scratch, *const power = scratch + V;  // 1 - tanh^2, and e^(capped - most)
   for (int64_t row = 0; row < rows; ++row, logits += V) {
+    if (targets[row] < 0 || targets[row] >= V) {
+      loss[row] = targets[row] == kIgnored ? 0 : __builtin_nanf("");
+      for_each(V, [&](int64_t i, auto part) { store(logits + i, broadcast(loss[row]), part); });
+      continue;
+    }
     const float most = cap * tanh(broadcast(largest(logits, V) / cap))[0];
     const int64_t target = targets[row];
     const float aim = cap * tanh(broadcast(get(logits[target]) / cap))[0];

@@ -3,11 +3,13 @@
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <vector>
 
+#include "common/error.h"
 #include "common/log.h"
 
 namespace autoresearch {
@@ -136,12 +138,15 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
       at::mm_out(grad_part, logits, head);
       grad_head.addmm_(logits.t(), part);
     }
-    ctx->save_for_backward({grad_x, grad_head});
-    return at::cat(losses).mean();
+    // The mean is over the targets that count: 1 where all do.
+    const Tensor weight = static_cast<double>(N) / targets.ne(kIgnoredTarget).sum().to(at::kFloat);
+    ctx->save_for_backward({grad_x, grad_head, weight});
+    return at::cat(losses).mean() * weight;
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    return {{}, saved[0] * grads[0], saved[1] * grads[0], {}, {}};
+    const Tensor grad = grads[0] * saved[2];
+    return {{}, saved[0] * grad, saved[1] * grad, {}, {}};
   }
 };
 
@@ -196,8 +201,22 @@ QueriesKeysValues aten_rope_norm_gate(const Tensor& qkv, const Rope& rope,
 Tensor aten_softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets,
                                   double cap) {
   Tensor logits = at::linear(x, head);
-  if (logits.scalar_type() == at::kBFloat16) logits = logits.to(at::kFloat);
+  if (at::isReducedFloatingType(logits.scalar_type())) logits = logits.to(at::kFloat);
   return at::cross_entropy_loss(cap * at::tanh(logits / cap), targets);
+}
+
+std::vector<Tensor> aten_changes(const CautiousStep& step) {
+  const auto& [weights, update, scale, lr, decay] = step;
+  const Tensor u = update * scale;
+  std::vector<Tensor> changes;
+  int64_t first = 0;
+  for (const Tensor& w : weights) {
+    const int64_t n = w.numel() / (u.size(1) * u.size(2));
+    const Tensor part = u.narrow(0, first, n).view_as(w);
+    changes.push_back((lr * part + decay * w * (part * w).ge(0)).to(w.scalar_type()));
+    first += n;
+  }
+  return changes;
 }
 
 // What a matrix product would compute in.
@@ -210,15 +229,100 @@ at::ScalarType product_type(const Tensor& x) {
 }  // namespace
 
 // ------------------------------------------------------------------------------------------------
+// What the fused operations take: they read raw memory. All else is for the twins, which broadcast,
+// compute in any type and tell what is wrong.
+
+bool is_activation(at::ScalarType type) { return type == at::kFloat || type == at::kBFloat16; }
+bool is_float(const Tensor& x) { return x.scalar_type() == at::kFloat; }
+bool has_rows(const Tensor& x) {
+  return is_activation(x.scalar_type()) && x.dim() > 0 && x.numel() > 0;
+}
+bool beside(const Tensor& x, std::initializer_list<Tensor> others) {
+  return std::all_of(others.begin(), others.end(),
+                     [&](const Tensor& other) { return other.device() == x.device(); });
+}
+
+// (S, R, 1) for dim 2, (S, 1, C) for dim 1.
+bool is_statistic(const Tensor& x, const Tensor& stack, int64_t dim) {
+  return x.dim() == 3 && x.size(0) == stack.size(0) && x.size(dim) == 1 &&
+         x.size(3 - dim) == stack.size(3 - dim) && stack.numel() > 0;
+}
+
+void check_heads(const Tensor& qkv, const Rope& rope, const ValueEmbedding& e) {
+  check(qkv.dim() == 5 && qkv.size(2) == 3, "rope_norm_gate: qkv must be (B, T, 3, H, D)");
+  const int64_t B = qkv.size(0), T = qkv.size(1), H = qkv.size(3), D = qkv.size(4);
+  check(D % 2 == 0, "rope_norm_gate: the head size D is " + std::to_string(D) + ", not even");
+  const auto fits = [&](const Tensor& x) {
+    return x.dim() == 2 && x.size(0) >= T && x.size(1) == D / 2;
+  };
+  check(fits(rope.cos) && fits(rope.sin), "rope_norm_gate: cos and sin must have " +
+                                              std::to_string(T) +
+                                              " rows or more of D / 2 = " + std::to_string(D / 2));
+  if (!e.table.defined()) return;
+  check(e.table.dim() == 2 && e.table.size(1) == H * D,
+        "rope_norm_gate: the table must be (V, H * D), H * D = " + std::to_string(H * D));
+  check(e.ids.ids.defined() && e.ids.ids.numel() == B * T && e.gate.defined(),
+        "rope_norm_gate: a table needs the ids of all B * T tokens, and a gate");
+}
+
+// After check_heads.
+bool can_fuse(const Tensor& qkv, const Rope& rope, const ValueEmbedding& e) {
+  if (!has_rows(qkv) || !beside(qkv, {rope.cos, rope.sin})) return false;
+  if (!e.table.defined()) return true;
+  return is_activation(e.table.scalar_type()) && beside(qkv, {e.table, e.ids.ids, e.gate}) &&
+         e.gate.sizes() == at::IntArrayRef({qkv.size(0), qkv.size(1), qkv.size(3)});
+}
+
+bool can_fuse(const CautiousStep& step) {
+  const auto& [weights, update, scale, lr, decay] = step;
+  if (update.dim() != 3 || !is_activation(update.scalar_type()) || !is_float(scale)) return false;
+  if (!is_statistic(scale, update, 1) && !is_statistic(scale, update, 2)) return false;
+  int64_t n = 0;
+  for (const Tensor& w : weights) {
+    if (!is_float(w) || !w.is_contiguous() || !beside(update, {w})) return false;
+    if (w.numel() % (update.size(1) * update.size(2)) != 0) return false;
+    n += w.numel();
+  }
+  return n == update.numel() && beside(update, {scale});
+}
+
+// Ids that were made with gradients off and are used with them on.
+Ids sorted(const Ids& ids) {
+  return ids.sorted.defined() || !at::GradMode::is_enabled() ? ids : Ids(ids.ids);
+}
+
+// On a GPU the kernels look after themselves: reading the ids here would wait for it.
+void check_range(const Ids& ids, int64_t V) {
+  if (!ids.ids.is_cpu() || ids.ids.numel() == 0) return;
+  const Tensor least = ids.sorted.defined() ? ids.sorted[0] : ids.ids.min();
+  const Tensor most = ids.sorted.defined() ? ids.sorted[-1] : ids.ids.max();
+  check(least.item<int64_t>() >= 0 && most.item<int64_t>() < V,
+        "token ids from " + std::to_string(least.item<int64_t>()) + " to " +
+            std::to_string(most.item<int64_t>()) + ", but the table has " + std::to_string(V) +
+            " rows");
+}
+
+void check_targets(const Tensor& targets, int64_t V) {
+  if (!targets.is_cpu() || targets.numel() == 0) return;
+  const auto [least, most] = at::aminmax(targets.masked_fill(targets.eq(kIgnoredTarget), 0));
+  check(least.item<int64_t>() >= 0 && most.item<int64_t>() < V,
+        "softcap_cross_entropy: targets from " + std::to_string(least.item<int64_t>()) + " to " +
+            std::to_string(most.item<int64_t>()) + ", but the head has " + std::to_string(V) +
+            " rows");
+}
+
+// ------------------------------------------------------------------------------------------------
 // Operations
 
 Tensor FusedOps::rms_norm(const Tensor& x) const {
-  return fused ? RmsNorm::apply(fused, x.contiguous()) : aten_rms_norm(x);
+  if (!fused || !has_rows(x)) return aten_rms_norm(x);
+  return RmsNorm::apply(fused, x.contiguous());
 }
 
 Mixed FusedOps::mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
                          const Tensor& b) const {
-  if (!fused) {
+  const bool alike = x0.sizes() == x.sizes() && a.dim() == 0 && b.dim() == 0;
+  if (!fused || !has_rows(x) || !alike || !beside(x, {x0, a, b})) {
     const Tensor y = a * x + b * x0;
     return {y, aten_rms_norm(y)};
   }
@@ -229,51 +333,71 @@ Mixed FusedOps::mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
 
 QueriesKeysValues FusedOps::rope_norm_gate(const Tensor& qkv, const Rope& rope,
                                            const ValueEmbedding& e) const {
-  if (!fused) return aten_rope_norm_gate(qkv, rope, e);
+  check_heads(qkv, rope, e);
+  if (!fused || !can_fuse(qkv, rope, e)) return aten_rope_norm_gate(qkv, rope, e);
   const auto type = qkv.scalar_type();
   const auto cast = [&](const Tensor& x) { return x.to(type).contiguous(); };
   std::optional<Tensor> table, gate;
+  Ids ids;
   if (e.table.defined()) {
-    table = e.table;
+    table = e.table.contiguous();
     gate = cast(e.gate);
+    ids = sorted(e.ids);
+    check_range(ids, table->size(0));
   }
   const auto out = RopeNormGate::apply(fused, qkv.contiguous(),
-                                       Rope{cast(rope.cos), cast(rope.sin)}, table, gate, e.ids);
+                                       Rope{cast(rope.cos), cast(rope.sin)}, table, gate, ids);
   return {out[0], out[1], out[2]};
 }
 
 Tensor FusedOps::relu_squared(const Tensor& x) const {
-  return fused ? ReluSquared::apply(fused, x.contiguous()) : at::relu(x).square();
+  if (!fused || !is_activation(x.scalar_type())) return at::relu(x).square();
+  return ReluSquared::apply(fused, x.contiguous());
 }
 
 Tensor FusedOps::softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets,
                                        double cap) const {
-  const Tensor rows = x.reshape({-1, x.size(-1)}), aims = targets.reshape({-1});
-  if (!fused) return aten_softcap_cross_entropy(rows, head, aims, cap);
+  check(head.dim() == 2 && x.dim() > 0 && head.size(1) == x.size(-1),
+        "softcap_cross_entropy: x must be (..., C) and head (V, C)");
+  check(targets.numel() * x.size(-1) == x.numel() && !targets.is_floating_point(),
+        "softcap_cross_entropy: there must be one target, an id, for each row of x");
+  const Tensor rows = x.reshape({-1, x.size(-1)}), aims = targets.reshape({-1}).to(at::kLong);
+  check_targets(aims, head.size(0));
   const auto type = product_type(x);
+  if (!fused || !is_activation(type) || x.numel() == 0 || !beside(x, {head, targets}))
+    return aten_softcap_cross_entropy(rows, head, aims, cap);
   return SoftcapCrossEntropy::apply(fused, rows.to(type).contiguous(), head.to(type).contiguous(),
                                     aims, cap);
 }
 
 Tensor FusedOps::embedding(const Tensor& table, const Ids& ids, at::ScalarType type) const {
-  if (!fused || !ids.sorted.defined()) return at::embedding(table, ids.ids).to(type);
-  return Embedding::apply(fused, table, ids.ids, ids.sorted, ids.order, type);
+  const bool fits = table.dim() == 2 && is_activation(table.scalar_type()) && is_activation(type);
+  if (!fused || !fits || table.numel() == 0 || ids.ids.numel() == 0 || !beside(table, {ids.ids}))
+    return at::embedding(table, ids.ids).to(type);
+  const Ids all = sorted(ids);
+  check_range(all, table.size(0));
+  return Embedding::apply(fused, table, all.ids, all.sorted, all.order, type);
 }
 
 Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double mu,
                             at::ScalarType type) const {
-  if (fused) {
-    const auto [next, update] = fused->nesterov(grad.contiguous(), momentum, mu, type);
+  const bool fits = is_float(grad) && is_float(momentum) && grad.sizes() == momentum.sizes();
+  if (fused && fits && is_activation(type) && beside(grad, {momentum})) {
+    const auto [next, update] = fused->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
     return {next, update};
   }
-  const Tensor next = momentum.lerp(grad, 1 - mu);
-  return {next, grad.lerp(next, mu).to(type)};
+  const Tensor g = grad.to(momentum.scalar_type()), next = momentum.lerp(g, 1 - mu);
+  return {next, g.lerp(next, mu).to(type)};
 }
 
 SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
                                         double beta2) const {
-  if (fused) {
-    const auto [next, scale] = fused->normalize_update(update.contiguous(), second, dim, beta2);
+  check(update.dim() == 3 && (dim == 1 || dim == 2),
+        "normalize_update: the update must be (S, R, C), and dim 1 or 2");
+  const bool fits = is_float(second) && is_statistic(second, update, dim);
+  if (fused && fits && is_activation(update.scalar_type()) && beside(update, {second})) {
+    const auto [next, scale] =
+        fused->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
     return {next, scale};
   }
   const Tensor mean_square = update.to(second.scalar_type()).square().mean(dim, /*keepdim=*/true);
@@ -284,16 +408,22 @@ SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& seco
   return {next, scale * (norm / new_norm.clamp_min(1e-10))};
 }
 
-void FusedOps::cautious_step(at::TensorList weights, const Tensor& update, const Tensor& scale,
-                             double lr, double decay) const {
-  if (fused) return fused->cautious_step(weights, update.contiguous(), scale, lr, decay);
-  const Tensor u = update * scale;
-  int64_t first = 0;
-  for (const Tensor& w : weights) {
-    const int64_t n = w.numel() / (u.size(1) * u.size(2));
-    const Tensor part = u.narrow(0, first, n).view_as(w);
-    w.sub_(lr * part + decay * w * (part * w).ge(0));
-    first += n;
+void FusedOps::cautious_step(const std::vector<CautiousStep>& steps) const {
+  std::vector<CautiousStep> ready;
+  std::vector<std::vector<Tensor>> changes(steps.size());
+  for (size_t i = 0; i < steps.size(); ++i) {
+    ready.push_back(steps[i]);
+    ready[i].update = steps[i].update.contiguous();
+    ready[i].scale = steps[i].scale.contiguous();
+    if (!fused || !can_fuse(ready[i])) changes[i] = aten_changes(steps[i]);
+  }
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto& [weights, update, scale, lr, decay] = ready[i];
+    if (changes[i].empty()) {
+      fused->cautious_step(weights, update, scale, lr, decay);
+    } else {
+      for (size_t j = 0; j < weights.size(); ++j) weights[j].sub_(changes[i][j]);
+    }
   }
 }
 
@@ -413,8 +543,8 @@ std::vector<Check> checks(at::Device device, at::ScalarType type, bool even) {
        {},
        [=](auto& ops, auto&) {
          const Tensor one = stack[0].cos(), two = stack.narrow(0, 1, 2).cos();
-         ops.cautious_step({one, two}, stack.to(type), moment({3, 5, 1}), 0.1, 0.03);
-         ops.cautious_step({one, two}, stack.to(type), moment({3, 1, columns}), 0.1, 0.03);
+         for (const Tensor& scale : {moment({3, 5, 1}), moment({3, 1, columns})})
+           ops.cautious_step({{{one, two}, stack.to(type), scale, 0.1, 0.03}});
          return Tensors{one, two};
        }},
   };

@@ -29,8 +29,7 @@ struct FusedOps {
                     at::ScalarType type) const;
   SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second, int64_t dim,
                                 double beta2) const;
-  void cautious_step(at::TensorList weights, const at::Tensor& update, const at::Tensor& scale,
-                     double lr, double decay) const;
+  void cautious_step(const std::vector<CautiousStep>& steps) const;
 };
 
 // Runs every operation and its gradient on `device`, fused and as its twin, over small odd shapes

@@ -28,7 +28,10 @@ void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, int64_t win
         "windowed_attention: q must be (B, T, H, D), k and v (B, T, H_kv, D)");
   check(q.size(0) == k.size(0) && q.size(1) == k.size(1) && q.size(3) == k.size(3),
         "windowed_attention: q and k differ in batch, length or head size");
-  check(q.size(2) % k.size(2) == 0, "windowed_attention: H must be a multiple of H_kv");
+  check(k.device() == q.device() && v.device() == q.device(),
+        "windowed_attention: q, k and v must be on one device");
+  check(k.size(2) > 0 && q.size(2) % k.size(2) == 0,
+        "windowed_attention: H must be a multiple of H_kv");
   check(window >= 0, "windowed_attention: the window must not be negative");
 }
 
@@ -131,19 +134,17 @@ namespace {
 
 // Gradients off: a trace must see ATen operators.
 FusedOps ops(const Tensor& x) {
-  return {at::GradMode::is_enabled() && is_activation(x) ? fused_on(x.device()) : nullptr};
+  return {at::GradMode::is_enabled() ? fused_on(x.device()) : nullptr};
 }
 
 // The optimizer's are never traced.
-FusedOps optimizer_ops(const Tensor& x) {
-  return {is_activation(x) ? fused_on(x.device()) : nullptr};
-}
+FusedOps optimizer_ops(const Tensor& x) { return {fused_on(x.device())}; }
 
 }  // namespace
 
 Ids::Ids(const Tensor& token_ids) : ids(token_ids) {
   if (!at::GradMode::is_enabled()) return;
-  ids = token_ids.contiguous();
+  ids = token_ids.to(at::kLong).contiguous();
   std::tie(sorted, order) = at::sort(ids.flatten(), /*stable=*/std::optional(true), /*dim=*/0);
 }
 
@@ -178,9 +179,8 @@ SecondMoment normalize_update(const Tensor& update, const Tensor& second, int64_
   return optimizer_ops(update).normalize_update(update, second, dim, beta2);
 }
 
-void cautious_step(at::TensorList weights, const Tensor& update, const Tensor& scale, double lr,
-                   double decay) {
-  optimizer_ops(update).cautious_step(weights, update, scale, lr, decay);
+void cautious_step(const std::vector<CautiousStep>& steps) {
+  if (!steps.empty()) optimizer_ops(steps[0].update).cautious_step(steps);
 }
 
 }  // namespace autoresearch

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace autoresearch {
 
@@ -68,7 +69,7 @@ at::Tensor relu_squared(const at::Tensor& x);
 
 // Mean cross-entropy of the logits cap * tanh(z / cap), z = x head^T. Both gradients are computed
 // on the way, so that logits never outlive the call. x: (..., C); head: (V, C); targets: (...)
-// int64. Returns a 0-d float32.
+// integers, of which -100 does not count. Returns a 0-d float32.
 at::Tensor softcap_cross_entropy(const at::Tensor& x, const at::Tensor& head,
                                  const at::Tensor& targets, double cap);
 
@@ -90,9 +91,14 @@ SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second
                               double beta2);
 
 // With u = update * scale: w -= lr u + decay w [u w >= 0], in place (cautious weight decay,
-// arXiv 2510.12402). The weights are in the order of the stack, each one or several matrices of it.
-void cautious_step(at::TensorList weights, const at::Tensor& update, const at::Tensor& scale,
-                   double lr, double decay);
+// arXiv 2510.12402), for the weights of several stacks. What runs out of memory does so before the
+// first weight is written.
+struct CautiousStep {
+  std::vector<at::Tensor> weights;  // in the order of the stack, each one or several matrices of it
+  at::Tensor update, scale;
+  double lr, decay;
+};
+void cautious_step(const std::vector<CautiousStep>& steps);
 
 // A CUDA kernel of your own, compiled by NVRTC when it is first launched (about 0.1 s); what does
 // not compile ends the run with the compiler's message. Keep one object for the whole run:

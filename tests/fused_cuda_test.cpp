@@ -53,20 +53,20 @@ using at::Tensor;
 // ------------------------------------------------------------------------------------------------
 // The emulation as a device
 
-#define FOR_EACH_KERNEL(X)                                                                      \
-  X(rms_norm)                                                                                   \
-  X(rms_norm_backward)                                                                          \
-  X(mix_norm)                                                                                   \
-  X(mix_norm_backward)                                                                          \
-  X(sum_partials)                                                                               \
-  X(rope_norm_gate)                                                                             \
-  X(rope_norm_gate_backward)                                                                    \
-  X(relu_squared)                                                                               \
-  X(relu_squared_backward)                                                                      \
-  X(softcap_cross_entropy)                                                                      \
-  X(find_segments)                                                                              \
-  X(embedding_backward) X(nesterov) X(row_mean_squares) X(column_mean_squares) X(second_moment) \
-      X(cautious_step)
+#define FOR_EACH_KERNEL(X)   \
+  X(rms_norm)                \
+  X(rms_norm_backward)       \
+  X(mix_norm)                \
+  X(mix_norm_backward)       \
+  X(sum_partials)            \
+  X(rope_norm_gate)          \
+  X(rope_norm_gate_backward) \
+  X(relu_squared)            \
+  X(relu_squared_backward)   \
+  X(softcap_cross_entropy)   \
+  X(find_segments)           \
+  X(embedding_backward)      \
+  X(nesterov) X(row_mean_squares) X(column_mean_squares) X(second_moment) X(cautious_step)
 
 #define NAME(name) #name,
 const char* const kKernels[] = {FOR_EACH_KERNEL(NAME)};
@@ -153,6 +153,34 @@ TEST(StartUpCheck, FindsAKernelThatIsWrong) {
     launch_on_cpu(variant, kernel, blocks, threads, arguments);
   });
   EXPECT_TRUE(disagreement(*wrong, at::kCPU).starts_with("nesterov: result 1 differs by"));
+}
+
+TEST_P(EmulatedKernels, ReadNothingForIdsOutsideOfTheTable) {
+  at::manual_seed(3);
+  const fused_checks::Subject s{*fused_, GetParam(), guarded};
+  constexpr int64_t kFar = int64_t{1} << 40;
+  Tensor logits = s.random({4, 8});
+  const Tensor targets = s.place(at::tensor({int64_t{3}, kIgnoredTarget, -kFar, kFar}, at::kLong));
+  const Tensor loss = fused_->softcap_cross_entropy(logits, targets, 15, 1);
+  EXPECT_TRUE(at::equal(loss.isnan(), at::tensor({0, 0, 1, 1}).eq(1)));
+  EXPECT_EQ(loss[1].item<float>(), 0);
+  EXPECT_TRUE(at::equal(logits.isnan().all(1), loss.isnan()));
+  EXPECT_TRUE(logits[1].eq(0).all().item<bool>());
+
+  const Tensor ids = s.place(at::tensor({-kFar, int64_t{2}, kFar}, at::kLong).view({1, 3}));
+  const Tensor qkv = s.random({1, 3, 3, 2, 8}), gate = s.random({1, 3, 2}),
+               angle = s.random({3, 4});
+  const Fused::ValueEmbedding embedding{s.floats({5, 16}), ids, gate};
+  const auto heads = fused_->rope_norm_gate(qkv, {angle, angle}, embedding);
+  EXPECT_TRUE(at::equal(heads.v.isnan().flatten(2).all(2)[0], at::tensor({1, 0, 1}).eq(1)));
+  EXPECT_TRUE(heads.q.isfinite().all().item<bool>());
+  fused_->rope_norm_gate_backward(heads.q, heads.k, heads.q, heads.q, heads.k, heads.rstd,
+                                  {angle, angle}, embedding);
+
+  const Tensor grad = s.random({3, 8}), order = s.place(at::arange(3));
+  const Tensor table = fused_->embedding_backward(grad, ids.view({3}), order, 5, at::kFloat);
+  EXPECT_TRUE(at::equal(table[2], grad[1].to(at::kFloat)));
+  EXPECT_EQ(table.abs().sum().item<float>(), table[2].abs().sum().item<float>());
 }
 
 TEST_P(EmulatedKernels, GiveEqualBitsInWhateverOrderThreadsRun) {

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "harness/fused_ops.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -170,8 +171,8 @@ TEST(FusedOps, MuonsPartsEqualTheirTwins) {
       EXPECT_LT(relative_difference(c.scale, d.scale), 1e-6);
       const Tensor one = at::randn({rows, cols}), two = at::randn({2, rows, cols});
       const Tensors actual{one.clone(), two.clone()}, expected{one.clone(), two.clone()};
-      fused.cautious_step(actual, grad, d.scale, 0.1, 0.02);
-      twin.cautious_step(expected, grad, d.scale, 0.1, 0.02);
+      fused.cautious_step({{actual, grad, d.scale, 0.1, 0.02}});
+      twin.cautious_step({{expected, grad, d.scale, 0.1, 0.02}});
       EXPECT_LT(relative_difference(actual[0], expected[0]), 1e-6);
       EXPECT_LT(relative_difference(actual[1], expected[1]), 1e-6);
       EXPECT_FALSE(at::equal(actual[0], one));
@@ -279,7 +280,7 @@ TEST(NotANumber, PassesThroughMuonsParts) {
         for (const Tensor& weight : {good, bad})
           for (const Tensor& scale : {second, bad_second}) {
             all.push_back(weight.clone());
-            ops.cautious_step({all.back()}, update, scale, 0.1, 0.02);
+            ops.cautious_step({{{all.back()}, update, scale, 0.1, 0.02}});
           }
       return all;
     };
@@ -444,6 +445,154 @@ TEST(Kernels, TakeOperandsThatAreNotContiguous) {
   const Tensors actual = run({fused_on(at::kCPU)}), expected = run({nullptr});
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << i;
+}
+
+// What an operation makes of operands that its fused form does not take, against the twin.
+void expect_left_to_aten(const char* what, const std::function<Tensors(const FusedOps&)>& f) {
+  const Tensors actual = f({&fused_cpu()}), expected = f({nullptr});
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(actual[i].scalar_type(), expected[i].scalar_type()) << what;
+    EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << what << ", tensor " << i;
+  }
+}
+
+TEST(Kernels, LeaveOtherTypesAndBroadcastingToATen) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({2, 5, 8}), one = at::scalar_tensor(1.0), channels = at::randn({8});
+  const Tensor table = at::randn({5, 8}), targets = at::arange(10).remainder(5).view({2, 5});
+  for (const at::ScalarType type : {at::kHalf, at::kDouble}) {
+    const Tensor y = x.to(type), qkv = at::randn({2, 5, 3, 2, 4}).to(type), w = table.to(type);
+    const Rope rope{at::randn({5, 2}).to(type), at::randn({5, 2}).to(type)};
+    expect_left_to_aten("activations", [&](auto& ops) {
+      const auto heads = ops.rope_norm_gate(qkv, rope, {});
+      return Tensors{ops.rms_norm(y),
+                     ops.mix_norm(y, y, one, one).normed,
+                     ops.relu_squared(y),
+                     ops.embedding(w, Ids(targets), at::kFloat),
+                     heads.q,
+                     ops.embedding(table, Ids(targets), type),
+                     ops.softcap_cross_entropy(y, w, targets, 3)};
+    });
+    expect_left_to_aten("Muon", [&](auto& ops) {
+      const Tensor second = at::ones({2, 5, 1}, type);
+      return Tensors{ops.nesterov(y, x, 0.9, at::kFloat).update.to(at::kFloat),
+                     ops.nesterov(x, x, 0.9, type).update,
+                     ops.normalize_update(x, second, 2, 0.9).scale};
+    });
+  }
+  expect_left_to_aten("weights for each channel", [&](auto& ops) {
+    return Tensors{ops.mix_norm(x, x, channels, channels).y, ops.mix_norm(x, channels, one, one).y};
+  });
+  expect_left_to_aten("a gate for all tokens", [&](auto& ops) {
+    return Tensors{ops.rope_norm_gate(at::ones({2, 5, 3, 2, 4}),
+                                      {at::ones({5, 2}), at::ones({5, 2})},
+                                      {table, at::ones({1, 1, 2}), Ids(targets)})
+                       .v};
+  });
+}
+
+TEST(Kernels, StepOnWeightsOfAnyTypeAndLayout) {
+  at::manual_seed(5);
+  const Tensor update = at::randn({2, 5, 8}), scale = at::rand({2, 5, 1});
+  const Tensor start = at::randn({2, 8, 5});
+  const std::vector<std::function<Tensor()>> layouts{
+      [&] {
+        return start.view({2, 5, 8}).to(at::kBFloat16);
+      },
+      [&] { return start.clone().transpose(1, 2); },
+      [&] {
+        return start.view({2, 5, 8}).to(at::kDouble);
+      }};
+  for (const auto& weight : layouts) {
+    expect_left_to_aten("weights", [&](auto& ops) {
+      const Tensor w = weight();
+      ops.cautious_step({{{w}, update, scale, 0.1, 0.02}});
+      EXPECT_FALSE(at::equal(w, weight()));
+      return Tensors{w};
+    });
+  }
+  for (const Tensor& other : {at::rand({1, 1, 1}), at::rand({2, 5, 8}), scale.to(at::kDouble)}) {
+    expect_left_to_aten("scale", [&](auto& ops) {
+      const Tensor w = start.view({2, 5, 8}).clone();
+      ops.cautious_step({{{w}, update, other, 0.1, 0.02}});
+      return Tensors{w};
+    });
+  }
+  const auto strided = [](const Tensor& x) {
+    return x.transpose(1, 2).contiguous().transpose(1, 2);
+  };
+  const Tensor rows = at::rand({2, 1, 5}).expand({2, 5, 5}).narrow(2, 0, 1);
+  expect_left_to_aten("moments", [&](auto& ops) {
+    const Tensor w = start.view({2, 5, 8}).clone();
+    ops.cautious_step({{{w}, strided(update), rows, 0.1, 0.02}});
+    return Tensors{w, ops.nesterov(strided(update), strided(update), 0.9, at::kFloat).momentum,
+                   ops.normalize_update(strided(update), rows, 2, 0.9).second};
+  });
+}
+
+TEST(Kernels, TakeTablesAndIdsInAnyLayoutTypeAndMode) {
+  at::manual_seed(5);
+  const Tensor start = at::randn({8, 5}), tokens = at::arange(10).remainder(5).view({2, 5});
+  const Tensor qkv = at::randn({2, 5, 3, 2, 4}), gate = at::randn({2, 5, 2});
+  const Rope rope{at::randn({5, 2}), at::randn({5, 2})};
+  Ids without_gradients;
+  {
+    const at::NoGradGuard no_grad;
+    without_gradients = Ids(tokens);
+  }
+  const Ids sorted(tokens), narrow(tokens.to(at::kInt));
+  for (const Ids& ids : {sorted, narrow, without_gradients}) {
+    expect_left_to_aten("tables", [&](auto& ops) {
+      const Tensor leaf = start.clone().requires_grad_(), table = leaf.t();
+      const Tensor v = ops.rope_norm_gate(qkv, rope, {table, gate, ids}).v;
+      (v.sum() + ops.embedding(table, ids, at::kFloat).square().sum()).backward();
+      return Tensors{v, leaf.grad()};
+    });
+  }
+}
+
+TEST(Kernels, TargetsMayBeOfAnyIntegerTypeAndOneMeansThatARowDoesNotCount) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({7, 6}), head = at::randn({5, 6});
+  Tensor some = at::arange(7).remainder(5);
+  some[2].fill_(kIgnoredTarget);
+  some[6].fill_(kIgnoredTarget);
+  for (const Tensor& targets : {at::arange(7).remainder(5).to(at::kInt), some}) {
+    expect_left_to_aten("targets", [&](auto& ops) {
+      const Tensors leaves{x.clone().requires_grad_(), head.clone().requires_grad_()};
+      const Tensor loss = ops.softcap_cross_entropy(leaves[0], leaves[1], targets, 3);
+      loss.backward();
+      return Tensors{loss, leaves[0].grad(), leaves[1].grad()};
+    });
+  }
+}
+
+TEST(Kernels, SayWhatDoesNotFit) {
+  const Tensor qkv = at::ones({1, 3, 3, 2, 4}), gate = at::ones({1, 3, 2}), row = at::ones({3, 2});
+  const auto heads = [](const Tensor& x, const Rope& rope, const ValueEmbedding& e = {}) {
+    return error_of([&] { rope_norm_gate(x, rope, e); });
+  };
+  const auto ids = [](int64_t first) { return Ids(at::arange(first, first + 3).view({1, 3})); };
+  EXPECT_EQ(heads(qkv.narrow(4, 0, 3), {row, row}),
+            "rope_norm_gate: the head size D is 3, not even");
+  EXPECT_EQ(heads(qkv, {row.narrow(0, 0, 2), row.narrow(0, 0, 2)}),
+            "rope_norm_gate: cos and sin must have 3 rows or more of D / 2 = 2");
+  EXPECT_EQ(heads(qkv, {row, row}, {at::ones({9, 4}), gate, ids(0)}),
+            "rope_norm_gate: the table must be (V, H * D), H * D = 8");
+  const std::string outside = "token ids from 7 to 9, but the table has 9 rows";
+  EXPECT_EQ(heads(qkv, {row, row}, {at::ones({9, 8}), gate, ids(7)}), outside);
+  EXPECT_EQ(error_of([&] { embedding(at::ones({9, 8}), ids(7), at::kFloat); }), outside);
+  EXPECT_EQ(heads(qkv, {row, row}, {at::ones({9, 8}), gate, ids(6)}), "");
+  const auto loss = [](int64_t target, int64_t channels) {
+    return error_of([&] {
+      softcap_cross_entropy(at::ones({1, 6}), at::ones({5, channels}),
+                            at::full({1}, target, at::kLong), 3);
+    });
+  };
+  EXPECT_EQ(loss(5, 6), "softcap_cross_entropy: targets from 5 to 5, but the head has 5 rows");
+  EXPECT_EQ(loss(-1, 6), "softcap_cross_entropy: targets from -1 to -1, but the head has 5 rows");
+  EXPECT_EQ(loss(0, 7), "softcap_cross_entropy: x must be (..., C) and head (V, C)");
+  EXPECT_EQ(loss(4, 6), "");
 }
 
 }  // namespace

@@ -489,7 +489,9 @@ Tensor muon_case(int64_t rows, int64_t cols, at::ScalarType type) {
     for (int64_t i = 0; i < 2; ++i) {
       weights[i].mutable_grad() = hashed({rows, cols}, 300 + 10 * step + i, 0.01);
     }
-    muon.commit(muon.prepare(schedule(0.2 + 0.3 * step, step)));
+    const auto update = muon.prepare(schedule(0.2 + 0.3 * step, step));
+    cautious_step({update.step});
+    muon.keep_moments(update);
   }
   return at::stack(weights);
 }
@@ -611,7 +613,9 @@ class FailingAllocator : public c10::Allocator {
 };
 
 // Three steps of two rows; before the second `arm` may change the model or make memory fail.
-std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt&)>& arm) {
+// Updates of `update_type`: of float64 they are ATen's matter, not the fused operations'.
+std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt&)>& arm,
+                                      at::ScalarType update_type = at::kFloat) {
   Config config = golden_config();
   config.seq_len = FakeRun::seq_len;
   config.depth = 1;
@@ -619,7 +623,9 @@ std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt
   config.head_dim = 16;
   Gpt gpt(config, at::kCPU);
   fill(gpt);
+  gpt.config.compute_type = update_type;
   Optimizer optimizer(gpt);
+  gpt.config.compute_type = config.compute_type;
   while (run.next_step()) {
     if (run.step() == 1) arm(gpt);
     train_step(run, gpt, optimizer);
@@ -629,14 +635,18 @@ std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt
   return weights;
 }
 
-TEST(Memory, AStepThatRunsOutAnywhereIsRepeatedWholeInHalfTheRows) {
+class Memory : public testing::TestWithParam<at::ScalarType> {};
+
+TEST_P(Memory, AStepThatRunsOutAnywhereIsRepeatedWholeInHalfTheRows) {
   FakeRun halved_run(0, nullptr);
-  const auto halved = train_three_steps(halved_run, [](Gpt& gpt) { gpt.config.micro_rows = 1; });
+  const auto halved = train_three_steps(
+      halved_run, [](Gpt& gpt) { gpt.config.micro_rows = 1; }, GetParam());
   FailingAllocator allocator;
   int64_t failures = 0;
   for (int64_t at = 1;; ++at) {
     FakeRun run(0, nullptr);
-    const auto weights = train_three_steps(run, [&](Gpt&) { allocator.fail_at(at); });
+    const auto weights = train_three_steps(
+        run, [&](Gpt&) { allocator.fail_at(at); }, GetParam());
     if (run.rewound != std::vector<int64_t>{1}) break;  // the second step fits, the third fails
     ++failures;
     EXPECT_EQ(std::get<int64_t>(run.record.at("micro_batch")), 1);
@@ -647,7 +657,10 @@ TEST(Memory, AStepThatRunsOutAnywhereIsRepeatedWholeInHalfTheRows) {
   EXPECT_GT(failures, 150);  // forward pass, backward pass and optimizer
 }
 
-TEST(Memory, ASingleRowThatDoesNotFitEndsTheRun) {
+INSTANTIATE_TEST_SUITE_P(FusedAndATens, Memory, testing::Values(at::kFloat, at::kDouble),
+                         [](const auto& info) { return at::toString(info.param); });
+
+TEST(MemoryOfOneRow, ASingleRowThatDoesNotFitEndsTheRun) {
   FailingAllocator allocator;
   FakeRun run(0, nullptr);
   EXPECT_THROW(train_three_steps(run, [&](Gpt&) { allocator.fail_at(1, 1 << 30); }),

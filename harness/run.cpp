@@ -40,6 +40,15 @@ struct Options {
 // What the last run was about and how far it came: for run_main, which catches when it is gone.
 std::string last_attempt;
 
+// The device of a run that is being made; empty once there is one.
+std::string starting_on;
+
+Device start_on(const std::string& wanted) {
+  const at::Device device = choose_device(wanted, cuda_status());
+  starting_on = device.str();
+  return describe_device(device);
+}
+
 // What is written at the end of the run is tried at its start, not after the budget is spent.
 void check_writable(const fs::path& file) {
   if (file.empty()) return;
@@ -83,7 +92,7 @@ struct Run::Impl {
         options(parse_options(argc, argv)),
         folder(task_dir(options.task)),
         info(load_task(folder)),
-        device(describe_device(choose_device(options.device, cuda_status()))),
+        device(start_on(options.device)),
         loader(folder, info, device.device) {
     task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
     at::manual_seed(static_cast<uint64_t>(options.seed));
@@ -127,6 +136,7 @@ Run::Run(int argc, char** argv) {
   set_up_log("train");
   keep_memory();
   impl_ = std::make_unique<Impl>(argc, argv);
+  starting_on.clear();
   log_info(format("task %s, %s: T %lld, vocabulary %lld, budget %.0f s, seed %lld",
                   task().name.c_str(), impl_->device.name.c_str(),
                   static_cast<long long>(task().seq_len), static_cast<long long>(task().vocab_size),
@@ -300,9 +310,14 @@ int Run::finish() {
 namespace {
 
 int out_of_memory(const std::string& details) {
-  std::cerr << "train: error: out of memory " << last_attempt
-            << "; use fewer layers, less width or smaller micro-batches, or free the device: "
-            << first_line(details) << "\n";
+  const std::string attempt =
+      starting_on.empty()
+          ? last_attempt +
+                "; use fewer layers, less width or smaller micro-batches, or free the device"
+          : "on " + starting_on +
+                " before there is a model; another process may hold its memory, " +
+                "end it or choose another --device";
+  std::cerr << "train: error: out of memory " << attempt << ": " << first_line(details) << "\n";
   return kOutOfMemory;
 }
 

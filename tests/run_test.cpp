@@ -1,5 +1,6 @@
 // A Run as train.cpp uses it, with a model of one table: how it ends, and what it records.
 
+#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -136,6 +137,31 @@ TEST(Run, AModelThatNeverFitsEndsWithExit4Too) {
   const Ended ended = run_program(model_too_large, {});
   EXPECT_EQ(ended.code, kOutOfMemory) << ended.err;
   EXPECT_NE(ended.err.find("out of memory before the first step"), std::string::npos) << ended.err;
+}
+
+struct NoMemory : c10::Allocator {
+  c10::DataPtr allocate(size_t) override {
+    TORCH_CHECK_WITH(OutOfMemoryError, false, "no memory (a test)");
+  }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+};
+
+int device_is_full(int argc, char** argv) {
+  static NoMemory none;
+  c10::SetCPUAllocator(&none, 100);
+  Run run(argc, argv);
+  return run.finish();
+}
+
+TEST(Run, ADeviceThatIsFullBeforeThereIsAModelIsNamed) {
+  const Ended ended = run_program(device_is_full, {});
+  EXPECT_EQ(ended.code, kOutOfMemory) << ended.err;
+  EXPECT_NE(ended.err.find("out of memory on cpu before there is a model; another process"),
+            std::string::npos)
+      << ended.err;
+  EXPECT_EQ(ended.err.find("fewer layers"), std::string::npos) << ended.err;
 }
 
 int has_phases(int argc, char** argv) {

@@ -163,6 +163,8 @@ TEST(WindowedAttention, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(windowed_attention(in.q, in.k, in.v, 8), Error);
   EXPECT_THROW(windowed_attention(in.k, in.k, in.v, -1), Error);
   EXPECT_THROW(windowed_attention(in.k, in.k.narrow(1, 0, 4), in.v.narrow(1, 0, 4), 8), Error);
+  EXPECT_THROW(windowed_attention(in.q, in.k.narrow(2, 0, 0), in.v.narrow(2, 0, 0), 8), Error);
+  EXPECT_THROW(windowed_attention(in.k, in.k.to(at::kMeta), in.v.to(at::kMeta), 8), Error);
 }
 
 }  // namespace

@@ -183,6 +183,19 @@ TEST_P(EmulatedKernels, ReadNothingForIdsOutsideOfTheTable) {
   EXPECT_EQ(table.abs().sum().item<float>(), table[2].abs().sum().item<float>());
 }
 
+TEST_P(EmulatedKernels, MakeNoNumberOfNaN) {
+  at::manual_seed(3);
+  const fused_checks::Subject s{*fused_, GetParam(), guarded};
+  const Tensor x = s.random({2, 4, 8}), second = s.place(at::rand({2, 4, 1}));
+  x[0][1][2].fill_(std::nan(""));
+  EXPECT_TRUE(at::equal(fused_->relu_squared(x).isnan(), x.isnan()));
+  second[1][3][0].fill_(std::nan(""));
+  EXPECT_TRUE(fused_->normalize_update(x, second, 2, 0.95).scale.isnan().all().item<bool>());
+  Tensor logits = x.view({8, 8}).clone();
+  const Tensor loss = fused_->softcap_cross_entropy(logits, s.place(at::arange(8)), 15, 1);
+  EXPECT_TRUE(at::equal(loss.isnan(), x.view({8, 8}).isnan().any(1)));
+}
+
 TEST_P(EmulatedKernels, GiveEqualBitsInWhateverOrderThreadsRun) {
   at::manual_seed(3);
   const fused_checks::Subject s{*fused_, GetParam(), guarded};

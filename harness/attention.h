@@ -1,5 +1,5 @@
-// The GPU's half of windowed_attention (harness/kernels.h), apart so that a test can call it where no
-// GPU is.
+// The GPU's half of windowed_attention (harness/kernels.h), apart so that a test can call it where
+// no GPU is.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -90,6 +90,11 @@ void catch_interrupts() {
 // ------------------------------------------------------------------------------------------------
 // Making a task
 
+// Throws Error about the command line.
+void check_usage(bool good, const std::string& message) {
+  if (!good) throw Error(message, kUsage);
+}
+
 // What task.json calls the source, by which a repeated command is known. Paths must exist.
 std::string source_label(const Options& options) {
   if (options.is("demo") || options.from_hub()) return options.source[0];
@@ -112,17 +117,11 @@ std::string source_label(const Options& options) {
 std::string task_name(const Options& options) {
   std::string name = options.task;
   if (name.empty() && (options.is("demo") || options.from_hub())) name = options.source[0];
-  if (name.empty() && is_stdin(options.source[0])) {
-    throw Error("give a task from stdin a name with --task", kUsage);
-  }
+  check_usage(!name.empty() || !is_stdin(options.source[0]),
+              "give a task from stdin a name with --task");
   if (name.empty()) name = fs::canonical(options.source[0]).stem().string();
   check_task_name(name);
   return name;
-}
-
-// Throws Error about the command line.
-void check_usage(bool good, const std::string& message) {
-  if (!good) throw Error(message, kUsage);
 }
 
 // task.json is JSON, which can't hold other bytes.
@@ -504,7 +503,7 @@ void print_next(const std::string& task) {
 // Says so where the task is there.
 bool nothing_to_do(const fs::path& dir, const TaskInfo& info, bool force) {
   if (!already_prepared(dir, info, force)) return false;
-  const bool piped = info.source == "-" || info.source.find("-.jsonl") == 0;
+  const bool piped = info.source.starts_with('-');  // paths are absolute, and sort behind it
   std::printf("Task %s is already prepared in %s%s\n", info.name.c_str(), dir.c_str(),
               piped ? " (what the pipe holds was not looked at; --force makes it anew)" : "");
   print_next(info.name);

@@ -75,8 +75,8 @@ class TokenSearch {
  private:
   // Comment lines at the ends of SEARCH belong to the match where the source has comment lines in
   // the same places; otherwise the replacement would leave the old comment standing beside the new
-  // one. Where the source has code there, the comment may stand for lines that are not in SEARCH:
-  // then it is no match.
+  // one. Where the source has none, there or within, the comment may stand for lines that are not
+  // in SEARCH: then it is no match.
   std::optional<Range> with_comments(Range range, const Lines& search,
                                      const std::vector<Token>& wanted) const {
     size_t i = wanted.front().first_line;
@@ -91,7 +91,16 @@ class TokenSearch {
     const auto begin = search.begin();
     const bool stray = std::any_of(begin, begin + static_cast<ptrdiff_t>(i), is_comment) ||
                        std::any_of(begin + static_cast<ptrdiff_t>(k), search.end(), is_comment);
-    return stray ? std::nullopt : std::optional(range);
+    const auto comments = [](auto first, auto last) {
+      return std::count_if(first, last, [](const std::string& line) {
+        return trim(line).starts_with("//") || trim(line).starts_with("/*");
+      });
+    };
+    const auto lines = lines_.begin();
+    const bool more =
+        comments(begin, search.end()) > comments(lines + static_cast<ptrdiff_t>(range.first),
+                                                 lines + static_cast<ptrdiff_t>(range.last));
+    return stray || more ? std::nullopt : std::optional(range);
   }
 
   bool alike(const std::string& comment, size_t line) const {

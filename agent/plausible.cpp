@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -68,18 +67,18 @@ std::array<int, 3> open_brackets(const std::string& source) {
   return count;
 }
 
-// The words of a line that is one short comment, in small letters and without brackets before them;
-// nothing for any other line. A longer comment says something.
-std::optional<std::string> short_comment(const std::string& line) {
-  constexpr size_t kLongest = 60;
+// The words of a line that is one comment, in small letters and without brackets before them;
+// nothing for any other line.
+std::optional<std::string> comment_words(const std::string& line) {
   std::string text = trim(line);
   if (!text.starts_with("//") && !text.starts_with("/*")) return std::nullopt;
   text = trim(text.substr(2));
-  if (text.size() > kLongest) return std::nullopt;
   text.erase(0, std::min(text.find_first_not_of("([<-"), text.size()));
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
+  return lower(text);
 }
+
+// A longer comment says something.
+bool is_short(const std::string& comment) { return comment.size() <= 60; }
 
 bool mentions_what_was_there(const std::string& comment) {
   constexpr std::array<std::string_view, 18> kWords = {
@@ -119,7 +118,8 @@ std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
     } else {
       const std::string& line = after[j++];
       all.back().code_added += !code_tokens(line).empty();
-      if (short_comment(line)) all.back().comments.push_back(line);
+      const auto words = comment_words(line);
+      if (words && is_short(*words)) all.back().comments.push_back(line);
       ++added;
     }
   }
@@ -133,7 +133,7 @@ std::optional<std::string> comment_for_code(const std::string& source, const std
     for (const std::string& comment : hunk.comments) {
       const bool alone = hunk.code_gone > 0 && hunk.code_added == 0;
       const bool fewer = hunk.code_gone > hunk.code_added;
-      if (alone || (fewer && mentions_what_was_there(*short_comment(comment)))) {
+      if (alone || (fewer && mentions_what_was_there(*comment_words(comment)))) {
         return one_line(comment, 80);
       }
     }
@@ -148,13 +148,13 @@ bool stands_for_code(const std::string& line) {
   constexpr std::array<std::string_view, 9> kOpenings = {
       "rest of",        "the rest of",   "existing code", "remaining",   "unchanged",
       "same as before", "keep the rest", "no changes",    "code omitted"};
-  const std::optional<std::string> comment = short_comment(line);
+  const std::optional<std::string> comment = comment_words(line);
   const std::string text = comment.value_or(trim(line));
   if (text.starts_with("...") || text.starts_with(kEllipsis))
     return comment || text.find_first_not_of('.') == std::string::npos || text == kEllipsis;
-  return comment && std::any_of(kOpenings.begin(), kOpenings.end(), [&](std::string_view opening) {
-           return text.starts_with(opening);
-         });
+  return comment && is_short(*comment) &&
+         std::any_of(kOpenings.begin(), kOpenings.end(),
+                     [&](std::string_view opening) { return text.starts_with(opening); });
 }
 
 std::optional<Feedback> implausible(const std::string& source, const std::string& result) {

@@ -327,7 +327,9 @@ TEST(Apply, WordsThatStandForCodeAreNeverApplied) {
   const std::string search = "int main() {\n  std::printf(\"%d\\n\", area(3));\n  return 0;\n";
   for (const char* words :
        {"  // ...", "  ...", "  // ... rest of main ...", "  /* existing code */",
-        "  // rest of the code unchanged", "  // (unchanged)", "  \xe2\x80\xa6"})
+        "  // rest of the code unchanged", "  // (unchanged)",
+        "  // ... and everything that stood here before stays exactly as it has always been",
+        "  \xe2\x80\xa6"})
     EXPECT_HAS(
         refusal(reply(block(search, std::string("int main() {\n") + words + "\n  return 0;\n"))),
         "stands for code")

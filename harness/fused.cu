@@ -496,22 +496,29 @@ KERNEL find_segments(const Index* __restrict__ sorted_ids, Index* __restrict__ s
   for (Index v = before + 1; v <= after; ++v) starts[v] = i;
 }
 
-constexpr int kSegmentWarps = 8;
+constexpr int kSegmentWarps = 16;  // of a block: kSegmentThreads of fused_cuda.cpp
+constexpr int kAhead = 4;          // rows that a warp reads at once, so as to wait for memory once
 
 // out: (V, C) of float (out_bf16 is 0) or bf16. A block adds up 32 W channels of one id's rows: its
-// warps take the rows in turn, then their sums meet in shared memory. Block = id * slabs + slab.
+// warps take the rows in turn, then their sums meet in shared memory. A frequent id has thousands
+// of rows and most have few, hence large blocks. Block = id * slabs + slab.
 KERNEL embedding_backward(const T* __restrict__ grad, const Index* __restrict__ order,
                           const Index* __restrict__ starts, void* __restrict__ out, int out_bf16,
                           int C, int slabs) {
   __shared__ float shared[kSegmentWarps][W][kWarp];
   const Index v = blockIdx.x / slabs;
   const int c = (blockIdx.x % slabs * kWarp + lane()) * W;
-  float sum[W] = {}, g[W];
+  float sum[W] = {};
   if (c < C) {
     const Index end = starts[v + 1];
-    for (Index n = starts[v] + warp(); n < end; n += kSegmentWarps) {
-      load(grad + order[n] * C + c, g);
-      for (int i = 0; i < W; ++i) sum[i] += g[i];
+    for (Index n = starts[v] + warp(); n < end; n += kAhead * kSegmentWarps) {
+      float g[kAhead][W] = {};
+      for (int j = 0; j < kAhead; ++j) {
+        const Index next = n + j * kSegmentWarps;
+        if (next < end) load(grad + order[next] * C + c, g[j]);
+      }
+      for (int j = 0; j < kAhead; ++j)
+        for (int i = 0; i < W; ++i) sum[i] += g[j][i];
     }
   }
   for (int i = 0; i < W; ++i) shared[warp()][i][lane()] = sum[i];

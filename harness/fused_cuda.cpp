@@ -15,7 +15,8 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kThreads = 256, kWarp = 32;
-constexpr int64_t kRows = kThreads / kWarp;  // rows of a block, a warp each
+constexpr int64_t kRows = kThreads / kWarp;      // rows of a block, a warp each
+constexpr int64_t kSegmentThreads = 16 * kWarp;  // kSegmentWarps of fused.cu
 // Blocks that add up gradients of a scalar, each over many rows: some for every multiprocessor.
 constexpr int64_t kSummingBlocks = 1024;
 
@@ -69,8 +70,9 @@ class FusedCuda : public Fused {
 
  private:
   void launch(FusedVariant variant, const char* kernel, int64_t blocks,
-              const std::vector<CudaKernel::Argument>& arguments) const {
-    if (blocks > 0) launcher_(variant, kernel, blocks, kThreads, arguments);
+              const std::vector<CudaKernel::Argument>& arguments,
+              int64_t threads = kThreads) const {
+    if (blocks > 0) launcher_(variant, kernel, blocks, threads, arguments);
   }
 
   FusedLauncher launcher_;
@@ -234,7 +236,8 @@ Tensor FusedCuda::embedding_backward(const Tensor& grad, const Tensor& sorted_id
   const FusedVariant v = variant(grad.scalar_type(), C, {grad, out});
   const int64_t slabs = ceil_div(C, kWarp * pack(v));
   launch(v, "find_segments", ceil_div(N + 1, kThreads), {sorted_ids, starts, N, V});
-  launch(v, "embedding_backward", V * slabs, {grad, order, starts, out, is_bf16(type), C, slabs});
+  launch(v, "embedding_backward", V * slabs, {grad, order, starts, out, is_bf16(type), C, slabs},
+         kSegmentThreads);
   return out;
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "common/error.h"
-#include "common/log.h"
+#include "harness/attention.h"
 
 namespace autoresearch {
 namespace {
@@ -31,6 +31,8 @@ void keep(AutogradContext* ctx, const Fused* fused) {
 const Fused& kept(AutogradContext* ctx) {
   return *reinterpret_cast<const Fused*>(ctx->saved_data["fused"].toInt());
 }
+
+bool is_float(const Tensor& x) { return x.scalar_type() == at::kFloat; }
 
 Tensor as_rows(const Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
 
@@ -126,7 +128,7 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
   static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x,
                         const Tensor& head, const Tensor& targets, double cap) {
     const int64_t N = x.size(0), rows = rows_at_once(x, head.size(0));
-    Tensor grad_x = at::empty_like(x), grad_head = at::zeros_like(head);
+    Tensor grad_x = at::empty_like(x), grad_head = at::zeros_like(head, at::kFloat);
     std::vector<Tensor> losses;
     for (int64_t i = 0; i < N; i += rows) {
       const int64_t n = std::min(rows, N - i);
@@ -136,7 +138,11 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
                                                     1 / static_cast<double>(N)));
       Tensor grad_part = grad_x.narrow(0, i, n);
       at::mm_out(grad_part, logits, head);
-      grad_head.addmm_(logits.t(), part);
+      if (is_float(part)) {
+        grad_head.addmm_(logits.t(), part);
+      } else {
+        grad_head.add_(at::mm(logits.t(), part));
+      }
     }
     // The mean is over the targets that count: 1 where all do.
     const Tensor weight = static_cast<double>(N) / targets.ne(kIgnoredTarget).sum().to(at::kFloat);
@@ -146,7 +152,7 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor grad = grads[0] * saved[2];
-    return {{}, saved[0] * grad, saved[1] * grad, {}, {}};
+    return {{}, saved[0] * grad, (saved[1] * grad).to(saved[0].scalar_type()), {}, {}};
   }
 };
 
@@ -219,21 +225,11 @@ std::vector<Tensor> aten_changes(const CautiousStep& step) {
   return changes;
 }
 
-// What a matrix product would compute in.
-at::ScalarType product_type(const Tensor& x) {
-  const auto device = x.device().type();
-  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
-                                                   : x.scalar_type();
-}
-
-}  // namespace
-
 // ------------------------------------------------------------------------------------------------
 // What the fused operations take: they read raw memory. All else is for the twins, which broadcast,
 // compute in any type and tell what is wrong.
 
 bool is_activation(at::ScalarType type) { return type == at::kFloat || type == at::kBFloat16; }
-bool is_float(const Tensor& x) { return x.scalar_type() == at::kFloat; }
 bool has_rows(const Tensor& x) {
   return is_activation(x.scalar_type()) && x.dim() > 0 && x.numel() > 0;
 }
@@ -311,30 +307,55 @@ void check_targets(const Tensor& targets, int64_t V) {
             " rows");
 }
 
+}  // namespace
+
 // ------------------------------------------------------------------------------------------------
 // Operations
 
+at::ScalarType product_type(const Tensor& x) {
+  const auto device = x.device().type();
+  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
+                                                   : x.scalar_type();
+}
+
+const char* name_of(Operation operation) {
+  static constexpr const char* kNames[] = {
+      "windowed_attention",    "rms_norm",  "mix_norm", "rope_norm_gate",   "relu_squared",
+      "softcap_cross_entropy", "embedding", "nesterov", "normalize_update", "cautious_step"};
+  return kNames[static_cast<size_t>(operation)];
+}
+
+Tensor FusedOps::windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                    int64_t window) const {
+  check_attention(q, k, v, window);
+  const bool twin = twins[static_cast<size_t>(Operation::kAttention)];
+  return twin ? masked_attention(q, k, v, window) : fast_attention(q, k, v, window);
+}
+
 Tensor FusedOps::rms_norm(const Tensor& x) const {
-  if (!fused || !has_rows(x)) return aten_rms_norm(x);
-  return RmsNorm::apply(fused, x.contiguous());
+  const Fused* const fast = implementation(Operation::kRmsNorm);
+  if (!fast || !has_rows(x)) return aten_rms_norm(x);
+  return RmsNorm::apply(fast, x.contiguous());
 }
 
 Mixed FusedOps::mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
                          const Tensor& b) const {
+  const Fused* const fast = implementation(Operation::kMixNorm);
   const bool alike = x0.sizes() == x.sizes() && a.dim() == 0 && b.dim() == 0;
-  if (!fused || !has_rows(x) || !alike || !beside(x, {x0, a, b})) {
+  if (!fast || !has_rows(x) || !alike || !beside(x, {x0, a, b})) {
     const Tensor y = a * x + b * x0;
     return {y, aten_rms_norm(y)};
   }
-  const auto out = MixNorm::apply(fused, x.contiguous(), x0.to(x.scalar_type()).contiguous(),
+  const auto out = MixNorm::apply(fast, x.contiguous(), x0.to(x.scalar_type()).contiguous(),
                                   a.to(at::kFloat), b.to(at::kFloat));
   return {out[0], out[1]};
 }
 
 QueriesKeysValues FusedOps::rope_norm_gate(const Tensor& qkv, const Rope& rope,
                                            const ValueEmbedding& e) const {
+  const Fused* const fast = implementation(Operation::kRopeNormGate);
   check_heads(qkv, rope, e);
-  if (!fused || !can_fuse(qkv, rope, e)) return aten_rope_norm_gate(qkv, rope, e);
+  if (!fast || !can_fuse(qkv, rope, e)) return aten_rope_norm_gate(qkv, rope, e);
   const auto type = qkv.scalar_type();
   const auto cast = [&](const Tensor& x) { return x.to(type).contiguous(); };
   std::optional<Tensor> table, gate;
@@ -345,18 +366,20 @@ QueriesKeysValues FusedOps::rope_norm_gate(const Tensor& qkv, const Rope& rope,
     ids = sorted(e.ids);
     check_range(ids, table->size(0));
   }
-  const auto out = RopeNormGate::apply(fused, qkv.contiguous(),
-                                       Rope{cast(rope.cos), cast(rope.sin)}, table, gate, ids);
+  const auto out = RopeNormGate::apply(fast, qkv.contiguous(), Rope{cast(rope.cos), cast(rope.sin)},
+                                       table, gate, ids);
   return {out[0], out[1], out[2]};
 }
 
 Tensor FusedOps::relu_squared(const Tensor& x) const {
-  if (!fused || !is_activation(x.scalar_type())) return at::relu(x).square();
-  return ReluSquared::apply(fused, x.contiguous());
+  const Fused* const fast = implementation(Operation::kReluSquared);
+  if (!fast || !is_activation(x.scalar_type())) return at::relu(x).square();
+  return ReluSquared::apply(fast, x.contiguous());
 }
 
 Tensor FusedOps::softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets,
                                        double cap) const {
+  const Fused* const fast = implementation(Operation::kSoftcapCrossEntropy);
   check(head.dim() == 2 && x.dim() > 0 && head.size(1) == x.size(-1),
         "softcap_cross_entropy: x must be (..., C) and head (V, C)");
   check(targets.numel() * x.size(-1) == x.numel() && !targets.is_floating_point(),
@@ -364,26 +387,28 @@ Tensor FusedOps::softcap_cross_entropy(const Tensor& x, const Tensor& head, cons
   const Tensor rows = x.reshape({-1, x.size(-1)}), aims = targets.reshape({-1}).to(at::kLong);
   check_targets(aims, head.size(0));
   const auto type = product_type(x);
-  if (!fused || !is_activation(type) || x.numel() == 0 || !beside(x, {head, targets}))
+  if (!fast || !is_activation(type) || x.numel() == 0 || !beside(x, {head, targets}))
     return aten_softcap_cross_entropy(rows, head, aims, cap);
-  return SoftcapCrossEntropy::apply(fused, rows.to(type).contiguous(), head.to(type).contiguous(),
+  return SoftcapCrossEntropy::apply(fast, rows.to(type).contiguous(), head.to(type).contiguous(),
                                     aims, cap);
 }
 
 Tensor FusedOps::embedding(const Tensor& table, const Ids& ids, at::ScalarType type) const {
+  const Fused* const fast = implementation(Operation::kEmbedding);
   const bool fits = table.dim() == 2 && is_activation(table.scalar_type()) && is_activation(type);
-  if (!fused || !fits || table.numel() == 0 || ids.ids.numel() == 0 || !beside(table, {ids.ids}))
+  if (!fast || !fits || table.numel() == 0 || ids.ids.numel() == 0 || !beside(table, {ids.ids}))
     return at::embedding(table, ids.ids).to(type);
   const Ids all = sorted(ids);
   check_range(all, table.size(0));
-  return Embedding::apply(fused, table, all.ids, all.sorted, all.order, type);
+  return Embedding::apply(fast, table, all.ids, all.sorted, all.order, type);
 }
 
 Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double mu,
                             at::ScalarType type) const {
+  const Fused* const fast = implementation(Operation::kNesterov);
   const bool fits = is_float(grad) && is_float(momentum) && grad.sizes() == momentum.sizes();
-  if (fused && fits && is_activation(type) && beside(grad, {momentum})) {
-    const auto [next, update] = fused->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
+  if (fast && fits && is_activation(type) && beside(grad, {momentum})) {
+    const auto [next, update] = fast->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
     return {next, update};
   }
   const Tensor g = grad.to(momentum.scalar_type()), next = momentum.lerp(g, 1 - mu);
@@ -392,12 +417,13 @@ Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double m
 
 SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
                                         double beta2) const {
+  const Fused* const fast = implementation(Operation::kNormalizeUpdate);
   check(update.dim() == 3 && (dim == 1 || dim == 2),
         "normalize_update: the update must be (S, R, C), and dim 1 or 2");
   const bool fits = is_float(second) && is_statistic(second, update, dim);
-  if (fused && fits && is_activation(update.scalar_type()) && beside(update, {second})) {
+  if (fast && fits && is_activation(update.scalar_type()) && beside(update, {second})) {
     const auto [next, scale] =
-        fused->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
+        fast->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
     return {next, scale};
   }
   const Tensor mean_square = update.to(second.scalar_type()).square().mean(dim, /*keepdim=*/true);
@@ -409,192 +435,23 @@ SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& seco
 }
 
 void FusedOps::cautious_step(const std::vector<CautiousStep>& steps) const {
+  const Fused* const fast = implementation(Operation::kCautiousStep);
   std::vector<CautiousStep> ready;
   std::vector<std::vector<Tensor>> changes(steps.size());
   for (size_t i = 0; i < steps.size(); ++i) {
     ready.push_back(steps[i]);
     ready[i].update = steps[i].update.contiguous();
     ready[i].scale = steps[i].scale.contiguous();
-    if (!fused || !can_fuse(ready[i])) changes[i] = aten_changes(steps[i]);
+    if (!fast || !can_fuse(ready[i])) changes[i] = aten_changes(steps[i]);
   }
   for (size_t i = 0; i < steps.size(); ++i) {
     const auto& [weights, update, scale, lr, decay] = ready[i];
     if (changes[i].empty()) {
-      fused->cautious_step(weights, update, scale, lr, decay);
+      fast->cautious_step(weights, update, scale, lr, decay);
     } else {
       for (size_t j = 0; j < weights.size(); ++j) weights[j].sub_(changes[i][j]);
     }
   }
-}
-
-// ------------------------------------------------------------------------------------------------
-// The check at start-up
-
-namespace {
-
-// Numbers without a pattern, the same at every run, and not from the run's generator.
-Tensor numbers(at::IntArrayRef sizes, double seed, at::TensorOptions options) {
-  int64_t n = 1;
-  for (const int64_t size : sizes) n *= size;
-  return at::arange(n, at::kDouble)
-      .mul(1.7 + seed)
-      .add(seed)
-      .sin()
-      .mul(1.4)
-      .add(0.6)
-      .view(sizes)
-      .to(options);
-}
-
-struct Check {
-  const char* name;
-  std::vector<Tensor> inputs;  // get a gradient
-  std::function<std::vector<Tensor>(const FusedOps&, const std::vector<Tensor>&)> run;
-};
-
-// Results, and the gradients of their sum weighted by `numbers`. The twin computes in float32.
-std::vector<Tensor> results(const Check& check, const Fused* fused) {
-  std::vector<Tensor> inputs;
-  for (const Tensor& x : check.inputs) {
-    inputs.push_back((fused ? x.clone() : x.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true))
-                         .requires_grad_());
-  }
-  std::vector<Tensor> all = check.run({fused}, inputs);
-  Tensor sum;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (!all[i].requires_grad()) continue;
-    const Tensor weights = numbers(all[i].sizes(), 0.3 + i, all[i].options().dtype(at::kBFloat16));
-    const Tensor part = (all[i] * weights.to(all[i].scalar_type())).sum();
-    sum = sum.defined() ? sum + part : part;
-  }
-  if (!sum.defined()) return all;
-  sum.backward();
-  for (const Tensor& x : inputs) {
-    if (x.grad().defined()) all.push_back(x.grad());
-  }
-  return all;
-}
-
-// Over sizes that no vector register divides, or (`even`) that every one does.
-std::vector<Check> checks(at::Device device, at::ScalarType type, bool even) {
-  const auto options = at::device(device).dtype(type);
-  const auto floats = at::device(device).dtype(at::kFloat);
-  const int64_t B = 3, T = 11, H = 3, D = even ? 64 : 42, C = H * D, V = even ? 48 : 37;
-  const auto x = [&](double seed) { return numbers({B, T, C}, seed, options); };
-  const auto scalar = [&](double seed) { return numbers({}, seed, floats); };
-  const Tensor ids = at::arange(B * T, at::device(device).dtype(at::kLong))
-                         .mul(7)
-                         .remainder(19)
-                         .add(2)
-                         .view({B, T});
-  const int64_t columns = even ? 32 : 18;
-  const Tensor stack = numbers({3, 5, columns}, 0.1, floats);
-  const auto moment = [=](at::IntArrayRef sizes) { return numbers(sizes, 0.2, floats).abs(); };
-  const auto half = [=](double seed) { return numbers({T + 2, D / 2}, seed, options); };
-  using Tensors = std::vector<Tensor>;
-  return {
-      {"rms_norm", {x(0.1)}, [](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; }},
-      {"mix_norm",
-       {x(0.1), x(0.2), scalar(0.3), scalar(0.4)},
-       [](auto& ops, auto& in) {
-         const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
-         return Tensors{y, normed};
-       }},
-      {"rope_norm_gate",
-       {numbers({B, T, 3, H, D}, 0.1, options)},
-       [=](auto& ops, auto& in) {
-         const auto [q, k, v] = ops.rope_norm_gate(in[0], {half(0.2), half(0.3)}, {});
-         return Tensors{q, k, v};
-       }},
-      {"rope_norm_gate with a value embedding",
-       {numbers({B, T, 3, H, D}, 0.1, options), numbers({V, C}, 0.2, options.dtype(at::kBFloat16)),
-        numbers({B, T, H}, 0.3, options)},
-       [=](auto& ops, auto& in) {
-         const auto [q, k, v] =
-             ops.rope_norm_gate(in[0], {half(0.4), half(0.5)}, {in[1], in[2], Ids(ids)});
-         return Tensors{q, k, v};
-       }},
-      {"relu_squared",
-       {x(0.1)},
-       [](auto& ops, auto& in) { return Tensors{ops.relu_squared(in[0])}; }},
-      {"softcap_cross_entropy",
-       {x(0.1), numbers({V, C}, 0.2, options) * 0.1},
-       [=](auto& ops, auto& in) {
-         return Tensors{ops.softcap_cross_entropy(in[0], in[1], ids, 5)};
-       }},
-      {"embedding",
-       {numbers({V, C}, 0.1, options)},
-       [=](auto& ops, auto& in) { return Tensors{ops.embedding(in[0], Ids(ids), at::kFloat)}; }},
-      {"nesterov",
-       {},
-       [=](auto& ops, auto&) {
-         const auto [momentum, update] = ops.nesterov(stack, stack.cos(), 0.9, type);
-         return Tensors{momentum, update};
-       }},
-      {"normalize_update",
-       {},
-       [=](auto& ops, auto&) {
-         const Tensor update = stack.to(type);
-         const auto rows = ops.normalize_update(update, moment({3, 5, 1}), 2, 0.9);
-         const auto cols = ops.normalize_update(update, moment({3, 1, columns}), 1, 0.9);
-         return Tensors{rows.second, rows.scale, cols.second, cols.scale};
-       }},
-      {"cautious_step",
-       {},
-       [=](auto& ops, auto&) {
-         const Tensor one = stack[0].cos(), two = stack.narrow(0, 1, 2).cos();
-         for (const Tensor& scale : {moment({3, 5, 1}), moment({3, 1, columns})})
-           ops.cautious_step({{{one, two}, stack.to(type), scale, 0.1, 0.03}});
-         return Tensors{one, two};
-       }},
-  };
-}
-
-double relative_difference(const Tensor& a, const Tensor& b) {
-  const Tensor expected = b.detach().to(at::kDouble);
-  const Tensor difference = a.detach().to(at::kDouble) - expected;
-  return (difference.norm() / expected.norm().clamp_min(1e-6)).item<double>();
-}
-
-std::string disagreement(const Check& check, const Fused& fused, double tolerance) {
-  try {
-    const auto actual = results(check, &fused), expected = results(check, nullptr);
-    for (size_t i = 0; i < expected.size(); ++i) {
-      const double difference = relative_difference(actual.at(i), expected[i]);
-      if (!(difference <= tolerance))
-        return std::string(check.name) + ": result " + std::to_string(i) + " differs by " +
-               std::to_string(difference);
-    }
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
-  } catch (const std::exception& error) {
-    return std::string(check.name) + ": " + error.what();
-  }
-  return "";
-}
-
-}  // namespace
-
-std::string disagreement(const Fused& fused, at::Device device) {
-  const at::AutoGradMode gradients(true);
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  // Float32 products may be TF32's; bfloat16 rounds each result, and what follows from it.
-  for (const auto& [type, tolerance] : {std::pair{at::kFloat, 2e-3}, {at::kBFloat16, 2e-2}}) {
-    for (const bool even : {false, true}) {
-      for (const Check& check : checks(device, type, even)) {
-        const std::string found = disagreement(check, fused, tolerance);
-        if (!found.empty()) return found;
-      }
-    }
-  }
-  return "";
-}
-
-const Fused* trusted(const Fused& fused, at::Device device) {
-  const std::string found = disagreement(fused, device);
-  if (found.empty()) return &fused;
-  log_warning("fused operations are off: on " + device.str() + " " + found);
-  return nullptr;
 }
 
 }  // namespace autoresearch

@@ -5,6 +5,8 @@
 
 #include <ATen/ATen.h>
 
+#include <bitset>
+#include <map>
 #include <string>
 
 #include "harness/fused.h"
@@ -12,10 +14,29 @@
 
 namespace autoresearch {
 
+enum class Operation {
+  kAttention,
+  kRmsNorm,
+  kMixNorm,
+  kRopeNormGate,
+  kReluSquared,
+  kSoftcapCrossEntropy,
+  kEmbedding,
+  kNesterov,
+  kNormalizeUpdate,
+  kCautiousStep,
+  kCount
+};
+const char* name_of(Operation operation);  // as in kernels.h
+using Operations = std::bitset<static_cast<size_t>(Operation::kCount)>;
+
 // Shapes and meaning as in kernels.h.
 struct FusedOps {
-  const Fused* fused;
+  const Fused* fused;     // null: twins only, but for attention, which is not among a Fused
+  Operations twins = {};  // by their twins, whatever `fused` is
 
+  at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                int64_t window) const;
   at::Tensor rms_norm(const at::Tensor& x) const;
   Mixed mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& a,
                  const at::Tensor& b) const;
@@ -30,18 +51,30 @@ struct FusedOps {
   SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second, int64_t dim,
                                 double beta2) const;
   void cautious_step(const std::vector<CautiousStep>& steps) const;
+
+  const Fused* implementation(Operation operation) const {  // null: by its twin
+    return twins[static_cast<size_t>(operation)] ? nullptr : fused;
+  }
 };
 
+// What a matrix product of x would compute in: autocast's type where that is on, else x's own.
+at::ScalarType product_type(const at::Tensor& x);
+
 // Runs every operation and its gradient on `device`, fused and as its twin, over small odd shapes
-// (some 50 ms). Returns the name of the first operation in which they disagree, or that failed,
-// with what was found; empty where all agree.
-std::string disagreement(const Fused& fused, at::Device device);
+// (some 50 ms). Returns what was found of the operations in which they disagree, or that failed.
+std::map<Operation, std::string> disagreements(const FusedOps& ops, at::Device device);
 
-// `fused` where nothing disagrees, else null after a warning.
-const Fused* trusted(const Fused& fused, at::Device device);
+// What kernels.h uses on a device.
+struct Trusted {
+  FusedOps ops;
+  std::string warning;  // what is computed by twins though it ought to be fused, and why; or empty
+};
 
-// What kernels.h uses on this device: an implementation that is trusted, or null. The first call
-// checks, so it is made at start-up.
-const Fused* fused_on(at::Device device);
+// `fused`, or null for attention alone, without what disagrees with its twin.
+Trusted trusted(const Fused* fused, at::Device device);
+
+// What this process found of `device`. The first call compiles and checks, and warns on stderr, so
+// it is made at start-up.
+const Trusted& trusted_on(at::Device device);
 
 }  // namespace autoresearch

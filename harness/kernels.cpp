@@ -1,125 +1,23 @@
 #include "harness/kernels.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <cmath>
 #include <map>
 #include <mutex>
 #include <optional>
 
-#include "common/error.h"
-#include "harness/attention.h"
+#include "common/log.h"
 #include "harness/cuda_program.h"
 #include "harness/fused_cuda.h"
 #include "harness/fused_ops.h"
 
-#ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
-#include <ATen/cuda/CUDAContextLight.h>
-#endif
-
 namespace autoresearch {
-namespace {
 
 using at::Tensor;
 
-void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
-  check(q.dim() == 4 && k.dim() == 4 && v.sizes() == k.sizes(),
-        "windowed_attention: q must be (B, T, H, D), k and v (B, T, H_kv, D)");
-  check(q.size(0) == k.size(0) && q.size(1) == k.size(1) && q.size(3) == k.size(3),
-        "windowed_attention: q and k differ in batch, length or head size");
-  check(k.device() == q.device() && v.device() == q.device(),
-        "windowed_attention: q, k and v must be on one device");
-  check(k.size(2) > 0 && q.size(2) % k.size(2) == 0,
-        "windowed_attention: H must be a multiple of H_kv");
-  check(window >= 0, "windowed_attention: the window must not be negative");
-}
-
-// What the flash kernel reads without checking: bfloat16, (B, T, H, D), channels adjacent.
-Tensor flash_operand(const Tensor& x) { return x.to(at::kBFloat16).contiguous(); }
-
-// FlashAttention-2 is compiled for compute capability 8.0 and later, and for these head sizes.
-bool has_flash([[maybe_unused]] const Tensor& q) {
-#ifdef AUTORESEARCH_CUDA
-  if (!q.is_cuda() || q.size(3) % 8 != 0 || q.size(3) > 256) return false;
-  return at::cuda::getDeviceProperties(q.get_device())->major >= 8;
-#else
-  return false;
-#endif
-}
-
-// (B, T, H_kv, D) -> (B, T, heads, D): query head h reads key head h / (heads / H_kv).
-Tensor repeat_heads(const Tensor& x, int64_t heads) {
-  if (x.size(2) == heads) return x;
-  const int64_t group = heads / x.size(2);
-  return x.unsqueeze(3).expand({-1, -1, -1, group, -1}).flatten(2, 3);
-}
-
-Tensor masked(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
-  // Autocast would cast the operands to its own type, float16 among them.
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const int64_t T = q.size(1);
-  const bool full = window >= T - 1;
-  const auto type = q.is_cpu() && q.scalar_type() == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
-  const auto operand = [&](const Tensor& x) {
-    return repeat_heads(x, q.size(2)).to(type).transpose(1, 2);
-  };
-  std::optional<Tensor> mask;  // made anew each time: a cached one would be sealed as a weight
-  if (!full) mask = at::ones({T, T}, q.options().dtype(at::kBool)).tril().triu(-window);
-  const Tensor out = at::scaled_dot_product_attention(operand(q), operand(k), operand(v), mask,
-                                                      /*dropout_p=*/0.0, /*is_causal=*/full);
-  return out.transpose(1, 2).contiguous().to(q.scalar_type());
-}
-
-bool is_activation(const Tensor& x) {
-  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
-}
-
-struct CpuAttention : torch::autograd::Function<CpuAttention> {
-  static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& q, const Tensor& k,
-                        const Tensor& v, int64_t window) {
-    const Attention result = attention_cpu(q, k, v, window);
-    ctx->save_for_backward({q, k, v, result.out, result.lse});
-    ctx->saved_data["window"] = window;
-    return result.out;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 const torch::autograd::variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const auto [q, k, v] =
-        attention_cpu_backward(grads[0].contiguous(), saved[0], saved[1], saved[2],
-                               {saved[3], saved[4]}, ctx->saved_data["window"].toInt());
-    return {q, k, v, {}};
-  }
-};
-
-}  // namespace
-
-Tensor flash_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
-  const int64_t T = q.size(1);
-  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
-  const Tensor out = std::get<0>(at::_flash_attention_forward(
-      flash_operand(q), flash_operand(k), flash_operand(v), /*cum_seq_q=*/{}, /*cum_seq_k=*/{}, T,
-      T, /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false, scale,
-      /*window_size_left=*/window >= T - 1 ? -1 : window, /*window_size_right=*/0));
-  return out.to(q.scalar_type());
-}
-
-Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
-  check_shapes(q, k, v, window);
-  if (has_flash(q)) return flash_attention(q, k, v, window);
-  const bool one_type = k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type();
-  if (at::GradMode::is_enabled() && q.is_cpu() && is_activation(q) && one_type)
-    return CpuAttention::apply(q.contiguous(), k.contiguous(), v.contiguous(), window);
-  return masked(q, k, v, window);
-}
-
-// ------------------------------------------------------------------------------------------------
-// Fused operations
-
-const Fused* fused_on(at::Device device) {
+const Trusted& trusted_on(at::Device device) {
   static std::mutex mutex;
-  static std::map<std::pair<at::DeviceType, at::DeviceIndex>, const Fused*> known;
+  static std::map<std::pair<at::DeviceType, at::DeviceIndex>, Trusted> known;
   static std::vector<std::unique_ptr<Fused>> on_gpus;
   const std::lock_guard lock(mutex);
   const auto key = std::pair(device.type(), device.index());
@@ -127,20 +25,33 @@ const Fused* fused_on(at::Device device) {
   const Fused* fused = device.is_cpu() ? &fused_cpu() : nullptr;
   if (device.is_cuda() && can_compile_cuda())
     fused = on_gpus.emplace_back(fused_cuda(device)).get();
-  return known[key] = fused ? trusted(*fused, device) : nullptr;
+  Trusted result = trusted(fused, device);
+  if (!fused)
+    result.warning = "plain ATen computes on " + device.str() +
+                     ": this libtorch can't compile CUDA; use one for CUDA 12.8 or later";
+  if (!result.warning.empty()) log_warning(result.warning);
+  return known[key] = result;
 }
 
 namespace {
 
 // Gradients off: a trace must see ATen operators.
 FusedOps ops(const Tensor& x) {
-  return {at::GradMode::is_enabled() ? fused_on(x.device()) : nullptr};
+  if (at::GradMode::is_enabled()) return trusted_on(x.device()).ops;
+  return {nullptr, trusted_on(x.device()).ops.twins};
 }
 
 // The optimizer's are never traced.
-FusedOps optimizer_ops(const Tensor& x) { return {fused_on(x.device())}; }
+const FusedOps& optimizer_ops(const Tensor& x) { return trusted_on(x.device()).ops; }
 
 }  // namespace
+
+Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
+  return ops(q).windowed_attention(q, k, v, window);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Fused operations
 
 Ids::Ids(const Tensor& token_ids) : ids(token_ids) {
   if (!at::GradMode::is_enabled()) return;

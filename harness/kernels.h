@@ -2,8 +2,7 @@
 // and without, and has a gradient. Where gradients are on, those from rms_norm down are *fused*:
 // one pass over memory forward and one backward, written by hand, float32 inside and rounded once.
 // Where gradients are off they are plain ATen operators, which is what a sealed model is made of;
-// so are they where a check at start-up finds that the fused ones do not compute the same on this
-// device.
+// so is each that a check at start-up finds not to compute the same on this device.
 #pragma once
 
 #include <ATen/ATen.h>

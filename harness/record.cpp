@@ -69,6 +69,7 @@ nlohmann::json Record::json() const {
                            {"total_seconds", total_seconds},
                            {"mfu_percent", mfu_percent()},
                            {"peak_memory_bytes", peak_memory_bytes},
+                           {"fused_operations", fused.empty() ? "all" : fused},
                            {"configuration", facts},
                            {"loss_curve", curve_points}};
   for (const auto& [name, ms] : phases.ms_per_step()) result["phases"]["ms_" + name] = ms;

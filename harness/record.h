@@ -60,6 +60,7 @@ struct Record {
   double total_seconds = 0;
   double peak_flops = 0;  // of the device; 0: unknown
   int64_t peak_memory_bytes = 0;
+  std::string fused;  // why some operations are not fused on this device; empty: all are
   nlohmann::json facts = nlohmann::json::object();  // Run::describe
   LossCurve curve;
   Phases phases;

@@ -98,7 +98,7 @@ struct Run::Impl {
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();
-    fused_on(device.device);  // checked now, not in the first step
+    record.fused = trusted_on(device.device).warning;  // compiled and checked now, not in step 0
     record.task = info.name;
     record.device = device.name;
     record.seed = options.seed;

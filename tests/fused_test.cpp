@@ -1,8 +1,12 @@
 // The fused operations against their ATen twins in double precision, over odd shapes, with their
 // gradients; and the check that turns wrong ones off.
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/ir/ir.h>
 
 #include <cmath>
 #include <limits>
@@ -17,10 +21,10 @@ using at::Tensor;
 using Tensors = std::vector<Tensor>;
 
 // An operation, from its differentiable operands to its results.
-using Operation = std::function<Tensors(const FusedOps&, const Tensors&)>;
+using Computation = std::function<Tensors(const FusedOps&, const Tensors&)>;
 
 // Results, then the operands' gradients of their weighted sum.
-Tensors run(const Operation& operation, const Fused* fused, const Tensors& operands,
+Tensors run(const Computation& operation, const Fused* fused, const Tensors& operands,
             at::ScalarType type) {
   Tensors leaves;
   for (const Tensor& x : operands) leaves.push_back(x.detach().to(type).requires_grad_());
@@ -42,7 +46,7 @@ double relative_difference(const Tensor& actual, const Tensor& expected) {
 }
 
 // Equal to the twin in double, up to the rounding of the type that is fused.
-void expect_twin(const Operation& operation, const Tensors& operands) {
+void expect_twin(const Computation& operation, const Tensors& operands) {
   for (const auto& [type, tolerance] : {std::pair{at::kFloat, 5e-6}, {at::kBFloat16, 1e-2}}) {
     Tensors rounded;
     for (const Tensor& x : operands) rounded.push_back(x.to(type));
@@ -213,7 +217,7 @@ TEST(FusedOps, ThreadsDoNotChangeABit) {
 
 // One element of each operand in turn is spoilt: what becomes of the results, and of the gradients,
 // is what becomes of the twin's.
-void expect_spoilt_like_twin(const Operation& operation, const Tensors& operands) {
+void expect_spoilt_like_twin(const Computation& operation, const Tensors& operands) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   for (const Loops* loops : usable_loops()) {
     const auto fused = fused_cpu_with(*loops);
@@ -362,15 +366,26 @@ class WrongFused : public Fused {
   std::string wrong_;
 };
 
+// What the check finds, "name: what" a line.
+std::string findings(const FusedOps& ops) {
+  std::string text;
+  for (const auto& [operation, what] : disagreements(ops, at::kCPU))
+    text += std::string(name_of(operation)) + ": " + what + "\n";
+  return text;
+}
+
 TEST(Check, TrustsTheCpusOperations) {
-  EXPECT_EQ(disagreement(fused_cpu(), at::kCPU), "");
-  EXPECT_EQ(trusted(fused_cpu(), at::kCPU), &fused_cpu());
-  EXPECT_EQ(fused_on(at::kCPU), &fused_cpu());
+  const Trusted here = trusted_on(at::kCPU);
+  EXPECT_EQ(here.ops.fused, &fused_cpu());
+  EXPECT_TRUE(here.ops.twins.none());
+  EXPECT_EQ(here.warning, "");
 }
 
 TEST(Loops, OfEveryLevelAgreeWithTheTwins) {
-  for (const Loops* loops : usable_loops())
-    EXPECT_EQ(disagreement(*fused_cpu_with(*loops), at::kCPU), "");
+  for (const Loops* loops : usable_loops()) {
+    const std::unique_ptr<Fused> fused = fused_cpu_with(*loops);
+    EXPECT_EQ(findings({fused.get()}), "");
+  }
 }
 
 TEST(Loops, OfEveryLevelAttendAlike) {
@@ -393,28 +408,65 @@ TEST(Loops, OfEveryLevelAttendAlike) {
   }
 }
 
-TEST(Check, FindsEachWrongOperationAndNamesIt) {
-  const std::vector<std::pair<std::string, std::string>> cases{
-      {"rms_norm", "rms_norm"},
-      {"rms_norm_backward", "rms_norm"},
-      {"mix_norm", "mix_norm"},
-      {"rope_norm_gate", "rope_norm_gate"},
-      {"softcap_cross_entropy", "softcap_cross_entropy"},
-      {"embedding", "rope_norm_gate with a value embedding"},
-      {"cautious_step", "cautious_step"}};
-  for (const auto& [wrong, name] : cases) {
+TEST(Check, LeavesEachWrongOperationToItsTwinAndNamesIt) {
+  // What is wrong, and which operations show it: tables have their gradient in two of them.
+  const std::vector<std::pair<std::string, std::vector<Operation>>> cases{
+      {"rms_norm", {Operation::kRmsNorm}},
+      {"rms_norm_backward", {Operation::kRmsNorm}},
+      {"mix_norm", {Operation::kMixNorm}},
+      {"rope_norm_gate", {Operation::kRopeNormGate}},
+      {"softcap_cross_entropy", {Operation::kSoftcapCrossEntropy}},
+      {"embedding", {Operation::kRopeNormGate, Operation::kEmbedding}},
+      {"cautious_step", {Operation::kCautiousStep}}};
+  for (const auto& [wrong, operations] : cases) {
     const WrongFused fused(wrong);
-    const std::string found = disagreement(fused, at::kCPU);
-    EXPECT_EQ(found.substr(0, found.find(':')), name) << found;
-    EXPECT_EQ(trusted(fused, at::kCPU), nullptr);
+    Operations expected;
+    for (const Operation operation : operations) {
+      expected.set(static_cast<size_t>(operation));
+      EXPECT_NE(findings({&fused}).find(name_of(operation)), std::string::npos);
+    }
+    const Trusted result = trusted(&fused, at::kCPU);
+    EXPECT_EQ(result.ops.twins, expected) << wrong << ": " << result.warning;
+    EXPECT_NE(result.warning.find(name_of(operations[0])), std::string::npos) << result.warning;
   }
+}
+
+TEST(Check, TellsWhatFailedInOneLine) {
+  const WrongFused fused("rope_norm_gate");
+  EXPECT_EQ(trusted(&fused, at::kCPU).warning,
+            "plain ATen computes rope_norm_gate on cpu, slower than fused operations, because the "
+            "first of them failed: no such kernel");
+}
+
+TEST(Check, CoversAttentionAndTheTwinOfItIsMaskedAttention) {
+  const FusedOps masked{&fused_cpu(), Operations().set(static_cast<size_t>(Operation::kAttention))};
+  at::manual_seed(5);
+  const Tensor q = at::randn({1, 9, 2, 8}).requires_grad_();
+  const auto name = [&](const FusedOps& ops) {
+    return ops.windowed_attention(q, q, q, 3).grad_fn()->name();
+  };
+  EXPECT_NE(name({&fused_cpu()}).find("CpuAttention"), std::string::npos);
+  EXPECT_EQ(name(masked).find("CpuAttention"), std::string::npos);
+}
+
+TEST(Check, IsNoPartOfATraceThatMeetsItFirst) {
+  const auto [state, output] = torch::jit::tracer::trace(
+      {at::ones({3})},
+      [](const torch::jit::Stack& inputs) -> torch::jit::Stack {
+        disagreements({&fused_cpu()}, at::kCPU);
+        return {inputs[0].toTensor() * 2};
+      },
+      [](const at::Tensor&) { return ""; });
+  int nodes = 0;
+  for (const auto* node : state->graph->nodes()) nodes += node->kind() != at::prim::Constant;
+  EXPECT_EQ(nodes, 1) << state->graph->toString();
 }
 
 TEST(Check, LeavesTheRandomNumbersAlone) {
   at::manual_seed(5);
   const Tensor expected = at::randn({4});
   at::manual_seed(5);
-  disagreement(fused_cpu(), at::kCPU);
+  disagreements({&fused_cpu()}, at::kCPU);
   EXPECT_TRUE(at::equal(at::randn({4}), expected));
 }
 
@@ -442,7 +494,7 @@ TEST(Kernels, TakeOperandsThatAreNotContiguous) {
                                           {table, at::ones({2, 4, 2}), all});
     return Tensors{ops.rms_norm(x), ops.relu_squared(x), heads.q, heads.k, heads.v};
   };
-  const Tensors actual = run({fused_on(at::kCPU)}), expected = run({nullptr});
+  const Tensors actual = run(trusted_on(at::kCPU).ops), expected = run({nullptr});
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << i;
 }

@@ -102,8 +102,10 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuTypes, testing::Values(at::kFloat, at::kBFloa
                          [](const auto& info) { return at::toString(info.param); });
 
 TEST_F(Gpu, TheCheckAtStartUpFindsNothing) {
-  EXPECT_EQ(disagreement(*fused_cuda(cuda_), cuda_), "");
-  EXPECT_NE(fused_on(cuda_), nullptr);
+  const Trusted& here = trusted_on(cuda_);
+  EXPECT_NE(here.ops.fused, nullptr);
+  EXPECT_TRUE(here.ops.twins.none());
+  EXPECT_EQ(here.warning, "");
 }
 
 TEST_F(Gpu, AKernelOfOnesOwnRunsAndItsMistakesAreTold) {

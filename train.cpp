@@ -161,11 +161,6 @@ class Autocast {
   bool on_;
 };
 
-// x + h w^T as one product. x: (B, T, C); h: (B, T, K); w: (C, K).
-Tensor add_linear(const Tensor& x, const Tensor& h, const Tensor& w) {
-  return at::addmm(x.flatten(0, 1), h.flatten(0, 1), w.t()).view_as(x);
-}
-
 struct Layer {
   Tensor qkv;              // (3, width, width): queries, keys, values, multiplied as one matrix
   Tensor attn_out;         // (width, width)
@@ -242,10 +237,11 @@ Tensor Gpt::features(const Tensor& token_ids) const {
   Tensor x = x0;
   for (int64_t i = 0; i < config.depth; ++i) {
     const Layer& layer = layers[i];
-    const auto [y, normed] = mix_norm(x, x0, resid[i], skip[i]);
-    x = add_linear(y, attention(layer, normed, ids, config.window(i)), layer.attn_out);
+    auto [y, normed] = mix_norm(x, x0, resid[i], skip[i]);
+    const Tensor heads = attention(layer, normed, ids, config.window(i));
+    x = add_linear(std::move(y), heads, layer.attn_out);
     const Tensor hidden = relu_squared(at::linear(rms_norm(x), layer.mlp_in));
-    x = add_linear(x, hidden, layer.mlp_out);
+    x = add_linear(std::move(x), hidden, layer.mlp_out);
   }
   return rms_norm(x);
 }

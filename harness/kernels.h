@@ -27,6 +27,11 @@ namespace autoresearch {
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
 
+// x + h w^T as one product: a layer's addition to the residual stream. x: (..., C); h: (..., K);
+// w: (C, K). Give x up with std::move after its last use: where gradients are on and nobody else
+// holds it, the sum is made in its memory, without a copy.
+at::Tensor add_linear(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
+
 // Root mean square norm over the last dimension, without weights (arXiv 1910.07467).
 at::Tensor rms_norm(const at::Tensor& x);
 

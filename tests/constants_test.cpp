@@ -181,9 +181,9 @@ TEST(DescribeChange, NamesConstantsWithOldAndNewValues) {
 }
 
 TEST(DescribeChange, NamesTheBannersOfTheCodeThatChanged) {
-  const Change model =
-      describe_change(source(), replaced(source(), "add_linear(x, hidden, layer.mlp_out)",
-                                         "add_linear(x0, hidden, layer.mlp_out)"));
+  const Change model = describe_change(
+      source(),
+      replaced(source(), "std::move(x), hidden, layer.mlp_out", "x0, hidden, layer.mlp_out"));
   EXPECT_EQ(model.areas, Words{"Model"});
   EXPECT_TRUE(model.constants.empty());
   const Change muon =

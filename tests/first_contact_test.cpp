@@ -141,7 +141,8 @@ Tensor loss_of(const std::vector<Tensor>& w) {
   const Rope rope{angle.cos().to(qkv.scalar_type()), angle.sin().to(qkv.scalar_type())};
   const Tensor gate = at::linear(normed, w[4]);
   const auto [q, k, v] = rope_norm_gate(qkv, rope, {w[0], gate, ids});
-  const Tensor y = x + windowed_attention(q, k, v, 4).view({B, T, H * D});
+  const Tensor heads = windowed_attention(q, k, v, 4).view({B, T, H * D});
+  const Tensor y = add_linear(x, heads, w[6]);
   return softcap_cross_entropy(relu_squared(y), w[5], tokens, 5);
 }
 
@@ -153,7 +154,8 @@ TEST(Backward, GivesTheSameGradientsOnAThreadWithoutTheForwardsAutocast) {
                           at::ones({}),
                           at::randn({48, 16}),
                           at::randn({2, 16}),
-                          at::randn({11, 16})};
+                          at::randn({11, 16}),
+                          at::randn({16, 16})};
     for (Tensor& x : w) x.requires_grad_();
     const Autocast on;
     const Tensor loss = loss_of(w);

@@ -482,6 +482,92 @@ TEST(Kernels, WithoutGradientsAreTheTwins) {
   EXPECT_FALSE(Ids(at::zeros({1, 2}, at::kLong)).sorted.defined());
 }
 
+// The loss of a residual step of operands that autograd knows, and whether it was made in place.
+struct Added {
+  Tensors grads;
+  Tensor sum;
+  bool in_place;
+};
+Added added(const Tensors& start, const std::function<Tensor(Tensor, Tensor, Tensor)>& add) {
+  Tensors leaves;
+  for (const Tensor& x : start) leaves.push_back(x.clone().requires_grad_());
+  Tensor x = leaves[0] * 2;
+  const void* const memory = x.data_ptr();
+  Tensor sum = add(std::move(x), leaves[1].cos(), leaves[2]);
+  const bool in_place = sum.data_ptr() == memory;
+  (sum.to(at::kDouble) * at::arange(sum.numel()).cos().view_as(sum)).sum().backward();
+  Tensors grads;
+  for (const Tensor& leaf : leaves) grads.push_back(leaf.grad());
+  return {grads, sum.detach(), in_place};
+}
+
+TEST(AddLinear, WritesOverAnOperandThatIsGivenUpAndHasTheGradientsOfTheSum) {
+  at::manual_seed(5);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Tensors start{at::randn({2, 5, 6}).to(type), at::randn({2, 5, 9}).to(type),
+                        at::randn({6, 9}).to(type)};
+    const Added got =
+        added(start, [](Tensor x, Tensor h, Tensor w) { return add_linear(std::move(x), h, w); });
+    const Added expected =
+        added(start, [](Tensor x, Tensor h, Tensor w) { return x + at::linear(h, w); });
+    EXPECT_TRUE(got.in_place);
+    const double tolerance = type == at::kFloat ? 1e-6 : 1e-2;
+    EXPECT_LT(relative_difference(got.sum, expected.sum), tolerance);
+    for (size_t i = 0; i < start.size(); ++i)
+      EXPECT_LT(relative_difference(got.grads[i], expected.grads[i]), tolerance) << i;
+  }
+}
+
+TEST(AddLinear, LeavesAnOperandAloneThatAnybodyElseHolds) {
+  at::manual_seed(5);
+  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3}), leaf = at::randn({4, 6});
+  leaf.requires_grad_();
+  const auto add = [&](Tensor x) { return add_linear(std::move(x), h, w); };
+  const auto expect_apart = [&](const char* who, const Tensor& sum, const Tensor& x,
+                                const Tensor& before) {
+    EXPECT_NE(sum.data_ptr(), x.data_ptr()) << who;
+    EXPECT_TRUE(at::equal(x.detach(), before)) << who;
+    EXPECT_LT(relative_difference(sum, before + at::linear(h, w)), 1e-6) << who;
+  };
+  Tensor x = leaf * 2;
+  const Tensor before = x.detach().clone(), kept = x;
+  expect_apart("a handle", add(std::move(x)), kept, before);
+  Tensor y = leaf * 2;
+  const Tensor view = y.view({24});
+  expect_apart("a view", add(std::move(y)), view.view({4, 6}), before);
+  Tensor z = leaf * 2;
+  const Tensor square = z.square();  // autograd keeps z
+  expect_apart("autograd", add(std::move(z)), leaf * 2, before);
+  square.sum().backward();
+  EXPECT_TRUE(at::allclose(leaf.grad(), 8 * leaf.detach()));
+  expect_apart("a leaf", add(leaf), leaf, leaf.detach().clone());
+  const at::NoGradGuard no_grad;
+  Tensor sealed = before.clone();
+  const void* const memory = sealed.data_ptr();
+  EXPECT_NE(add(std::move(sealed)).data_ptr(), memory) << "a trace must not see it";
+}
+
+TEST(AddLinear, ComputesInAutocastsTypeOnAResidualStreamOfThatType) {
+  at::manual_seed(5);
+  const Tensors start{at::randn({2, 5, 6}).to(at::kBFloat16), at::randn({2, 5, 9}),
+                      at::randn({6, 9})};
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const Added got =
+      added(start, [](Tensor x, Tensor h, Tensor w) { return add_linear(std::move(x), h, w); });
+  at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_TRUE(got.in_place);
+  const Tensors wide{start[0].to(at::kFloat), start[1], start[2]};
+  const Added expected =
+      added(wide, [](Tensor x, Tensor h, Tensor w) { return x + at::linear(h, w); });
+  EXPECT_LT(relative_difference(got.sum, expected.sum), 1e-2);
+  for (size_t i = 0; i < start.size(); ++i) {
+    EXPECT_EQ(got.grads[i].scalar_type(), start[i].scalar_type());
+    EXPECT_LT(relative_difference(got.grads[i], expected.grads[i]), 1e-2) << i;
+  }
+}
+
 TEST(Kernels, TakeOperandsThatAreNotContiguous) {
   at::manual_seed(5);
   const Tensor table = at::randn({9, 20}).requires_grad_(), qkv = at::randn({2, 4, 3, 2, 10});

@@ -137,8 +137,14 @@ def numbers(tensor):
     return [float(f"{x:.8g}") for x in tensor.detach().double().flatten().tolist()]
 
 
+def row_products(p, seed):
+    """Of each row of the gradient with a hash, in which an error of any one element shows."""
+    products = p.grad.float() * hashed(p.shape, 100 + seed, 1.0)
+    return products.sum(-1) if products.dim() > 1 else products
+
+
 def model_case(names):
-    """Logits, loss and, for each parameter's gradient, its norm and its product with a hash."""
+    """Logits, loss and, for each parameter's gradient, its norm and its rows' products."""
     model = small_model(names, BOUNDS)
     ids = torch.arange(ROWS * (SEQ_LEN + 1)).mul(31).remainder(VOCAB).view(ROWS, SEQ_LEN + 1)
     logits = model(ids[:, :-1])
@@ -146,8 +152,7 @@ def model_case(names):
     loss.backward()
     grads = {}
     for seed, (name, p) in enumerate(named_parameters(model)):
-        probe = hashed(p.shape, 100 + seed, 1.0)
-        grads[name] = [p.grad.norm().item(), (p.grad * probe).sum().item()]
+        grads[name] = {"norm": p.grad.norm().item(), "rows": numbers(row_products(p, seed))}
     return {"logits": numbers(logits), "loss": loss.item(), "gradients": grads}
 
 

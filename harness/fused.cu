@@ -496,36 +496,62 @@ KERNEL find_segments(const Index* __restrict__ sorted_ids, Index* __restrict__ s
   for (Index v = before + 1; v <= after; ++v) starts[v] = i;
 }
 
-constexpr int kSegmentWarps = 16;  // of a block: kSegmentThreads of fused_cuda.cpp
-constexpr int kAhead = 4;          // rows that a warp reads at once, so as to wait for memory once
+constexpr int kSegmentWarps = 8;
 
-// out: (V, C) of float (out_bf16 is 0) or bf16. A block adds up 32 W channels of one id's rows: its
-// warps take the rows in turn, then their sums meet in shared memory. A frequent id has thousands
-// of rows and most have few, hence large blocks. Block = id * slabs + slab.
-KERNEL embedding_backward(const T* __restrict__ grad, const Index* __restrict__ order,
-                          const Index* __restrict__ starts, void* __restrict__ out, int out_bf16,
-                          int C, int slabs) {
-  __shared__ float shared[kSegmentWarps][W][kWarp];
-  const Index v = blockIdx.x / slabs;
-  const int c = (blockIdx.x % slabs * kWarp + lane()) * W;
-  float sum[W] = {};
-  if (c < C) {
-    const Index end = starts[v + 1];
-    for (Index n = starts[v] + warp(); n < end; n += kAhead * kSegmentWarps) {
-      float g[kAhead][W] = {};
-      for (int j = 0; j < kAhead; ++j) {
-        const Index next = n + j * kSegmentWarps;
-        if (next < end) load(grad + order[next] * C + c, g[j]);
-      }
-      for (int j = 0; j < kAhead; ++j)
-        for (int i = 0; i < W; ++i) sum[i] += g[j][i];
-    }
+// Adds W channels of rows order[begin ... end - 1] to `sum`, this warp's share of them.
+__device__ void add_rows(const T* grad, const Index* order, Index begin, Index end, int C,
+                         float (&sum)[W]) {
+  float g[W];
+  for (Index n = begin + warp(); n < end; n += kSegmentWarps) {
+    load(grad + order[n] * C, g);
+    for (int i = 0; i < W; ++i) sum[i] += g[i];
   }
+}
+
+// The sum over the block's warps, in its first one.
+__device__ void add_warps(float (&sum)[W]) {
+  __shared__ float shared[kSegmentWarps][W][kWarp];
   for (int i = 0; i < W; ++i) shared[warp()][i][lane()] = sum[i];
   __syncthreads();
-  if (warp() > 0 || c >= C) return;
+  if (warp() > 0) return;
   for (int w = 1; w < kSegmentWarps; ++w)
     for (int i = 0; i < W; ++i) sum[i] += shared[w][i][lane()];
+}
+
+// A frequent id has thousands of rows, most have few. So the sorted rows are cut into chunks, and
+// what a chunk begins with of an id from chunks before it is summed here, (chunks, C). A block adds
+// up 32 W channels. Block = chunk * slabs + slab.
+KERNEL carried_sums(const T* __restrict__ grad, const Index* __restrict__ sorted_ids,
+                    const Index* __restrict__ order, const Index* __restrict__ starts,
+                    float* __restrict__ carried, int V, int C, int rows, int slabs) {
+  const Index chunk = blockIdx.x / slabs, begin = chunk * rows, id = sorted_ids[begin];
+  if (!is_row(id, V) || starts[id] >= begin) return;
+  const Index whole = begin + rows, end = starts[id + 1] < whole ? starts[id + 1] : whole;
+  const int c = (blockIdx.x % slabs * kWarp + lane()) * W;
+  float sum[W] = {};
+  if (c < C) add_rows(grad + c, order, begin, end, C, sum);
+  add_warps(sum);
+  if (warp() == 0 && c < C) store(sum, carried + chunk * C + c);
+}
+
+// out: (V, C) of float (out_bf16 is 0) or bf16: of each id the rows in the chunk where it begins,
+// and what later chunks carried. Block = id * slabs + slab.
+KERNEL embedding_backward(const T* __restrict__ grad, const Index* __restrict__ order,
+                          const Index* __restrict__ starts, const float* __restrict__ carried,
+                          void* __restrict__ out, int out_bf16, int C, int rows, int slabs) {
+  const Index v = blockIdx.x / slabs, begin = starts[v], end = starts[v + 1];
+  const Index next = begin / rows + 1;  // chunk
+  const int c = (blockIdx.x % slabs * kWarp + lane()) * W;
+  float sum[W] = {}, part[W];
+  if (c < C) {
+    add_rows(grad + c, order, begin, end < next * rows ? end : next * rows, C, sum);
+    for (Index chunk = next + warp(); chunk * rows < end; chunk += kSegmentWarps) {
+      load(carried + chunk * C + c, part);
+      for (int i = 0; i < W; ++i) sum[i] += part[i];
+    }
+  }
+  add_warps(sum);
+  if (warp() > 0 || c >= C) return;
   if (out_bf16) {
     store(sum, static_cast<bf16*>(out) + v * C + c);
   } else {

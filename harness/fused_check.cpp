@@ -112,6 +112,12 @@ std::vector<Check> checks(at::Device device, at::ScalarType type, bool even) {
       {Operation::kEmbedding,
        {numbers({V, C}, 0.1, options)},
        [=](auto& ops, auto& in) { return Tensors{ops.embedding(in[0], Ids(ids), at::kFloat)}; }},
+      {Operation::kEmbedding,  // with ids that occur often
+       {numbers({V, C}, 0.1, options)},
+       [=](auto& ops, auto& in) {
+         const Tensor often = ids.remainder(2).repeat({1, 9});
+         return Tensors{ops.embedding(in[0], Ids(often), at::kFloat)};
+       }},
       {Operation::kNesterov,
        {},
        [=](auto& ops, auto&) {

@@ -15,8 +15,8 @@ namespace {
 using at::Tensor;
 
 constexpr int64_t kThreads = 256, kWarp = 32;
-constexpr int64_t kRows = kThreads / kWarp;      // rows of a block, a warp each
-constexpr int64_t kSegmentThreads = 16 * kWarp;  // kSegmentWarps of fused.cu
+constexpr int64_t kRows = kThreads / kWarp;  // rows of a block, a warp each
+constexpr int64_t kChunk = 64;  // rows of a table's gradient that one block adds up at most
 // Blocks that add up gradients of a scalar, each over many rows: some for every multiprocessor.
 constexpr int64_t kSummingBlocks = 1024;
 
@@ -70,9 +70,8 @@ class FusedCuda : public Fused {
 
  private:
   void launch(FusedVariant variant, const char* kernel, int64_t blocks,
-              const std::vector<CudaKernel::Argument>& arguments,
-              int64_t threads = kThreads) const {
-    if (blocks > 0) launcher_(variant, kernel, blocks, threads, arguments);
+              const std::vector<CudaKernel::Argument>& arguments) const {
+    if (blocks > 0) launcher_(variant, kernel, blocks, kThreads, arguments);
   }
 
   FusedLauncher launcher_;
@@ -233,11 +232,15 @@ Tensor FusedCuda::embedding_backward(const Tensor& grad, const Tensor& sorted_id
   const int64_t N = grad.size(0), C = grad.size(1);
   const Tensor out = at::empty({V, C}, grad.options().dtype(type));
   const Tensor starts = at::empty({V + 1}, sorted_ids.options());
+  const int64_t chunks = ceil_div(N, kChunk);
+  const Tensor carried = at::empty({chunks, C}, grad.options().dtype(at::kFloat));
   const FusedVariant v = variant(grad.scalar_type(), C, {grad, out});
   const int64_t slabs = ceil_div(C, kWarp * pack(v));
   launch(v, "find_segments", ceil_div(N + 1, kThreads), {sorted_ids, starts, N, V});
-  launch(v, "embedding_backward", V * slabs, {grad, order, starts, out, is_bf16(type), C, slabs},
-         kSegmentThreads);
+  launch(v, "carried_sums", chunks * slabs,
+         {grad, sorted_ids, order, starts, carried, V, C, kChunk, slabs});
+  launch(v, "embedding_backward", V * slabs,
+         {grad, order, starts, carried, out, is_bf16(type), C, kChunk, slabs});
   return out;
 }
 

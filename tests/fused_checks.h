@@ -249,6 +249,15 @@ inline void check_embedding_backward(const Subject& s) {
       embedding_backward(s, N, C, 5, at::full({N}, 2, at::kLong));  // one id, first and last absent
       embedding_backward(s, N, C, 1, at::zeros({N}, at::kLong));
     }
+  // Ids that fill chunks of 64 rows to the end, begin with one, or go on for several.
+  const auto ids = [](std::initializer_list<int64_t> counts) {
+    return at::arange(static_cast<int64_t>(counts.size()))
+        .repeat_interleave(at::tensor(std::vector<int64_t>(counts)));
+  };
+  for (const Tensor& sorted : {ids({64, 64, 1}), ids({63, 2, 63}), ids({1, 300, 0, 19, 64}),
+                               ids({128, 0, 129}), ids({65})})
+    embedding_backward(s, sorted.numel(), 24, 6,
+                       sorted.index_select(0, at::randperm(sorted.numel())));
 }
 
 inline void check_muon(const Subject& s) {

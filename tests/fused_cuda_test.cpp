@@ -65,6 +65,7 @@ using at::Tensor;
   X(relu_squared_backward)   \
   X(softcap_cross_entropy)   \
   X(find_segments)           \
+  X(carried_sums)            \
   X(embedding_backward)      \
   X(nesterov) X(row_mean_squares) X(column_mean_squares) X(second_moment) X(cautious_step)
 

@@ -233,28 +233,25 @@ Tensor Gpt::features(const Tensor& token_ids) const {
   const auto resid = resid_scale.unbind(), skip = x0_scale.unbind();
   const Ids ids(token_ids);
   // Cast with the lookup: without autocast a float32 matrix refuses bfloat16 inputs.
-  const Tensor x0 = rms_norm(embedding(token_table, ids, rope.cos.scalar_type()));
-  Tensor x = x0;
+  Tensor x0 = rms_norm(embedding(token_table, ids, rope.cos.scalar_type())), x = x0;
   for (int64_t i = 0; i < config.depth; ++i) {
     const Layer& layer = layers[i];
-    auto [y, normed] = mix_norm(x, x0, resid[i], skip[i]);
-    const Tensor heads = attention(layer, normed, ids, config.window(i));
-    x = add_linear(std::move(y), heads, layer.attn_out);
-    const Tensor hidden = relu_squared(at::linear(rms_norm(x), layer.mlp_in));
-    x = add_linear(std::move(x), hidden, layer.mlp_out);
+    Mixed mixed = mix_norm(x, x0, resid[i], skip[i]);
+    const Tensor heads = attention(layer, mixed.normed, ids, config.window(i));
+    Summed summed = add_norm(std::move(mixed.y), heads, layer.attn_out);
+    const Tensor hidden = relu_squared(at::linear(summed.normed, layer.mlp_in));
+    x = add_linear(std::move(summed.sum), hidden, layer.mlp_out);
+    x0 = mixed.x0;
   }
   return rms_norm(x);
 }
 
 Tensor Gpt::attention(const Layer& layer, const Tensor& x, const Ids& ids, int64_t window) const {
   const int64_t B = x.size(0), T = x.size(1), H = config.heads, D = config.head_dim;
-  const Tensor qkv = at::linear(x, layer.qkv.flatten(0, 1)).view({B, T, 3, H, D});
+  const auto [qkv, gate] = linear_pair(x, layer.qkv.flatten(0, 1), layer.gate);
   ValueEmbedding value_embedding;
-  if (layer.value_table.defined()) {
-    const Tensor gate = at::linear(x.narrow(-1, 0, kGateChannels), layer.gate);
-    value_embedding = {layer.value_table, gate, ids};
-  }
-  const auto [q, k, v] = rope_norm_gate(qkv, rope, value_embedding);
+  if (gate.defined()) value_embedding = {layer.value_table, gate, ids};
+  const auto [q, k, v] = rope_norm_gate(qkv.view({B, T, 3, H, D}), rope, value_embedding);
   return windowed_attention(q, k, v, window).view({B, T, H * D});
 }
 

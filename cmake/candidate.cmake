@@ -28,8 +28,9 @@ set(CANDIDATE_LOCALIZE ${LOCALIZE} --keep-global-symbol=main
 set(KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch3IdsC*"
                    "--keep-global-symbol=_ZN12autoresearch10CudaKernelC*"
                    "--keep-global-symbol=_ZNK12autoresearch10CudaKernel6launch*")
-foreach(kernel windowed_attention add_linear rms_norm mix_norm embedding rope_norm_gate relu_squared
-               softcap_cross_entropy nesterov normalize_update cautious_step)
+foreach(kernel windowed_attention linear_pair add_linear rms_norm add_norm mix_norm embedding
+               rope_norm_gate relu_squared softcap_cross_entropy nesterov normalize_update
+               cautious_step)
   string(LENGTH ${kernel} length)
   list(APPEND KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch${length}${kernel}E*")
 endforeach()

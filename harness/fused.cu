@@ -118,8 +118,17 @@ __device__ float mean_product(const T* a, const T* b, int C) {
   return warp_sum(sum) / C;
 }
 
+// W elements of a tensor that may be missing, added.
+__device__ __forceinline__ void add_any(const T* from, Index at, float (&to)[W]) {
+  if (!from) return;
+  float v[W];
+  load(from + at, v);
+  for (int i = 0; i < W; ++i) to[i] += v[i];
+}
+
 KERNEL rms_norm_backward(const T* __restrict__ grad, const T* __restrict__ normed,
-                         const float* __restrict__ rstd, T* __restrict__ grad_x, Index N, int C) {
+                         const float* __restrict__ rstd, const T* __restrict__ others,
+                         T* __restrict__ grad_x, Index N, int C) {
   const Index n = thread() / kWarp, row = n * C;
   if (n >= N) return;
   const float mean = mean_product(grad + row, normed + row, C), r = rstd[n];
@@ -128,6 +137,7 @@ KERNEL rms_norm_backward(const T* __restrict__ grad, const T* __restrict__ norme
     load(grad + row + c, g);
     load(normed + row + c, y);
     for (int i = 0; i < W; ++i) g[i] = r * (g[i] - y[i] * mean);
+    add_any(others, row + c, g);
     store(g, grad_x + row + c);
   }
 }
@@ -161,16 +171,18 @@ KERNEL mix_norm(const T* __restrict__ x, const T* __restrict__ x0, const float* 
   if (lane() == 0) rstd[n] = r;
 }
 
-// Stores a times the row piece g at `to`, and adds up the products of g and x in `dot`.
-__device__ __forceinline__ void pass_on(const float (&g)[W], float a, const T* x, T* to,
-                                        float& dot) {
+// Stores a times g, plus `others`, at `to`, and adds up the products of g and x in `dot`. All of
+// them are rows of which W channels from `at` on are worked off.
+__device__ __forceinline__ void pass_on(const float (&g)[W], float a, const T* x, const T* others,
+                                        T* to, Index at, float& dot) {
   float v[W];
-  load(x, v);
+  load(x + at, v);
   for (int i = 0; i < W; ++i) {
     dot += g[i] * v[i];
     v[i] = a * g[i];
   }
-  store(v, to);
+  add_any(others, at, v);
+  store(v, to + at);
 }
 
 // A block takes every gridDim.x-th group of rows and leaves its sums for the gradients of a and b
@@ -179,7 +191,8 @@ KERNEL mix_norm_backward(const T* __restrict__ grad_y, const T* __restrict__ gra
                          const T* __restrict__ x, const T* __restrict__ x0,
                          const T* __restrict__ normed, const float* __restrict__ rstd,
                          const float* __restrict__ a, const float* __restrict__ b,
-                         T* __restrict__ grad_x, T* __restrict__ grad_x0,
+                         const T* __restrict__ others, T* __restrict__ grad_x,
+                         T* __restrict__ grad_x0,
                          float* __restrict__ partial_a, float* __restrict__ partial_b, Index N,
                          int C) {
   float sum_a = 0, sum_b = 0, g[W], h[W], y[W];
@@ -191,8 +204,8 @@ KERNEL mix_norm_backward(const T* __restrict__ grad_y, const T* __restrict__ gra
       load(grad_normed + row + c, h);
       load(normed + row + c, y);
       for (int i = 0; i < W; ++i) g[i] += r * (h[i] - y[i] * mean);
-      pass_on(g, *a, x + row + c, grad_x + row + c, sum_a);
-      pass_on(g, *b, x0 + row + c, grad_x0 + row + c, sum_b);
+      pass_on(g, *a, x, nullptr, grad_x, row + c, sum_a);
+      pass_on(g, *b, x0, others, grad_x0, row + c, sum_b);
     }
   }
   sum_a = block_sum(sum_a);

@@ -36,9 +36,10 @@ class Fused {
   virtual Normed rms_norm(const Tensor& x) const = 0;  // x: (N, C) activation
 
   // The gradient of x, from the result and not from x:
-  // rstd * (grad - normed * mean(grad * normed)) of each row.
-  virtual Tensor rms_norm_backward(const Tensor& grad, const Tensor& normed,
-                                   const Tensor& rstd) const = 0;
+  // others + rstd * (grad - normed * mean(grad * normed)) of each row.
+  // others: (N, C) activation, what other uses of x contribute; or undefined.
+  virtual Tensor rms_norm_backward(const Tensor& grad, const Tensor& normed, const Tensor& rstd,
+                                   const Tensor& others) const = 0;
 
   // y = a x + b x0, and y normalized.
   struct MixNormed {
@@ -54,11 +55,12 @@ class Fused {
     Tensor a, b;   // 0-d float32
   };
   // grad_y, grad_normed: (N, C) activation. With g = grad_y + (the gradient through the norm):
-  // x: a g, x0: b g, a: sum(g x), b: sum(g x0).
+  // x: a g, x0: others + b g, a: sum(g x), b: sum(g x0).
+  // others: (N, C) activation, what other uses of x0 contribute; or undefined.
   virtual MixNormGrads mix_norm_backward(const Tensor& grad_y, const Tensor& grad_normed,
                                          const Tensor& x, const Tensor& x0, const Tensor& normed,
-                                         const Tensor& rstd, const Tensor& a,
-                                         const Tensor& b) const = 0;
+                                         const Tensor& rstd, const Tensor& a, const Tensor& b,
+                                         const Tensor& others) const = 0;
 
   // What lies between the product with the query, key and value weights and attention. Queries and
   // keys: the halves x1, x2 of each head are rotated by position (y1 = x1 cos + x2 sin,

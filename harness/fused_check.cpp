@@ -81,11 +81,17 @@ std::vector<Check> checks(at::Device device, at::ScalarType type, bool even) {
       {Operation::kRmsNorm,
        {x(0.1)},
        [](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; }},
+      {Operation::kRmsNorm,
+       {x(0.1), x(0.2), numbers({C, C}, 0.3, options) * 0.1},
+       [](auto& ops, auto& in) {
+         const auto [sum, normed] = ops.add_norm(in[0] * 2, in[1], in[2]);
+         return Tensors{sum, normed};
+       }},
       {Operation::kMixNorm,
        {x(0.1), x(0.2), scalar(0.3), scalar(0.4)},
        [](auto& ops, auto& in) {
-         const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
-         return Tensors{y, normed};
+         const auto [y, normed, x0] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+         return Tensors{y, normed, x0};
        }},
       {Operation::kRopeNormGate,
        {numbers({B, T, 3, H, D}, 0.1, options)},

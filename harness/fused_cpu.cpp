@@ -26,6 +26,10 @@ const T* in(const Tensor& x) {
   return static_cast<const T*>(x.const_data_ptr());
 }
 template <class T>
+const T* in_any(const Tensor& x, int64_t i) {  // null where x is undefined
+  return x.defined() ? in<T>(x) + i : nullptr;
+}
+template <class T>
 T* out(const Tensor& x) {
   return static_cast<T*>(x.mutable_data_ptr());
 }
@@ -93,14 +97,14 @@ class FusedCpu : public Fused {
     return result;
   }
 
-  Tensor rms_norm_backward(const Tensor& grad, const Tensor& normed,
-                           const Tensor& rstd) const override {
+  Tensor rms_norm_backward(const Tensor& grad, const Tensor& normed, const Tensor& rstd,
+                           const Tensor& others) const override {
     const int64_t N = grad.size(0), C = grad.size(1);
     Tensor grad_x = at::empty_like(grad);
     dispatch(loops_, grad.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(N, C, [&](int64_t i, int64_t n) {
         loops.rms_norm_backward(in<T>(grad) + i * C, in<T>(normed) + i * C, in<float>(rstd) + i,
-                                out<T>(grad_x) + i * C, n, C);
+                                in_any<T>(others, i * C), out<T>(grad_x) + i * C, n, C);
       });
     });
     return grad_x;
@@ -122,7 +126,8 @@ class FusedCpu : public Fused {
 
   MixNormGrads mix_norm_backward(const Tensor& grad_y, const Tensor& grad_normed, const Tensor& x,
                                  const Tensor& x0, const Tensor& normed, const Tensor& rstd,
-                                 const Tensor& a, const Tensor& b) const override {
+                                 const Tensor& a, const Tensor& b,
+                                 const Tensor& others) const override {
     const int64_t N = x.size(0), C = x.size(1);
     MixNormGrads grads{at::empty_like(x), at::empty_like(x), empty_floats({}), empty_floats({})};
     // The sums of fixed blocks, so that they do not depend on the number of threads.
@@ -132,11 +137,11 @@ class FusedCpu : public Fused {
     dispatch(loops_, x.scalar_type(), [&]<class T>(const RowLoops<T>& loops, T) {
       for_rows(blocks, kBlock * C, [&](int64_t first, int64_t count) {
         for (int64_t block = first; block < first + count; ++block) {
-          const int64_t row = block * kBlock, at = row * C;
-          loops.mix_norm_backward(in<T>(grad_y) + at, in<T>(grad_normed) + at, in<T>(x) + at,
-                                  in<T>(x0) + at, in<T>(normed) + at, in<float>(rstd) + row,
-                                  *in<float>(a), *in<float>(b), out<T>(grads.x) + at,
-                                  out<T>(grads.x0) + at, &sums[2 * block],
+          const int64_t row = block * kBlock, i = row * C;
+          loops.mix_norm_backward(in<T>(grad_y) + i, in<T>(grad_normed) + i, in<T>(x) + i,
+                                  in<T>(x0) + i, in<T>(normed) + i, in<float>(rstd) + row,
+                                  *in<float>(a), *in<float>(b), in_any<T>(others, i),
+                                  out<T>(grads.x) + i, out<T>(grads.x0) + i, &sums[2 * block],
                                   std::min(kBlock, N - row), C);
         }
       });

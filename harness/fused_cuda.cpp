@@ -42,13 +42,14 @@ class FusedCuda : public Fused {
   explicit FusedCuda(FusedLauncher launcher) : launcher_(std::move(launcher)) {}
 
   Normed rms_norm(const Tensor& x) const override;
-  Tensor rms_norm_backward(const Tensor& grad, const Tensor& normed,
-                           const Tensor& rstd) const override;
+  Tensor rms_norm_backward(const Tensor& grad, const Tensor& normed, const Tensor& rstd,
+                           const Tensor& others) const override;
   MixNormed mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
                      const Tensor& b) const override;
   MixNormGrads mix_norm_backward(const Tensor& grad_y, const Tensor& grad_normed, const Tensor& x,
                                  const Tensor& x0, const Tensor& normed, const Tensor& rstd,
-                                 const Tensor& a, const Tensor& b) const override;
+                                 const Tensor& a, const Tensor& b,
+                                 const Tensor& others) const override;
   Heads rope_norm_gate(const Tensor& qkv, const Rope& rope,
                        const ValueEmbedding& embedding) const override;
   HeadsGrads rope_norm_gate_backward(const Tensor& grad_q, const Tensor& grad_k,
@@ -88,12 +89,12 @@ Fused::Normed FusedCuda::rms_norm(const Tensor& x) const {
   return out;
 }
 
-Tensor FusedCuda::rms_norm_backward(const Tensor& grad, const Tensor& normed,
-                                    const Tensor& rstd) const {
+Tensor FusedCuda::rms_norm_backward(const Tensor& grad, const Tensor& normed, const Tensor& rstd,
+                                    const Tensor& others) const {
   const int64_t N = grad.size(0), C = grad.size(1);
   const Tensor grad_x = at::empty_like(grad);
-  launch(variant(grad.scalar_type(), C, {grad, normed, grad_x}), "rms_norm_backward",
-         ceil_div(N, kRows), {grad, normed, rstd, grad_x, N, C});
+  launch(variant(grad.scalar_type(), C, {grad, normed, others, grad_x}), "rms_norm_backward",
+         ceil_div(N, kRows), {grad, normed, rstd, others, grad_x, N, C});
   return grad_x;
 }
 
@@ -110,7 +111,8 @@ Fused::MixNormed FusedCuda::mix_norm(const Tensor& x, const Tensor& x0, const Te
 Fused::MixNormGrads FusedCuda::mix_norm_backward(const Tensor& grad_y, const Tensor& grad_normed,
                                                  const Tensor& x, const Tensor& x0,
                                                  const Tensor& normed, const Tensor& rstd,
-                                                 const Tensor& a, const Tensor& b) const {
+                                                 const Tensor& a, const Tensor& b,
+                                                 const Tensor& others) const {
   const int64_t N = x.size(0), C = x.size(1);
   const at::TensorOptions floats = x.options().dtype(at::kFloat);
   const int64_t blocks = std::min(ceil_div(N, kRows), kSummingBlocks);
@@ -118,10 +120,10 @@ Fused::MixNormGrads FusedCuda::mix_norm_backward(const Tensor& grad_y, const Ten
   const MixNormGrads grads{at::empty_like(x), at::empty_like(x), at::empty({}, floats),
                            at::empty({}, floats)};
   const FusedVariant v =
-      variant(x.scalar_type(), C, {grad_y, grad_normed, x, x0, normed, grads.x, grads.x0});
+      variant(x.scalar_type(), C, {grad_y, grad_normed, x, x0, normed, others, grads.x, grads.x0});
   launch(v, "mix_norm_backward", blocks,
-         {grad_y, grad_normed, x, x0, normed, rstd, a, b, grads.x, grads.x0, partial_a, partial_b,
-          N, C});
+         {grad_y, grad_normed, x, x0, normed, rstd, a, b, others, grads.x, grads.x0, partial_a,
+          partial_b, N, C});
   launch(v, "sum_partials", 1, {partial_a, grads.a, blocks});
   launch(v, "sum_partials", 1, {partial_b, grads.b, blocks});
   return grads;

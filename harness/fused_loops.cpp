@@ -163,13 +163,20 @@ INLINE float mean_product(const T* a, const T* b, int64_t C) {
   return sum(products) / static_cast<float>(C);
 }
 
+// Of a matrix that may be missing.
+template <class T, class Part>
+INLINE Vec load_any(const T* p, int64_t at, Part part) {
+  return p ? load(p + at, part) : Vec{};
+}
+
 template <class T>
-void rms_norm_backward(const T* grad, const T* normed, const float* rstd, T* grad_x, int64_t rows,
-                       int64_t C) {
-  for (int64_t row = 0; row < rows; ++row, grad += C, normed += C, grad_x += C) {
+void rms_norm_backward(const T* grad, const T* normed, const float* rstd, const T* others,
+                       T* grad_x, int64_t rows, int64_t C) {
+  for (int64_t row = 0; row < rows; ++row, grad += C, normed += C) {
     const float mean = mean_product(grad, normed, C), scale = rstd[row];
     for_each(C, [&](int64_t c, auto part) {
-      store(grad_x + c, scale * (load(grad + c, part) - mean * load(normed + c, part)), part);
+      const Vec g = scale * (load(grad + c, part) - mean * load(normed + c, part));
+      store(grad_x + row * C + c, load_any(others, row * C + c, part) + g, part);
     });
   }
 }
@@ -194,8 +201,8 @@ void mix_norm(const T* x, const T* x0, float a, float b, T* y, T* normed, float*
 
 template <class T>
 void mix_norm_backward(const T* grad_y, const T* grad_normed, const T* x, const T* x0,
-                       const T* normed, const float* rstd, float a, float b, T* grad_x, T* grad_x0,
-                       float* sums, int64_t rows, int64_t C) {
+                       const T* normed, const float* rstd, float a, float b, const T* others,
+                       T* grad_x, T* grad_x0, float* sums, int64_t rows, int64_t C) {
   Vec sum_a = {}, sum_b = {};
   for (int64_t row = 0; row < rows; ++row) {
     const float mean = mean_product(grad_normed, normed, C), scale = rstd[row];
@@ -205,9 +212,9 @@ void mix_norm_backward(const T* grad_y, const T* grad_normed, const T* x, const 
       sum_a += g * load(x + c, part);
       sum_b += g * load(x0 + c, part);
       store(grad_x + c, a * g, part);
-      store(grad_x0 + c, b * g, part);
+      store(grad_x0 + row * C + c, load_any(others, row * C + c, part) + b * g, part);
     });
-    grad_y += C, grad_normed += C, x += C, x0 += C, normed += C, grad_x += C, grad_x0 += C;
+    grad_y += C, grad_normed += C, x += C, x0 += C, normed += C, grad_x += C;
   }
   sums[0] = sum(sum_a);
   sums[1] = sum(sum_b);

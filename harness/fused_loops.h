@@ -29,14 +29,15 @@ constexpr int64_t attention_scratch(int64_t T, int64_t D) {
 template <class T>
 struct RowLoops {
   void (*rms_norm)(const T* x, T* normed, float* rstd, int64_t rows, int64_t C);
-  void (*rms_norm_backward)(const T* grad, const T* normed, const float* rstd, T* grad_x,
-                            int64_t rows, int64_t C);
+  // others: null, or what is added to grad_x.
+  void (*rms_norm_backward)(const T* grad, const T* normed, const float* rstd, const T* others,
+                            T* grad_x, int64_t rows, int64_t C);
   void (*mix_norm)(const T* x, const T* x0, float a, float b, T* y, T* normed, float* rstd,
                    int64_t rows, int64_t C);
-  // sums: grad_a and grad_b of these rows.
+  // others: null, or what is added to grad_x0. sums: grad_a and grad_b of these rows.
   void (*mix_norm_backward)(const T* grad_y, const T* grad_normed, const T* x, const T* x0,
-                            const T* normed, const float* rstd, float a, float b, T* grad_x,
-                            T* grad_x0, float* sums, int64_t rows, int64_t C);
+                            const T* normed, const float* rstd, float a, float b, const T* others,
+                            T* grad_x, T* grad_x0, float* sums, int64_t rows, int64_t C);
 
   // One token's H heads of D channels; cos and sin are its position's, D / 2 each.
   void (*rotate_norm)(const T* x, const T* cos, const T* sin, T* y, float* rstd, int64_t H,

@@ -1,6 +1,5 @@
 #include "harness/fused_ops.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "common/error.h"
 #include "harness/attention.h"
+#include "harness/linear.h"
 
 namespace autoresearch {
 namespace {
@@ -49,7 +49,8 @@ struct RmsNorm : Function<RmsNorm> {
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor grad = kept(ctx).rms_norm_backward(as_rows(grads[0]), as_rows(saved[0]), saved[1]);
+    const Tensor grad =
+        kept(ctx).rms_norm_backward(as_rows(grads[0]), as_rows(saved[0]), saved[1], {});
     return {{}, shaped_as(grad, grads[0])};
   }
 };
@@ -61,15 +62,47 @@ struct MixNorm : Function<MixNorm> {
     const Tensor normed = shaped_as(rows, x);
     keep(ctx, fused);
     ctx->save_for_backward({x, x0, a, b, normed, rstd});
-    return {shaped_as(y, x), normed};
+    ctx->set_materialize_grads(false);  // x0 has no other use in the last layer
+    return {shaped_as(y, x), normed, x0};
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &x0 = saved[1];
-    const auto grad =
-        kept(ctx).mix_norm_backward(as_rows(grads[0]), as_rows(grads[1]), as_rows(x), as_rows(x0),
-                                    as_rows(saved[4]), saved[5], saved[2], saved[3]);
+    const auto rows_or_0 = [&](const Tensor& grad) {
+      return as_rows(grad.defined() ? grad : at::zeros_like(x));
+    };
+    const auto grad = kept(ctx).mix_norm_backward(
+        rows_or_0(grads[0]), rows_or_0(grads[1]), as_rows(x), as_rows(x0), as_rows(saved[4]),
+        saved[5], saved[2], saved[3], grads[2].defined() ? as_rows(grads[2]) : Tensor());
     return {{}, shaped_as(grad.x, x), shaped_as(grad.x0, x), grad.a, grad.b};
+  }
+};
+
+// A residual sum in x's own memory, and its norm.
+struct AddNorm : Function<AddNorm> {
+  static variable_list forward(AutogradContext* ctx, const Fused* fused, Tensor x, const Tensor& h,
+                               const Tensor& w) {
+    as_rows(x).addmm_(as_rows(h), w.t());
+    const auto [rows, rstd] = fused->rms_norm(as_rows(x));
+    const Tensor normed = shaped_as(rows, x);
+    keep(ctx, fused);
+    ctx->save_for_backward({h, w, normed, rstd});
+    ctx->mark_dirty({x});
+    ctx->set_materialize_grads(false);
+    return {x, normed};
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &h = saved[0], &w = saved[1], &normed = saved[2];
+    Tensor grad = grads[0];
+    if (grads[1].defined()) {
+      const Tensor others = grad.defined() ? as_rows(grad) : Tensor();
+      grad = shaped_as(
+          kept(ctx).rms_norm_backward(as_rows(grads[1]), as_rows(normed), saved[3], others),
+          normed);
+    }
+    const Tensor rows = as_rows(grad);
+    return {{}, grad, at::mm(rows, w).view_as(h), at::mm(rows.t(), as_rows(h))};
   }
 };
 
@@ -312,12 +345,6 @@ void check_targets(const Tensor& targets, int64_t V) {
 // ------------------------------------------------------------------------------------------------
 // Operations
 
-at::ScalarType product_type(const Tensor& x) {
-  const auto device = x.device().type();
-  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
-                                                   : x.scalar_type();
-}
-
 const char* name_of(Operation operation) {
   static constexpr const char* kNames[] = {
       "windowed_attention",    "rms_norm",  "mix_norm", "rope_norm_gate",   "relu_squared",
@@ -344,11 +371,23 @@ Mixed FusedOps::mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
   const bool alike = x0.sizes() == x.sizes() && a.dim() == 0 && b.dim() == 0;
   if (!fast || !has_rows(x) || !alike || !beside(x, {x0, a, b})) {
     const Tensor y = a * x + b * x0;
-    return {y, aten_rms_norm(y)};
+    return {y, aten_rms_norm(y), x0};
   }
   const auto out = MixNorm::apply(fast, x.contiguous(), x0.to(x.scalar_type()).contiguous(),
                                   a.to(at::kFloat), b.to(at::kFloat));
-  return {out[0], out[1]};
+  return {out[0], out[1], out[2]};
+}
+
+Summed FusedOps::add_norm(Tensor x, const Tensor& h, const Tensor& w) const {
+  const Fused* const fast = implementation(Operation::kRmsNorm);
+  const auto type = product_type(x);
+  if (fast && has_rows(x) && x.scalar_type() == type && beside(x, {h, w}) && is_given_up(x)) {
+    const auto out =
+        AddNorm::apply(fast, std::move(x), h.to(type).contiguous(), w.to(type).contiguous());
+    return {out[0], out[1]};
+  }
+  const Tensor sum = add_linear(std::move(x), h, w);
+  return {sum, rms_norm(sum)};
 }
 
 QueriesKeysValues FusedOps::rope_norm_gate(const Tensor& qkv, const Rope& rope,

@@ -14,7 +14,7 @@
 
 namespace autoresearch {
 
-enum class Operation {
+enum class Operation {  // add_norm is trusted with rms_norm
   kAttention,
   kRmsNorm,
   kMixNorm,
@@ -40,6 +40,7 @@ struct FusedOps {
   at::Tensor rms_norm(const at::Tensor& x) const;
   Mixed mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& a,
                  const at::Tensor& b) const;
+  Summed add_norm(at::Tensor x, const at::Tensor& h, const at::Tensor& w) const;
   QueriesKeysValues rope_norm_gate(const at::Tensor& qkv, const Rope& rope,
                                    const ValueEmbedding& embedding) const;
   at::Tensor relu_squared(const at::Tensor& x) const;
@@ -56,9 +57,6 @@ struct FusedOps {
     return twins[static_cast<size_t>(operation)] ? nullptr : fused;
   }
 };
-
-// What a matrix product of x would compute in: autocast's type where that is on, else x's own.
-at::ScalarType product_type(const at::Tensor& x);
 
 // Runs every operation and its gradient on `device`, fused and as its twin, over small odd shapes
 // (some 50 ms). Returns what was found of the operations in which they disagree, or that failed.

@@ -1,6 +1,6 @@
 #include "harness/kernels.h"
 
-#include <torch/csrc/autograd/custom_function.h>
+#include <ATen/core/grad_mode.h>
 
 #include <map>
 #include <mutex>
@@ -51,45 +51,6 @@ Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int
 }
 
 // ------------------------------------------------------------------------------------------------
-// The residual stream
-
-namespace {
-
-Tensor as_rows(const Tensor& x) { return x.reshape({-1, x.size(-1)}); }
-
-struct AddLinear : torch::autograd::Function<AddLinear> {
-  static Tensor forward(torch::autograd::AutogradContext* ctx, Tensor x, const Tensor& h,
-                        const Tensor& w) {
-    ctx->save_for_backward({h, w});
-    ctx->mark_dirty({x});
-    x.view({-1, x.size(-1)}).addmm_(as_rows(h), w.t());
-    return x;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 const torch::autograd::variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const Tensor &h = saved[0], &w = saved[1], rows = as_rows(grads[0]);
-    return {grads[0], at::mm(rows, w).view_as(h), at::mm(rows.t(), as_rows(h))};
-  }
-};
-
-// Whether x may be overwritten without anybody noticing: no other handle, view or saved tensor has
-// its memory.
-bool is_given_up(const Tensor& x) {
-  return x.use_count() == 1 && x.storage().use_count() == 1 && x.is_contiguous() &&
-         !(x.is_leaf() && x.requires_grad());
-}
-
-}  // namespace
-
-Tensor add_linear(Tensor x, const Tensor& h, const Tensor& w) {
-  const auto type = product_type(x);
-  if (at::GradMode::is_enabled() && x.scalar_type() == type && is_given_up(x))
-    return AddLinear::apply(std::move(x), h.to(type), w.to(type));
-  return at::addmm(as_rows(x), as_rows(h), w.t()).view_as(x);
-}
-
-// ------------------------------------------------------------------------------------------------
 // Fused operations
 
 Ids::Ids(const Tensor& token_ids) : ids(token_ids) {
@@ -102,6 +63,11 @@ Tensor rms_norm(const Tensor& x) { return ops(x).rms_norm(x); }
 
 Mixed mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a, const Tensor& b) {
   return ops(x).mix_norm(x, x0, a, b);
+}
+
+Summed add_norm(Tensor x, const Tensor& h, const Tensor& w) {
+  const FusedOps all = ops(x);
+  return all.add_norm(std::move(x), h, w);
 }
 
 Tensor embedding(const Tensor& table, const Ids& ids, at::ScalarType type) {

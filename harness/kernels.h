@@ -27,6 +27,13 @@ namespace autoresearch {
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
 
+// Two linear maps of one x, whose gradients of it meet in one tensor: x w^T, and x[..., :K] first^T,
+// which sees the first K channels only. x: (..., C); w: (N, C); first: (M, K), or undefined.
+struct TwoMaps {
+  at::Tensor all, first;  // (..., N), (..., M)
+};
+TwoMaps linear_pair(const at::Tensor& x, const at::Tensor& w, const at::Tensor& first);
+
 // x + h w^T as one product: a layer's addition to the residual stream. x: (..., C); h: (..., K);
 // w: (C, K). Give x up with std::move after its last use: where gradients are on and nobody else
 // holds it, the sum is made in its memory, without a copy.
@@ -35,9 +42,17 @@ at::Tensor add_linear(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
 // Root mean square norm over the last dimension, without weights (arXiv 1910.07467).
 at::Tensor rms_norm(const at::Tensor& x);
 
-// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b.
+// add_linear and rms_norm of the sum. Use it and not x from there on, so that the gradients of its
+// two uses meet in one pass.
+struct Summed {
+  at::Tensor sum, normed;
+};
+Summed add_norm(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
+
+// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b; and x0 as it came, for the next layer:
+// handed on like that, its gradient is summed on the way.
 struct Mixed {
-  at::Tensor y, normed;
+  at::Tensor y, normed, x0;
 };
 Mixed mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& a, const at::Tensor& b);
 

@@ -135,15 +135,16 @@ Tensor loss_of(const std::vector<Tensor>& w) {
   const Tensor tokens = at::arange(B * T).mul(5).remainder(11).view({B, T});
   const Ids ids(tokens);
   const Tensor x0 = rms_norm(embedding(w[0], ids, at::kFloat));
-  const auto [x, normed] = mix_norm(x0, x0.cos(), w[1], w[2]);
-  const Tensor qkv = at::linear(normed, w[3]).view({B, T, 3, H, D});
+  auto [x, normed, skip] = mix_norm(x0, x0.cos(), w[1], w[2]);
+  const auto [merged, gate] = linear_pair(normed, w[3], w[4]);
+  const Tensor qkv = merged.view({B, T, 3, H, D});
   const Tensor angle = at::arange(T * D / 2).view({T, D / 2}).to(at::kFloat);
   const Rope rope{angle.cos().to(qkv.scalar_type()), angle.sin().to(qkv.scalar_type())};
-  const Tensor gate = at::linear(normed, w[4]);
   const auto [q, k, v] = rope_norm_gate(qkv, rope, {w[0], gate, ids});
   const Tensor heads = windowed_attention(q, k, v, 4).view({B, T, H * D});
-  const Tensor y = add_linear(x, heads, w[6]);
-  return softcap_cross_entropy(relu_squared(y), w[5], tokens, 5);
+  auto [sum, y] = add_norm(std::move(x), heads, w[6]);
+  const Tensor z = add_linear(std::move(sum), relu_squared(y), w[6]);
+  return softcap_cross_entropy(z + skip, w[5], tokens, 5);
 }
 
 TEST(Backward, GivesTheSameGradientsOnAThreadWithoutTheForwardsAutocast) {
@@ -153,7 +154,7 @@ TEST(Backward, GivesTheSameGradientsOnAThreadWithoutTheForwardsAutocast) {
                           at::ones({}),
                           at::ones({}),
                           at::randn({48, 16}),
-                          at::randn({2, 16}),
+                          at::randn({2, 6}),
                           at::randn({11, 16}),
                           at::randn({16, 16})};
     for (Tensor& x : w) x.requires_grad_();

@@ -55,8 +55,11 @@ inline void rms_norm(const Subject& s, int64_t N, int64_t C) {
   expect_close(normed, expected.detach(), "normed");
   expect_close(rstd, expected.detach().div(exact(x)).select(1, 0), "rstd", C > 1 ? 20 : 1000);
   expected.backward(exact(grad));
-  expect_close(s.fused.rms_norm_backward(grad, normed, rstd), leaf_x.grad(), "grad",
-               rounding(s) * exact(rstd).max().item<double>());
+  const double magnitude = rounding(s) * exact(rstd).max().item<double>();
+  expect_close(s.fused.rms_norm_backward(grad, normed, rstd, {}), leaf_x.grad(), "grad", magnitude);
+  const Tensor others = s.random({N, C});
+  expect_close(s.fused.rms_norm_backward(grad, normed, rstd, others), leaf_x.grad() + exact(others),
+               "grad with that of others", magnitude);
 }
 
 inline void mix_norm(const Subject& s, int64_t N, int64_t C) {
@@ -68,11 +71,19 @@ inline void mix_norm(const Subject& s, int64_t N, int64_t C) {
   expect_close(out.y, y.detach(), "y");
   expect_close(out.normed, normed.detach(), "normed");
   (y * exact(grad_y) + normed * exact(grad_normed)).sum().backward();
-  const auto grads =
-      s.fused.mix_norm_backward(grad_y, grad_normed, x, x0, out.normed, out.rstd, a, b);
+  const auto backward = [&](const Tensor& others) {
+    return s.fused.mix_norm_backward(grad_y, grad_normed, x, x0, out.normed, out.rstd, a, b,
+                                     others);
+  };
+  const auto grads = backward({});
   const double steep = 1 + exact(out.rstd).max().item<double>();
   expect_close(grads.x, leaf_x.grad(), "grad of x", rounding(s) * steep);
   expect_close(grads.x0, leaf_x0.grad(), "grad of x0", rounding(s) * steep);
+  const Tensor others = s.random({N, C});
+  const auto summed = backward(others);
+  expect_close(summed.x0, leaf_x0.grad() + exact(others), "grad of x0 with that of others",
+               rounding(s) * steep);
+  EXPECT_TRUE(at::equal(summed.x, grads.x));
   // The sums are stored as float32, but their terms know the rounded `normed`.
   const double terms = (s.type == at::kBFloat16 ? 200 : 2) * steep * std::sqrt(N * C);
   expect_close(grads.a, leaf_a.grad(), "grad of a", terms);

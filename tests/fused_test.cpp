@@ -11,6 +11,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/error.h"
 #include "harness/fused_ops.h"
 #include "tests/support.h"
 
@@ -76,7 +77,7 @@ TEST_P(Rows, RmsNorm) {
 TEST_P(Rows, MixNorm) {
   expect_twin(
       [](auto& ops, auto& in) {
-        const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+        const auto [y, normed, x0] = ops.mix_norm(in[0], in[1], in[2], in[3]);
         return Tensors{y, normed};
       },
       {randn({N, C}), randn({N, C}), at::scalar_tensor(0.9, at::kDouble),
@@ -203,7 +204,8 @@ TEST(FusedOps, ThreadsDoNotChangeABit) {
     const Tensors leaves{x.clone().requires_grad_(), x0.clone().requires_grad_(),
                          at::scalar_tensor(0.9).requires_grad_(),
                          at::scalar_tensor(0.1).requires_grad_()};
-    const auto [y, n] = FusedOps{&fused_cpu()}.mix_norm(leaves[0], leaves[1], leaves[2], leaves[3]);
+    const auto [y, n, x0] =
+        FusedOps{&fused_cpu()}.mix_norm(leaves[0], leaves[1], leaves[2], leaves[3]);
     ((y + n) * g).sum().backward();
     at::set_num_threads(1);
     return Tensors{leaves[0].grad(), leaves[1].grad(), leaves[2].grad(), leaves[3].grad()};
@@ -244,7 +246,7 @@ TEST(NotANumber, PassesThroughEveryOperationAsThroughItsTwin) {
                           {randn({3, 37})});
   expect_spoilt_like_twin(
       [](auto& ops, auto& in) {
-        const auto [y, normed] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+        const auto [y, normed, x0] = ops.mix_norm(in[0], in[1], in[2], in[3]);
         return Tensors{y, normed};
       },
       {randn({3, 37}), randn({3, 37}), a, a});
@@ -310,8 +312,10 @@ class WrongFused : public Fused {
     if (wrong_ == "rms_norm") result.normed.mul_(1.01);
     return result;
   }
-  Tensor rms_norm_backward(const Tensor& g, const Tensor& n, const Tensor& rstd) const override {
-    return wrong_ == "rms_norm_backward" ? g.clone() : right_.rms_norm_backward(g, n, rstd);
+  Tensor rms_norm_backward(const Tensor& g, const Tensor& n, const Tensor& rstd,
+                           const Tensor& others) const override {
+    if (wrong_ == "rms_norm_backward") return g.clone();
+    return right_.rms_norm_backward(g, n, rstd, wrong_ == "add_norm" ? Tensor() : others);
   }
   MixNormed mix_norm(const Tensor& x, const Tensor& x0, const Tensor& a,
                      const Tensor& b) const override {
@@ -319,8 +323,10 @@ class WrongFused : public Fused {
   }
   MixNormGrads mix_norm_backward(const Tensor& gy, const Tensor& gn, const Tensor& x,
                                  const Tensor& x0, const Tensor& n, const Tensor& rstd,
-                                 const Tensor& a, const Tensor& b) const override {
-    auto result = right_.mix_norm_backward(gy, gn, x, x0, n, rstd, a, b);
+                                 const Tensor& a, const Tensor& b,
+                                 const Tensor& others) const override {
+    auto result =
+        right_.mix_norm_backward(gy, gn, x, x0, n, rstd, a, b, wrong_ == "x0" ? Tensor() : others);
     if (wrong_ == "mix_norm") result.b.neg_();
     return result;
   }
@@ -413,7 +419,9 @@ TEST(Check, LeavesEachWrongOperationToItsTwinAndNamesIt) {
   const std::vector<std::pair<std::string, std::vector<Operation>>> cases{
       {"rms_norm", {Operation::kRmsNorm}},
       {"rms_norm_backward", {Operation::kRmsNorm}},
+      {"add_norm", {Operation::kRmsNorm}},
       {"mix_norm", {Operation::kMixNorm}},
+      {"x0", {Operation::kMixNorm}},
       {"rope_norm_gate", {Operation::kRopeNormGate}},
       {"softcap_cross_entropy", {Operation::kSoftcapCrossEntropy}},
       {"embedding", {Operation::kRopeNormGate, Operation::kEmbedding}},
@@ -566,6 +574,57 @@ TEST(AddLinear, ComputesInAutocastsTypeOnAResidualStreamOfThatType) {
     EXPECT_EQ(got.grads[i].scalar_type(), start[i].scalar_type());
     EXPECT_LT(relative_difference(got.grads[i], expected.grads[i]), 1e-2) << i;
   }
+}
+
+TEST(AddNorm, HasTheGradientsOfSumAndNormWhicheverIsUsed) {
+  at::manual_seed(5);
+  const Tensors start{at::randn({2, 5, 6}), at::randn({2, 5, 9}), at::randn({6, 9})};
+  for (const auto& [of_sum, of_norm] : {std::pair{1.0, 0.0}, {0.0, 1.0}, {0.7, 1.3}}) {
+    const auto used = [&, s = of_sum, n = of_norm](const Tensor& sum, const Tensor& normed) {
+      return s == 0 ? normed * n : n == 0 ? sum * s : sum * s + normed * n;
+    };
+    const Added got = added(start, [&](Tensor x, Tensor h, Tensor w) {
+      const void* const memory = x.data_ptr();
+      const auto [sum, normed] = add_norm(std::move(x), h, w);
+      EXPECT_EQ(sum.data_ptr(), memory);
+      return used(sum, normed);
+    });
+    const Added expected = added(start, [&](Tensor x, Tensor h, Tensor w) {
+      const Tensor sum = x + at::linear(h, w);
+      return used(sum, FusedOps{nullptr}.rms_norm(sum));
+    });
+    EXPECT_LT(relative_difference(got.sum, expected.sum), 1e-6);
+    for (size_t i = 0; i < start.size(); ++i)
+      EXPECT_LT(relative_difference(got.grads[i], expected.grads[i]), 1e-6) << i;
+  }
+}
+
+TEST(AddNorm, LeavesAnOperandAloneThatSomebodyElseHolds) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({4, 6}), before = x.clone();
+  const auto [sum, normed] = add_norm(x, at::randn({4, 3}), at::randn({6, 3}));
+  EXPECT_TRUE(at::equal(x, before));
+  EXPECT_TRUE(at::equal(normed, rms_norm(sum)));
+}
+
+TEST(LinearPair, IsTwoLinearMapsOfWhichTheSecondSeesTheFirstChannels) {
+  at::manual_seed(5);
+  const Tensors start{at::randn({2, 5, 6}), at::randn({7, 6}), at::randn({3, 4})};
+  const auto both = [](const Tensor& all, const Tensor& first) {
+    return at::cat({all, first.square()}, -1);
+  };
+  const Added got = added(start, [&](Tensor x, Tensor w, Tensor first) {
+    const auto [all, some] = linear_pair(x, w, first);
+    return both(all, some);
+  });
+  const Added expected = added(start, [&](Tensor x, Tensor w, Tensor first) {
+    return both(at::linear(x, w), at::linear(x.narrow(-1, 0, 4), first));
+  });
+  EXPECT_LT(relative_difference(got.sum, expected.sum), 1e-6);
+  for (size_t i = 0; i < start.size(); ++i)
+    EXPECT_LT(relative_difference(got.grads[i], expected.grads[i]), 1e-6) << i;
+  EXPECT_FALSE(linear_pair(start[0], start[1], {}).first.defined());
+  EXPECT_THROW(linear_pair(start[0], start[1], at::randn({3, 7})), Error);
 }
 
 TEST(Kernels, TakeOperandsThatAreNotContiguous) {

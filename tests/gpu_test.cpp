@@ -88,7 +88,7 @@ TEST_P(GpuTypes, FusedKernelsGiveEqualBits) {
   const auto [ids, order] = at::sort(s.place(at::randint(C, {N})), /*stable=*/true, 0, false);
   const auto once = [&, &ids = ids, &order = order] {
     at::Tensor logits = x.clone();
-    const auto grads = fused_->mix_norm_backward(x, x0, x, x0, out.normed, out.rstd, a, a);
+    const auto grads = fused_->mix_norm_backward(x, x0, x, x0, out.normed, out.rstd, a, a, x0);
     const at::Tensor loss = fused_->softcap_cross_entropy(logits, ids, 15, 1);
     return std::vector<at::Tensor>{
         grads.x, grads.a, grads.b,

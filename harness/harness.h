@@ -57,7 +57,7 @@ using Fact = std::pair<std::string, std::variant<int64_t, double, std::string>>;
 // One training run. Methods throw on misuse; run_main below prints what they throw.
 class Run {
  public:
-  // Reads the command line (--task --device --seed --steps --seal --json --profile), opens the
+  // Reads the command line (--task --device --seed --steps --seal --json), opens the
   // training split, seeds ATen's generators, starts the loader.
   Run(int argc, char** argv);
   ~Run();
@@ -91,8 +91,9 @@ class Run {
   void rewind_step();
 
   // From here on the step does `name`, such as "forward", until the next name: for the record of
-  // milliseconds per step. On a GPU this costs nothing and tells nothing without --profile, which
-  // synchronizes at every name. batch() counts by itself, as "loader_wait".
+  // milliseconds per step. It costs next to nothing and synchronizes nothing. On a GPU it is time
+  // on the device's timeline, whenever the host called this. batch() counts by itself, as
+  // "loader_wait": on a GPU, the copying of rows and the time it idles because there are none.
   void phase(const char* name);
 
   double progress() const;  // share of the budget that is spent, in [0, 1]; of --steps where given

@@ -25,16 +25,12 @@ void LossCurve::add(int64_t step, double seconds, double loss) {
   std::erase_if(points_, [&](const Point& point) { return point.step % stride_ != 0; });
 }
 
-void Phases::begin_step(double now) {
-  enter("other", now);
+void Phases::add_step(const std::vector<std::pair<std::string, double>>& phases) {
+  for (const auto& [name, seconds] : phases) {
+    const bool kept = seconds_.contains(name) || seconds_.size() + 1 < kMost;
+    seconds_[kept ? name : "other"] += seconds;
+  }
   if (++steps_ == 1) first_step_ = std::exchange(seconds_, {});
-}
-
-void Phases::enter(const std::string& name, double now) {
-  if (!current_.empty()) seconds_[current_] += now - since_;
-  const bool known = seconds_.contains(name) || seconds_.size() < kMost;
-  current_ = known ? name : "other";
-  since_ = now;
 }
 
 std::map<std::string, double> Phases::ms_per_step() const {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/files.h"
@@ -33,23 +34,20 @@ class LossCurve {
   std::optional<double> latest_;
 };
 
-// Where the time of a step goes: seconds by phase, one phase at a time. The first step is left out
-// where there are others, because it pays for what later ones find ready.
+// Where the time of a step goes: seconds by phase. The first step is left out where there are
+// others, because it pays for what later ones find ready.
 class Phases {
  public:
   static constexpr size_t kMost = 16;  // what comes after that many counts as "other"
 
-  void begin_step(double now);  // the rest of the step is "other" until a phase is entered
-  void enter(const std::string& name, double now);
-  const std::string& current() const { return current_; }
+  // A step's phases in turn, and their seconds; a phase may come several times.
+  void add_step(const std::vector<std::pair<std::string, double>>& phases);
 
   std::map<std::string, double> ms_per_step() const;  // empty before a whole step was timed
 
  private:
   std::map<std::string, double> first_step_, seconds_;
-  std::string current_;  // none before the first step
-  double since_ = 0;
-  int64_t steps_ = -1;  // whole ones
+  int64_t steps_ = 0;  // whole ones
 };
 
 struct Record {

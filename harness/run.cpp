@@ -16,6 +16,7 @@
 #include "harness/fused_ops.h"
 #include "harness/harness.h"
 #include "harness/loader.h"
+#include "harness/phase_clock.h"
 #include "harness/record.h"
 #include "harness/score.h"
 #include "harness/seal.h"
@@ -34,7 +35,6 @@ struct Options {
   std::string task = "demo", device = "auto", data;
   fs::path seal, json;
   int64_t seed = 42, steps = 0;
-  bool profile = false;
 };
 
 // What the last run was about and how far it came: for run_main, which catches when it is gone.
@@ -68,8 +68,6 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_option("--seal", options.seal, "hand the sealed model over in this file, unscored");
   app.add_option("--json", options.json, "write the record of the run to this file");
-  app.add_flag("--profile", options.profile,
-               "time the phases of a step on a GPU too, which slows it a little");
   app.add_option("--data", options.data, "folder that holds the tasks");
   try {
     app.parse(argc, argv);
@@ -93,7 +91,8 @@ struct Run::Impl {
         folder(task_dir(options.task)),
         info(load_task(folder)),
         device(start_on(options.device)),
-        loader(folder, info, device.device) {
+        loader(folder, info, device.device),
+        clock(device.device) {
     task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
@@ -107,7 +106,6 @@ struct Run::Impl {
 
   void check_model();
   double seconds() const { return seconds_since(started); }
-  bool timed() const { return options.profile || device.device.is_cpu(); }
   std::string attempt() const;
   void read_loss();
   void report_step();
@@ -121,6 +119,7 @@ struct Run::Impl {
   Loader loader;
   Task task;
   Record record;
+  PhaseClock clock;
   Logits logits;
   std::unique_ptr<Progress> progress;
 
@@ -202,8 +201,8 @@ void Run::Impl::check_model() {
 bool Run::next_step() {
   Impl& run = *impl_;
   check(run.logits != nullptr, "Run::model must be called before the first step");
+  if (run.step >= 0) run.clock.end_step(run.record.phases);
   synchronize(run.device.device);
-  if (run.timed()) run.record.phases.begin_step(run.seconds());
   if (run.step < 0) {
     run.first_step = Clock::now();
     run.record.startup_seconds = run.seconds();
@@ -211,6 +210,7 @@ bool Run::next_step() {
   }
   ++run.step;
   run.elapsed = seconds_since(run.first_step);
+  run.clock.begin_step();
   run.loader.begin_step();
   run.report_step();
   return progress() < 1;
@@ -230,7 +230,7 @@ void Run::Impl::report_step() {
 
 Batch Run::batch(int64_t rows) {
   check(rows > 0, "Run::batch needs at least one row");
-  const std::string interrupted = impl_->record.phases.current();
+  const std::string interrupted = impl_->clock.current();
   phase("loader_wait");
   Batch batch = impl_->loader.next(rows);
   phase(interrupted.c_str());
@@ -242,9 +242,7 @@ Batch Run::batch(int64_t rows) {
 void Run::rewind_step() { impl_->record.tokens -= impl_->loader.rewind_step() * task().seq_len; }
 
 void Run::phase(const char* name) {
-  if (!impl_->timed() || impl_->step < 0) return;
-  synchronize(impl_->device.device);
-  impl_->record.phases.enter(name, impl_->seconds());
+  if (impl_->step >= 0) impl_->clock.enter(name);
 }
 
 double Run::progress() const {

@@ -43,14 +43,9 @@ TEST(Record, SummaryHasTheAncestorsKeysFirstAndInItsOrder) {
 TEST(Phases, AreMillisecondsPerStepWithoutTheFirst) {
   Phases phases;
   EXPECT_TRUE(phases.ms_per_step().empty());
-  double now = 0;
-  for (const double forward : {9.0, 0.3, 0.5}) {
-    phases.begin_step(now);
-    phases.enter("forward", now += 0.1);
-    phases.enter("backward", now += forward);
-    now += 0.2;
-  }
-  phases.begin_step(now);
+  for (const double forward : {9.0, 0.3, 0.5})
+    phases.add_step(
+        {{"other", 0.1}, {"forward", forward / 2}, {"backward", 0.2}, {"forward", forward / 2}});
   const auto ms = phases.ms_per_step();
   EXPECT_NEAR(ms.at("other"), 100, 1e-6);
   EXPECT_NEAR(ms.at("forward"), 400, 1e-6);
@@ -59,19 +54,18 @@ TEST(Phases, AreMillisecondsPerStepWithoutTheFirst) {
 
 TEST(Phases, OfASingleStepAreThatSteps) {
   Phases phases;
-  phases.begin_step(1);
-  phases.enter("forward", 1);
-  phases.begin_step(3);
+  phases.add_step({{"forward", 2}});
   EXPECT_NEAR(phases.ms_per_step().at("forward"), 2000, 1e-6);
 }
 
 TEST(Phases, OfManyNamesTheFirstAreKept) {
   Phases phases;
-  phases.begin_step(0);
-  for (int i = 0; i < 1000; ++i) phases.enter("phase " + std::to_string(i), i);
-  phases.begin_step(1000);
+  std::vector<std::pair<std::string, double>> step;
+  for (int i = 0; i < 1000; ++i) step.emplace_back("phase " + std::to_string(i), 1);
+  phases.add_step(step);
   const auto ms = phases.ms_per_step();
   EXPECT_LE(ms.size(), Phases::kMost);
+  EXPECT_NEAR(ms.at("phase 0"), 1e3, 1e-6);
   EXPECT_GT(ms.at("other"), 900e3);
 }
 

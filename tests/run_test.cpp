@@ -182,8 +182,8 @@ int has_phases(int argc, char** argv) {
 
 TEST(Run, TheRecordTellsWhereAStepsTimeGoes) {
   const fs::path file = temporary("json"), sealed = temporary("sealed");
-  const Ended ended = run_program(has_phases, {"--steps", "5", "--profile", "--json", file.string(),
-                                               "--seal", sealed.string()});
+  const Ended ended =
+      run_program(has_phases, {"--steps", "5", "--json", file.string(), "--seal", sealed.string()});
   ASSERT_EQ(ended.code, 0) << ended.err;
   const auto record = nlohmann::json::parse(taken(file));
   fs::remove(sealed);

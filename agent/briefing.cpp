@@ -50,7 +50,7 @@ Figures figures_of(const Experiment& experiment, const json& record) {
   if (number("steps") > 0)
     add(figures, "ms_per_step", 1000 * number("training_seconds") / number("steps"));
   for (const auto& [name, value] : record.items()) {
-    if (name == "seed" || name == "task") continue;
+    if (name == "seed" || name == "task" || name == "profile") continue;
     add(figures, name, value);
     if (value.is_object())
       for (const auto& [inner, figure] : value.items()) add(figures, inner, figure);

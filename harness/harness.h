@@ -57,7 +57,7 @@ using Fact = std::pair<std::string, std::variant<int64_t, double, std::string>>;
 // One training run. Methods throw on misuse; run_main below prints what they throw.
 class Run {
  public:
-  // Reads the command line (--task --device --seed --steps --seal --json), opens the
+  // Reads the command line (--task --device --seed --steps --seal --json --profile), opens the
   // training split, seeds ATen's generators, starts the loader.
   Run(int argc, char** argv);
   ~Run();

@@ -69,6 +69,7 @@ nlohmann::json Record::json() const {
                            {"configuration", facts},
                            {"loss_curve", curve_points}};
   for (const auto& [name, ms] : phases.ms_per_step()) result["phases"]["ms_" + name] = ms;
+  if (profile) result["profile"] = profile->json();
   if (score) {
     result["val_bpb"] = score->bpb;
     result["val_bpb_upstream"] = score->bpb_upstream;

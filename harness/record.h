@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/files.h"
+#include "harness/profile.h"
 #include "harness/score.h"
 
 namespace autoresearch {
@@ -62,6 +63,7 @@ struct Record {
   nlohmann::json facts = nlohmann::json::object();  // Run::describe
   LossCurve curve;
   Phases phases;
+  std::optional<Profile> profile;
   std::optional<Score> score;  // standalone runs only: a handed-over model is scored elsewhere
 
   double tokens_per_second() const;

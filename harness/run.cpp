@@ -1,4 +1,5 @@
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 #include <c10/util/Exception.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "harness/harness.h"
 #include "harness/loader.h"
 #include "harness/phase_clock.h"
+#include "harness/profile.h"
 #include "harness/record.h"
 #include "harness/score.h"
 #include "harness/seal.h"
@@ -35,6 +37,7 @@ struct Options {
   std::string task = "demo", device = "auto", data;
   fs::path seal, json;
   int64_t seed = 42, steps = 0;
+  bool profile = false;
 };
 
 // What the last run was about and how far it came: for run_main, which catches when it is gone.
@@ -68,6 +71,8 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_option("--seal", options.seal, "hand the sealed model over in this file, unscored");
   app.add_option("--json", options.json, "write the record of the run to this file");
+  app.add_flag("--profile", options.profile,
+               "tell in which operators five steps spend their time; slows these");
   app.add_option("--data", options.data, "folder that holds the tasks");
   try {
     app.parse(argc, argv);
@@ -98,6 +103,7 @@ struct Run::Impl {
     set_precision(device.device);
     tell_lack_of_memory();
     record.fused = trusted_on(device.device).warning;  // compiled and checked now, not in step 0
+    if (options.profile) profiler.emplace(device.is_cuda());
     record.task = info.name;
     record.device = device.name;
     record.seed = options.seed;
@@ -120,6 +126,7 @@ struct Run::Impl {
   Task task;
   Record record;
   PhaseClock clock;
+  std::optional<Profiler> profiler;  // with --profile
   Logits logits;
   std::unique_ptr<Progress> progress;
 
@@ -210,6 +217,7 @@ bool Run::next_step() {
   }
   ++run.step;
   run.elapsed = seconds_since(run.first_step);
+  if (run.profiler) run.profiler->between_steps(run.step, progress());
   run.clock.begin_step();
   run.loader.begin_step();
   run.report_step();
@@ -232,7 +240,10 @@ Batch Run::batch(int64_t rows) {
   check(rows > 0, "Run::batch needs at least one row");
   const std::string interrupted = impl_->clock.current();
   phase("loader_wait");
-  Batch batch = impl_->loader.next(rows);
+  Batch batch = [&] {
+    RECORD_FUNCTION("loader_wait", {});
+    return impl_->loader.next(rows);
+  }();
   phase(interrupted.c_str());
   impl_->record.tokens += rows * task().seq_len;
   impl_->record.epoch = batch.epoch;
@@ -295,12 +306,16 @@ int Run::finish() {
   check(run.step > 0, "no step was trained; the budget must allow at least one");
   run.read_loss();
   run.progress.reset();
+  if (run.profiler) {
+    run.profiler->stop(run.step);
+    run.record.profile = run.profiler->profile();
+  }
   run.record.steps = run.step;
   run.record.training_seconds = run.elapsed;
   run.record.peak_memory_bytes = peak_memory(run.device.device);
   run.seal();
   run.record.total_seconds = run.seconds();
-  std::cout << run.record.summary() << std::flush;
+  std::cout << run.record.summary() << (run.profiler ? run.profiler->text() : "") << std::flush;
   if (!run.options.json.empty()) write_file(run.options.json, run.record.json().dump(1) + "\n");
   return kDone;
 }

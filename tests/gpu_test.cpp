@@ -159,15 +159,26 @@ TEST_F(Gpu, AModelTrainsSealsAndScoresOnTheDevice) {
   EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20"), 0);
 }
 
-TEST_F(Gpu, ARunRecordsItsPhases) {
+TEST_F(Gpu, ARunRecordsItsPhasesAndAProfiledOneItsKernelsToo) {
   const std::string json = fs::temp_directory_path() / ("gpu_test." + std::to_string(getpid()));
-  ASSERT_EQ(shell("./train --task tiny --device cuda --steps 20 --json '" + json + "'"), 0);
-  const auto record = nlohmann::json::parse(read_file(json));
-  fs::remove(json);
-  double sum = 0;
-  for (const auto& [name, ms] : record.at("phases").items()) sum += ms.get<double>();
-  EXPECT_GT(record.at("phases").at("ms_backward"), 0);
-  EXPECT_LE(19 * sum, 1000 * record.at("training_seconds").get<double>());
+  const std::string train = "./train --task tiny --device cuda --steps 20 --json '" + json + "'";
+  for (const bool profiled : {true, false}) {
+    ASSERT_EQ(shell(train + (profiled ? " --profile" : "")), 0);
+    const auto record = nlohmann::json::parse(read_file(json));
+    fs::remove(json);
+    double sum = 0;
+    for (const auto& [name, ms] : record.at("phases").items()) sum += ms.get<double>();
+    EXPECT_GT(record.at("phases").at("ms_backward"), 0);
+    EXPECT_LE(19 * sum, 1000 * record.at("training_seconds").get<double>());
+    ASSERT_EQ(record.contains("profile"), profiled);
+    if (!profiled) continue;
+    const auto& profile = record.at("profile");
+    EXPECT_EQ(profile.at("on"), "GPU") << "no kernel was seen";
+    EXPECT_EQ(profile.at("steps"), 5);
+    double percent = 0;
+    for (const auto& row : profile.at("operators")) percent += row.at("percent").get<double>();
+    EXPECT_NEAR(percent, 100, 1);
+  }
 }
 
 TEST_F(Gpu, TheDeviceIsKnown) {

@@ -198,5 +198,88 @@ TEST(Run, TheRecordTellsWhereAStepsTimeGoes) {
   EXPECT_LE(4 * sum, 1000 * record.at("training_seconds").get<double>());
 }
 
+// Trains a table and a matrix.
+int has_operators(int argc, char** argv) {
+  Run run(argc, argv);
+  const int64_t V = run.task().vocab_size, C = 32;
+  at::Tensor table = at::randn({V, C}), head = at::randn({V, C}) * 0.01;
+  run.describe({{"depth", 1}, {"parameters", 2 * V * C}});
+  run.model(
+      [table, head](at::Tensor ids) { return at::matmul(at::embedding(table, ids), head.t()); });
+  while (run.next_step()) {
+    const Batch batch = run.batch(4);
+    const at::Tensor w = table.detach().clone().requires_grad_();
+    const at::Tensor v = head.detach().clone().requires_grad_();
+    const at::Tensor x = at::embedding(w, batch.inputs.flatten());
+    const at::Tensor mean = at::cross_entropy_loss(at::mm(x, v.t()), batch.targets.flatten());
+    mean.backward();
+    table.sub_(w.grad(), 0.1);
+    head.sub_(v.grad(), 0.1);
+    run.log_loss(mean);
+  }
+  return run.finish();
+}
+
+TEST(Run, AProfiledRunEndsWithATableOfItsOperatorsAndTrainsTheSame) {
+  const fs::path file = temporary("json"), sealed = temporary("sealed");
+  const auto train = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--steps", "16", "--json", file.string(), "--seal", sealed.string()});
+    const Ended ended = run_program(has_operators, more);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return std::tuple(ended, nlohmann::json::parse(taken(file)), taken(sealed));
+  };
+  const auto [plain, plain_record, plain_model] = train({});
+  const auto [profiled, record, model] = train({"--profile"});
+  EXPECT_TRUE(model == plain_model);
+  EXPECT_EQ(plain.out.find("profile"), std::string::npos) << plain.out;
+  EXPECT_FALSE(plain_record.contains("profile"));
+  EXPECT_EQ(profiled.err.find("rror"), std::string::npos) << profiled.err;
+
+  const size_t summary = profiled.out.find("\nms_loader_wait:");
+  const size_t table = profiled.out.find("\nprofile: 5 steps, ");
+  ASSERT_NE(table, std::string::npos) << profiled.out;
+  EXPECT_LT(summary, table);
+  const std::string lines = profiled.out.substr(table + 1);
+  EXPECT_NE(lines.find(" ms each, by self time on the CPU\n"), std::string::npos) << lines;
+  for (const char* name : {"x  aten::mm\n", "x  MmBackward0\n", "x  loader_wait\n"})
+    EXPECT_NE(lines.find(name), std::string::npos) << name << " is not in\n" << lines;
+  EXPECT_LE(std::count(lines.begin(), lines.end(), '\n'), 1 + 25);
+
+  const auto& profile = record.at("profile");
+  EXPECT_EQ(profile.at("steps"), 5);
+  EXPECT_EQ(profile.at("on"), "CPU");
+  const auto& rows = profile.at("operators");
+  ASSERT_GE(rows.size(), 5u);
+  double percent = 0, ms = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    percent += rows[i].at("percent").get<double>();
+    ms += rows[i].at("ms").get<double>();
+    if (i > 0 && i + 2 < rows.size()) {
+      EXPECT_GE(rows[i - 1].at("ms").get<double>(), rows[i].at("ms").get<double>()) << i;
+    }
+    EXPECT_NE(lines.find("  " + rows[i].at("name").get<std::string>() + "\n"), std::string::npos);
+  }
+  EXPECT_NEAR(percent, 100, 0.1);
+  EXPECT_NEAR(ms, profile.at("ms_per_step").get<double>(), 1e-3 * ms);
+}
+
+TEST(Run, OfOneStepThereIsNothingToProfile) {
+  const fs::path sealed = temporary("sealed");
+  const Ended ended =
+      run_program(has_phases, {"--steps", "1", "--profile", "--seal", sealed.string()});
+  fs::remove(sealed);
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_NE(ended.out.find("\nprofile: nothing to profile, "), std::string::npos) << ended.out;
+}
+
+TEST(Run, AProfiledRunThatEndsInAProfiledStepEndsAsAnyOther) {
+  const Ended diverged = run_program(diverges_at_step_3, {"--steps", "6", "--profile"});
+  EXPECT_EQ(diverged.code, kDiverged) << diverged.err;
+  EXPECT_NE(diverged.err.find("at step 3"), std::string::npos) << diverged.err;
+  const Ended full = run_program(halves_until_one_row, {"--steps", "6", "--profile"});
+  EXPECT_EQ(full.code, kOutOfMemory) << full.err;
+  EXPECT_NE(full.err.find("out of memory in step 1"), std::string::npos) << full.err;
+}
+
 }  // namespace
 }  // namespace autoresearch

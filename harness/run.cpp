@@ -307,7 +307,7 @@ int Run::finish() {
   run.read_loss();
   run.progress.reset();
   if (run.profiler) {
-    run.profiler->stop(run.step);
+    run.profiler->stop(run.step);  // running still where the program leaves before the end
     run.record.profile = run.profiler->profile();
   }
   run.record.steps = run.step;

@@ -35,7 +35,7 @@ double percent_in_all(const Profile& profile) {
 TEST(Summary, TellsMillisecondsPerStepOfWhatAnOperatorDoesItself) {
   // Two steps of 50 ms. "linear" calls "mm", which copies; later "mm" is called alone, twice.
   const Profile profile =
-      summarize({span("copy", 14, 15), span("linear", 10, 30), span("mm", 12, 28),
+      summarize({span("copy", 14, 15), span("linear", 10, 30), span("mm", 10, 26),
                  span("copy", 20, 21), span("mm", 30, 40), span("mm", 60, 70)},
                 2, 0.1, false);
   EXPECT_EQ(profile.steps, 2);

@@ -263,6 +263,22 @@ TEST(Run, AProfiledRunEndsWithATableOfItsOperatorsAndTrainsTheSame) {
   EXPECT_NEAR(ms, profile.at("ms_per_step").get<double>(), 1e-3 * ms);
 }
 
+int leaves_after_step_12(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  while (run.next_step() && run.step() <= 12) run.log_loss(loss(run.batch(2).epoch));
+  return run.finish();
+}
+
+TEST(Run, AProfiledRunThatIsLeftEarlyTellsOfTheStepsItMade) {
+  const fs::path sealed = temporary("sealed");
+  const Ended ended =
+      run_program(leaves_after_step_12, {"--steps", "40", "--profile", "--seal", sealed.string()});
+  fs::remove(sealed);
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_NE(ended.out.find("\nprofile: 3 steps, "), std::string::npos) << ended.out;
+}
+
 TEST(Run, OfOneStepThereIsNothingToProfile) {
   const fs::path sealed = temporary("sealed");
   const Ended ended =

@@ -36,7 +36,7 @@ def supply(folder, bos):
     """Groups of all shards without end, as harness/loader draws them: none spans two shards."""
     for shard in itertools.cycle(sorted(pathlib.Path(folder, "train").glob("*.bin"))):
         size = shard.stat().st_size // 2
-        tokens = torch.from_file(str(shard), size=size, dtype=torch.uint16).int()
+        tokens = torch.from_file(str(shard), size=size, dtype=torch.uint16)
         starts = (tokens == bos).nonzero().flatten().tolist() + [size]
         yield from groups([tokens[a:b] for a, b in itertools.pairwise(starts)])
 

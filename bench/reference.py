@@ -3,14 +3,20 @@
     python bench/reference.py --task FOLDER --steps 200 [--compile] [--width 128] ...
     python bench/reference.py --task FOLDER --time-budget 300 --compile     # ends with its val_bpb
 
-Prints one line of JSON. Trains on the rows that build/train trains on, in the same order. The first
---skip steps, in which compilation falls, count neither for speed nor for the time budget. On CUDA
-it computes in bfloat16 under autocast, on a CPU in float32, unless --dtype says otherwise. That it
-is the same model and optimizer is shown by bench/reference_check.py.
+Prints one line of JSON. Trains on the rows that build/train trains on, in the same order, and for
+equal seeds from the same weights. The first --skip steps, in which compilation falls, count neither
+for speed nor for the time budget; nor does packing rows, which is done ahead, for all --steps or
+for 64 steps at a time, while the clock stands still. On CUDA it computes in bfloat16 under
+autocast, on a CPU in float32, unless --dtype says otherwise. --attention is sdpa on a CPU; on CUDA
+flash2, PyTorch's own. flash3, the ancestor's, comes over the network from the Hugging Face hub and
+needs the PyPI package `kernels` and a Hopper GPU. That this is the same model and optimizer is
+shown by bench/reference_check.py.
 """
 
 import argparse
 import base64
+import collections
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -103,7 +109,8 @@ class Layer(nn.Module):
         bound = math.sqrt(3 / C)
         uniform = lambda rows: torch.empty(rows, C, device=device).uniform_(-bound, bound)
         self.heads, self.head_dim = C // config.head_dim, config.head_dim
-        self.q, self.k, self.v = (nn.Parameter(uniform(C)) for _ in range(3))
+        # One draw, as in train.cpp: on a GPU three would give other numbers.
+        self.q, self.k, self.v = (nn.Parameter(w.clone()) for w in uniform(3 * C).chunk(3))
         self.attn_out = nn.Parameter(torch.zeros(C, C, device=device))
         self.mlp_in = nn.Parameter(uniform(4 * C))
         self.mlp_out = nn.Parameter(torch.zeros(C, 4 * C, device=device))
@@ -246,15 +253,19 @@ def adamw(groups):
 # Data
 
 
-class Rows(torch.utils.data.IterableDataset):
-    """The training rows of a task, as harness/loader packs them, made by a process of its own."""
+class Rows:
+    """The training rows of a task in micro-batches, as harness/loader packs them, made ahead."""
 
-    def __init__(self, folder, info, rows):
-        self.folder, self.info, self.rows = folder, info, rows
+    def __init__(self, folder, info, rows, pinned):
+        self.batches = loader.batches(loader.supply(folder, info["bos"]), rows, info["seq_len"])
+        self.pinned, self.ready = pinned, collections.deque()
 
-    def __iter__(self):
-        supply = loader.supply(self.folder, self.info["bos"])
-        return loader.batches(supply, self.rows, self.info["seq_len"])
+    def pack(self, count):
+        for pair in itertools.islice(self.batches, count):
+            self.ready.append([x.pin_memory() if self.pinned else x for x in pair])
+
+    def next(self, device):
+        return [x.to(device, non_blocking=True) for x in self.ready.popleft()]
 
 
 def token_bytes(folder, info):
@@ -300,6 +311,13 @@ class Clock:
         if steps == self.skip:
             self.skipped_seconds, self.begin, self.seconds = self.seconds, time.perf_counter(), 0.0
 
+    @contextlib.contextmanager
+    def stopped(self):
+        """For use after a tick, when the device has nothing to do."""
+        begin = time.perf_counter()
+        yield
+        self.begin += time.perf_counter() - begin
+
 
 def peak_memory(device):
     if device.type == "cuda":
@@ -321,9 +339,7 @@ def train(options):
     compiled = torch.compile(dynamic=False) if options.compile else lambda f: f
     optimizer, model = Optimizer(gpt, dtype, compiled(muon_update)), compiled(gpt)
     pieces = options.batch // (options.micro_rows * config.seq_len)
-    data = iter(torch.utils.data.DataLoader(
-        Rows(options.task, info, options.micro_rows), batch_size=None, num_workers=1,
-        prefetch_factor=2 * pieces, pin_memory=cuda))
+    rows, ahead = Rows(options.task, info, options.micro_rows, cuda), options.steps or 64
     losses, clock = [], Clock(device, options.skip)
     for step in itertools.count():
         clock.tick(step)
@@ -331,9 +347,12 @@ def train(options):
                     clock.seconds / options.time_budget if step > options.skip else 0.0)
         if progress >= 1:
             break
+        if step % ahead == 0:
+            with clock.stopped():
+                rows.pack(ahead * pieces)
         total = torch.zeros((), device=device)
         for _ in range(pieces):
-            inputs, targets = (x.to(device, non_blocking=True) for x in next(data))
+            inputs, targets = rows.next(device)
             with autocast():
                 loss = model(inputs, targets) / pieces
             loss.backward()

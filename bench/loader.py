@@ -9,6 +9,7 @@ and nothing goes to a GPU. bench/reference.py trains on the rows of `batches`.
 """
 import array
 import itertools
+import mmap
 import pathlib
 import sys
 import time
@@ -32,13 +33,22 @@ def groups(documents):
     return [documents[i:i + 128] for i in range(0, len(documents), 128)]
 
 
+def starts(tokens, bos):
+    """Where documents begin, and the end; found in pieces, so that no more is read than used."""
+    for piece in range(0, len(tokens), 1 << 20):
+        found = torch.frombuffer(tokens[piece:piece + (1 << 20)], dtype=torch.uint16) == bos
+        yield from (found.nonzero().flatten() + piece).tolist()
+    yield len(tokens)
+
+
 def supply(folder, bos):
     """Groups of all shards without end, as harness/loader draws them: none spans two shards."""
     for shard in itertools.cycle(sorted(pathlib.Path(folder, "train").glob("*.bin"))):
-        size = shard.stat().st_size // 2
-        tokens = torch.from_file(str(shard), size=size, dtype=torch.uint16)
-        starts = (tokens == bos).nonzero().flatten().tolist() + [size]
-        yield from groups([tokens[a:b] for a, b in itertools.pairwise(starts)])
+        with open(shard, "rb") as f:
+            tokens = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)).cast("H")
+        documents = (tokens[a:b] for a, b in itertools.pairwise(starts(tokens, bos)))
+        while group := list(itertools.islice(documents, 128)):
+            yield group
 
 
 def batches(supply, rows, seq_len):

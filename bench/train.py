@@ -37,10 +37,10 @@ ROUNDS = {"cpu": 10, "cuda": 3}
 # Share of the final loss that ours may differ by, on average over the seeds. Pairs of a seed start
 # from the same weights and see the same rows, but after one step they are apart: the first
 # gradients of resid_scale and x0_scale are zero but for rounding, of which AdamW makes whole steps.
-# So single pairs of the CPU preset differ by 0.3 % (standard deviation) and the mean of ten by 0.1
-# %, while a learning rate of the head, or all of them, off by 10 % shifts the mean by 0.3 % or
-# more. The rates of matrices and of embeddings alone leave the loss as it is; those
-# bench/reference_check.py checks.
+# So single pairs of the CPU preset differ by 0.3 % (standard deviation), the mean of ten by 0.1 %,
+# while a learning rate of the head, or all of them, off by 10 % shifts the mean by 0.3 % or more.
+# The rates of matrices and of embeddings alone leave the loss as it is; those are for
+# bench/reference_check.py to check.
 MARGIN = 0.002
 
 
@@ -213,9 +213,9 @@ def losses_equal(results, name):
     allowed = MARGIN * statistics.mean(final_loss(b) for _, b in pairs)
     verdict = ("equal" if max(abs(mean), error) <= allowed else
                "NOT EQUAL" if abs(mean) > allowed else "UNDECIDED: try more --rounds")
-    print(f"  final loss of ours less that of {name}, in pairs of one seed: {mean:+.4f} on "
-          f"average, standard\n    error {error:.4f}; up to {allowed:.4f} allowed: {verdict} (first losses "
-          f"differ by at most {start:.1e})")
+    print(f"  final loss of ours less that of {name}, in pairs of one seed: {mean:+.4f} on average, "
+          f"standard\n    error {error:.4f}; up to {allowed:.4f} allowed: {verdict} "
+          f"(first losses differ by at most {start:.1e})")
     return verdict == "equal"
 
 

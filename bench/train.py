@@ -211,9 +211,9 @@ def losses_equal(results, name):
     differences = [final_loss(a) - final_loss(b) for a, b in pairs]
     mean, error = statistics.mean(differences), statistics.stdev(differences) / len(pairs)**0.5
     allowed = MARGIN * statistics.mean(final_loss(b) for _, b in pairs)
-    verdict = ("equal" if max(abs(mean), error) <= allowed else
-               "NOT EQUAL" if abs(mean) > allowed else "UNDECIDED: try more --rounds")
-    print(f"  final loss of ours less that of {name}, in pairs of one seed: {mean:+.4f} on average, "
+    verdict = ("UNDECIDED, try more --rounds" if error > allowed else
+               "equal" if abs(mean) <= allowed else "NOT EQUAL")
+    print(f"  final loss of ours less that of {name}, pairs of one seed: {mean:+.4f} on average, "
           f"standard\n    error {error:.4f}; up to {allowed:.4f} allowed: {verdict} "
           f"(first losses differ by at most {start:.1e})")
     return verdict == "equal"

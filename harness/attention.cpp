@@ -1,6 +1,7 @@
 #include "harness/attention.h"
 
 #include <ATen/autocast_mode.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -45,6 +46,7 @@ bool is_activation(const Tensor& x) {
 struct CpuAttention : torch::autograd::Function<CpuAttention> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& q, const Tensor& k,
                         const Tensor& v, int64_t window) {
+    RECORD_FUNCTION("CpuAttention", {});
     const Attention result = attention_cpu(q, k, v, window);
     ctx->save_for_backward({q, k, v, result.out, result.lse});
     ctx->saved_data["window"] = window;

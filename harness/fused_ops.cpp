@@ -1,5 +1,6 @@
 #include "harness/fused_ops.h"
 
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -23,7 +24,7 @@ using torch::autograd::variable_list;
 // ------------------------------------------------------------------------------------------------
 // Autograd functions. `forward` is called with gradients off, `backward` perhaps on another thread
 // and never under autocast: every operand is cast before `apply`, by an operator that has a
-// gradient.
+// gradient. RECORD_FUNCTION names them to the profiler, as autograd names the gradients.
 
 void keep(AutogradContext* ctx, const Fused* fused) {
   ctx->saved_data["fused"] = reinterpret_cast<int64_t>(fused);
@@ -41,6 +42,7 @@ Tensor shaped_as(const Tensor& rows, const Tensor& x) { return at::_unsafe_view(
 
 struct RmsNorm : Function<RmsNorm> {
   static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x) {
+    RECORD_FUNCTION("RmsNorm", {});
     const auto [rows, rstd] = fused->rms_norm(as_rows(x));
     const Tensor normed = shaped_as(rows, x);
     keep(ctx, fused);
@@ -58,6 +60,7 @@ struct RmsNorm : Function<RmsNorm> {
 struct MixNorm : Function<MixNorm> {
   static variable_list forward(AutogradContext* ctx, const Fused* fused, const Tensor& x,
                                const Tensor& x0, const Tensor& a, const Tensor& b) {
+    RECORD_FUNCTION("MixNorm", {});
     const auto [y, rows, rstd] = fused->mix_norm(as_rows(x), as_rows(x0), a, b);
     const Tensor normed = shaped_as(rows, x);
     keep(ctx, fused);
@@ -82,6 +85,7 @@ struct MixNorm : Function<MixNorm> {
 struct AddNorm : Function<AddNorm> {
   static variable_list forward(AutogradContext* ctx, const Fused* fused, Tensor x, const Tensor& h,
                                const Tensor& w) {
+    RECORD_FUNCTION("AddNorm", {});
     as_rows(x).addmm_(as_rows(h), w.t());
     const auto [rows, rstd] = fused->rms_norm(as_rows(x));
     const Tensor normed = shaped_as(rows, x);
@@ -115,6 +119,7 @@ struct RopeNormGate : Function<RopeNormGate> {
   static variable_list forward(AutogradContext* ctx, const Fused* fused, const Tensor& qkv,
                                const Rope& rope, const std::optional<Tensor>& table,
                                const std::optional<Tensor>& gate, const Ids& ids) {
+    RECORD_FUNCTION("RopeNormGate", {});
     const auto embedding = operand(table, gate, ids);
     const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, {rope.cos, rope.sin}, embedding);
     keep(ctx, fused);
@@ -139,6 +144,7 @@ struct RopeNormGate : Function<RopeNormGate> {
 
 struct ReluSquared : Function<ReluSquared> {
   static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x) {
+    RECORD_FUNCTION("ReluSquared", {});
     const Tensor y = fused->relu_squared(x);
     keep(ctx, fused);
     ctx->save_for_backward({y});
@@ -160,6 +166,7 @@ int64_t rows_at_once(const Tensor& x, int64_t V) {
 struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
   static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& x,
                         const Tensor& head, const Tensor& targets, double cap) {
+    RECORD_FUNCTION("SoftcapCrossEntropy", {});
     const int64_t N = x.size(0), rows = rows_at_once(x, head.size(0));
     Tensor grad_x = at::empty_like(x), grad_head = at::zeros_like(head, at::kFloat);
     std::vector<Tensor> losses;
@@ -193,6 +200,7 @@ struct Embedding : Function<Embedding> {
   static Tensor forward(AutogradContext* ctx, const Fused* fused, const Tensor& table,
                         const Tensor& ids, const Tensor& sorted, const Tensor& order,
                         at::ScalarType type) {
+    RECORD_FUNCTION("Embedding", {});
     keep(ctx, fused);
     ctx->save_for_backward({sorted, order});
     ctx->saved_data["rows"] = table.size(0);
@@ -444,6 +452,7 @@ Tensor FusedOps::embedding(const Tensor& table, const Ids& ids, at::ScalarType t
 
 Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double mu,
                             at::ScalarType type) const {
+  RECORD_FUNCTION("nesterov", {});
   const Fused* const fast = implementation(Operation::kNesterov);
   const bool fits = is_float(grad) && is_float(momentum) && grad.sizes() == momentum.sizes();
   if (fast && fits && is_activation(type) && beside(grad, {momentum})) {
@@ -456,6 +465,7 @@ Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double m
 
 SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
                                         double beta2) const {
+  RECORD_FUNCTION("normalize_update", {});
   const Fused* const fast = implementation(Operation::kNormalizeUpdate);
   check(update.dim() == 3 && (dim == 1 || dim == 2),
         "normalize_update: the update must be (S, R, C), and dim 1 or 2");
@@ -474,6 +484,7 @@ SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& seco
 }
 
 void FusedOps::cautious_step(const std::vector<CautiousStep>& steps) const {
+  RECORD_FUNCTION("cautious_step", {});
   const Fused* const fast = implementation(Operation::kCautiousStep);
   std::vector<CautiousStep> ready;
   std::vector<std::vector<Tensor>> changes(steps.size());

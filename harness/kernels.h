@@ -27,8 +27,8 @@ namespace autoresearch {
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
 
-// Two linear maps of one x, whose gradients of it meet in one tensor: x w^T, and x[..., :K] first^T,
-// which sees the first K channels only. x: (..., C); w: (N, C); first: (M, K), or undefined.
+// Two linear maps of one x, whose gradients of it meet in one tensor: x w^T, and x[..., :K] first^T
+// of the first K channels only. x: (..., C); w: (N, C); first: (M, K), or undefined.
 struct TwoMaps {
   at::Tensor all, first;  // (..., N), (..., M)
 };

@@ -181,9 +181,8 @@ TEST(DescribeChange, NamesConstantsWithOldAndNewValues) {
 }
 
 TEST(DescribeChange, NamesTheBannersOfTheCodeThatChanged) {
-  const Change model = describe_change(
-      source(),
-      replaced(source(), "std::move(x), hidden, layer.mlp_out", "x0, hidden, layer.mlp_out"));
+  const Change model =
+      describe_change(source(), replaced(source(), "std::move(summed.sum), hidden", "x0, hidden"));
   EXPECT_EQ(model.areas, Words{"Model"});
   EXPECT_TRUE(model.constants.empty());
   const Change muon =

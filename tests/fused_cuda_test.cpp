@@ -209,7 +209,8 @@ TEST_P(EmulatedKernels, GiveEqualBitsInWhateverOrderThreadsRun) {
   const auto [ids, order] = at::sort(at::randint(7, {300}), true, 0, false);
   const auto once = [&] {
     Tensor logits = x.clone();
-    const auto grads = fused_->mix_norm_backward(x, x0, x, x0, normed.normed, normed.rstd, a, a, x0);
+    const auto grads =
+        fused_->mix_norm_backward(x, x0, x, x0, normed.normed, normed.rstd, a, a, x0);
     return std::vector<Tensor>{grads.a, grads.b,
                                fused_->softcap_cross_entropy(logits, ids.fmod(40), 15, 1), logits,
                                fused_->embedding_backward(x, ids, order, 7, at::kFloat)};

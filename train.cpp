@@ -94,9 +94,6 @@ struct Config {
   bool has_value_embedding(int64_t layer) const { return layer % 2 == (depth - 1) % 2; }
 };
 
-// GPUs before Ampere have no arithmetic for it, and of CPUs only few.
-bool has_bfloat16(const Device& device) { return device.is_cuda() && device.capability >= 80; }
-
 struct Preset {
   int64_t depth, aspect, head_dim, total_batch, micro_rows;
 };
@@ -109,7 +106,7 @@ Preset preset_of(const Device& device) {
   }
   const auto has = [&](double memory_gb, double flops) {
     const bool fast = device.peak_flops == 0 || device.peak_flops >= flops;
-    return has_bfloat16(device) && device.memory_gb >= memory_gb && fast;
+    return device.bfloat16 && device.memory_gb >= memory_gb && fast;
   };
   Preset p{kGpuDepth, kGpuAspect, kGpuHeadDim, kGpuTotalBatch, kGpuMicroRows};
   if (has(40, 300e12)) return p;
@@ -129,7 +126,7 @@ Config configure(const Task& task, const Device& device) {
   c.width = c.heads * c.head_dim;
   c.total_rows = std::max<int64_t>(1, preset.total_batch / c.seq_len);
   c.micro_rows = std::clamp<int64_t>(preset.micro_rows, 1, c.total_rows);
-  c.compute_type = has_bfloat16(device) ? at::kBFloat16 : at::kFloat;
+  c.compute_type = device.bfloat16 ? at::kBFloat16 : at::kFloat;
   return c;
 }
 

@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 #include "harness/fused.h"
+#include "harness/operands.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
 #include <ATen/cuda/CUDAContextLight.h>
@@ -46,7 +47,7 @@ bool is_activation(const Tensor& x) {
 struct CpuAttention : torch::autograd::Function<CpuAttention> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& q, const Tensor& k,
                         const Tensor& v, int64_t window) {
-    RECORD_FUNCTION("CpuAttention", {});
+    RECORD_FUNCTION("CpuAttention", std::vector<c10::IValue>{q});
     const Attention result = attention_cpu(q, k, v, window);
     ctx->save_for_backward({q, k, v, result.out, result.lse});
     ctx->saved_data["window"] = window;
@@ -54,6 +55,7 @@ struct CpuAttention : torch::autograd::Function<CpuAttention> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
+    check_first_derivative();
     const auto saved = ctx->get_saved_variables();
     const auto [q, k, v] =
         attention_cpu_backward(grads[0].contiguous(), saved[0], saved[1], saved[2],

@@ -170,13 +170,16 @@ Device describe_device(at::Device device) {
     result.name = cpu_name();
     result.memory_gb = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
                        static_cast<double>(sysconf(_SC_PAGE_SIZE)) / 1e9;
+#ifdef __x86_64__
+    result.bfloat16 = __builtin_cpu_supports("avx512bf16");
+#endif
     return result;
   }
 #ifdef AUTORESEARCH_CUDA
   const cudaDeviceProp& properties = *at::cuda::getDeviceProperties(device.index());
   result.name = properties.name;
   result.memory_gb = static_cast<double>(properties.totalGlobalMem) / 1e9;
-  result.capability = properties.major * 10 + properties.minor;
+  result.bfloat16 = properties.major >= 8;
 #endif
   result.peak_flops = peak_flops(result.name);
   return result;

@@ -22,7 +22,7 @@ CudaStatus cuda_status();
 // CPU.
 at::Device choose_device(const std::string& wanted, const CudaStatus& status);
 
-// Name, memory, capability and peak FLOP/s of a device that was chosen.
+// Name, memory, peak FLOP/s and arithmetic of a device that was chosen.
 Device describe_device(at::Device device);
 
 // Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0

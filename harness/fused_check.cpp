@@ -64,7 +64,7 @@ std::vector<Tensor> results(const Check& check, const FusedOps& ops,
 std::vector<Check> checks(at::Device device, at::ScalarType type, bool even) {
   const auto options = at::device(device).dtype(type);
   const auto floats = at::device(device).dtype(at::kFloat);
-  const int64_t B = 3, T = 11, H = 3, D = even ? 64 : 42, C = H * D, V = even ? 48 : 37;
+  const int64_t B = 3, T = 11, H = 3, D = even ? 128 : 42, C = H * D, V = even ? 48 : 37;
   const auto x = [&](double seed) { return numbers({B, T, C}, seed, options); };
   const auto scalar = [&](double seed) { return numbers({}, seed, floats); };
   const Tensor ids = at::arange(B * T, at::device(device).dtype(at::kLong))

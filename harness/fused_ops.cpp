@@ -11,7 +11,7 @@
 
 #include "common/error.h"
 #include "harness/attention.h"
-#include "harness/linear.h"
+#include "harness/operands.h"
 
 namespace autoresearch {
 namespace {
@@ -30,6 +30,7 @@ void keep(AutogradContext* ctx, const Fused* fused) {
   ctx->saved_data["fused"] = reinterpret_cast<int64_t>(fused);
 }
 const Fused& kept(AutogradContext* ctx) {
+  check_first_derivative();
   return *reinterpret_cast<const Fused*>(ctx->saved_data["fused"].toInt());
 }
 
@@ -99,6 +100,7 @@ struct AddNorm : Function<AddNorm> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &h = saved[0], &w = saved[1], &normed = saved[2];
     Tensor grad = grads[0];
+    if (!grad.defined() && !grads[1].defined()) return variable_list(4);
     if (grads[1].defined()) {
       const Tensor others = grad.defined() ? as_rows(grad) : Tensor();
       grad = shaped_as(
@@ -112,7 +114,7 @@ struct AddNorm : Function<AddNorm> {
 
 Fused::ValueEmbedding operand(const std::optional<Tensor>& table, const std::optional<Tensor>& gate,
                               const Ids& ids) {
-  return {table.value_or(Tensor()), ids.ids, gate.value_or(Tensor())};
+  return {table.value_or(Tensor()), ids.ids(), gate.value_or(Tensor())};
 }
 
 struct RopeNormGate : Function<RopeNormGate> {
@@ -124,7 +126,7 @@ struct RopeNormGate : Function<RopeNormGate> {
     const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, {rope.cos, rope.sin}, embedding);
     keep(ctx, fused);
     ctx->save_for_backward({q, k, rstd, rope.cos, rope.sin, embedding.table, embedding.gate,
-                            ids.ids, ids.sorted, ids.order});
+                            ids.ids(), ids.sorted(), ids.order()});
     return {q, k, v};
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -190,6 +192,7 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
     return at::cat(losses).mean() * weight;
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    check_first_derivative();
     const auto saved = ctx->get_saved_variables();
     const Tensor grad = grads[0] * saved[2];
     return {{}, saved[0] * grad, (saved[1] * grad).to(saved[0].scalar_type()), {}, {}};
@@ -239,7 +242,7 @@ QueriesKeysValues aten_rope_norm_gate(const Tensor& qkv, const Rope& rope,
   const Tensor sin = rope.sin.narrow(0, 0, T).unsqueeze(1);
   Tensor v = parts[2];
   if (e.table.defined()) {
-    const Tensor embedded = at::embedding(e.table, e.ids.ids).to(v.scalar_type()).view_as(v);
+    const Tensor embedded = at::embedding(e.table, e.ids.ids()).to(v.scalar_type()).view_as(v);
     v = v + 2 * at::sigmoid(e.gate).unsqueeze(-1) * embedded;
   }
   return {aten_rms_norm(rotate(parts[0], cos, sin)), aten_rms_norm(rotate(parts[1], cos, sin)), v};
@@ -298,15 +301,16 @@ void check_heads(const Tensor& qkv, const Rope& rope, const ValueEmbedding& e) {
   if (!e.table.defined()) return;
   check(e.table.dim() == 2 && e.table.size(1) == H * D,
         "rope_norm_gate: the table must be (V, H * D), H * D = " + std::to_string(H * D));
-  check(e.ids.ids.defined() && e.ids.ids.numel() == B * T && e.gate.defined(),
+  check(e.ids.ids().defined() && e.ids.ids().numel() == B * T && e.gate.defined(),
         "rope_norm_gate: a table needs the ids of all B * T tokens, and a gate");
 }
 
 // After check_heads.
 bool can_fuse(const Tensor& qkv, const Rope& rope, const ValueEmbedding& e) {
   if (!has_rows(qkv) || !beside(qkv, {rope.cos, rope.sin})) return false;
+  if (rope.cos.requires_grad() || rope.sin.requires_grad()) return false;
   if (!e.table.defined()) return true;
-  return is_activation(e.table.scalar_type()) && beside(qkv, {e.table, e.ids.ids, e.gate}) &&
+  return is_activation(e.table.scalar_type()) && beside(qkv, {e.table, e.ids.ids(), e.gate}) &&
          e.gate.sizes() == at::IntArrayRef({qkv.size(0), qkv.size(1), qkv.size(3)});
 }
 
@@ -325,14 +329,14 @@ bool can_fuse(const CautiousStep& step) {
 
 // Ids that were made with gradients off and are used with them on.
 Ids sorted(const Ids& ids) {
-  return ids.sorted.defined() || !at::GradMode::is_enabled() ? ids : Ids(ids.ids);
+  return ids.sorted().defined() || !at::GradMode::is_enabled() ? ids : Ids(ids.ids());
 }
 
 // On a GPU the kernels look after themselves: reading the ids here would wait for it.
 void check_range(const Ids& ids, int64_t V) {
-  if (!ids.ids.is_cpu() || ids.ids.numel() == 0) return;
-  const Tensor least = ids.sorted.defined() ? ids.sorted[0] : ids.ids.min();
-  const Tensor most = ids.sorted.defined() ? ids.sorted[-1] : ids.ids.max();
+  if (!ids.ids().is_cpu() || ids.ids().numel() == 0) return;
+  const Tensor least = ids.sorted().defined() ? ids.sorted()[0] : ids.ids().min();
+  const Tensor most = ids.sorted().defined() ? ids.sorted()[-1] : ids.ids().max();
   check(least.item<int64_t>() >= 0 && most.item<int64_t>() < V,
         "token ids from " + std::to_string(least.item<int64_t>()) + " to " +
             std::to_string(most.item<int64_t>()) + ", but the table has " + std::to_string(V) +
@@ -443,11 +447,11 @@ Tensor FusedOps::softcap_cross_entropy(const Tensor& x, const Tensor& head, cons
 Tensor FusedOps::embedding(const Tensor& table, const Ids& ids, at::ScalarType type) const {
   const Fused* const fast = implementation(Operation::kEmbedding);
   const bool fits = table.dim() == 2 && is_activation(table.scalar_type()) && is_activation(type);
-  if (!fast || !fits || table.numel() == 0 || ids.ids.numel() == 0 || !beside(table, {ids.ids}))
-    return at::embedding(table, ids.ids).to(type);
+  if (!fast || !fits || table.numel() == 0 || ids.ids().numel() == 0 || !beside(table, {ids.ids()}))
+    return at::embedding(table, ids.ids()).to(type);
   const Ids all = sorted(ids);
   check_range(all, table.size(0));
-  return Embedding::apply(fast, table, all.ids, all.sorted, all.order, type);
+  return Embedding::apply(fast, table, all.ids(), all.sorted(), all.order(), type);
 }
 
 Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double mu,

@@ -40,7 +40,7 @@ struct Device {
   std::string name;       // "NVIDIA H200", or the CPU's model name
   double memory_gb = 0;   // of the GPU, or of the machine
   double peak_flops = 0;  // dense bf16 FLOP/s by its data sheet; 0: unknown, MFU is given as 0
-  int capability = 0;     // CUDA compute capability, 90 = sm_90; 0 on a CPU
+  bool bfloat16 = false;  // native products of it: GPUs from Ampere on, CPUs with AVX512-BF16
   bool is_cuda() const { return device.is_cuda(); }
 };
 

@@ -10,6 +10,7 @@
 #include "harness/cuda_program.h"
 #include "harness/fused_cuda.h"
 #include "harness/fused_ops.h"
+#include "harness/operands.h"
 
 namespace autoresearch {
 
@@ -37,6 +38,7 @@ namespace {
 
 // Gradients off: a trace must see ATen operators.
 FusedOps ops(const Tensor& x) {
+  check_given(x, "an operation of kernels.h");
   if (at::GradMode::is_enabled()) return trusted_on(x.device()).ops;
   return {nullptr, trusted_on(x.device()).ops.twins};
 }
@@ -53,10 +55,10 @@ Tensor windowed_attention(const Tensor& q, const Tensor& k, const Tensor& v, int
 // ------------------------------------------------------------------------------------------------
 // Fused operations
 
-Ids::Ids(const Tensor& token_ids) : ids(token_ids) {
+Ids::Ids(const Tensor& token_ids) : ids_(token_ids) {
   if (!at::GradMode::is_enabled()) return;
-  ids = token_ids.to(at::kLong).contiguous();
-  std::tie(sorted, order) = at::sort(ids.flatten(), /*stable=*/std::optional(true), /*dim=*/0);
+  ids_ = token_ids.to(at::kLong).contiguous();
+  std::tie(sorted_, order_) = at::sort(ids_.flatten(), /*stable=*/std::optional(true), /*dim=*/0);
 }
 
 Tensor rms_norm(const Tensor& x) { return ops(x).rms_norm(x); }

@@ -1,8 +1,9 @@
 // Operations that deserve more than a line of ATen. Every one works on CPU and CUDA, under autocast
-// and without, and has a gradient. Where gradients are on, those from rms_norm down are *fused*:
-// one pass over memory forward and one backward, written by hand, float32 inside and rounded once.
-// Where gradients are off they are plain ATen operators, which is what a sealed model is made of;
-// so is each that a check at start-up finds not to compute the same on this device.
+// and without, and has a gradient, but no second one (what is differentiated twice must be at::
+// operators). Where gradients are on, those from rms_norm down are *fused*: one pass over memory
+// forward and one backward, written by hand, float32 inside and rounded once. Where gradients are
+// off they are plain ATen operators, which is what a sealed model is made of; so is each that a
+// check at start-up finds not to compute the same on this device.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -34,15 +35,15 @@ struct TwoMaps {
 };
 TwoMaps linear_pair(const at::Tensor& x, const at::Tensor& w, const at::Tensor& first);
 
-// x + h w^T as one product: a layer's addition to the residual stream. x: (..., C); h: (..., K);
-// w: (C, K). Give x up with std::move after its last use: where gradients are on and nobody else
-// holds it, the sum is made in its memory, without a copy.
+// x + h w^T as one product, in x's type: a layer's addition to the residual stream. x: (..., C);
+// h: (..., K); w: (C, K). Give x up with std::move after its last use: where gradients are on and
+// nobody else holds it, the sum is made in its memory, without a copy.
 at::Tensor add_linear(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
 
 // Root mean square norm over the last dimension, without weights (arXiv 1910.07467).
 at::Tensor rms_norm(const at::Tensor& x);
 
-// add_linear and rms_norm of the sum. Use it and not x from there on, so that the gradients of its
+// add_linear, and rms_norm of the sum. Use it and not x from there on, so that the gradients of its
 // two uses meet in one pass.
 struct Summed {
   at::Tensor sum, normed;
@@ -57,11 +58,16 @@ struct Mixed {
 Mixed mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& a, const at::Tensor& b);
 
 // Token ids, sorted once for the gradients of all tables that are read with them.
-struct Ids {
+class Ids {
+ public:
   Ids() = default;
   explicit Ids(const at::Tensor& ids);  // (B, T) int64
-  at::Tensor ids;
-  at::Tensor sorted, order;  // (B * T) int64; undefined where gradients are off
+  const at::Tensor& ids() const { return ids_; }
+  const at::Tensor& sorted() const { return sorted_; }  // (B * T) int64; undefined where
+  const at::Tensor& order() const { return order_; }    // gradients were off
+
+ private:
+  at::Tensor ids_, sorted_, order_;
 };
 // Rows of a table (V, C) as (B, T, C) of `type`; summed in float32 on the way back.
 at::Tensor embedding(const at::Tensor& table, const Ids& ids, at::ScalarType type);

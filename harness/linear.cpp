@@ -1,10 +1,9 @@
-#include "harness/linear.h"
-
-#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "common/error.h"
 #include "harness/kernels.h"
+#include "harness/operands.h"
 
 namespace autoresearch {
 namespace {
@@ -54,25 +53,16 @@ struct LinearPair : Function<LinearPair> {
 
 }  // namespace
 
-at::ScalarType product_type(const Tensor& x) {
-  const auto device = x.device().type();
-  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device)
-                                                   : x.scalar_type();
-}
-
-bool is_given_up(const Tensor& x) {
-  return at::GradMode::is_enabled() && x.use_count() == 1 && x.storage().use_count() == 1 &&
-         x.is_contiguous() && !(x.is_leaf() && x.requires_grad());
-}
-
 Tensor add_linear(Tensor x, const Tensor& h, const Tensor& w) {
+  check_given(x, "add_linear");
   const auto type = product_type(x);
-  if (x.scalar_type() == type && is_given_up(x))
-    return AddLinear::apply(std::move(x), h.to(type), w.to(type));
-  return at::addmm(as_rows(x), as_rows(h), w.t()).view_as(x);
+  if (x.scalar_type() != type) return x + at::linear(h, w);  // in x's type, which is the wider one
+  if (is_given_up(x)) return AddLinear::apply(std::move(x), h.to(type), w.to(type));
+  return at::addmm(as_rows(x), as_rows(h.to(type)), w.to(type).t()).view_as(x);
 }
 
 TwoMaps linear_pair(const Tensor& x, const Tensor& w, const Tensor& first) {
+  check_given(x, "linear_pair");
   if (!first.defined()) return {at::linear(x, w), {}};
   check(first.dim() == 2 && first.size(1) <= x.size(-1),
         "linear_pair: the second weight must be (M, K) with K at most the channels of x, " +

@@ -85,6 +85,15 @@ Options parse_options(int argc, char** argv) {
   return options;
 }
 
+// A key of the summary and of train.json.
+std::string phase_name(std::string name) {
+  constexpr size_t kMost = 32;
+  name.resize(std::min(name.size(), kMost));
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 }  // namespace
@@ -253,7 +262,7 @@ Batch Run::batch(int64_t rows) {
 void Run::rewind_step() { impl_->record.tokens -= impl_->loader.rewind_step() * task().seq_len; }
 
 void Run::phase(const char* name) {
-  if (impl_->step >= 0) impl_->clock.enter(name);
+  if (impl_->step >= 0) impl_->clock.enter(phase_name(name));
 }
 
 double Run::progress() const {

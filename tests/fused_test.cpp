@@ -3,13 +3,16 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "common/error.h"
 #include "harness/fused_ops.h"
@@ -340,7 +343,11 @@ class WrongFused : public Fused {
                                      const Rope& rope, const ValueEmbedding& e) const override {
     return right_.rope_norm_gate_backward(gq, gk, gv, q, k, rstd, rope, e);
   }
-  Tensor relu_squared(const Tensor& x) const override { return right_.relu_squared(x); }
+  Tensor relu_squared(const Tensor& x) const override {
+    const Tensor y = right_.relu_squared(x);
+    const bool half = x.scalar_type() == at::kBFloat16;
+    return wrong_ == "relu_squared in bfloat16" && half ? y * 1.05 : y;
+  }
   Tensor relu_squared_backward(const Tensor& g, const Tensor& y) const override {
     return right_.relu_squared_backward(g, y);
   }
@@ -423,6 +430,7 @@ TEST(Check, LeavesEachWrongOperationToItsTwinAndNamesIt) {
       {"mix_norm", {Operation::kMixNorm}},
       {"x0", {Operation::kMixNorm}},
       {"rope_norm_gate", {Operation::kRopeNormGate}},
+      {"relu_squared in bfloat16", {Operation::kReluSquared}},
       {"softcap_cross_entropy", {Operation::kSoftcapCrossEntropy}},
       {"embedding", {Operation::kRopeNormGate, Operation::kEmbedding}},
       {"cautious_step", {Operation::kCautiousStep}}};
@@ -446,10 +454,22 @@ TEST(Check, TellsWhatFailedInOneLine) {
             "first of them failed: no such kernel");
 }
 
-TEST(Check, CoversAttentionAndTheTwinOfItIsMaskedAttention) {
+TEST(Check, CoversAttentionInBothTypesAndItsTwinIsMaskedAttention) {
+  static std::map<at::ScalarType, int> calls;
+  calls.clear();
+  const auto count = [](const at::RecordFunction& f) -> std::unique_ptr<at::ObserverContext> {
+    if (f.name() == std::string("CpuAttention")) ++calls[f.inputs()[0].toTensor().scalar_type()];
+    return nullptr;
+  };
+  const auto handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(count).needsInputs(true));
+  disagreements({&fused_cpu()}, at::kCPU);
+  at::removeCallback(handle);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    EXPECT_EQ(calls[type], 6) << "three windows, two sizes";
+
   const FusedOps masked{&fused_cpu(), Operations().set(static_cast<size_t>(Operation::kAttention))};
-  at::manual_seed(5);
-  const Tensor q = at::randn({1, 9, 2, 8}).requires_grad_();
+  const Tensor q = at::ones({1, 9, 2, 8}).requires_grad_();
   const auto name = [&](const FusedOps& ops) {
     return ops.windowed_attention(q, q, q, 3).grad_fn()->name();
   };
@@ -487,7 +507,7 @@ TEST(Kernels, WithoutGradientsAreTheTwins) {
   EXPECT_TRUE(at::equal(rms_norm(x), twin.rms_norm(x)));
   EXPECT_TRUE(at::equal(relu_squared(x), twin.relu_squared(x)));
   EXPECT_TRUE(at::equal(mix_norm(x, x0, a, b).normed, twin.mix_norm(x, x0, a, b).normed));
-  EXPECT_FALSE(Ids(at::zeros({1, 2}, at::kLong)).sorted.defined());
+  EXPECT_FALSE(Ids(at::zeros({1, 2}, at::kLong)).sorted().defined());
 }
 
 // The loss of a residual step of operands that autograd knows, and whether it was made in place.
@@ -526,33 +546,96 @@ TEST(AddLinear, WritesOverAnOperandThatIsGivenUpAndHasTheGradientsOfTheSum) {
   }
 }
 
-TEST(AddLinear, LeavesAnOperandAloneThatAnybodyElseHolds) {
+// x given up to add_linear by somebody who made it with `make` and kept what that returns beside
+// it.
+using Made = std::pair<Tensor, std::function<Tensor()>>;  // x, and what must stay as it is
+void expect_kept(const char* who, const std::function<Made()>& make) {
   at::manual_seed(5);
-  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3}), leaf = at::randn({4, 6});
-  leaf.requires_grad_();
-  const auto add = [&](Tensor x) { return add_linear(std::move(x), h, w); };
-  const auto expect_apart = [&](const char* who, const Tensor& sum, const Tensor& x,
-                                const Tensor& before) {
-    EXPECT_NE(sum.data_ptr(), x.data_ptr()) << who;
-    EXPECT_TRUE(at::equal(x.detach(), before)) << who;
-    EXPECT_LT(relative_difference(sum, before + at::linear(h, w)), 1e-6) << who;
+  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3});
+  auto [x, kept] = make();
+  const Tensor before = kept().detach().clone(), start = x.detach().clone();
+  const Tensor sum = add_linear(std::move(x), h, w);
+  EXPECT_TRUE(at::equal(kept().detach(), before)) << who;
+  EXPECT_LT(relative_difference(sum, start + at::linear(h, w)), 1e-6) << who;
+}
+
+TEST(AddLinear, LeavesAnOperandAloneThatAnybodyElseHolds) {
+  const Tensor leaf = at::randn({4, 6}).requires_grad_();
+  expect_kept("a handle", [&]() -> Made {
+    const Tensor x = leaf * 2;
+    return {x, [x] { return x; }};
+  });
+  expect_kept("a view", [&]() -> Made {
+    Tensor x = leaf * 2;
+    return {x, [view = x.view({24})] { return view; }};
+  });
+  expect_kept("the same memory without a history", [&]() -> Made {
+    Tensor x = leaf * 2;
+    const Tensor detached = x.detach();
+    return {std::move(x), [detached] { return detached; }};
+  });
+  expect_kept("a view that outlives its base", [&]() -> Made {
+    Tensor x = leaf * 2, detached = x.detach().narrow(0, 1, 2);
+    return {std::move(x), [detached] { return detached; }};
+  });
+  expect_kept("autograd, by what made it", [&]() -> Made {  // the gradient of exp is its result
+    const Tensor start = at::zeros({4, 6}).requires_grad_();
+    Tensor x = start.exp();
+    return {std::move(x), [node = x.grad_fn(), start] { return start.exp(); }};
+  });
+  expect_kept("nobody, but it is strided", [&]() -> Made {
+    return {at::randn({6, 4}).t(), [] { return at::zeros({}); }};
+  });
+  expect_kept("nobody, but its memory has gaps", [&]() -> Made {
+    return {at::empty_strided({4, 6}, {1, 4}).fill_(0.5), [] { return at::zeros({}); }};
+  });
+}
+
+TEST(AddLinear, GradientsOfWhatMadeTheOperandAreRight) {
+  at::manual_seed(5);
+  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3}), start = at::randn({4, 6});
+  const auto gradient = [&](const std::function<Tensor(Tensor)>& add) {
+    const Tensor leaf = start.clone().requires_grad_();
+    Tensor x = leaf.exp();
+    add(std::move(x)).square().sum().backward();
+    return leaf.grad();
   };
-  Tensor x = leaf * 2;
-  const Tensor before = x.detach().clone(), kept = x;
-  expect_apart("a handle", add(std::move(x)), kept, before);
-  Tensor y = leaf * 2;
-  const Tensor view = y.view({24});
-  expect_apart("a view", add(std::move(y)), view.view({4, 6}), before);
-  Tensor z = leaf * 2;
-  const Tensor square = z.square();  // autograd keeps z
-  expect_apart("autograd", add(std::move(z)), leaf * 2, before);
-  square.sum().backward();
-  EXPECT_TRUE(at::allclose(leaf.grad(), 8 * leaf.detach()));
-  expect_apart("a leaf", add(leaf), leaf, leaf.detach().clone());
+  EXPECT_LT(relative_difference(gradient([&](Tensor x) { return add_linear(std::move(x), h, w); }),
+                                gradient([&](Tensor x) { return x + at::linear(h, w); })),
+            1e-6);
+}
+
+TEST(AddLinear, ALeafThatIsGivenUpStaysALeaf) {
+  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3});
+  Tensor leaf = at::randn({4, 6}).requires_grad_();
+  EXPECT_TRUE(add_linear(std::move(leaf), h, w).requires_grad());
+}
+
+TEST(AddLinear, IsFunctionalWhereGradientsAreOff) {
+  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3});
   const at::NoGradGuard no_grad;
-  Tensor sealed = before.clone();
-  const void* const memory = sealed.data_ptr();
-  EXPECT_NE(add(std::move(sealed)).data_ptr(), memory) << "a trace must not see it";
+  Tensor x = at::randn({4, 6});
+  const void* const memory = x.data_ptr();
+  EXPECT_NE(add_linear(std::move(x), h, w).data_ptr(), memory) << "a trace must not see it";
+}
+
+TEST(AddLinear, KeepsAStreamThatIsWiderThanAutocastsType) {
+  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const Tensor x = at::randn({4, 6}), h = at::randn({4, 3}), w = at::randn({6, 3});
+  EXPECT_EQ(add_linear(x.clone(), h, w).scalar_type(), at::kFloat);
+  EXPECT_EQ(add_norm(x.clone(), h, w).sum.scalar_type(), at::kFloat);
+  at::autocast::clear_cache();
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+}
+
+TEST(AddLinear, SaysThatAnOperandWasGivenUpBefore) {
+  const Tensor h = at::randn({4, 3}), w = at::randn({6, 3});
+  for (const std::string& error :
+       {error_of([&] { add_linear({}, h, w); }), error_of([&] { add_norm({}, h, w); }),
+        error_of([&] { linear_pair({}, w, {}); })})
+    EXPECT_NE(error.find("was it given up with std::move in an earlier call?"), std::string::npos)
+        << error;
 }
 
 TEST(AddLinear, ComputesInAutocastsTypeOnAResidualStreamOfThatType) {
@@ -625,6 +708,43 @@ TEST(LinearPair, IsTwoLinearMapsOfWhichTheSecondSeesTheFirstChannels) {
     EXPECT_LT(relative_difference(got.grads[i], expected.grads[i]), 1e-6) << i;
   EXPECT_FALSE(linear_pair(start[0], start[1], {}).first.defined());
   EXPECT_THROW(linear_pair(start[0], start[1], at::randn({3, 7})), Error);
+}
+
+TEST(Kernels, RefuseASecondDerivativeWhichWouldBeWrong) {
+  at::manual_seed(5);
+  const Tensor x = at::randn({1, 4, 6}).requires_grad_(), w = at::randn({6, 6});
+  const Tensor one = at::ones({}), ids = at::arange(4).view({1, 4});
+  const Rope rope{at::randn({4, 1}), at::randn({4, 1})};
+  const auto heads = [&] { return x.view({1, 4, 1, 3, 2}).transpose(2, 3).contiguous(); };
+  const Tensor q = heads().select(2, 0);
+  const std::vector<std::pair<const char*, std::function<Tensor()>>> operations{
+      {"rms_norm", [&] { return rms_norm(x); }},
+      {"mix_norm", [&] { return mix_norm(x, x, one, one).normed; }},
+      {"add_norm", [&] { return add_norm(x * 2, x, w).normed; }},
+      {"relu_squared", [&] { return relu_squared(x); }},
+      {"rope_norm_gate", [&] { return rope_norm_gate(heads(), rope).q; }},
+      {"windowed_attention", [&] { return windowed_attention(q, q, q, 2); }},
+      {"softcap_cross_entropy", [&] { return softcap_cross_entropy(x, w, ids, 15); }}};
+  for (const auto& [name, operation] : operations)
+    EXPECT_NE(error_of([&, &operation = operation] {
+                torch::autograd::grad({operation().sum()}, {x}, {}, /*retain_graph=*/true,
+                                      /*create_graph=*/true);
+              }).find("has no second derivative"),
+              std::string::npos)
+        << name;
+}
+
+TEST(Kernels, HaveTheGradientOfALearnedRotation) {
+  at::manual_seed(5);
+  const Tensor qkv = at::randn({2, 5, 3, 2, 8}), start = at::rand({4});
+  const auto gradient = [&](const FusedOps& ops) {
+    const Tensor frequency = start.clone().requires_grad_();
+    const Tensor angle = at::outer(at::arange(5).to(at::kFloat), frequency);
+    const auto [q, k, v] = ops.rope_norm_gate(qkv, {angle.cos(), angle.sin()}, {});
+    (q * k.cos()).sum().backward();
+    return frequency.grad();
+  };
+  EXPECT_LT(relative_difference(gradient({&fused_cpu()}), gradient({nullptr})), 1e-6);
 }
 
 TEST(Kernels, TakeOperandsThatAreNotContiguous) {

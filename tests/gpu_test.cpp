@@ -184,7 +184,6 @@ TEST_F(Gpu, ARunRecordsItsPhasesAndAProfiledOneItsKernelsToo) {
 TEST_F(Gpu, TheDeviceIsKnown) {
   const Device device = describe_device(cuda_);
   EXPECT_FALSE(device.name.empty());
-  EXPECT_GE(device.capability, 50);
   EXPECT_GT(device.memory_gb, 1);
   EXPECT_GT(peak_memory(cuda_), 0);
 }

@@ -1,4 +1,4 @@
-// What the linear maps of harness/kernels.h ask before they choose how to compute.
+// What the operations of harness/kernels.h ask before they choose how to compute.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -11,5 +11,12 @@ at::ScalarType product_type(const at::Tensor& x);
 // Whether x may be overwritten without anybody noticing: gradients are on (a trace must see a
 // functional operator), and no other handle, view or saved tensor has its memory.
 bool is_given_up(const at::Tensor& x);
+
+// Throws Error where x is undefined, as it is after std::move.
+void check_given(const at::Tensor& x, const char* operation);
+
+// Throws Error in a backward pass that is itself differentiated (create_graph): gradients written
+// by hand would be taken for constants.
+void check_first_derivative();
 
 }  // namespace autoresearch

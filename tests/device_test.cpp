@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "common/files.h"
 
 namespace autoresearch {
 namespace {
@@ -79,6 +80,12 @@ TEST(DescribeDevice, TheCpuHasANameAndMemory) {
   EXPECT_FALSE(device.name.empty());
   EXPECT_GT(device.memory_gb, 0.5);
   EXPECT_GT(peak_memory(at::kCPU), 1 << 20);
+}
+
+// As the kernel tells it, which knows what the processor has.
+TEST(DescribeDevice, TheCpuHasBfloat16WhereItsFlagsSaySo) {
+  const std::string flags = read_file("/proc/cpuinfo");
+  EXPECT_EQ(describe_device(at::kCPU).bfloat16, flags.find("avx512_bf16") != std::string::npos);
 }
 
 }  // namespace

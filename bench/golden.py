@@ -18,6 +18,7 @@ import torch._dynamo  # its modules name torch.device in annotations: loaded bef
 
 DEPTH, HEADS, WIDTH, SEQ_LEN, VOCAB, ROWS = 3, 2, 64, 24, 48, 2
 STEPS, STEP_ROWS = 50, 16  # of training
+INITIAL_SEEDS = 8
 
 # Hashed weights are uniform in [-bound, bound): for one pass, so that nothing is 0 or cancels ...
 BOUNDS = {"token_table": 1.0, "head": 0.2, "resid_scale": 1.0, "x0_scale": 1.0, "q": 0.2, "k": 0.2,
@@ -120,17 +121,34 @@ def named_parameters(model):
     return named
 
 
-def small_model(names, bounds):
-    """A model of hashed weights, all in float32; what is a table was rounded to bfloat16."""
+def initial_model(names):
     model = names["GPT"](names["GPTConfig"](
         sequence_len=SEQ_LEN, vocab_size=VOCAB, n_layer=DEPTH, n_head=HEADS, n_kv_head=HEADS,
         n_embd=WIDTH, window_pattern="SSSL"))
     model.init_weights()
+    return model
+
+
+def small_model(names, bounds):
+    """A model of hashed weights, all in float32; what is a table was rounded to bfloat16."""
+    model = initial_model(names)
     fill(named_parameters(model), bounds)
     # Outside of autocast a float32 matrix refuses bfloat16 inputs.
     model.transformer.wte.float()
     model.value_embeds.float()
     return model
+
+
+def initial_case(names):
+    """How each parameter is distributed before training: averages over as many models as seeds."""
+    samples = {}
+    for seed in range(INITIAL_SEEDS):
+        torch.manual_seed(seed)
+        for name, p in named_parameters(initial_model(names)):
+            samples.setdefault(name, []).append(p.detach().double().flatten())
+    of = lambda w: {"std": w.std(1, correction=0).mean().item(),
+                    "smallest": w.amin(1).mean().item(), "largest": w.amax(1).mean().item()}
+    return {name: of(torch.stack(weights)) for name, weights in samples.items()}
 
 
 def numbers(tensor):
@@ -173,13 +191,28 @@ def set_schedules(names, groups, base_rates, progress, step):
             group["weight_decay"] = names["get_weight_decay"](progress)
 
 
-def training_case(names):
-    """The loss of each of 50 training steps, all in float32."""
-    model = small_model(names, TRAINING_BOUNDS)
-    optimizer = model.setup_optimizer(
+def optimizer_of(names, model):
+    return model.setup_optimizer(
         unembedding_lr=names["UNEMBEDDING_LR"], embedding_lr=names["EMBEDDING_LR"],
         scalar_lr=names["SCALAR_LR"], adam_betas=names["ADAM_BETAS"],
         matrix_lr=names["MATRIX_LR"], weight_decay=names["WEIGHT_DECAY"])
+
+
+def settings_case(names):
+    """By what each parameter is trained, before schedules change it."""
+    model = initial_model(names)
+    settings = {}
+    for group in optimizer_of(names, model).param_groups:
+        kept = {key: group[key] for key in ("kind", "lr", "betas", "beta2", "eps", "weight_decay")
+                if key in group}
+        settings.update((id(p), kept) for p in group["params"])
+    return {name: settings[id(p)] for name, p in named_parameters(model)}
+
+
+def training_case(names):
+    """The loss of each of 50 training steps, all in float32."""
+    model = small_model(names, TRAINING_BOUNDS)
+    optimizer = optimizer_of(names, model)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     losses = []
     for step in range(STEPS):
@@ -237,6 +270,8 @@ def main():
         "parameters": names["num_params"],
         "flops_per_token": names["num_flops_per_token"],
         "schedule": schedule,
+        "initial": initial_case(names),
+        "settings": settings_case(names),
         "model": model_case(names),
         "training": training_case(names),
         "muon_float32": {f"{r}x{c}": muon_case(names, (r, c), torch.float32) for r, c in shapes},

@@ -41,13 +41,18 @@ Tensor weights(const Tensor& q, const Tensor& k, double scale, int64_t left) {
       .softmax(-1);
 }
 
+int64_t window_in_test = 0;  // of the call that is under way
+
 void expect_setting(const Tensor& q, int64_t max_q, int64_t max_k, double dropout, bool causal,
-                    std::optional<double> scale, std::optional<int64_t> right) {
+                    std::optional<double> scale, std::optional<int64_t> left,
+                    std::optional<int64_t> right) {
   EXPECT_EQ(max_q, q.size(1));
   EXPECT_EQ(max_k, q.size(1));
   EXPECT_EQ(dropout, 0);
   EXPECT_TRUE(causal);
   EXPECT_EQ(scale, 1 / std::sqrt(static_cast<double>(q.size(3))));
+  // -1 is all keys; for T - 1, as many, FlashAttention would run its kernel for local attention.
+  EXPECT_EQ(left, window_in_test >= q.size(1) - 1 ? -1 : window_in_test);
   EXPECT_EQ(right, 0);
 }
 
@@ -60,7 +65,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_forward(
   ++forwards;
   for (const Tensor* x : {&q, &k, &v}) expect_operand(*x);
   EXPECT_FALSE((cum_q && cum_q->defined()) || (cum_k && cum_k->defined()));
-  expect_setting(q, max_q, max_k, dropout, causal, scale, right);
+  expect_setting(q, max_q, max_k, dropout, causal, scale, left, right);
   const Tensor out =
       at::einsum("bhij,bjhd->bihd", {weights(q, k, *scale, *left), v.to(at::kFloat)});
   const Tensor none = at::empty({0});
@@ -75,7 +80,7 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(
   ++backwards;
   for (const Tensor* x : {&q, &k, &v, &out}) expect_operand(*x);
   EXPECT_EQ(grad.scalar_type(), at::kBFloat16);
-  expect_setting(q, max_q, max_k, dropout, causal, scale, right);
+  expect_setting(q, max_q, max_k, dropout, causal, scale, left, right);
   const Tensor p = weights(q, k, *scale, *left), g = grad.to(at::kFloat);
   const Tensor to_p = at::einsum("bihd,bjhd->bhij", {g, v.to(at::kFloat)});
   const Tensor to_s = p * (to_p - (to_p * p).sum(-1, true)) * *scale;
@@ -110,6 +115,7 @@ TEST(FlashAttention, IsCalledWithWhatItsKernelTakesOnTrustUnderAutocastToo) {
   for (const bool autocast : {false, true})
     for (const int64_t window : {int64_t{0}, int64_t{5}, T - 2, T - 1, T, 10 * T}) {
       at::manual_seed(2);
+      window_in_test = window;
       const Tensor start = at::randn({2, T, 3, 2, 16});
       const auto run = [&](const auto& attention) {
         const Tensor qkv = start.clone().requires_grad_();

@@ -69,6 +69,13 @@ TEST(Phases, OfManyNamesTheFirstAreKept) {
   EXPECT_GT(ms.at("other"), 900e3);
 }
 
+TEST(Record, SaysWhyOperationsAreNotFusedOrThatAllAre) {
+  Record record;
+  EXPECT_EQ(record.json().at("fused_operations"), "all");
+  record.fused = "plain ATen computes on cuda:0: this libtorch can't compile CUDA";
+  EXPECT_EQ(record.json().at("fused_operations"), record.fused);
+}
+
 TEST(Record, AModelThatIsScoredElsewhereHasNoScoreInItsRecord) {
   const Record record;
   EXPECT_EQ(record.summary().find("val_bpb"), std::string::npos);

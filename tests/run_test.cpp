@@ -3,6 +3,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+#include <torch/library.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -196,6 +197,27 @@ TEST(Run, TheRecordTellsWhereAStepsTimeGoes) {
   for (const auto& [name, ms] : phases) sum += ms;
   // The first step counts among the seconds, but not among the phases.
   EXPECT_LE(4 * sum, 1000 * record.at("training_seconds").get<double>());
+}
+
+// The twin of relu_squared is wrong in this process, so that no fused one agrees with it.
+int mistrusts_relu_squared(int argc, char** argv) {
+  auto aten = MAKE_TORCH_LIBRARY_IMPL(aten, CPU);
+  aten.impl("relu", [](const at::Tensor& x) { return at::zeros_like(x); });
+  return has_phases(argc, argv);
+}
+
+TEST(Run, TheRecordTellsWhetherAllOperationsAreFusedAndWhyNot) {
+  const fs::path file = temporary("json"), sealed = temporary("sealed");
+  const auto fused_operations = [&](int (*program)(int, char**)) {
+    const Ended ended =
+        run_program(program, {"--steps", "1", "--json", file.string(), "--seal", sealed.string()});
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    fs::remove(sealed);
+    return nlohmann::json::parse(taken(file)).at("fused_operations").get<std::string>();
+  };
+  EXPECT_EQ(fused_operations(has_phases), "all");
+  const std::string warning = fused_operations(mistrusts_relu_squared);
+  EXPECT_TRUE(warning.starts_with("plain ATen computes relu_squared on cpu, ")) << warning;
 }
 
 // Trains a table and a matrix.

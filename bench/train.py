@@ -114,8 +114,9 @@ class Ours:
         curve = record["loss_curve"]
         before = next(point for point in curve if point[0] >= SKIP - 1)
         tokens = (curve[-1][0] - before[0]) * record["configuration"]["total_batch"]
+        speed = tokens / (curve[-1][1] - before[1])
         return {**record, "losses": [loss for _, _, loss in curve],
-                "tokens_per_second": tokens / (curve[-1][1] - before[1])}
+                "tokens_per_second": speed, "mfu_percent": mfu(record, speed)}
 
 
 # ------------------------------------------------------------------------------------------------

@@ -44,9 +44,9 @@ ROUNDS = {"cpu": 10, "cuda": 3}
 MARGIN = 0.002
 
 
-def run(command, environment=None):
+def run(command, **options):
     """The finished command; its last words instead where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return done
@@ -94,7 +94,7 @@ def build_variant(folder, constant):
     for command in commands:
         for name, path in paths.items():
             command = [word.replace("{" + name + "}", path) for word in command]
-        run(command)
+        run(command, cwd=folder)  # elsewhere a harness/ could stand before the kit's
     return paths["program"], time.perf_counter() - begin
 
 
@@ -141,7 +141,7 @@ class Peer:
                      "micro-rows": self.rows}
             options = [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
             try:
-                done = run(self.command + options + list(arguments), self.environment)
+                done = run(self.command + options + list(arguments), env=self.environment)
                 return json.loads(done.stdout.splitlines()[-1])
             except RuntimeError as error:
                 if "out of memory" not in str(error) or self.rows == 1:

@@ -12,8 +12,9 @@ speed. Without --task the demo is prepared in a temporary folder. torch comes fr
 this python, or from PyPI into a throw-away environment. --quick only shows that all of it works:
 its figures say nothing and are not judged.
 
---attention is the peers'. By itself it is sdpa on a CPU, PyTorch's own flash2 on CUDA; flash3 is
-what the ancestor uses, and needs the PyPI package `kernels`, the network, and a Hopper GPU.
+--attention is the peers'. By itself it is sdpa on a CPU, PyTorch's own flash2 on CUDA. flash3 is
+what the ancestor uses, and needs the PyPI package `kernels`, the network, and a Hopper GPU; there
+it is the stricter peer, made for that GPU: judge a Hopper with --attention flash3.
 """
 
 import argparse

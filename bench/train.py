@@ -66,6 +66,11 @@ def python_with_torch(python, folder):
     return python
 
 
+def tell(line):
+    """What goes on meanwhile, apart from the results."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def machine():
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as f:
@@ -100,12 +105,18 @@ def build_variant(folder, constant):
 
 
 class Ours:
+    warnings = set()  # told so far
+
     def __init__(self, program, task, device, folder):
         self.command = [program, "--task", task, "--device", device]
         self.record, self.sealed = (os.path.join(folder, name) for name in ("json", "sealed"))
 
     def train(self, *arguments):
-        run([*self.command, "--json", self.record, *arguments])
+        done = run([*self.command, "--json", self.record, *arguments])
+        for line in done.stderr.splitlines():
+            if "warning" in line and line not in self.warnings:
+                self.warnings.add(line)
+                tell(line)
         with open(self.record) as f:
             return json.load(f)
 
@@ -190,10 +201,14 @@ def measure(size, ours, peers, rounds, steps):
     """Prints one size's table; the records of all, a list each."""
     results = {name: [] for name in ["ours", *peers]}
     for seed in range(1, rounds + 1):
-        results["ours"].append(ours.measure(steps, seed))
-        shape = results["ours"][-1]["configuration"]
-        for name, peer in peers.items():
-            results[name].append(peer.measure(shape, steps, seed))
+        for name in results:
+            if name == "ours":
+                done = ours.measure(steps, seed)
+                shape = done["configuration"]
+            else:
+                done = peers[name].measure(shape, steps, seed)
+            results[name].append(done)
+            tell(f"{size}, {name}, seed {seed}: {done['tokens_per_second']:,.0f} tokens/s")
     print(f"\n{size}: depth {shape['depth']}, width {shape['width']}, "
           f"{shape['parameters'] / 1e6:.2f} M parameters, {shape['total_batch']} tokens a step; "
           f"{steps} steps, {rounds} seed(s)\n"
@@ -203,6 +218,8 @@ def measure(size, ours, peers, rounds, steps):
         print_line(name, results[name], results["ours"])
     start = statistics.median(r["startup_seconds"] for r in results["ours"])
     print(f"  ours takes its first batch {start:.1f} s after its start")
+    for fused in {r["fused_operations"] for r in results["ours"]} - {"all"}:
+        print(f"  of the fused operations of ours: {fused}")
     return results
 
 
@@ -234,13 +251,16 @@ def judge(results, device):
 
 def full_runs(ours, peers):
     """One run of the whole budget each, with MFU where the device's peak is known."""
-    mine = ours.train("--seed", "1")
+    seed = ("--seed", "1")
+    mine = ours.train(*seed)
     with_mfu = mine["mfu_percent"] > 0
     print(f"\nthe whole budget, {mine['training_seconds']:.0f} s\n"
           "              steps   tokens/s   val_bpb" + ("   MFU %" if with_mfu else ""))
     budget = str(round(mine["training_seconds"]))
-    results = {"ours": mine, **{name: peer.train(mine["configuration"], "--time-budget", budget,
-                                                 "--seed", "1") for name, peer in peers.items()}}
+    results = {"ours": mine}
+    for name, peer in peers.items():
+        results[name] = peer.train(mine["configuration"], "--time-budget", budget, *seed)
+        tell(f"whole budget, {name}, seed 1: {results[name]['tokens_per_second']:,.0f} tokens/s")
     for name, result in results.items():
         speed = result["tokens_per_second"]
         print(f"  {name:9}{result['steps']:8} {speed:10,.0f} {result['val_bpb']:9.4f}"
@@ -298,6 +318,7 @@ def compare(options, task, folder, peers):
 
 def main():
     options = parse_options()
+    sys.stdout.reconfigure(line_buffering=True)  # in order with what `tell` prints
     for program in ("train", "prepare"):
         if not os.path.exists(os.path.join(BUILD, program)):
             sys.exit(f"no build/{program}; run: cmake --workflow --preset test")

@@ -12,6 +12,9 @@ speed. Without --task the demo is prepared in a temporary folder. torch comes fr
 this python, or from PyPI into a throw-away environment. --quick only shows that all of it works:
 its figures say nothing and are not judged.
 
+Peers compute in the precision of ours, and losses are compared with theirs. On a CPU where that is
+bfloat16, eager in float32 takes part too, since the target of eager is set in float32.
+
 --attention is the peers'. By itself it is sdpa on a CPU, PyTorch's own flash2 on CUDA. flash3 is
 what the ancestor uses, and needs the PyPI package `kernels`, the network, and a Hopper GPU; there
 it is the stricter peer, made for that GPU: judge a Hopper with --attention flash3.
@@ -32,7 +35,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, "..", "build")
 REFERENCE = os.path.join(HERE, "reference.py")
 SKIP = 10  # first steps that do not count
-TARGETS = {"cpu": {"eager": 1.5, "compiled": 1.0}, "cuda": {"compiled": 1.2}}  # ours, times as fast
+PRECISIONS = {"Float": "float32", "BFloat16": "bfloat16"}  # of records and of bench/reference.py
 ROUNDS = {"cpu": 10, "cuda": 3}
 
 # Share of the final loss that ours may differ by, on average over the seeds. Pairs of a seed start
@@ -130,15 +133,21 @@ class Ours:
         return {**record, "losses": [loss for _, _, loss in curve],
                 "tokens_per_second": speed, "mfu_percent": mfu(record, speed)}
 
+    def precision(self):
+        """As bench/reference.py calls it."""
+        record = self.train("--steps", "1", "--seal", self.sealed)
+        return PRECISIONS[record["configuration"]["precision"]]
+
 
 # ------------------------------------------------------------------------------------------------
 # The peer
 
 
 class Peer:
-    def __init__(self, python, task, options, folder, compiled):
+    def __init__(self, python, task, options, folder, precision, compiled=False):
+        self.precision = precision
         self.command = [python, "-W", "ignore", REFERENCE, "--task", task, "--device",
-                        options.device, "--skip", str(SKIP)]
+                        options.device, "--dtype", precision, "--skip", str(SKIP)]
         self.command += ["--compile"] if compiled else []
         self.command += ["--attention", options.attention] if options.attention else []
         self.environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": os.path.join(folder, "cache")}
@@ -162,6 +171,22 @@ class Peer:
 
     def measure(self, shape, steps, seed):
         return self.train(shape, "--steps", str(steps), "--seed", str(seed))
+
+
+def peers_beside(precision, python, task, options, folder):
+    """Those to run beside ours, which computes in `precision`."""
+    peers = {f"eager {precision}": Peer(python, task, options, folder, precision),
+             f"compiled {precision}": Peer(python, task, options, folder, precision, compiled=True)}
+    if options.device == "cpu":
+        peers.setdefault("eager float32", Peer(python, task, options, folder, "float32"))
+    return peers
+
+
+def targets(device, precision):
+    """How many times as fast as these ours ought to be."""
+    if device == "cuda":
+        return {f"compiled {precision}": 1.2}
+    return {"eager float32": 1.5, f"compiled {precision}": 1.0}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -191,9 +216,11 @@ def print_line(name, results, ours):
         f"{our_best / best:6.2f} {median_speed(ours) / median:6.2f}")
     used = f"{mfu(ours[0], median):.1f}" if ours[0]["mfu_percent"] else "-"
     loss = statistics.mean(final_loss(r) for r in results)
-    compiling = f"{max(r['compile_seconds'] for r in results):.1f}" if name == "compiled" else "-"
+    compiling = "-"
+    if name.startswith("compiled"):
+        compiling = f"{max(r['compile_seconds'] for r in results):.1f}"
     memory = max(r["peak_memory_bytes"] for r in results) / 2**20
-    print(f"  {name:9}{best:12,.0f} {median:10,.0f}  {ratios:14}{used:>7} {loss:10.4f} "
+    print(f"  {name:17}{best:12,.0f} {median:10,.0f}  {ratios:14}{used:>7} {loss:10.4f} "
           f"{compiling:>8} {memory:9.0f}")
 
 
@@ -212,8 +239,10 @@ def measure(size, ours, peers, rounds, steps):
     print(f"\n{size}: depth {shape['depth']}, width {shape['width']}, "
           f"{shape['parameters'] / 1e6:.2f} M parameters, {shape['total_batch']} tokens a step; "
           f"{steps} steps, {rounds} seed(s)\n"
-          "                tokens/s              ours is        MFU      final  compile      peak\n"
-          "               best     median  times as fast          %       loss        s        MB")
+          "                        tokens/s              ours is        MFU      final  compile"
+          "      peak\n"
+          "                       best     median  times as fast          %       loss        s"
+          "        MB")
     for name in results:
         print_line(name, results[name], results["ours"])
     start = statistics.median(r["startup_seconds"] for r in results["ours"])
@@ -238,14 +267,17 @@ def losses_equal(results, name):
     return verdict == "equal"
 
 
-def judge(results, device):
+def judge(results, peers, device, precision):
     """Whether losses are equal and ours is as fast as asked; a line each."""
-    verdicts = [losses_equal(results, name) for name in results if name != "ours"]
-    for name, target in TARGETS[device].items():
+    asked = targets(device, precision)
+    verdicts = [losses_equal(results, name) for name in peers if peers[name].precision == precision]
+    for name in peers:
         ratio = median_speed(results["ours"]) / median_speed(results[name])
-        verdicts.append(ratio >= target)
-        print(f"  {'target met' if ratio >= target else 'TARGET MISSED'}: {ratio:.2f} times as "
-              f"fast as {name} (medians), {target} asked")
+        met = ratio >= asked.get(name, 0)
+        verdicts.append(met)
+        verdict = "not judged" if name not in asked else "target met" if met else "TARGET MISSED"
+        print(f"  {verdict}: {ratio:.2f} times as fast as {name} (medians)"
+              + (f", {asked[name]} asked" if name in asked else ""))
     return all(verdicts)
 
 
@@ -255,7 +287,7 @@ def full_runs(ours, peers):
     mine = ours.train(*seed)
     with_mfu = mine["mfu_percent"] > 0
     print(f"\nthe whole budget, {mine['training_seconds']:.0f} s\n"
-          "              steps   tokens/s   val_bpb" + ("   MFU %" if with_mfu else ""))
+          "                      steps   tokens/s   val_bpb" + ("   MFU %" if with_mfu else ""))
     budget = str(round(mine["training_seconds"]))
     results = {"ours": mine}
     for name, peer in peers.items():
@@ -263,7 +295,7 @@ def full_runs(ours, peers):
         tell(f"whole budget, {name}, seed 1: {results[name]['tokens_per_second']:,.0f} tokens/s")
     for name, result in results.items():
         speed = result["tokens_per_second"]
-        print(f"  {name:9}{result['steps']:8} {speed:10,.0f} {result['val_bpb']:9.4f}"
+        print(f"  {name:17}{result['steps']:8} {speed:10,.0f} {result['val_bpb']:9.4f}"
               + (f" {mfu(mine, speed):7.1f}" if with_mfu else ""))
 
 
@@ -295,21 +327,23 @@ def parse_options():
     return options
 
 
-def compare(options, task, folder, peers):
+def compare(options, task, folder, python):
     """All measurements; whether what they show is good."""
     preset = Ours(os.path.join(BUILD, "train"), task, options.device, folder)
+    precision = preset.precision()
+    peers = peers_beside(precision, python, task, options, folder)
     results = measure("preset", preset, peers, options.rounds, options.steps)
     if options.quick:
         full_runs(preset, peers)
         print("\nnothing is judged: the figures of --quick say nothing")
         return True
-    good = judge(results, options.device)
+    good = judge(results, peers, options.device, precision)
     constant = "kGpuAspect" if options.device == "cuda" else "kCpuAspect"
     program, seconds = build_variant(folder, constant)
     wide = Ours(program, task, options.device, folder)
     results = measure("twice as wide", wide, peers, options.rounds, options.steps)
     print(f"  ours was built in {seconds:.1f} s")
-    good &= judge(results, options.device)
+    good &= judge(results, peers, options.device, precision)
     full_runs(preset, peers)
     if options.device == "cuda":
         print_profile(preset)
@@ -327,11 +361,9 @@ def main():
         task = os.path.abspath(options.task or os.path.join(folder, "demo"))
         if not options.task:
             run([os.path.join(BUILD, "prepare"), "--source", "demo", "--data", folder])
-        peers = {name: Peer(python, task, options, folder, name == "compiled")
-                 for name in ("eager", "compiled")}
         version = run([python, "-c", "import torch; print(torch.__version__)"]).stdout.strip()
         print(f"{machine()}, {os.cpu_count()} cores, device {options.device}; PyTorch {version}")
-        good = compare(options, task, folder, peers)
+        good = compare(options, task, folder, python)
         sys.exit(0 if good else 1)
 
 

@@ -265,7 +265,10 @@ TEST(Model, AnUnknownGpuIsJudgedByItsMemory) {
 TEST(Model, ComputesInBfloat16OnlyWhereThatIsNative) {
   EXPECT_EQ(config_on("NVIDIA A100", 42, 312, 80).compute_type, at::kBFloat16);
   EXPECT_EQ(config_on("Tesla T4", 15.8, 65, 75).compute_type, at::kFloat);
-  EXPECT_EQ(configure({"demo", 1024, 256, 11}, Device{}).compute_type, at::kFloat);
+  Device cpu;
+  EXPECT_EQ(configure({"demo", 1024, 256, 11}, cpu).compute_type, at::kFloat);
+  cpu.bfloat16 = true;
+  EXPECT_EQ(configure({"demo", 1024, 256, 11}, cpu).compute_type, at::kBFloat16);
 }
 
 // Averages over models of several seeds, as in bench/golden.py's `initial_case`. By chance two such

@@ -224,8 +224,8 @@ TEST(Model, TheGpuPresetHasTheAncestorsSizeAndArithmetic) {
 
 Config config_on(const char* name, double memory_gb, double peak_tflops, int capability) {
   const Task task{"climbmix", 8192, 2048, 300};
-  return configure(task,
-                   {at::Device(at::kCUDA, 0), name, memory_gb, peak_tflops * 1e12, capability >= 80});
+  return configure(
+      task, {at::Device(at::kCUDA, 0), name, memory_gb, peak_tflops * 1e12, capability >= 80});
 }
 
 TEST(Model, SmallerGpusGetSmallerPieces) {

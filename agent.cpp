@@ -31,7 +31,6 @@
 #include "agent/machine.h"
 #include "agent/models.h"
 #include "agent/report.h"
-#include "agent/sandbox.h"
 #include "agent/text.h"
 #include "agent/toml_config.h"
 #include "agent/trial.h"
@@ -39,6 +38,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/progress.h"
+#include "common/sandbox.h"
 #include "prepare/task.h"
 
 namespace autoresearch {

@@ -5,8 +5,8 @@
 #include <limits>
 #include <utility>
 
-#include "agent/process.h"
 #include "common/error.h"
+#include "common/process.h"
 #include "common/progress.h"
 
 namespace autoresearch {

@@ -8,8 +8,8 @@
 #include <map>
 #include <vector>
 
-#include "agent/process.h"
 #include "common/error.h"
+#include "common/process.h"
 
 namespace autoresearch {
 namespace {

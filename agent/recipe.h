@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/process.h"
-#include "agent/sandbox.h"
 #include "common/files.h"
+#include "common/process.h"
+#include "common/sandbox.h"
 
 namespace autoresearch {
 

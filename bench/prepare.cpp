@@ -18,9 +18,9 @@
 #include <string>
 #include <vector>
 
-#include "agent/process.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/process.h"
 
 namespace autoresearch {
 namespace {

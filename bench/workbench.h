@@ -10,10 +10,10 @@
 
 #include "agent/machine.h"
 #include "agent/recipe.h"
-#include "agent/sandbox.h"
 #include "agent/trial.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/sandbox.h"
 #include "prepare/task.h"
 
 namespace autoresearch {

@@ -8,9 +8,9 @@
 #include <sstream>
 
 #include "agent/journal.h"
-#include "agent/process.h"
-#include "agent/sandbox.h"
 #include "common/error.h"
+#include "common/process.h"
+#include "common/sandbox.h"
 #include "prepare/task.h"
 #include "tests/loopback_server.h"
 #include "tests/support.h"

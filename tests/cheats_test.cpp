@@ -7,10 +7,10 @@
 #include <set>
 
 #include "agent/recipe.h"
-#include "agent/sandbox.h"
 #include "agent/trial.h"
 #include "agent/verdict.h"
 #include "common/error.h"
+#include "common/sandbox.h"
 #include "prepare/task.h"
 
 namespace autoresearch {

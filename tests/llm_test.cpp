@@ -13,8 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/llm/secret.h"
-#include "agent/process.h"
 #include "common/error.h"
+#include "common/process.h"
 #include "tests/loopback_server.h"
 
 namespace autoresearch {

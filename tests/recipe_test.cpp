@@ -9,8 +9,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "agent/sandbox.h"
 #include "common/error.h"
+#include "common/sandbox.h"
 
 namespace autoresearch {
 namespace {

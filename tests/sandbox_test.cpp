@@ -1,6 +1,6 @@
 // What a cage keeps in and out, tried in real cages. Each test first shows where it can that the
 // same thing works outside: a claim that holds because the attack was mistyped is worth nothing.
-#include "agent/sandbox.h"
+#include "common/sandbox.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "agent/process.h"
 #include "common/error.h"
+#include "common/process.h"
 
 namespace autoresearch {
 namespace {

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "agent/process.h"
 #include "common/files.h"
+#include "common/process.h"
 
 namespace autoresearch {
 namespace {

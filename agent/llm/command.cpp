@@ -7,10 +7,10 @@
 
 #include "agent/llm/secret.h"
 #include "agent/money.h"
-#include "agent/process.h"
 #include "agent/text.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/process.h"
 
 extern char** environ;
 

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "agent/money.h"
-#include "agent/process.h"
 #include "agent/text.h"
 #include "common/error.h"
+#include "common/process.h"
 
 namespace autoresearch {
 namespace {

@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "agent/process.h"
 #include "agent/text.h"
 #include "common/error.h"
+#include "common/process.h"
 #include "common/progress.h"
 
 namespace autoresearch {

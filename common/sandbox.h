@@ -22,8 +22,8 @@ struct View {
 };
 
 // `argv` inside the cage: {"bwrap", ..., "--", argv...}. Paths are the same inside and outside. To
-// be started by run() (agent/process.h) with scrubbed_environment(): the cage hands the environment
-// on.
+// be started by run() (common/process.h) with scrubbed_environment(): the cage hands the
+// environment on.
 std::vector<std::string> confine(const std::vector<std::string>& argv, const View& view);
 
 // Why bubblewrap can't work here (not installed, user namespaces forbidden), in one line with what

@@ -42,7 +42,7 @@ struct Exit {
 
 // Runs a child to its end. It leads its own session and process group, so Ctrl-C at the terminal
 // does not reach it; when it exits, what is left of its group is killed. Only a cage
-// (agent/sandbox.h) also ends a process that left the group. Throws Error only when fork or pipe
+// (common/sandbox.h) also ends a process that left the group. Throws Error only when fork or pipe
 // fails or the log can't be opened; the child is dead when an exception of before_exec or tick
 // leaves here.
 Exit run(const Command& command);

@@ -1,4 +1,4 @@
-#include "agent/process.h"
+#include "common/process.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "agent/sandbox.h"
+#include "common/sandbox.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -6,8 +6,8 @@
 #include <map>
 #include <sstream>
 
-#include "agent/process.h"
 #include "common/error.h"
+#include "common/process.h"
 
 namespace autoresearch {
 namespace {

@@ -311,7 +311,8 @@ class Child {
 // Opens what the child will have as its standard streams and fills in launch_.
 void Child::prepare(const Command& command) {
   check(!command.argv.empty(), "cannot start a process: its argument list is empty");
-  input_ = open_input(command.input);
+  input_ = command.input_fd >= 0 ? Fd(fcntl(command.input_fd, F_DUPFD_CLOEXEC, 3), "its input")
+                                 : open_input(command.input);
   go_ = make_pipe();
   if (command.log.empty()) {
     out_ = make_pipe();
@@ -409,6 +410,10 @@ void Child::look_after(const Command& command, Exit& exit) {
   if (seconds_since(last_sample_) >= kSampleSeconds) sample(command, exit);
   if (!killed_ && seconds_since(start_) > command.limit) {
     exit.timed_out = killed_ = true;
+    signal_group(SIGKILL);
+  }
+  if (!killed_ && command.stop && command.stop()) {
+    killed_ = true;
     signal_group(SIGKILL);
   }
   if (!killed_ && !command.finishes && interrupt_requested()) {

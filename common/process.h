@@ -18,6 +18,7 @@ struct Command {
   fs::path cwd = {};                   // empty: the caller's
   fs::path log = {};          // stdout and stderr are appended here; empty: to Exit::output
   std::string input = {};     // given on stdin; empty: /dev/null
+  int input_fd = -1;          // given as stdin instead, such as one end of a socket; the caller's
   double limit = 60;          // seconds, then the whole group is killed
   int64_t max_rss_bytes = 0;  // resident memory of the group and its descendants; 0: no limit
   int nice = 0;
@@ -26,6 +27,7 @@ struct Command {
   // Called in the parent once the child exists, before it execs: the child waits on a pipe until
   // this returns, so that a journal line about it is on disk first. An exception kills the child.
   std::function<void(pid_t pid, uint64_t start_time)> before_exec = {};
+  std::function<bool()> stop = {};  // asked about 20 times a second; true: the child is killed
   // Called about five times a second while the child runs, with the seconds since exec.
   std::function<void(double seconds)> tick = {};
 };

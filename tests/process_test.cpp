@@ -351,6 +351,26 @@ TEST_F(ProcessTest, ManyThreadsMayRunChildrenAtOnce) {
 }
 
 // In children: what is asked for can't be taken back.
+TEST_F(ProcessTest, AnOpenFileCanBeItsInput) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  ASSERT_EQ(write(ends[1], "from a pipe", 11), 11);
+  close(ends[1]);
+  Command command = shell("cat");
+  command.input_fd = ends[0];
+  EXPECT_EQ(run(command).output, "from a pipe");
+  EXPECT_EQ(close(ends[0]), 0) << "the descriptor stays the caller's";
+}
+
+TEST_F(ProcessTest, StopEndsAChildThatWouldGoOn) {
+  Command command = shell("echo $$ > pid; sleep 30");
+  command.stop = [&] { return !text("pid").empty(); };
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 128 + SIGKILL);
+  EXPECT_FALSE(exit.timed_out);
+  EXPECT_TRUE(dies_soon(std::stoi(text("pid"))));
+}
+
 TEST(KeepMemoryPrivate, NoCrashLeavesACoreFile) {
   const pid_t child = fork();
   if (child == 0) {

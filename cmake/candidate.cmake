@@ -58,7 +58,7 @@ list(APPEND kit_files ${KIT}/harness/candidate.h.gch)
 
 # All trusted objects as one, so that the kit has one file to copy and hash.
 set(kit_objects
-    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:harness>")
+    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:referee>;$<TARGET_OBJECTS:harness>")
 foreach(loops ${LOOPS_OBJECTS})
   list(APPEND kit_objects "$<TARGET_OBJECTS:${loops}>")
 endforeach()

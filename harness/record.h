@@ -11,7 +11,7 @@
 
 #include "common/files.h"
 #include "harness/profile.h"
-#include "harness/score.h"
+#include "referee/score.h"
 
 namespace autoresearch {
 

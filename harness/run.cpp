@@ -20,9 +20,9 @@
 #include "harness/phase_clock.h"
 #include "harness/profile.h"
 #include "harness/record.h"
-#include "harness/score.h"
-#include "harness/seal.h"
+#include "harness/trace.h"
 #include "prepare/task.h"
+#include "referee/score.h"
 
 namespace autoresearch {
 namespace {

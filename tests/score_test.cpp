@@ -1,5 +1,5 @@
 // The referee: the figure is right, cheats are void, honest models are never accused.
-#include "harness/score.h"
+#include "referee/score.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "common/error.h"
+#include "harness/trace.h"
 #include "prepare/task.h"
 #include "prepare/tokenizer.h"
 #include "tests/toy_gpt.h"

@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "harness/seal.h"
+#include "referee/graph.h"
 
 namespace autoresearch {
 

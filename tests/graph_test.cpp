@@ -1,6 +1,4 @@
 // Sealing: what a sealed model computes, what its file may hold, what its graph may not.
-#include "harness/seal.h"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -12,6 +10,7 @@
 #include <random>
 
 #include "common/error.h"
+#include "harness/trace.h"
 #include "tests/toy_gpt.h"
 
 namespace autoresearch {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "common/files.h"
-#include "harness/seal.h"
+#include "referee/graph.h"
 
 namespace autoresearch {
 

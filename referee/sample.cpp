@@ -1,4 +1,4 @@
-#include "harness/sample.h"
+#include "referee/sample.h"
 
 #include <ATen/ATen.h>
 

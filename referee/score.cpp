@@ -1,4 +1,4 @@
-#include "harness/score.h"
+#include "referee/score.h"
 
 #include <ATen/core/grad_mode.h>
 

@@ -1,0 +1,33 @@
+// A sealed graph, parsed, checked and run node by node. It has no memory between calls.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "referee/sealed_file.h"
+
+namespace autoresearch {
+
+using Logits = std::function<at::Tensor(at::Tensor ids)>;
+
+// Throws Error (kCannotSeal) unless `logits` has the shape `wanted`: (rows, seq_len, vocab_size).
+void check_shape(const at::Tensor& logits, at::IntArrayRef wanted);
+
+// Construction throws Error (kCannotSeal) that names the operator when the text doesn't parse or
+// holds anything outside the list (referee/operators.h): functional, deterministic operator
+// overloads and a handful of prim:: nodes. In-place, out=, as_strided, resize, set_, empty, random,
+// from_file, save, Python, sub-blocks are all outside.
+class Graph {
+ public:
+  explicit Graph(const SealedModel& model);
+  ~Graph();
+  // ids: (rows, seq_len) int64. Returns logits (rows, seq_len, vocab_size): checked to be dense,
+  // floating, finite, of that shape and on the device; throws Error otherwise.
+  at::Tensor operator()(const at::Tensor& ids) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace autoresearch

@@ -315,7 +315,8 @@ void Loop::baseline() {
 // One experiment: a reply, its edit, its build, its training, its verdict.
 void Loop::experiment() {
   const auto n = static_cast<int64_t>(state_.experiments.size());
-  if (sha256_of_file(bench_.task / "task.json") != state_.start.at("task")) throw TaskChanged{};
+  if (sha256_of_file(bench_.task / "task.json") != state_.start.at("task").get<std::string>())
+    throw TaskChanged{};
   fs::create_directories(folder(n));
   Dialogue dialogue = begin_dialogue(n);
   const auto made = propose(dialogue, n);

@@ -1,8 +1,8 @@
 # Finds libtorch 2.11 in a torch wheel or a folder of its own (cmake/wheel.cmake), and defines the
 # target `libtorch`. find_package(Torch) is not used: it demands nvcc, which nothing here needs.
 #
-# Sets LIBTORCH_ROOT (the folder with include/ and lib/) and LIBTORCH_SYSTEM (folders that a cage must
-# show for a program linked with it to start).
+# Sets LIBTORCH_ROOT (the folder with include/ and lib/) and LIBTORCH_SYSTEM (folders that a
+# sandbox must show for a program linked with it to start).
 
 function(libtorch_version_of folder out)
   set(header ${folder}/include/torch/headeronly/version.h)
@@ -27,51 +27,40 @@ set(LIBTORCH_LINK -L${LIBTORCH_ROOT}/lib -Wl,-rpath,${LIBTORCH_ROOT}/lib -Wl,--n
                   -lstdc++ -ltorch -ltorch_cpu -lc10)
 set(LIBTORCH_DEFINITIONS)
 if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
-  # CUDA's headers come with the wheel, in the nvidia packages beside it; a toolkit serves as well.
-  find_path(CUDA_INCLUDE cuda_runtime_api.h
-            HINTS ${LIBTORCH_ROOT}/../nvidia/cu13/include
-                  ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/include
-            PATHS /usr/local/cuda/include)
-  if(NOT CUDA_INCLUDE)
-    message(FATAL_ERROR "libtorch: no cuda_runtime_api.h beside ${LIBTORCH_ROOT} or in "
-                        "/usr/local/cuda/include; set -DCUDA_INCLUDE=FOLDER")
-  endif()
-  list(APPEND LIBTORCH_INCLUDES ${CUDA_INCLUDE})
+  # The CUDA runtime and NVRTC, which load and compile kernels while a program runs: libtorch's own
+  # copies, linked by their full names, for wheels have no development names. None of CUDA's headers
+  # is needed (harness/cuda_api.h), so neither a toolkit nor its version matters. NVRTC looks for
+  # its builtins in the system's folders alone, so they are linked too.
   list(APPEND LIBTORCH_LINK -ltorch_cuda -lc10_cuda)
   set(LIBTORCH_DEFINITIONS AUTORESEARCH_CUDA)
-
-  # NVRTC and the CUDA runtime, which compile and load kernels while a program runs: libtorch's own
-  # copies, linked by their full names, for wheels have no development names. NVRTC looks for its
-  # builtins in the system's folders alone, so they are linked too. From CUDA 12.8 on.
-  find_path(NVRTC_INCLUDE nvrtc.h
-            HINTS ${CUDA_INCLUDE} ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/include)
-  set(_nvrtc)
-  foreach(name nvrtc nvrtc-builtins cudart)
-    set(files)
+  foreach(name cudart nvrtc nvrtc-builtins)
+    string(MAKE_C_IDENTIFIER ${name} _key)
+    set(_${_key})
     foreach(folder ${LIBTORCH_ROOT}/lib ${LIBTORCH_ROOT}/../nvidia/cu13/lib
                    ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/lib
-                   ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/lib ${CUDA_INCLUDE}/../lib64)
-      file(GLOB more ${folder}/lib${name}.so* ${folder}/lib${name}-*.so*)
+                   ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/lib)
+      file(GLOB _files ${folder}/lib${name}.so* ${folder}/lib${name}-*.so*)
       if(NOT name STREQUAL nvrtc-builtins)
-        list(FILTER more EXCLUDE REGEX builtins)
+        list(FILTER _files EXCLUDE REGEX builtins)
       endif()
-      list(APPEND files ${more})
+      list(APPEND _${_key} ${_files})
     endforeach()
-    if(files)
-      list(GET files 0 file)
-      get_filename_component(folder ${file} DIRECTORY)
-      get_filename_component(folder ${folder} REALPATH)
-      get_filename_component(file ${file} NAME)
-      list(APPEND _nvrtc -Wl,-rpath,${folder} ${folder}/${file})
-    else()
-      set(NVRTC_INCLUDE NVRTC_INCLUDE-NOTFOUND)
+    if(_${_key})
+      list(GET _${_key} 0 _file)
+      get_filename_component(_file ${_file} REALPATH)
+      get_filename_component(_folder ${_file} DIRECTORY)
+      set(_${_key} ${_file} -Wl,-rpath,${_folder})
     endif()
   endforeach()
-  file(STRINGS ${CUDA_INCLUDE}/cuda_runtime_api.h version REGEX "define CUDART_VERSION")
-  string(REGEX REPLACE "[^0-9]" "" version "${version}")
-  if(NVRTC_INCLUDE AND version GREATER_EQUAL 12080)
-    list(APPEND LIBTORCH_INCLUDES ${NVRTC_INCLUDE})
-    list(APPEND LIBTORCH_LINK ${_nvrtc})
+  if(NOT _cudart)
+    message(FATAL_ERROR "libtorch: no CUDA runtime (libcudart.so) beside ${LIBTORCH_ROOT}; install "
+                        "torch anew: pip install --force-reinstall torch==2.11.*")
+  endif()
+  list(APPEND LIBTORCH_LINK ${_cudart})
+  # Kernels are loaded by functions that CUDA 12.8 brought; builtins carry the version in their name.
+  string(REGEX MATCH "nvrtc-builtins[^;]*so\\.([0-9]+\\.[0-9]+)" _ignored "${_nvrtc_builtins}")
+  if(_nvrtc AND CMAKE_MATCH_1 VERSION_GREATER_EQUAL 12.8)
+    list(APPEND LIBTORCH_LINK ${_nvrtc} ${_nvrtc_builtins})
     list(APPEND LIBTORCH_DEFINITIONS AUTORESEARCH_NVRTC)
   else()
     message(WARNING "libtorch: no NVRTC of CUDA 12.8 or later beside ${LIBTORCH_ROOT}; "
@@ -93,3 +82,20 @@ add_library(libtorch INTERFACE)
 target_compile_definitions(libtorch INTERFACE ${LIBTORCH_DEFINITIONS})
 target_include_directories(libtorch SYSTEM INTERFACE ${LIBTORCH_INCLUDES})
 target_link_options(libtorch INTERFACE ${LIBTORCH_LINK})
+
+# What the compiler will need, in seconds instead of in the middle of a build.
+list(TRANSFORM LIBTORCH_DEFINITIONS PREPEND -D OUTPUT_VARIABLE LIBTORCH_CHECK_DEFINITIONS)
+try_compile(LIBTORCH_WORKS ${CMAKE_BINARY_DIR}/libtorch_check
+  SOURCES ${CMAKE_SOURCE_DIR}/cmake/libtorch_check.cpp
+  CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${CMAKE_SOURCE_DIR};${LIBTORCH_INCLUDES}"
+  LINK_OPTIONS ${LIBTORCH_LINK}
+  COMPILE_DEFINITIONS ${LIBTORCH_CHECK_DEFINITIONS}
+  CXX_STANDARD 20
+  OUTPUT_VARIABLE _output)
+if(NOT LIBTORCH_WORKS)
+  unset(LIBTORCH_WORKS CACHE)
+  message(FATAL_ERROR "libtorch: a small program does not compile and link with ${LIBTORCH_ROOT}; "
+                      "fetch another: rm -rf ${CMAKE_BINARY_DIR} and the same command in a shell "
+                      "without that torch, or install it anew: pip install --force-reinstall "
+                      "torch==2.11.*; the compiler said:\n${_output}")
+endif()

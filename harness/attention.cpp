@@ -8,12 +8,9 @@
 #include <optional>
 
 #include "common/error.h"
+#include "harness/device.h"
 #include "harness/fused.h"
 #include "harness/operands.h"
-
-#ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
-#include <ATen/cuda/CUDAContextLight.h>
-#endif
 
 namespace autoresearch {
 namespace {
@@ -24,13 +21,9 @@ using at::Tensor;
 Tensor flash_operand(const Tensor& x) { return x.to(at::kBFloat16).contiguous(); }
 
 // FlashAttention-2 is compiled for compute capability 8.0 and later, and for these head sizes.
-bool has_flash([[maybe_unused]] const Tensor& q) {
-#ifdef AUTORESEARCH_CUDA
+bool has_flash(const Tensor& q) {
   if (!q.is_cuda() || q.size(3) % 8 != 0 || q.size(3) > 256) return false;
-  return at::cuda::getDeviceProperties(q.get_device())->major >= 8;
-#else
-  return false;
-#endif
+  return cuda_capability(q.device()) >= 80;
 }
 
 // (B, T, H_kv, D) -> (B, T, heads, D): query head h reads key head h / (heads / H_kv).

@@ -8,13 +8,15 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "harness/device.h"
 #include "harness/embedded.h"
 
 #ifdef AUTORESEARCH_NVRTC  // libtorch has CUDA in it, and NVRTC is beside it
-#include <ATen/cuda/CUDAContextLight.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#include <nvrtc.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "harness/cuda_api.h"
 #endif
 
 namespace autoresearch {
@@ -108,8 +110,8 @@ std::optional<at::Device> device_of(const std::string& kernel,
 #ifdef AUTORESEARCH_NVRTC
 namespace {
 
-void check_nvrtc(nvrtcResult result, const char* what) {
-  check(result == NVRTC_SUCCESS, std::string(what) + ": " + nvrtcGetErrorString(result));
+void check_nvrtc(int result, const char* what) {
+  check(result == 0, std::string(what) + ": " + nvrtcGetErrorString(result));
 }
 
 // The newest architecture that NVRTC can compile for and a device of this capability can run.
@@ -140,14 +142,13 @@ class NvrtcProgram {
   }
   ~NvrtcProgram() { nvrtcDestroyProgram(&program_); }
 
-  nvrtcResult compile(const std::vector<std::string>& options) {
+  int compile(const std::vector<std::string>& options) {
     std::vector<const char*> pointers;
     for (const std::string& option : options) pointers.push_back(option.c_str());
     return nvrtcCompileProgram(program_, static_cast<int>(pointers.size()), pointers.data());
   }
   // What a pair of NVRTC functions gives: the size, with a final zero for texts, and the bytes.
-  std::string get(nvrtcResult (*size)(nvrtcProgram, size_t*),
-                  nvrtcResult (*bytes)(nvrtcProgram, char*)) {
+  std::string get(int (*size)(void*, size_t*), int (*bytes)(void*, char*)) {
     size_t n = 0;
     check_nvrtc(size(program_, &n), "nvrtc: size of the result");
     std::string result(n, '\0');
@@ -156,7 +157,7 @@ class NvrtcProgram {
   }
 
  private:
-  nvrtcProgram program_ = nullptr;
+  void* program_ = nullptr;
 };
 
 }  // namespace
@@ -172,7 +173,7 @@ CompiledCuda compile_cuda(const std::string& source, const std::string& name, in
       "--std=c++17",
       std::string("--gpu-architecture=") + (exact ? "sm_" : "compute_") + std::to_string(target)};
   for (const std::string& define : defines) options.push_back("--define-macro=" + define);
-  if (const nvrtcResult result = program.compile(options); result != NVRTC_SUCCESS) {
+  if (const int result = program.compile(options); result != 0) {
     const std::string log = program.get(nvrtcGetProgramLogSize, nvrtcGetProgramLog);
     throw Error("the CUDA source " + name + " does not compile for sm_" +
                 std::to_string(capability) + " (" + nvrtcGetErrorString(result) +
@@ -187,14 +188,14 @@ CompiledCuda compile_cuda(const std::string& source, const std::string& name, in
 
 namespace {
 
-void check_cuda(cudaError_t result, const std::string& what) {
-  if (result == cudaSuccess) return;
+void check_cuda(int result, const std::string& what) {
+  if (result == 0) return;
   (void)cudaGetLastError();  // else ATen's next launch would report it as its own
   throw Error(what + ": " + cudaGetErrorString(result));
 }
 
 struct LoadedKernel {
-  cudaKernel_t handle;
+  void* handle;
   std::vector<ParameterKind> parameters;
 };
 
@@ -204,7 +205,7 @@ struct CudaProgram::Impl {
   explicit Impl(at::Device device) : device(device) {}
   at::Device device;
   std::string ptx;
-  cudaLibrary_t library = nullptr;
+  void* library = nullptr;
   std::map<std::string, LoadedKernel> kernels;
   std::mutex mutex;  // backward runs on a thread of its own
 
@@ -218,14 +219,9 @@ struct CudaProgram::Impl {
   }
 };
 
-int cuda_capability(at::Device device) {
-  const cudaDeviceProp& properties = *at::cuda::getDeviceProperties(device.index());
-  return properties.major * 10 + properties.minor;
-}
-
 CudaProgram::CudaProgram(const CompiledCuda& compiled, const std::string& name, at::Device device)
     : impl_(new Impl(device)) {
-  const c10::cuda::CUDAGuard guard(device);
+  const c10::DeviceGuard guard(device);
   check_cuda(cudaLibraryLoadData(&impl_->library, compiled.cubin.c_str(), nullptr, nullptr, 0,
                                  nullptr, nullptr, 0),
              "the CUDA source " + name + " can't be loaded");
@@ -244,11 +240,11 @@ void CudaProgram::launch(const std::string& name, int64_t blocks, int64_t thread
             std::to_string(threads) + " threads; at most 2147483647 of 1024");
   std::vector<void*> pointers;
   for (uint64_t& value : values) pointers.push_back(&value);
-  const c10::cuda::CUDAGuard guard(impl_->device);
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.stream = c10::cuda::getCurrentCUDAStream(impl_->device.index());
+  const c10::DeviceGuard guard(impl_->device);
+  CudaLaunch config;
+  config.grid.x = static_cast<unsigned>(blocks);
+  config.block.x = static_cast<unsigned>(threads);
+  config.stream = c10::impl::VirtualGuardImpl(at::kCUDA).getStream(impl_->device).native_handle();
   check_cuda(cudaLaunchKernelExC(&config, kernel.handle, pointers.data()),
              "the CUDA kernel " + name + " can't be launched");
 }
@@ -261,8 +257,6 @@ CompiledCuda compile_cuda(const std::string&, const std::string&, int,
                           const std::vector<std::string>&) {
   throw Error("this build compiles no CUDA: libtorch is for CPUs alone, or for CUDA before 12.8");
 }
-
-int cuda_capability(at::Device) { return 0; }
 
 struct CudaProgram::Impl {};
 CudaProgram::CudaProgram(const CompiledCuda&, const std::string&, at::Device) {}

@@ -44,9 +44,6 @@ std::vector<uint64_t> pack_arguments(const std::string& kernel,
 std::optional<at::Device> device_of(const std::string& kernel,
                                     const std::vector<CudaKernel::Argument>& arguments);
 
-// Compute capability of a CUDA device, 90 for sm_90.
-int cuda_capability(at::Device device);
-
 // Kernels that were compiled together, loaded on one device. They stay loaded until the process
 // ends, because launches may be under way whenever an object dies.
 class CudaProgram {

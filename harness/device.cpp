@@ -15,7 +15,7 @@
 #include "common/files.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
-#include <ATen/cuda/CUDAContextLight.h>
+#include "harness/cuda_api.h"
 #endif
 
 namespace autoresearch {
@@ -135,8 +135,9 @@ CudaStatus cuda_status() {
   }
   status.library = "none";
 #ifdef AUTORESEARCH_CUDA
-  status.library =
-      std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
+  int version = 0;
+  if (cudaRuntimeGetVersion(&version) == 0)
+    status.library = std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 #endif
   if (at::globalContext().hasCUDA()) {
     status.devices = static_cast<int>(at::getNumGPUs());
@@ -178,11 +179,23 @@ Device describe_device(at::Device device) {
 #ifdef AUTORESEARCH_CUDA
   const cudaDeviceProp& properties = *at::cuda::getDeviceProperties(device.index());
   result.name = properties.name;
-  result.memory_gb = static_cast<double>(properties.totalGlobalMem) / 1e9;
-  result.bfloat16 = properties.major >= 8;
+  result.memory_gb = static_cast<double>(properties.total_global_memory) / 1e9;
 #endif
+  result.bfloat16 = cuda_capability(device) >= 80;
   result.peak_flops = peak_flops(result.name);
   return result;
+}
+
+int cuda_capability([[maybe_unused]] at::Device device) {
+#ifdef AUTORESEARCH_CUDA
+  int major = 0, minor = 0;
+  const bool known = cudaDeviceGetAttribute(&major, kCudaCapabilityMajor, device.index()) == 0 &&
+                     cudaDeviceGetAttribute(&minor, kCudaCapabilityMinor, device.index()) == 0;
+  check(known, "CUDA does not tell the compute capability of " + device.str());
+  return major * 10 + minor;
+#else
+  return 0;
+#endif
 }
 
 double peak_flops(const std::string& gpu_name) {

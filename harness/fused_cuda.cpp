@@ -7,6 +7,7 @@
 
 #include "common/error.h"
 #include "harness/cuda_program.h"
+#include "harness/device.h"
 #include "harness/embedded.h"
 
 namespace autoresearch {

@@ -19,6 +19,10 @@ namespace {
 
 constexpr size_t kBufferBytes = 64 << 10;  // of a bucket in memory before it goes to its file
 
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
 using Hash = std::array<uint64_t, 2>;  // compares as the digest's first 16 bytes do
 
 // A record in a file: this, then the text.
@@ -201,8 +205,7 @@ void ShuffledDocuments::finish(const std::function<void(int64_t)>& on_bytes) {
 void ShuffledDocuments::split(const fs::path& file, int depth) {
   std::vector<std::string> buffers(size_t{1} << kBits);
   std::vector<Hash> last(buffers.size());
-  std::unique_ptr<std::FILE, decltype(&std::fclose)> in(std::fopen(file.c_str(), "rb"),
-                                                        &std::fclose);
+  std::unique_ptr<std::FILE, CloseFile> in(std::fopen(file.c_str(), "rb"));
   check(in != nullptr, "can't read " + file.string() + ": " + std::strerror(errno));
   Header header;
   std::string text;

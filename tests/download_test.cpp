@@ -586,11 +586,12 @@ TEST_F(DownloadTest, ALongPauseIsSaidAndATooLongOneIsAnError) {
   EXPECT_HAS(lines, "127.0.0.1:" + std::to_string(server.port()) +
                         " answered 429 and asks to wait; going on in 10 min 00 s\n");
 
+  // Newer libcurl reports at most six hours, whatever the server says.
   FileServer other([](const FileRequest&, FileAnswer& answer) {
-    answer = {503, {{"Retry-After", "86400"}}, ""};
+    answer = {503, {{"Retry-After", "18000"}}, ""};
   });
   put(other, "g0", make_body(0));
-  EXPECT_HAS(failure(other), "answered 503 and asks to wait 24 h 00 min; try again then");
+  EXPECT_HAS(failure(other), "answered 503 and asks to wait 5 h 00 min; try again then");
   EXPECT_EQ(other.requests().size(), 1u);
 }
 

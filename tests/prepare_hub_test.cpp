@@ -43,8 +43,9 @@ TEST_F(PrepareHubTest, TokenizerAndValAreTheAncestors) {
   const Output result = prepare(arguments());
   ASSERT_EQ(result.code, 0) << result.err;
   const fs::path task = data() / "climbmix";
-  EXPECT_EQ(sha256_of_file(task / "tokenizer.tiktoken"), golden_["tokenizer_sha256"]);
-  EXPECT_EQ(sha256_of_file(task / "heldout" / "val.bin"), golden_["val_sha256"]);
+  EXPECT_EQ(sha256_of_file(task / "tokenizer.tiktoken"),
+            golden_["tokenizer_sha256"].get<std::string>());
+  EXPECT_EQ(sha256_of_file(task / "heldout" / "val.bin"), golden_["val_sha256"].get<std::string>());
   const nlohmann::json json = task_json("climbmix");
   EXPECT_EQ(json["val"]["rows"], golden_["rows"]);
   EXPECT_EQ(json["test"]["rows"], golden_["rows"]);

@@ -1,10 +1,8 @@
-// prepare: makes the task that everything else only reads, and scores what train hands over.
+// prepare: makes the task that everything else only reads.
 //
 //   build/prepare --source demo            headers of this machine, small; for a first look
 //   build/prepare --source PATH...         files and folders of text, source code, .jsonl
 //   build/prepare info|encode|decode       what a task holds; text to ids and back
-//   build/prepare score MODEL              bits per byte of a sealed model on held-out text
-//   build/prepare sample MODEL             text from a sealed model
 //
 // A corpus becomes a task folder (prepare/task.h) in this order: index the documents, set some
 // aside, train the tokenizer on the others, pack val and test for ever, write the training shards.
@@ -28,9 +26,6 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/progress.h"
-#include "harness/device.h"
-#include "referee/sample.h"
-#include "referee/score.h"
 #include "prepare/bytes.h"
 #include "prepare/corpus.h"
 #include "prepare/download.h"
@@ -554,108 +549,11 @@ Tokenizer load_tokenizer(const fs::path& dir) {
 void info_command(const std::string& task) {
   const fs::path dir = find_task(task);
   const TaskInfo info = load_task(dir);
-  const CudaStatus cuda = cuda_status();
-  const double peak = cuda.usable ? describe_device(choose_device("cuda", cuda)).peak_flops : 0;
   std::printf("task %s in %s\nsource %s\n", info.name.c_str(), dir.c_str(), info.source.c_str());
   std::printf("vocabulary %lld, seq_len %lld\n\n", static_cast<long long>(info.vocab_size),
               static_cast<long long>(info.seq_len));
-  std::printf("%s%s%s", splits_at_a_glance(info).c_str(),
-              budget_at_a_glance(dir, info, peak).c_str(),
+  std::printf("%s%s%s", splits_at_a_glance(info).c_str(), budget_at_a_glance(dir, info, /*peak_flops=*/0).c_str(),
               samples_at_a_glance(dir, info, load_tokenizer(dir)).c_str());
-}
-
-// ------------------------------------------------------------------------------------------------
-// Scoring and sampling a sealed model
-
-struct ModelOptions {
-  std::string model, task, split = "val", json, device = "auto";
-  std::string prompt;
-  SampleOptions sample;
-};
-
-SealedModel open_model(const ModelOptions& options) {
-  check(fs::exists(options.model),
-        "no sealed model at " + options.model + "; make one: build/train --seal " + options.model);
-  const at::Device device = choose_device(options.device, cuda_status());
-  set_precision(device);
-  return load_sealed(options.model, device);
-}
-
-void print_score(const Score& score, const std::string& split) {
-  const auto line = [](const std::string& key, const char* format, auto value) {
-    std::printf("%-18s", (key + ":").c_str());
-    std::printf(format, value);
-    std::printf("\n");
-  };
-  std::printf("---\n");
-  line(split + "_bpb", "%.6f", score.bpb);
-  line(split + "_bpb_upstream", "%.6f", score.bpb_upstream);
-  line("rows", "%lld", static_cast<long long>(score.rows));
-  line("tokens", "%lld", static_cast<long long>(score.tokens));
-  line("bytes", "%lld", static_cast<long long>(score.bytes));
-  line("bytes_upstream", "%lld", static_cast<long long>(score.bytes_upstream));
-  line("score_seconds", "%.1f", score.seconds);
-}
-
-// Throws Error where a file can't be written to: before a score is computed, not after.
-void check_writable(const fs::path& file) {
-  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
-  const bool writable = access(folder.c_str(), W_OK | X_OK) == 0;
-  check(writable && !fs::is_directory(file),
-        "can't write " + file.string() + ": " +
-            (writable ? "it is a folder" : std::strerror(errno)) + "; give --json another path");
-}
-
-void score_command(const ModelOptions& options) {
-  const fs::path dir = find_task(options.task);
-  if (!options.json.empty() && options.json != "-") check_writable(options.json);
-  const Score result = score(open_model(options), dir, options.split);
-  const nlohmann::ordered_json json = {{options.split + "_bpb", result.bpb},
-                                       {options.split + "_bpb_upstream", result.bpb_upstream},
-                                       {"rows", result.rows},
-                                       {"tokens", result.tokens},
-                                       {"bytes", result.bytes},
-                                       {"bytes_upstream", result.bytes_upstream},
-                                       {"score_seconds", result.seconds}};
-  if (options.json == "-") {
-    std::printf("%s\n", json.dump().c_str());
-    return;
-  }
-  print_score(result, options.split);
-  if (!options.json.empty()) write_file(options.json, json.dump(2) + "\n");
-}
-
-void sample_command(const ModelOptions& options) {
-  catch_interrupts();
-  if (std::isnan(options.sample.temperature)) {  // which CLI::Range lets pass
-    throw Error("--temperature must be a number from 0 to 100, such as 0.8", kUsage);
-  }
-  const Tokenizer tokenizer = load_tokenizer(find_task(options.task));
-  const SealedModel model = open_model(options);
-  check(model.vocab_size == tokenizer.vocab_size(),
-        options.model + " has a vocabulary of " + std::to_string(model.vocab_size) +
-            ", the task one of " + std::to_string(tokenizer.vocab_size()) +
-            "; give the --task that it was trained on");
-  std::vector<uint16_t> prompt{static_cast<uint16_t>(tokenizer.bos())};
-  tokenizer.encode(options.prompt, prompt);
-  const Graph graph(model);
-  const auto logits = [&](at::Tensor ids) { return graph(ids.to(model.device)); };
-  const int64_t batches = (options.sample.samples + model.rows - 1) / model.rows;
-  std::vector<std::vector<uint16_t>> samples;
-  {
-    Progress progress("sampling ", static_cast<double>(batches * options.sample.tokens), "tokens");
-    samples = sample(logits, model.rows, model.seq_len, prompt, tokenizer.bos(), options.sample,
-                     [&](int64_t steps) {
-                       check_interrupted();
-                       progress.update(static_cast<double>(steps));
-                     });
-  }
-  for (size_t i = 0; i < samples.size(); ++i) {
-    std::printf("--- sample %zu\n", i + 1);
-    const std::string text = options.prompt + tokenizer.decode(samples[i]);
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::printf("\n");
-  }
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -663,11 +561,10 @@ void sample_command(const ModelOptions& options) {
 
 struct CommandLine {
   Options make;
-  ModelOptions model;
   std::string task;  // of info, encode and decode
   bool binary = false;
 
-  CLI::App app{"Makes the task that training reads, and scores sealed models on it."};
+  CLI::App app{"Makes the task that training reads."};
 
   CommandLine();
 
@@ -675,7 +572,6 @@ struct CommandLine {
   CLI::App* command(const std::string& name, const std::string& help, std::string& task_name);
   void add_make();
   void add_look();
-  void add_model();
 };
 
 void use_data_dir(const std::string& dir) { setenv("AUTORESEARCH_DATA", dir.c_str(), 1); }
@@ -740,36 +636,10 @@ void CommandLine::add_look() {
       [this] { decode_stream(load_tokenizer(find_task(task)), stdin, stdout, binary); });
 }
 
-void CommandLine::add_model() {
-  const std::string device_help = "auto, cpu, cuda or cuda:N";
-  CLI::App* score = command("score", "Bits per byte of a sealed model", model.task);
-  score->add_option("MODEL", model.model, "sealed model")->required();
-  score->add_option("--split", model.split, "val or test")->check(CLI::IsMember({"val", "test"}));
-  score->add_option("--json", model.json, "write the score here as JSON; - prints it, and only it");
-  score->add_option("--device", model.device, device_help);
-  score->callback([this] { score_command(model); });
-
-  SampleOptions& options = model.sample;
-  CLI::App* sample = command("sample", "Text from a sealed model", model.task);
-  sample->add_option("MODEL", model.model, "sealed model")->required();
-  sample->add_option("--prompt", model.prompt, "text to go on from");
-  sample->add_option("--samples", options.samples, "how many")->check(CLI::Range(1, 10000));
-  sample->add_option("--tokens", options.tokens, "of each, at most")->check(CLI::Range(1, 1 << 20));
-  sample->add_option("--temperature", options.temperature, "0: always the likeliest token")
-      ->check(CLI::Range(0.0, 100.0));
-  sample->add_option("--top-k", options.top_k, "draw among so many of the likeliest; 0: all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
-  sample->add_option("--seed", options.seed, "same seed, same text");
-  sample->add_option("--device", model.device, device_help);
-  for (CLI::Option* option : sample->get_options()) option->capture_default_str();
-  sample->callback([this] { sample_command(model); });
-}
-
 CommandLine::CommandLine() {
   app.require_subcommand(0, 1);
   add_make();
   add_look();
-  add_model();
 }
 
 int run_program(int argc, char** argv) {
@@ -796,8 +666,7 @@ int main(int argc, char** argv) try {
   return autoresearch::run_program(argc, argv);
 } catch (const autoresearch::Error& e) {
   std::fprintf(stderr, "prepare: error: %s\n", e.what());
-  // Why a model can't be sealed matters to train; here it is void, an error like others.
-  return e.code == autoresearch::kCannotSeal ? autoresearch::kError : e.code;
+  return e.code;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "prepare: error: %s\n", e.what());
   return autoresearch::kError;

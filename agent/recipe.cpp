@@ -259,16 +259,14 @@ Command Kit::train(const fs::path& folder, const fs::path& task,
   return trainer;
 }
 
-Command Kit::score(const fs::path& folder, const fs::path& task, const fs::path& sealed,
-                   const std::vector<std::string>& args, bool caged, bool gpu) const {
+Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args, bool caged) const {
   const fs::path model = fs::absolute(sealed);
   check(fs::is_regular_file(fs::symlink_status(model)), model.string() + " is not a file");
-  std::vector<std::string> argv = {(dir_ / "prepare").string(), "score", model.string()};
+  std::vector<std::string> argv = {(dir_ / "score").string(), model.string(), "--sandbox",
+                                   caged ? "on" : "off"};
   argv.insert(argv.end(), args.begin(), args.end());
-  View view{.read_only = {task / "heldout", task / "task.json", task / "tokenizer.tiktoken", model},
-            .writable = fresh_folder(fs::absolute(folder) / "score"),
-            .gpu = gpu};
-  return command(std::move(argv), std::move(view), caged);
+  // The scorer runs none of the model, and puts the processes that do into sandboxes itself.
+  return {.argv = std::move(argv), .env = scrubbed_environment()};
 }
 
 const std::string& Kit::fingerprint() const { return fingerprint_; }

@@ -47,12 +47,11 @@ class Kit {
 
   // Commands for one experiment in `folder`; the caller adds limits. The trainer sees <task>/train
   // and may write to `folder`, but not to the experiment's records that are there already; its
-  // output goes to folder/run.log. The scorer sees <task>/heldout and the one file `sealed`, and
-  // may write to folder/score, empty at first; its output is Exit::output.
+  // output goes to folder/run.log. The scorer runs no code of the model but in sandboxes of its own
+  // making (`caged`); its output is Exit::output.
   Command train(const fs::path& folder, const fs::path& task, const std::vector<std::string>& args,
                 bool caged, bool gpu) const;
-  Command score(const fs::path& folder, const fs::path& task, const fs::path& sealed,
-                const std::vector<std::string>& args, bool caged, bool gpu) const;
+  Command score(const fs::path& sealed, const std::vector<std::string>& args, bool caged) const;
 
   const std::string& fingerprint() const;  // hash over all files: part of a run's identity
   const CandidateSpec& spec() const;

@@ -76,8 +76,7 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
   std::vector<std::string> args = {
       "--task", bench.task.string(), "--device", bench.device, "--json", "-"};
   const bool first = baseline.overhead_seconds <= 0;
-  Command command =
-      kit.score(folder, bench.task, folder / "model.safetensors", args, bench.caged, bench.gpu);
+  Command command = kit.score(folder / "model.safetensors", args, bench.caged);
   command.limit =
       first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.score_seconds);
   command.max_rss_bytes =
@@ -105,7 +104,7 @@ void read_score(const Exit& exit, const fs::path& folder, Measurement& result) {
   }
   outcome.score_problem = exit.timed_out     ? "scoring took far longer than the baseline's"
                           : exit.over_memory ? "scoring took far more memory than the baseline's"
-                                             : last_line_with(exit.output, "prepare: error: ");
+                                             : last_line_with(exit.output, "score: error: ");
   if (outcome.score_problem.empty())
     outcome.score_problem = "the scorer ended with code " + std::to_string(exit.code);
 }

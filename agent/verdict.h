@@ -13,7 +13,7 @@ struct Outcome {
   bool timed_out = false, over_memory = false;
   double wall_seconds = 0;    // exec to exit of train, by the parent's clock
   bool sealed = false;        // a complete sealed file is there
-  std::optional<double> bpb;  // what `prepare score` said over its pipe
+  std::optional<double> bpb;  // what `score` said over its pipe
   std::string score_problem;  // its one line, where it said no
 };
 

@@ -58,7 +58,7 @@ list(APPEND kit_files ${KIT}/harness/candidate.h.gch)
 
 # All trusted objects as one, so that the kit has one file to copy and hash.
 set(kit_objects
-    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:referee>;$<TARGET_OBJECTS:harness>")
+    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:sealed>;$<TARGET_OBJECTS:harness>")
 foreach(loops ${LOOPS_OBJECTS})
   list(APPEND kit_objects "$<TARGET_OBJECTS:${loops}>")
 endforeach()
@@ -98,13 +98,13 @@ json_array("${CANDIDATE_COMPILE}" compile)
 json_array("${CANDIDATE_UNGROUP}" ungroup)
 json_array("${CANDIDATE_LOCALIZE}" localize)
 json_array("${CANDIDATE_LINK}" link)
-json_array("${LIBTORCH_SYSTEM};${ARROW_ROOT}" system)
+json_array("${LIBTORCH_SYSTEM}" system)
 set(files)
 foreach(file ${kit_files})
   file(RELATIVE_PATH name ${KIT} ${file})
   list(APPEND files "    {\"from\": \"${file}\", \"to\": \"${name}\"}")
 endforeach()
-list(APPEND files "    {\"from\": \"${CMAKE_BINARY_DIR}/prepare\", \"to\": \"prepare\"}")
+list(APPEND files "    {\"from\": \"${CMAKE_BINARY_DIR}/score\", \"to\": \"score\"}")
 list(JOIN files ",\n" files)
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/candidate.json @ONLY CONTENT
 "{

@@ -1,5 +1,5 @@
 # Finds libtorch 2.11 in a torch wheel or a folder of its own (cmake/wheel.cmake), and defines the
-# target `libtorch`. find_package(Torch) is not used: it demands nvcc, which nothing here needs.
+# targets `libtorch` and, for its CPU half alone, `libtorch_cpu`. find_package(Torch) is not used: it demands nvcc, which nothing here needs.
 #
 # Sets LIBTORCH_ROOT (the folder with include/ and lib/) and LIBTORCH_SYSTEM (folders that a
 # sandbox must show for a program linked with it to start).
@@ -23,8 +23,9 @@ find_wheel(libtorch MODULE torch VERSION 2.11 SIZE "5 GB on disk, some minutes"
 
 set(LIBTORCH_INCLUDES ${LIBTORCH_ROOT}/include ${LIBTORCH_ROOT}/include/torch/csrc/api/include)
 # libstdc++ first: libtorch 2.11 exports a std::filesystem of its own, whose remove_all crashes.
-set(LIBTORCH_LINK -L${LIBTORCH_ROOT}/lib -Wl,-rpath,${LIBTORCH_ROOT}/lib -Wl,--no-as-needed
-                  -lstdc++ -ltorch -ltorch_cpu -lc10)
+set(LIBTORCH_CPU_LINK -L${LIBTORCH_ROOT}/lib -Wl,-rpath,${LIBTORCH_ROOT}/lib -Wl,--no-as-needed
+                      -lstdc++ -ltorch_cpu -lc10)
+set(LIBTORCH_LINK -Wl,--push-state,--no-as-needed -ltorch)  # what the other half adds
 set(LIBTORCH_DEFINITIONS)
 if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
   # The CUDA runtime and NVRTC, which load and compile kernels while a program runs: libtorch's own
@@ -71,7 +72,8 @@ endif()
 file(GLOB _openmp ${LIBTORCH_ROOT}/lib/libgomp*.so* ${LIBTORCH_ROOT}/../torch.libs/libgomp*.so*)
 list(APPEND _openmp -lgomp)
 list(GET _openmp 0 _openmp)
-list(APPEND LIBTORCH_LINK ${_openmp} -Wl,--as-needed)
+list(APPEND LIBTORCH_CPU_LINK ${_openmp} -Wl,--as-needed)
+set(LIBTORCH_LINK ${LIBTORCH_CPU_LINK} ${LIBTORCH_LINK} -Wl,--pop-state)
 set(LIBTORCH_SYSTEM ${LIBTORCH_ROOT})
 get_filename_component(_nvidia ${LIBTORCH_ROOT}/../nvidia REALPATH)
 if(EXISTS ${_nvidia})
@@ -82,6 +84,9 @@ add_library(libtorch INTERFACE)
 target_compile_definitions(libtorch INTERFACE ${LIBTORCH_DEFINITIONS})
 target_include_directories(libtorch SYSTEM INTERFACE ${LIBTORCH_INCLUDES})
 target_link_options(libtorch INTERFACE ${LIBTORCH_LINK})
+add_library(libtorch_cpu INTERFACE)
+target_include_directories(libtorch_cpu SYSTEM INTERFACE ${LIBTORCH_INCLUDES})
+target_link_options(libtorch_cpu INTERFACE ${LIBTORCH_CPU_LINK})
 
 # What the compiler will need, in seconds instead of in the middle of a build.
 list(TRANSFORM LIBTORCH_DEFINITIONS PREPEND -D OUTPUT_VARIABLE LIBTORCH_CHECK_DEFINITIONS)

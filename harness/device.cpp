@@ -205,10 +205,6 @@ double peak_flops(const std::string& gpu_name) {
   return 0;
 }
 
-void set_precision(at::Device device) {
-  at::globalContext().setFloat32MatmulPrecision(device.is_cuda() ? "high" : "highest");
-}
-
 void tell_lack_of_memory() {
   static CpuAllocator allocator(c10::GetCPUAllocator());
   constexpr uint8_t kPriority = 50;  // above ATen's own

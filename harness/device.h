@@ -32,10 +32,6 @@ int cuda_capability(at::Device device);
 // where it is not in the table, and for laptops, which share their names with faster cards.
 double peak_flops(const std::string& gpu_name);
 
-// The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU
-// (the ancestor's "high" precision), exact float32 on a CPU.
-void set_precision(at::Device device);
-
 // From here on a lack of main memory throws c10::OutOfMemoryError, as that of a GPU's memory does,
 // and not the plain c10::Error of ATen's allocator: a step can then be repeated in smaller pieces.
 void tell_lack_of_memory();

@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
+#include "common/process.h"
 #include "common/progress.h"
 #include "harness/device.h"
 #include "harness/fused_ops.h"
@@ -22,7 +23,7 @@
 #include "harness/record.h"
 #include "harness/trace.h"
 #include "prepare/task.h"
-#include "referee/score.h"
+#include "referee/causality.h"
 
 namespace autoresearch {
 namespace {
@@ -125,6 +126,7 @@ struct Run::Impl {
   void read_loss();
   void report_step();
   void seal();
+  Score score_alone(const SealedModel& sealed) const;
 
   Clock::time_point started, first_step;
   Options options;
@@ -297,17 +299,35 @@ void Run::Impl::seal() {
   const int64_t rows = scoring_rows(device.device, task.seq_len, task.vocab_size);
   const SealedModel sealed = trace(logits, rows, task.seq_len, task.vocab_size, device.device);
   if (!options.seal.empty()) return save_sealed(sealed, options.seal);
-  const fs::path temporary =
-      fs::temp_directory_path() / ("autoresearch-" + std::to_string(getpid()) + ".sealed");
+  record.score = score_alone(sealed);
+}
+
+// Of a run by hand: another process scores, as it does in the loop.
+Score Run::Impl::score_alone(const SealedModel& sealed) const {
+  const fs::path scorer = fs::read_symlink("/proc/self/exe").parent_path() / "score";
+  check(fs::exists(scorer), "the model is trained, but there is no " + scorer.string() +
+                                " to score it with; build it: cmake --build build, or hand the "
+                                "model over with --seal FILE");
+  char name[] = "/tmp/autoresearch-XXXXXX";
+  check(mkdtemp(name) != nullptr, "can't make a folder in /tmp for the sealed model");
   struct Remove {
-    fs::path path;
+    fs::path folder;
     ~Remove() {
       std::error_code ignored;
-      fs::remove(path, ignored);
+      fs::remove_all(folder, ignored);
     }
-  } remove{temporary};
-  save_sealed(sealed, temporary);
-  record.score = score(load_sealed(temporary, device.device), folder, "val");
+  } remove{name};
+  const fs::path model = remove.folder / "model.safetensors";
+  save_sealed(sealed, model);
+  const Exit exit = autoresearch::run({.argv = {scorer.string(), model.string(), "--task",
+                                                folder.string(), "--device", device.device.str(),
+                                                "--json", "-"},
+                                       .env = scrubbed_environment(),
+                                       .limit = 24 * 3600});
+  const size_t json = exit.output.rfind("\n{") + 1;  // 0 if it is the first line
+  check(exit.code == 0, exit.output.empty() ? "the scorer ended without a word" : exit.output);
+  const auto score = nlohmann::json::parse(exit.output.substr(json));
+  return {.bpb = score.at("val_bpb"), .bpb_upstream = score.at("val_bpb_upstream")};
 }
 
 int Run::finish() {

@@ -8,6 +8,14 @@
 
 namespace autoresearch {
 
+// Rows a batch the scorer uses on this device: the harness's choice, never the candidate's.
+int64_t scoring_rows(at::Device device, int64_t seq_len, int64_t vocab_size);
+constexpr int64_t kMostScoringRows = 256;
+
+// The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU
+// (upstream's "high" precision), exact float32 on a CPU.
+void set_precision(at::Device device);
+
 using Logits = std::function<at::Tensor(at::Tensor ids)>;
 
 // Throws Error (kCannotSeal) unless `logits` has the shape `wanted`: (rows, seq_len, vocab_size).

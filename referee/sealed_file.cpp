@@ -154,43 +154,63 @@ at::Tensor read_tensor(const Entry& entry, std::string_view data, at::Device dev
   return tensor.to(device);
 }
 
-SealedModel parse_sealed(std::string_view file, at::Device device) {
+// The header of a file, which is left with the data that follows.
+json take_header(std::string_view& file) {
   uint64_t size = 0;
   if (file.size() < sizeof size) throw std::runtime_error("it is too short");
   std::memcpy(&size, file.data(), sizeof size);
   file.remove_prefix(sizeof size);
   if (size > std::min(file.size(), kMaxHeader)) throw std::runtime_error("its header is too large");
-  const json header = parse_header(file.substr(0, size));
-  const std::string_view data = file.substr(size);
-  const json& metadata = header.at("__metadata__");
+  const std::string_view text = file.substr(0, size);
+  file.remove_prefix(size);
+  return parse_header(text);
+}
+
+bool is_of_cuda(const json& metadata) {
   if (metadata.at("format") != kFormat) throw std::runtime_error("it is of another format");
+  return metadata.at("device") == "cuda";
+}
+
+SealedModel parse_sealed(std::string_view data, at::Device device) {
+  const json header = take_header(data);
+  const json& metadata = header.at("__metadata__");
+  const bool of_cuda = is_of_cuda(metadata);
   SealedModel model;
   model.graph = metadata.at("graph");
   model.rows = metadata_number(metadata, "rows", 1 << 20);
   model.seq_len = metadata_number(metadata, "seq_len", 1 << 20);
   model.vocab_size = metadata_number(metadata, "vocab_size", 1 << 20);
   model.device = device;
-  const std::string sealed_on = metadata.at("device");
-  if (sealed_on != (device.is_cuda() ? "cuda" : "cpu"))
-    throw std::runtime_error("it was sealed for another device: type --device " +
-                             std::string(sealed_on == "cuda" ? "cuda" : "cpu"));
+  if (of_cuda != device.is_cuda())
+    throw std::runtime_error(std::string("it was sealed for another device: type --device ") +
+                             (of_cuda ? "cuda" : "cpu"));
   for (const Entry& entry : parse_entries(header, data.size()))
     model.tensors.push_back(read_tensor(entry, data, device));
   return model;
 }
 
-}  // namespace
-
-SealedModel load_sealed(const fs::path& path, at::Device device) try {
+template <class Parse>
+auto read_sealed(const fs::path& path, const Parse& parse) try {
   const at::NoGradGuard no_grad;
   check(fs::is_regular_file(path), "there is no such file");
   const std::string file = read_file(path);
-  return parse_sealed(file, device);
+  return parse(std::string_view(file));
 } catch (const c10::OutOfMemoryError&) {
   throw;
 } catch (const std::exception& e) {
   throw Error(path.string() + " is not a sealed model: " + first_line(e) +
               "; build/train --seal writes one");
+}
+
+}  // namespace
+
+SealedModel load_sealed(const fs::path& path, at::Device device) {
+  return read_sealed(path, [&](std::string_view file) { return parse_sealed(file, device); });
+}
+
+bool sealed_on_cuda(const fs::path& path) {
+  return read_sealed(
+      path, [](std::string_view file) { return is_of_cuda(take_header(file).at("__metadata__")); });
 }
 
 }  // namespace autoresearch

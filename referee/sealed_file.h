@@ -39,4 +39,7 @@ void save_sealed(const SealedModel& model, const fs::path& path);  // whole or n
 // Error. The tensors are on `device`.
 SealedModel load_sealed(const fs::path& path, at::Device device);
 
+// Whether the file says that the model was sealed on a GPU. Reads the header alone.
+bool sealed_on_cuda(const fs::path& path);
+
 }  // namespace autoresearch

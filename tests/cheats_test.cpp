@@ -362,7 +362,7 @@ TEST_F(Cheats, NothingOutsideTheRunsFolderCanBeWritten) {
   const std::string shard = sha256_of_file(task / "train" / "00000.bin");
   std::string code;
   for (const fs::path& target : {outside, task / "train" / "00000.bin", task / "train" / "extra",
-                                 task / "extra", root_ / "kit" / "prepare"})
+                                 task / "extra", root_ / "kit" / "score"})
     code += "std::ofstream(\"" + target.string() + "\", std::ios::app) << \"x\";\n";
   const Measurement m = attempt("write", {{"before_training", code}});
   EXPECT_EQ(m.outcome.train_exit, 0) << words(m);

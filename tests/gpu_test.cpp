@@ -154,7 +154,7 @@ TEST_F(Gpu, PinnedAsynchronousCopiesBringTheSameRows) {
 TEST_F(Gpu, AModelTrainsSealsAndScoresOnTheDevice) {
   const std::string sealed = fs::temp_directory_path() / ("gpu_test." + std::to_string(getpid()));
   EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20 --seal '" + sealed + "'"), 0);
-  EXPECT_EQ(shell("./prepare score '" + sealed + "' --task tiny --device cuda"), 0);
+  EXPECT_EQ(shell("./score '" + sealed + "' --task tiny --device cuda"), 0);
   fs::remove(sealed);
   EXPECT_EQ(shell("./train --task tiny --device cuda --steps 20"), 0);
 }

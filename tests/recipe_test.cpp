@@ -35,9 +35,8 @@ class RecipeTest : public testing::Test {
     }
     write("build/include/trusted.h", "int trusted();\n");
     write("build/trusted.cpp", "int trusted() { return 42; }\n");
-    write("build/prepare",
-          "#!/bin/sh\necho \"$@\"; cat " + path("task/heldout/val.bin") + "; pwd\n");
-    fs::permissions(dir_ / "build/prepare", fs::perms::owner_all);
+    write("build/score", "#!/bin/sh\necho \"$@\"; cat " + path("task/heldout/val.bin") + "; pwd\n");
+    fs::permissions(dir_ / "build/score", fs::perms::owner_all);
     shell("g++ -c " + path("build/trusted.cpp") + " -o " + path("build/trusted.o"));
     write("task/task.json", "{}");
     write("task/tokenizer.tiktoken", "");
@@ -51,7 +50,7 @@ class RecipeTest : public testing::Test {
              {"files",
               {{{"from", path("build/include/trusted.h")}, {"to", "include/trusted.h"}},
                {{"from", "trusted.o"}, {"to", "lib/trusted.o"}},
-               {{"from", "prepare"}, {"to", "prepare"}}}},
+               {{"from", "score"}, {"to", "score"}}}},
              {"system", json::array()}};
     write_spec();
   }
@@ -150,7 +149,7 @@ TEST_F(RecipeTest, WithoutABuildTheNextCommandIsNamed) {
 }
 
 TEST_F(RecipeTest, AFailedCreateLeavesNoKitAndNoHalfKit) {
-  fs::remove(dir_ / "build/prepare");  // the last file of the list: the others are copied before
+  fs::remove(dir_ / "build/score");  // the last file of the list: the others are copied before
   EXPECT_TRUE(contains(problem_of_create(), "prepare is missing; build first"));
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "run"), {}), 1);  // run/1
 }
@@ -214,10 +213,9 @@ TEST_P(RecipeCageTest, BuildsTrainsAndScores) {
   EXPECT_EQ(text("run/1/run.log"), "42 hello\n");
 
   write("run/1/model", "sealed");
-  Exit scored = run(kit.score(dir_ / "run/1", dir_ / "task", dir_ / "run/1/model",
-                              {"--split", "val"}, caged(), false));
-  EXPECT_EQ(scored.output, "score " + path("run/1/model") + " --split val\nanswers\n" +
-                               path("run/1/score") + "\n");
+  Exit scored = run(kit.score(dir_ / "run/1/model", {"--split", "val"}, caged()));
+  EXPECT_EQ(scored.output,
+            path("run/1/model") + " --sandbox " + (caged() ? "on" : "off") + " --split val\n");
   EXPECT_EQ(text("run/1/run.log"), "42 hello\n");  // the scorer's words are its own
 }
 
@@ -251,18 +249,6 @@ TEST_P(RecipeCageTest, AMissingCompilerIsAFailedBuildNamingIt) {
   EXPECT_TRUE(contains(failed.log, "no-such-compiler")) << failed.log;
 }
 
-TEST_P(RecipeCageTest, TheScoreFolderIsEmptyAndNeverALink) {
-  Kit kit = create();
-  fs::create_directory(dir_ / "precious");
-  write("precious/file", "kept");
-  fs::create_directory_symlink(dir_ / "precious", dir_ / "run/1/score");
-  write("run/1/model", "sealed");
-  kit.score(dir_ / "run/1", dir_ / "task", dir_ / "run/1/model", {}, caged(), false);
-  EXPECT_TRUE(fs::is_directory(fs::symlink_status(dir_ / "run/1/score")));
-  EXPECT_TRUE(fs::is_empty(dir_ / "run/1/score"));
-  EXPECT_EQ(text("precious/file"), "kept");
-}
-
 TEST_P(RecipeCageTest, LogsAreNeverWrittenThroughALink) {
   create();
   write("precious", "kept");
@@ -276,8 +262,7 @@ TEST_P(RecipeCageTest, LogsAreNeverWrittenThroughALink) {
 TEST_P(RecipeCageTest, ASealedModelMustBeAFileOfItsOwn) {
   Kit kit = create();
   fs::create_symlink("/etc/hostname", dir_ / "run/1/model");
-  EXPECT_THROW(kit.score(dir_ / "run/1", dir_ / "task", dir_ / "run/1/model", {}, caged(), false),
-               Error);
+  EXPECT_THROW(kit.score(dir_ / "run/1/model", {}, caged()), Error);
 }
 
 // What only a cage gives. Each is shown to succeed without one, so that it is the cage that stops

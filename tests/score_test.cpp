@@ -11,6 +11,8 @@
 #include "harness/trace.h"
 #include "prepare/task.h"
 #include "prepare/tokenizer.h"
+#include "referee/causality.h"
+#include "referee/plan.h"
 #include "tests/toy_gpt.h"
 
 namespace autoresearch {
@@ -48,7 +50,17 @@ struct RandomTask {
     return trace(logits, scoring_rows(at::kCPU, kLen, info.vocab_size), kLen, info.vocab_size,
                  at::kCPU);
   }
-  Score run(const Logits& logits) const { return score(seal(logits), dir, "val"); }
+  // Through real runners; without their sandbox, which is not what is tested here.
+  Score run(const SealedModel& model, ScoreOptions options = {}) const {
+    const fs::path file = dir / "model";
+    save_sealed(model, file);
+    options.program = SCORE_PROGRAM;
+    options.sandboxed = false;
+    return score(file, dir, options);
+  }
+  Score run(const Logits& logits, const ScoreOptions& options = {}) const {
+    return run(seal(logits), options);
+  }
   ToyGpt toy() const { return ToyGpt(info.vocab_size, kLen, 32, 2, 1); }
 };
 
@@ -127,9 +139,8 @@ TEST(Score, AModelForAnotherTaskOrBatchIsRefusedClearly) {
   const int64_t rows = scoring_rows(at::kCPU, kLen, task.info.vocab_size);
   const auto message = [&](const ToyGpt& model, int64_t n) {
     return error_of([&] {
-      score(trace([&](at::Tensor ids) { return model(ids); }, n, model.seq_len, model.vocab,
-                  at::kCPU),
-            task.dir, "val");
+      task.run(trace([&](at::Tensor ids) { return model(ids); }, n, model.seq_len, model.vocab,
+                     at::kCPU));
     });
   };
   EXPECT_NE(message(other, rows).find("vocabulary of 263"), std::string::npos)
@@ -165,43 +176,44 @@ Logits leaking(const ToyGpt& model, std::function<at::Tensor(at::Tensor)> where)
 }
 
 void expect_void(const RandomTask& task, const Logits& logits) {
-  for (int i = 0; i < 4; i++) {
-    const std::string message = error_of([&] { task.run(logits); });
+  for (const bool keeps_logits : {false, true, false, true}) {
+    const std::string message =
+        error_of([&] { task.run(logits, {.full = true, .keeps_logits = keeps_logits}); });
     EXPECT_NE(message.find("not causal"), std::string::npos) << message;
   }
 }
 
 TEST(Probe, TwentyScoresOfAnHonestModelInARowPass) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   for (const bool autocast : {false, true}) {
     ToyGpt model = task.toy();
     model.autocast = autocast;
     const SealedModel sealed = task.seal([&](at::Tensor ids) { return model(ids); });
-    const double bpb = score(sealed, task.dir, "val").bpb;
-    for (int i = 0; i < 10; i++) EXPECT_EQ(score(sealed, task.dir, "val").bpb, bpb);
+    const double bpb = task.run(sealed).bpb;
+    for (int i = 0; i < 10; i++) EXPECT_EQ(task.run(sealed, {.full = i % 2 == 0}).bpb, bpb);
   }
 }
 
 TEST(Probe, ALeakOfTheWholeRowIsVoid) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   expect_void(task, leaking(task.toy(), [](at::Tensor) { return at::ones({kLen}); }));
 }
 
 TEST(Probe, ALeakInsideBlocksOf32IsVoid) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   expect_void(task, leaking(task.toy(), [](at::Tensor) {
                 return at::arange(1, kLen + 1).remainder(32).ne(0);
               }));
 }
 
 TEST(Probe, ALeakAtOnePercentOfThePositionsIsVoid) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   expect_void(task, leaking(task.toy(), [](at::Tensor) { return at::arange(kLen).eq(71); }));
 }
 
 // Chosen by content, not by position: a draw finds it with probability 0.011, all miss with 1e-5.
 TEST(Probe, ALeakAfterOnePercentOfTheTokensIsVoid) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   expect_void(task, leaking(task.toy(), [](at::Tensor ids) { return ids.lt(3); }));
 }
 
@@ -211,7 +223,7 @@ TEST(Probe, OneRowAloneIsProbedAsWell) {
 }
 
 TEST(Probe, ALeakThroughAttentionWithoutAMaskIsVoid) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   const ToyGpt model = task.toy();
   expect_void(task, [&](at::Tensor ids) {
     const at::Tensor x = at::embedding(model.wte, ids).to(at::kFloat);
@@ -220,17 +232,38 @@ TEST(Probe, ALeakThroughAttentionWithoutAMaskIsVoid) {
 }
 
 TEST(Probe, AScoreThatDependsOnOtherRowsIsVoid) {
-  const RandomTask task(40);
+  const RandomTask task(260);
   const ToyGpt model = task.toy();
   expect_void(task, [&](at::Tensor ids) { return model(ids) - model(ids).mean(0, true); });
 }
 
-TEST(Probe, AScoreThatDependsOnThePlaceOfARowInItsBatchIsVoid) {
-  const RandomTask task(40);
+// Where a row stands says nothing about its tokens: its place is its number, whatever is drawn.
+TEST(Probe, WhatDependsOnTheRowsPlaceAloneRepeats) {
+  const RandomTask task(260);
   const ToyGpt model = task.toy();
-  expect_void(task, [&](at::Tensor ids) {
+  const SealedModel sealed = task.seal([&](at::Tensor ids) {
     return model(ids) + at::arange(ids.size(0)).view({-1, 1, 1}) * 0.001 * at::arange(model.vocab);
   });
+  EXPECT_EQ(task.run(sealed).bpb, task.run(sealed).bpb);
+}
+
+// As a GPU's runner works: it computes the losses itself, after the batch is final.
+TEST(Score, ARunnerThatKeepsItsLogitsGivesTheSameScore) {
+  const RandomTask task(37);
+  const ToyGpt model = task.toy();
+  const SealedModel sealed = task.seal([&](at::Tensor ids) { return model(ids); });
+  EXPECT_NEAR(task.run(sealed, {.full = true, .keeps_logits = true}).bpb, task.run(sealed).bpb,
+              1e-7);
+}
+
+TEST(Score, AModelThatWouldBecomeTheChampionIsProbedFully) {
+  const RandomTask task(260);
+  const ToyGpt model = task.toy();
+  const SealedModel sealed = task.seal([&](at::Tensor ids) { return model(ids); });
+  const Score light = task.run(sealed);
+  EXPECT_LT(light.cuts, kFullCuts);
+  EXPECT_EQ(task.run(sealed, {.full_below = light.bpb}).cuts, light.cuts) << "not below";
+  EXPECT_GE(task.run(sealed, {.full_below = light.bpb + 1}).cuts, kFullCuts);
 }
 
 // What Run::model asks: one row, few draws, before any training.

@@ -34,13 +34,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kOutputKept = 1 << 20;          // bytes of output that Exit::output may hold
-constexpr size_t kLogKept = 4 << 20;             // bytes that one child may add to a log
-constexpr size_t kReadSize = 1 << 16;            // a pipe's default capacity
-constexpr int64_t kDiskKept = int64_t{1} << 30;  // bytes that stay free
-constexpr int kPollMilliseconds = 50;            // the longest wait between two looks at the child
-constexpr double kSampleSeconds = 0.2;           // between two samples of memory and two ticks
-constexpr double kGraceSeconds = 2;              // from SIGTERM to SIGKILL after an interrupt
+constexpr size_t kOutputKept = 1 << 20;           // bytes of output that Exit::output may hold
+constexpr size_t kLogKept = 4 << 20;              // bytes that one child may add to a log
+constexpr size_t kReadSize = 1 << 16;             // a pipe's default capacity
+constexpr int64_t kBytesKept = int64_t{1} << 30;  // that stay free on a disk
+constexpr int64_t kFilesKept = 100'000;
+constexpr int kPollMilliseconds = 50;       // the longest wait between two looks at the child
+constexpr double kSampleSeconds = 0.2;      // between two samples of memory and two ticks
+constexpr double kGraceSeconds = 2;         // from SIGTERM to SIGKILL after an interrupt
 constexpr int kEmptyMilliseconds = 60000;   // a namespace that is not empty by then never will be
 constexpr int kBwrapMilliseconds = 1000;    // to hand on the exit status of a sandbox that ended
 constexpr int64_t kDoubleInterrupt = 2000;  // milliseconds
@@ -242,12 +243,18 @@ void on_interrupt(int signal) {
   interrupt_flag = 1;
 }
 
-// Of the disk that holds `folder`; without end if it is empty.
-int64_t free_bytes(const fs::path& folder) {
+struct Space {
+  int64_t bytes = std::numeric_limits<int64_t>::max(), files = bytes;
+};
+
+// What is free on the disk that holds `folder`; without end if no folder is named, and so many
+// files on a disk that does not count them.
+Space free_space(const fs::path& folder) {
   struct statvfs status = {};
-  if (folder.empty() || statvfs(folder.c_str(), &status) != 0)
-    return std::numeric_limits<int64_t>::max();
-  return static_cast<int64_t>(status.f_bavail * status.f_frsize);
+  if (folder.empty() || statvfs(folder.c_str(), &status) != 0) return {};
+  Space space{.bytes = static_cast<int64_t>(status.f_bavail * status.f_frsize)};
+  if (status.f_files > 0) space.files = static_cast<int64_t>(status.f_favail);
+  return space;
 }
 
 std::mutex children_mutex;
@@ -303,7 +310,8 @@ class Child {
   pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
   Clock::time_point start_, last_sample_, asked_to_end_;
-  int64_t sampled_peak_ = 0, disk_kept_ = 0;
+  int64_t sampled_peak_ = 0;
+  Space reserve_;  // of the disk, which the child must leave
   size_t logged_ = 0;
   std::string kept_, reported_;
 };
@@ -328,7 +336,8 @@ void Child::prepare(const Command& command) {
     fcntl(tell_.read.get(), F_SETFL, O_NONBLOCK);
   }
   // What is nearly full already may still be used, but not to its end: the journal must go on.
-  disk_kept_ = std::min(kDiskKept, free_bytes(command.disk) / 2);
+  const Space space = free_space(command.disk);
+  reserve_ = {std::min(kBytesKept, space.bytes / 2), std::min(kFilesKept, space.files / 2)};
   const std::string folder = command.cwd.empty() ? "" : " in " + command.cwd.string();
   launch_ = {.program = find_program(command.argv[0], command.env),
              .cwd = command.cwd.string(),
@@ -480,7 +489,8 @@ void Child::check_limits(const Command& command, const Usage& usage, Exit& exit)
     exit.over_memory = true;
   else if (over(usage.tasks, command.max_tasks) || group_.ran_out_of_tasks())
     exit.over = "it had more than " + std::to_string(command.max_tasks) + " processes and threads";
-  else if (free_bytes(command.disk) < disk_kept_)
+  else if (const Space space = free_space(command.disk);
+           space.bytes < reserve_.bytes || space.files < reserve_.files)
     exit.over = "it filled the disk";
   else
     return;

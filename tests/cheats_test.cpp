@@ -181,7 +181,7 @@ TEST_F(Cheats, ExitingEarlyLeavesNothingToScore) {
 
 TEST_F(Cheats, AGraphThatReadsAFileCanNotBeSealed) {
   expect_unsealable("from_file",
-                    {{"logits", "y = y + at::from_file(\"train.cpp\", false, 1).sum();"}},
+                    {{"logits", "y = y + at::from_file(\"/bin/true\", false, 1).sum();"}},
                     "from_file");
 }
 

@@ -287,16 +287,18 @@ TEST_F(ProcessTest, AControlGroupLimitsWhatNoWatchSees) {
 
 // On a small disk of its own, which only this process sees.
 TEST_F(ProcessTest, AChildThatFillsTheDiskIsEnded) {
-  const auto fill = [&] {
+  const auto fill = [&](const char* size, const std::string& script) {
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
       _exit(2);
-    if (mount("none", dir_.c_str(), "tmpfs", 0, "size=64m") != 0) _exit(2);
-    Command command = shell("head -c 60M /dev/zero > full; sleep 60");
+    if (mount("none", dir_.c_str(), "tmpfs", 0, size) != 0) _exit(2);
+    Command command = shell(script + "; sleep 60");
     command.disk = dir_;
     _exit(run(command).over == "it filled the disk" ? 0 : 1);
   };
   if (geteuid() != 0) GTEST_SKIP() << "only root may mount";
-  EXPECT_EXIT(fill(), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(fill("size=64m", "head -c 60M /dev/zero > full"), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(fill("nr_inodes=100", "for i in $(seq 90); do : > $i; done"),
+              testing::ExitedWithCode(0), "");
 }
 
 TEST_F(ProcessTest, ReportsThePeakOfTheLargestProcess) {

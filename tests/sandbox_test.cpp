@@ -301,7 +301,9 @@ TEST_F(SandboxTest, OfTheParentsDescriptorsNoneIsInside) {
 
 TEST_F(SandboxTest, ASignalToTheGroupStaysInside) {
   // bwrap outside, if it were stopped, could not be woken from inside and hand on the status.
-  EXPECT_EQ(inside("setsid bash -c 'sleep 0.5; kill -CONT -1' & kill -STOP 0; exit 5").code, 5);
+  const std::string waker =
+      "setsid bash -c 'touch up; while :; do sleep 0.1; kill -CONT -1; done' & ";
+  EXPECT_EQ(inside(waker + "until [ -e up ]; do :; done; kill -STOP 0; exit 5").code, 5);
 }
 
 TEST_F(SandboxTest, TheEndOfASandboxIsSeenThoughBwrapIsStopped) {

@@ -274,7 +274,7 @@ void Loop::recover() {
 
 // The same commit, built and measured again.
 void Loop::repeat(const Experiment& experiment) {
-  tidy(folder(experiment.n), {});
+  tidy(folder(experiment.n));
   write_file(folder(experiment.n) / "train.cpp", history_->source_at(experiment.commit));
   const BuildResult build = kit_->build(folder(experiment.n), bench_.caged);
   if (interrupt_requested()) throw Interrupted{};
@@ -440,6 +440,7 @@ void Loop::measure_and_decide(int64_t n, Dialogue* dialogue) {
 
 Measurement Loop::train_and_score(int64_t n) {
   Progress bar(format("#%lld training", static_cast<long long>(n)), bench_.budget, "s");
+  bench_.best_bpb = n == 0 ? std::nullopt : std::optional(state_.best_bpb);
   Measurement result = measure(
       *kit_, bench_, baseline_, folder(n),
       [&](pid_t pid, uint64_t start_time) {
@@ -457,8 +458,8 @@ Measurement Loop::train_and_score(int64_t n) {
 // True where a mended candidate is recorded and built in place of the one that crashed.
 bool Loop::repair(Dialogue& dialogue, int64_t n, const Outcome& outcome) {
   if (!is_repairable(outcome)) return false;
-  const Allowance allowance{bench_.budget, baseline_.overhead_seconds};
-  const std::string reason = judge(outcome, allowance, state_.best_bpb).reason;
+  const std::string reason =
+      judge(outcome, allowance_of(bench_, baseline_), state_.best_bpb).reason;
   if (!dialogue.feed_back({Failure::kRun, reason + "\n\n" + trainer_log(folder(n))})) return false;
   log_info(format("#%lld ", static_cast<long long>(n)) + one_line(reason, 100) +
            "; asking for a repair");
@@ -476,8 +477,7 @@ bool Loop::repair(Dialogue& dialogue, int64_t n, const Outcome& outcome) {
 
 void Loop::decide(int64_t n, const json& measured) {
   if (n == 0) baseline_ = baseline_of(measured, bench_.budget);
-  const Allowance allowance{bench_.budget, baseline_.overhead_seconds};
-  Verdict verdict = judge(outcome_of(measured), allowance,
+  Verdict verdict = judge(outcome_of(measured), allowance_of(bench_, baseline_),
                           n == 0 ? std::nullopt : std::optional(state_.best_bpb));
   const std::string words = measured.value("last_words", "");
   if (verdict.status == "crash" && !words.empty()) verdict.reason += " (" + words + ")";
@@ -495,7 +495,7 @@ void Loop::give_verdict(int64_t n, const Verdict& verdict) {
           {"status", verdict.status},
           {"reason", verdict.reason},
           {"champion", verdict.status == "keep" ? experiment_at(n).commit : state_.champion}});
-  tidy(folder(n), {"run.log", "train.json", "score.json"});
+  tidy(folder(n));
   exhausted_ = false;  // a new champion, or one more measured neighbour: the tuner looks again
   derive();
   speak_after(n);
@@ -560,8 +560,9 @@ PromptInputs Loop::briefing(const std::string& source) {
   inputs.source = source;
   inputs.past = past_of(state_);
   inputs.backlog = state_.backlog;
-  inputs.measurements =
-      measurements_of(state_, [this](int64_t n) { return trainer_record(folder(n)); });
+  inputs.measurements = measurements_of(state_, [this](int64_t n) {
+    return known_facts(trainer_record(folder(n)), trainer_record(folder(0)));
+  });
   inputs.max_tokens = prompt_tokens(options_.context_tokens);
   return inputs;
 }
@@ -827,6 +828,7 @@ int main_program(int argc, char** argv) {
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   if (show.parsed()) return status(options.tag);
   watch_for_interrupt();
+  adopt_orphans();
   keep_memory_private();
   return Loop(options).run();
 }

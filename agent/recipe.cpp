@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "common/budget.h"
 #include "common/error.h"
+#include "common/folder.h"
 
 namespace autoresearch {
 namespace {
@@ -15,11 +17,14 @@ using nlohmann::json;
 using Hashes = std::map<std::string, std::string>;  // path in the kit -> SHA-256
 
 constexpr const char* kManifest = "kit.json";  // the spec and the hashes of all other files
+constexpr const char* kScorer = "score";       // the program of the kit that scores
 constexpr const char* kBuildFirst = "; build first: cmake --workflow --preset demo";
 constexpr double kStepSeconds = 300;              // for each step of a build
 constexpr int64_t kStepBytes = int64_t{8} << 30;  // templates can ask a compiler for any amount
 constexpr uint64_t kStepFileBytes = uint64_t{1} << 30;   // one file that a step writes
+constexpr int64_t kStepTasks = 256;                      // processes and threads of a step
 constexpr uint64_t kTrainFileBytes = uint64_t{8} << 30;  // one file that training writes
+constexpr int64_t kTrainTasks = 4096;
 
 json to_json(const CandidateSpec& spec) {
   json files = json::array();
@@ -119,24 +124,8 @@ std::string expand(const std::string& argument, const std::map<std::string, fs::
   return result;
 }
 
-// An empty folder, whatever an earlier child, who owns the folder around it, left under this name:
-// remove_all follows no link, and what can't be removed (without permissions) is moved aside.
-fs::path fresh_folder(const fs::path& path) {
-  std::error_code locked, ignored;
-  fs::permissions(path.parent_path(), fs::perms::owner_all, fs::perm_options::add, ignored);
-  fs::remove_all(path, locked);
-  for (int i = 0; locked && fs::exists(fs::symlink_status(path)); ++i) {
-    const fs::path aside = path.string() + ".locked" + std::to_string(i);
-    if (!fs::exists(fs::symlink_status(aside))) fs::rename(path, aside);
-  }
-  fs::create_directories(path);
-  return path;
-}
-
-// Rewritten whole and never through a link, which a trained candidate may have left in its place.
 void add_to_log(const fs::path& log, const std::string& text) {
-  const bool regular = fs::is_regular_file(fs::symlink_status(log));
-  write_file(log, (regular ? read_file(log) : "") + text);
+  write_file(log, (fs::exists(log) ? read_file(log) : "") + text);
 }
 
 std::string shown(const std::vector<std::string>& argv) {
@@ -149,6 +138,7 @@ std::string why_ended(const Exit& exit) {
   if (exit.interrupted) return "(interrupted)\n";
   if (exit.timed_out) return "(ended: it took more than 300 s)\n";
   if (exit.over_memory) return "(ended: it took more than 8 GiB of memory)\n";
+  if (!exit.over.empty()) return "(ended: " + exit.over + ")\n";
   return exit.output.empty() ? "(exit code " + std::to_string(exit.code) + ")\n" : "";
 }
 
@@ -198,19 +188,25 @@ Kit Kit::open(const fs::path& kit) {
 }
 
 Command Kit::command(std::vector<std::string> argv, View view, bool caged) const {
-  Command command;
-  command.cwd = view.writable;
-  command.env = scrubbed_environment();
-  view.read_only.push_back(dir_);
+  Command command{.argv = std::move(argv), .env = scrubbed_environment(), .cwd = view.writable};
   view.read_only.insert(view.read_only.end(), spec_.system.begin(), spec_.system.end());
-  command.argv = caged ? confine(argv, view) : std::move(argv);
-  return command;
+  return caged ? confine(std::move(command), view) : command;
+}
+
+// A builder sees of the kit what is compiled and linked, and not the scorer.
+std::vector<fs::path> Kit::parts_to_build_with() const {
+  std::vector<fs::path> parts;
+  for (const auto& file : spec_.files)
+    if (file.to != kScorer) parts.push_back(dir_ / file.to);
+  return parts;
 }
 
 BuildResult Kit::build(const fs::path& folder, bool caged) const {
   const fs::path here = fs::absolute(folder), source = here / spec_.edited;
   const fs::path work = fresh_folder(here / "build"), program = here / "train";
-  fs::remove_all(program);
+  fs::remove(program);
+  View view{.read_only = parts_to_build_with(), .writable = work};
+  view.read_only.push_back(source);
   BuildResult result;
   std::string log;
   for (const auto& step : spec_.build) {
@@ -221,10 +217,12 @@ BuildResult Kit::build(const fs::path& folder, bool caged) const {
                                        {"{object}", work / "train.o"},
                                        {"{program}", work / "train"}}));
     }
-    Command limited = command(argv, {.read_only = {source}, .writable = work}, caged);
+    Command limited = command(argv, view, caged);
     limited.limit = kStepSeconds;
     limited.max_rss_bytes = kStepBytes;
+    limited.max_tasks = kStepTasks;
     limited.max_file_bytes = kStepFileBytes;
+    limited.disk = work;
     const Exit exit = run(limited);
     result.seconds += exit.seconds;
     result.ok = exit.code == 0;
@@ -234,35 +232,34 @@ BuildResult Kit::build(const fs::path& folder, bool caged) const {
     if (!result.ok) break;
   }
   add_to_log(here / "build.log", log);
-  check(!result.ok || fs::is_regular_file(work / "train"),
+  check(!result.ok || take_file(work, "train", kStepFileBytes, program),
         "the steps of candidate.json made no {program}");
-  if (result.ok) fs::rename(work / "train", program);
-  fs::remove_all(work);
+  remove_whatever(work);
   return result;
 }
 
 Command Kit::train(const fs::path& folder, const fs::path& task,
                    const std::vector<std::string>& args, bool caged, bool gpu) const {
-  const fs::path here = fs::absolute(folder);
-  std::vector<std::string> argv = {(here / "train").string()};
+  const fs::path here = fs::absolute(folder), program = here / "train";
+  std::vector<std::string> argv = {program.string()};
   argv.insert(argv.end(), args.begin(), args.end());
-  View view{.read_only = {task / "train", task / "task.json"}, .writable = here, .gpu = gpu};
-  for (const char* record :
-       {spec_.edited.c_str(), "prompt.md", "reply.md", "candidate.diff", "build.log", "train"}) {
-    if (fs::is_regular_file(fs::symlink_status(here / record))) {
-      view.read_only.push_back(here / record);
-    }
-  }
+  View view{.read_only = {task / "train", task / "task.json", program},
+            .writable = fresh_folder(here / "attempt"),
+            .gpu = gpu};
   Command trainer = command(std::move(argv), std::move(view), caged);
   trainer.log = here / "run.log";
   trainer.max_file_bytes = kTrainFileBytes;
+  trainer.max_tasks = kTrainTasks;
+  trainer.disk = here;
+  trainer.tells = true;
+  trainer.env.push_back(kClockVariable + ("=" + std::to_string(kTellFd)));
   return trainer;
 }
 
 Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args, bool caged) const {
   const fs::path model = fs::absolute(sealed);
   check(fs::is_regular_file(fs::symlink_status(model)), model.string() + " is not a file");
-  std::vector<std::string> argv = {(dir_ / "score").string(), model.string(), "--sandbox",
+  std::vector<std::string> argv = {(dir_ / kScorer).string(), model.string(), "--sandbox",
                                    caged ? "on" : "off"};
   argv.insert(argv.end(), args.begin(), args.end());
   // The scorer runs none of the model, and puts the processes that do into sandboxes itself.

@@ -40,15 +40,15 @@ class Kit {
   // Opens a kit; throws Error (start a new tag) when a file is missing, extra or changed.
   static Kit open(const fs::path& kit);
 
-  // Builds `folder`/train.cpp to `folder`/train in the cage (`caged`), which shows that one source
-  // and the kit, nothing of the task and nothing else of the folder; the output is also added to
-  // folder/build.log. Without success there is no folder/train.
+  // Builds `folder`/train.cpp to `folder`/train in the sandbox (`caged`), which shows that one
+  // source and what the kit builds with, nothing of the task and nothing else of the folder; the
+  // output is also added to folder/build.log. Without success there is no folder/train.
   BuildResult build(const fs::path& folder, bool caged) const;
 
   // Commands for one experiment in `folder`; the caller adds limits. The trainer sees <task>/train
-  // and may write to `folder`, but not to the experiment's records that are there already; its
-  // output goes to folder/run.log. The scorer runs no code of the model but in sandboxes of its own
-  // making (`caged`); its output is Exit::output.
+  // and nothing of the kit, and may write to folder/attempt, empty at first; its output goes to
+  // folder/run.log, and it tells when training begins and ends (common/budget.h). The scorer runs no
+  // code of the model but in sandboxes of its own making (`caged`); its output is Exit::output.
   Command train(const fs::path& folder, const fs::path& task, const std::vector<std::string>& args,
                 bool caged, bool gpu) const;
   Command score(const fs::path& sealed, const std::vector<std::string>& args, bool caged) const;
@@ -58,8 +58,9 @@ class Kit {
 
  private:
   Kit(fs::path dir, CandidateSpec spec, std::string fingerprint);
-  // In the cage or not: kit and system read-only besides what `view` has.
+  // In the sandbox or not: the system read-only besides what `view` has.
   Command command(std::vector<std::string> argv, View view, bool caged) const;
+  std::vector<fs::path> parts_to_build_with() const;
 
   fs::path dir_;
   CandidateSpec spec_;

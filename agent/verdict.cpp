@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "common/budget.h"
 #include "common/error.h"
 
 namespace autoresearch {
@@ -38,6 +39,7 @@ std::string failure_of_run(const Outcome& outcome) {
     return "out of memory: train used more main memory than a run may; use a smaller model or "
            "micro-batch";
   }
+  if (!outcome.over.empty()) return "train was ended: " + outcome.over;
   if (outcome.timed_out) {
     return text("timed out: train was still going after %.1f s and was ended",
                 outcome.wall_seconds);
@@ -62,6 +64,26 @@ std::string failure_of_run(const Outcome& outcome) {
   return text("train ended with exit code %d; see run.log", outcome.train_exit);
 }
 
+// Why its time voids a run; empty if it doesn't.
+std::string failure_of_clock(const Outcome& outcome, const Allowance& allowance) {
+  const auto over = [](const char* what, double seconds, double limit) {
+    return seconds <= limit
+               ? ""
+               : text("void: %s %.1f s of wall time, and %.1f s are allowed", what, seconds, limit);
+  };
+  std::string why = over("train took", outcome.wall_seconds, allowance.wall_limit());
+  if (!why.empty() || !allowance.baseline) return why;
+  if (!outcome.phases) return "void: train did not tell once when training began and when it ended";
+  why = over("training took", outcome.phases->training, longest_training(allowance.budget));
+  if (why.empty())
+    why = over("before training, train took", outcome.phases->startup,
+               allowance.phase_limit(allowance.baseline->startup));
+  if (why.empty())
+    why = over("after training, train took", outcome.phases->sealing,
+               allowance.phase_limit(allowance.baseline->sealing));
+  return why;
+}
+
 // Why the score of a sealed model counts for nothing; empty where it counts.
 std::string failure_of_score(const Outcome& outcome) {
   if (!outcome.score_problem.empty()) return "not scored: " + outcome.score_problem;
@@ -78,8 +100,17 @@ double Allowance::wall_limit() const {
   return budget + baseline_overhead + std::max(0.01 * budget, 3.0);
 }
 
+double Allowance::phase_limit(double baselines) const {
+  return 1.25 * baselines + std::max(0.01 * budget, 2.0);
+}
+
+std::optional<Phases> phases_of(const std::vector<Told>& told, double wall_seconds) {
+  if (told.size() != 2 || told[0].word != kBegins || told[1].word != kEnds) return std::nullopt;
+  return Phases{told[0].seconds, told[1].seconds - told[0].seconds, wall_seconds - told[1].seconds};
+}
+
 bool is_repairable(const Outcome& outcome) {
-  if (outcome.timed_out || outcome.over_memory) return false;
+  if (outcome.timed_out || outcome.over_memory || !outcome.over.empty()) return false;
   switch (outcome.train_exit) {
     case kDone:
       return !outcome.sealed;
@@ -96,10 +127,8 @@ bool is_repairable(const Outcome& outcome) {
 Verdict judge(const Outcome& outcome, const Allowance& allowance, std::optional<double> best) {
   if (std::string why = failure_of_run(outcome); !why.empty()) return {"crash", why};
   // The baseline's own time is what the allowance is made from.
-  if (best && !(outcome.wall_seconds <= allowance.wall_limit())) {
-    return {"crash", text("void: train took %.1f s of wall time where %.1f s are allowed",
-                          outcome.wall_seconds, allowance.wall_limit())};
-  }
+  if (best)
+    if (std::string why = failure_of_clock(outcome, allowance); !why.empty()) return {"crash", why};
   if (std::string why = failure_of_score(outcome); !why.empty()) return {"crash", why};
   if (!best || *outcome.bpb < *best) return {"keep", ""};
   // Four digits are what a person compares; more only where four show no difference.

@@ -1,6 +1,5 @@
 #include "common/process.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
 #include <poll.h>
@@ -9,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -18,27 +18,35 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <optional>
+#include <limits>
+#include <mutex>
+#include <set>
 #include <sstream>
 #include <thread>
 #include <utility>
 
+#include "common/cgroup.h"
 #include "common/error.h"
+#include "common/process_table.h"
 
 namespace autoresearch {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kOutputKept = 1 << 20;     // bytes of output that Exit::output may hold
-constexpr size_t kReadSize = 1 << 16;       // a pipe's default capacity
+constexpr size_t kOutputKept = 1 << 20;           // bytes of output that Exit::output may hold
+constexpr size_t kLogKept = 4 << 20;              // bytes that one child may add to a log
+constexpr size_t kReadSize = 1 << 16;             // a pipe's default capacity
+constexpr int64_t kBytesKept = int64_t{1} << 30;  // that stay free on a disk
+constexpr int64_t kFilesKept = 100'000;
 constexpr int kPollMilliseconds = 50;       // the longest wait between two looks at the child
 constexpr double kSampleSeconds = 0.2;      // between two samples of memory and two ticks
 constexpr double kGraceSeconds = 2;         // from SIGTERM to SIGKILL after an interrupt
+constexpr int kEmptyMilliseconds = 60000;   // a namespace that is not empty by then never will be
+constexpr int kBwrapMilliseconds = 1000;    // to hand on the exit status of a sandbox that ended
 constexpr int64_t kDoubleInterrupt = 2000;  // milliseconds
+constexpr int kLowestFd = 16;               // of ours: a child's own numbers lie below
+constexpr rlim_t kMaxFiles = 4096;          // that a sandboxed process may have open
 
 [[noreturn]] void fail(const std::string& what) {
   throw Error("cannot start a process: " + what + ": " + strerror(errno));
@@ -50,12 +58,11 @@ double seconds_since(Clock::time_point start) {
 
 class Fd {
  public:
-  // Moves the descriptor above 2, so that the child's dup2 to 0, 1, 2 can't overwrite it even where
-  // the agent was started with a standard stream closed.
+  // Moves the descriptor up, so that the child's dup2 to its own numbers can't overwrite it.
   Fd(int fd, const char* what) : fd_(fd) {
     if (fd_ < 0) fail(what);
-    if (fd_ > STDERR_FILENO) return;
-    fd_ = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fd_ >= kLowestFd) return;
+    fd_ = fcntl(fd, F_DUPFD_CLOEXEC, kLowestFd);
     ::close(fd);
     if (fd_ < 0) fail(what);
   }
@@ -86,9 +93,8 @@ Pipe make_pipe() {
   return {Fd(ends[0], "pipe"), Fd(ends[1], "pipe")};
 }
 
-// All of the input in an anonymous file: unlike a pipe it can't fill up and block.
-Fd open_input(const std::string& input) {
-  if (input.empty()) return Fd(open("/dev/null", O_RDONLY | O_CLOEXEC), "/dev/null");
+// All of the text in an anonymous file: unlike a pipe it can't fill up and block.
+Fd open_text(const std::string& input) {
   Fd file(memfd_create("stdin", MFD_CLOEXEC), "memfd_create");
   for (size_t done = 0; done < input.size();) {
     ssize_t n = write(file.get(), input.data() + done, input.size() - done);
@@ -97,6 +103,13 @@ Fd open_input(const std::string& input) {
   }
   if (lseek(file.get(), 0, SEEK_SET) != 0) fail("rewinding its input");
   return file;
+}
+
+Fd open_input(const Command& command) {
+  if (command.input_fd >= 0)
+    return Fd(fcntl(command.input_fd, F_DUPFD_CLOEXEC, kLowestFd), "its input");
+  if (!command.input.empty()) return open_text(command.input);
+  return Fd(open("/dev/null", O_RDONLY | O_CLOEXEC), "/dev/null");
 }
 
 // Never through a link: an earlier child may have had the folder to itself and left one there.
@@ -135,7 +148,10 @@ struct Launch {
   std::string program, cwd, complaint;
   std::vector<char*> argv, env;
   int nice = 0, input = -1, output = -1, go = -1, go_write = -1;
+  int report = -1, filter = -1, tell = -1;  // -1: the child has no such descriptor
   uint64_t max_file_bytes = 0;
+  bool expendable = false;       // the first to die when memory runs out
+  std::vector<int> groups = {};  // control groups to join
 };
 
 // Async-signal-safe from here to the end of child_main.
@@ -159,9 +175,37 @@ void reset_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-void close_all_but_standard() {
-  if (syscall(SYS_close_range, 3U, ~0U, 0U) == 0) return;
-  for (int fd = 3; fd < 65536; ++fd) close(fd);  // kernels before 5.9
+void close_range_of(unsigned first, unsigned last) {
+  if (syscall(SYS_close_range, first, last, 0U) == 0) return;
+  for (unsigned fd = first; fd <= std::min(last, 65536U); ++fd) close(static_cast<int>(fd));
+}
+
+// The child's descriptors get the numbers that it knows; all others are closed. Ours lie above.
+void hand_over(const Launch& launch) {
+  dup2(launch.input, STDIN_FILENO);
+  dup2(launch.output, STDOUT_FILENO);
+  dup2(launch.output, STDERR_FILENO);
+  close_range_of(STDERR_FILENO + 1, kLowestFd - 1);
+  if (launch.report >= 0) dup2(launch.report, kReportFd);
+  if (launch.filter >= 0) dup2(launch.filter, kFilterFd);
+  if (launch.tell >= 0) dup2(launch.tell, kTellFd);
+  close_range_of(kLowestFd, ~0U);
+}
+
+void set_limits(const Launch& launch) {
+  const auto limit = [](auto resource, rlim_t most) {
+    const rlimit both = {most, most};
+    setrlimit(resource, &both);
+  };
+  limit(RLIMIT_CORE, 0);
+  if (launch.max_file_bytes > 0) limit(RLIMIT_FSIZE, launch.max_file_bytes);
+  if (launch.filter >= 0) limit(RLIMIT_NOFILE, kMaxFiles);
+  if (launch.nice != 0) {
+    [[maybe_unused]] int priority = nice(launch.nice);
+  }
+  if (!launch.expendable) return;
+  const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  [[maybe_unused]] ssize_t n = write(fd, "1000", 4);
 }
 
 [[noreturn]] void child_main(const Launch& launch) {
@@ -177,94 +221,12 @@ void close_all_but_standard() {
   reset_signals();
   // A keyring of its own: the user's could be read, and would carry notes from child to child.
   syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
-  const rlimit no_core = {0, 0};
-  setrlimit(RLIMIT_CORE, &no_core);
-  if (launch.max_file_bytes > 0) {
-    const rlimit size = {launch.max_file_bytes, launch.max_file_bytes};
-    setrlimit(RLIMIT_FSIZE, &size);
-  }
-  if (launch.nice != 0) {
-    [[maybe_unused]] int priority = nice(launch.nice);
-  }
-  dup2(launch.input, STDIN_FILENO);
-  dup2(launch.output, STDOUT_FILENO);
-  dup2(launch.output, STDERR_FILENO);
-  close_all_but_standard();
+  for (const int group : launch.groups) n = write(group, "0", 1);
+  set_limits(launch);
+  hand_over(launch);
   if (!launch.cwd.empty() && chdir(launch.cwd.c_str()) != 0) give_up(launch, "no such folder");
   execve(launch.program.c_str(), launch.argv.data(), launch.env.data());
   give_up(launch, errno == ENOENT ? "not found" : strerrordesc_np(errno));
-}
-
-// The fields of /proc/<pid>/stat that matter here.
-struct Stat {
-  char state = 0;
-  pid_t parent = 0, group = 0;
-  uint64_t start_time = 0;
-  int64_t rss_bytes = 0;
-};
-
-std::optional<Stat> read_stat(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  // getline and not a stream iterator, which throws where the process has just ended.
-  std::string text;
-  std::getline(file, text, '\0');
-  size_t name_end = text.rfind(')');  // the name itself may hold spaces and brackets
-  if (name_end == std::string::npos) return std::nullopt;
-  std::istringstream rest(text.substr(name_end + 1));
-  Stat stat;
-  rest >> stat.state >> stat.parent >> stat.group;
-  std::string skipped;
-  for (int field = 6; field < 22; ++field) rest >> skipped;
-  rest >> stat.start_time >> skipped >> stat.rss_bytes;
-  if (!rest) return std::nullopt;
-  stat.rss_bytes *= sysconf(_SC_PAGESIZE);
-  return stat;
-}
-
-int64_t peak_rss_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("VmHWM:")) return std::atoll(line.c_str() + 6) * 1024;
-  }
-  return 0;
-}
-
-std::map<pid_t, Stat> all_processes() {
-  std::map<pid_t, Stat> result;
-  DIR* proc = opendir("/proc");
-  if (proc == nullptr) return result;
-  while (const dirent* entry = readdir(proc)) {
-    pid_t pid = std::atoi(entry->d_name);
-    if (pid <= 0) continue;
-    if (auto stat = read_stat(pid)) result[pid] = *stat;
-  }
-  closedir(proc);
-  return result;
-}
-
-struct Memory {
-  int64_t sum = 0, largest_peak = 0;
-};
-
-// Of the leader's group and of all its descendants: a process that left the group still counts.
-Memory sample_memory(pid_t leader) {
-  auto processes = all_processes();
-  auto belongs = [&](pid_t pid) {
-    for (int depth = 0; depth < 64 && pid > 1; ++depth) {  // bounded: the snapshot isn't atomic
-      auto found = processes.find(pid);
-      if (found == processes.end()) return false;
-      if (pid == leader || found->second.group == leader) return true;
-      pid = found->second.parent;
-    }
-    return false;
-  };
-  Memory memory;
-  for (const auto& [pid, stat] : processes) {
-    if (!belongs(pid)) continue;
-    memory.sum += stat.rss_bytes;
-    memory.largest_peak = std::max(memory.largest_peak, peak_rss_of(pid));
-  }
-  return memory;
 }
 
 volatile sig_atomic_t interrupt_flag = 0;
@@ -281,6 +243,42 @@ void on_interrupt(int signal) {
   interrupt_flag = 1;
 }
 
+struct Space {
+  int64_t bytes = std::numeric_limits<int64_t>::max(), files = bytes;
+};
+
+// What is free on the disk that holds `folder`; without end if no folder is named, and so many
+// files on a disk that does not count them.
+Space free_space(const fs::path& folder) {
+  struct statvfs status = {};
+  if (folder.empty() || statvfs(folder.c_str(), &status) != 0) return {};
+  Space space{.bytes = static_cast<int64_t>(status.f_bavail * status.f_frsize)};
+  if (status.f_files > 0) space.files = static_cast<int64_t>(status.f_favail);
+  return space;
+}
+
+std::mutex children_mutex;
+std::set<pid_t> children;  // forked and not reaped, of all threads
+
+// Ends what was orphaned to us: it left its group and has lost its parents. Only while no child
+// runs, whose it could be.
+void end_orphans() {
+  int adopts = 0;
+  prctl(PR_GET_CHILD_SUBREAPER, &adopts);
+  const std::lock_guard lock(children_mutex);
+  bool found = adopts != 0 && children.empty();
+  for (int round = 0; found && round < 200; ++round) {
+    found = false;
+    for (const auto& [pid, stat] : all_processes()) {
+      if (stat.parent != getpid()) continue;
+      found = true;
+      kill(pid, SIGKILL);
+      waitpid(pid, nullptr, WNOHANG);
+    }
+    if (found) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 // A forked child. Destroying it before wait() has seen it end (an exception) kills it.
 class Child {
  public:
@@ -293,33 +291,53 @@ class Child {
   void prepare(const Command& command);
   void signal_group(int signal) const;
   void read_output(int rounds);
+  void keep(std::string_view output);
+  void hear_of_init();
+  void listen(Exit& exit);
+  bool namespace_ended() const;
+  bool end_namespace();
   void look_after(const Command& command, Exit& exit);
+  void check_limits(const Command& command, const Usage& usage, Exit& exit);
   void sample(const Command& command, Exit& exit);
   bool ended() const;
   void reap(Exit& exit);
 
   Launch launch_;
-  Fd input_, output_, pidfd_;
-  Pipe go_, out_;
-  pid_t pid_ = -1;
+  ControlGroup group_;
+  Fd input_, log_, filter_, pidfd_;
+  Fd init_;  // of a sandbox: its first process, once bwrap has told which it is
+  Pipe go_, out_, report_, tell_;
+  pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
   Clock::time_point start_, last_sample_, asked_to_end_;
   int64_t sampled_peak_ = 0;
-  std::string kept_;
+  Space reserve_;  // of the disk, which the child must leave
+  size_t logged_ = 0;
+  std::string kept_, reported_;
 };
 
 // Opens what the child will have as its standard streams and fills in launch_.
 void Child::prepare(const Command& command) {
   check(!command.argv.empty(), "cannot start a process: its argument list is empty");
-  input_ = command.input_fd >= 0 ? Fd(fcntl(command.input_fd, F_DUPFD_CLOEXEC, 3), "its input")
-                                 : open_input(command.input);
+  input_ = open_input(command);
   go_ = make_pipe();
-  if (command.log.empty()) {
-    out_ = make_pipe();
-    fcntl(out_.read.get(), F_SETFL, O_NONBLOCK);
-  } else {
-    output_ = open_log(command.log);
+  out_ = make_pipe();
+  fcntl(out_.read.get(), F_SETFL, O_NONBLOCK);
+  if (!command.log.empty()) log_ = open_log(command.log);
+  if (!command.filter.empty()) {
+    filter_ = open_text(command.filter);
+    report_ = make_pipe();
+    fcntl(report_.read.get(), F_SETFL, O_NONBLOCK);
   }
+  if (command.max_rss_bytes > 0 || command.max_tasks > 0)
+    group_ = ControlGroup(command.max_rss_bytes, command.max_tasks);
+  if (command.tells) {
+    tell_ = make_pipe();
+    fcntl(tell_.read.get(), F_SETFL, O_NONBLOCK);
+  }
+  // What is nearly full already may still be used, but not to its end: the journal must go on.
+  const Space space = free_space(command.disk);
+  reserve_ = {std::min(kBytesKept, space.bytes / 2), std::min(kFilesKept, space.files / 2)};
   const std::string folder = command.cwd.empty() ? "" : " in " + command.cwd.string();
   launch_ = {.program = find_program(command.argv[0], command.env),
              .cwd = command.cwd.string(),
@@ -328,10 +346,15 @@ void Child::prepare(const Command& command) {
              .env = pointers(command.env),
              .nice = command.nice,
              .input = input_.get(),
-             .output = command.log.empty() ? out_.write.get() : output_.get(),
+             .output = out_.write.get(),
              .go = go_.read.get(),
              .go_write = go_.write.get(),
-             .max_file_bytes = command.max_file_bytes};
+             .report = report_.write.get(),
+             .filter = filter_.get(),
+             .tell = tell_.write.get(),
+             .max_file_bytes = command.max_file_bytes,
+             .expendable = command.max_rss_bytes > 0,
+             .groups = group_.entrances()};
 }
 
 Child::Child(const Command& command) {
@@ -339,25 +362,28 @@ Child::Child(const Command& command) {
   sigset_t all, before;  // the agent's handlers must not run in the child
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  pid_ = fork();
-  if (pid_ == 0) child_main(launch_);
-  const int error = errno;
+  int error = 0;
+  {
+    const std::lock_guard lock(children_mutex);
+    pid_ = fork();
+    if (pid_ == 0) child_main(launch_);
+    error = errno;
+    if (pid_ > 0) children.insert(pid_);
+  }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   errno = error;
   if (pid_ < 0) fail("fork");
-  input_.close();
-  output_.close();
-  out_.write.close();
-  go_.read.close();
+  for (Fd* childs : {&input_, &filter_, &out_.write, &go_.read, &report_.write, &tell_.write})
+    childs->close();
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   if (pidfd >= 0) pidfd_ = Fd(pidfd, "pidfd");  // without one wait() polls
 }
 
 Child::~Child() {
   if (reaped_) return;
-  signal_group(SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  end_namespace();
+  Exit ignored;
+  reap(ignored);
 }
 
 void Child::release(const Command& command) {
@@ -378,31 +404,105 @@ void Child::signal_group(int signal) const {
   kill(pid_, signal);
 }
 
+bool Child::namespace_ended() const {
+  pollfd init = {init_.get(), POLLIN, 0};  // -1, of no sandbox, is never ready
+  return poll(&init, 1, 0) > 0;
+}
+
+// The leader's end, or the sandbox's: a bwrap that was stopped would not see that.
 bool Child::ended() const {
   siginfo_t info = {};
-  return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         info.si_pid == pid_;
+  return namespace_ended() ||
+         (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+          info.si_pid == pid_);
+}
+
+void Child::keep(std::string_view output) {
+  if (log_.get() < 0) {
+    kept_ += output;
+    if (kept_.size() > 2 * kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
+    return;
+  }
+  output = output.substr(0, kLogKept - logged_);
+  logged_ += output.size();
+  [[maybe_unused]] ssize_t n = write(log_.get(), output.data(), output.size());
 }
 
 void Child::read_output(int rounds) {
   char buffer[kReadSize];
   for (int i = 0; i < rounds && out_.read.get() >= 0; ++i) {
-    ssize_t n = read(out_.read.get(), buffer, sizeof buffer);
+    const ssize_t n = read(out_.read.get(), buffer, sizeof buffer);
     if (n < 0) break;
     if (n == 0) out_.read.close();
-    kept_.append(buffer, static_cast<size_t>(n));
-    if (kept_.size() > 2 * kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
+    keep({buffer, static_cast<size_t>(n)});
   }
+}
+
+// bwrap writes {"child-pid": N, ...} before anything runs in its sandbox. Until N is reaped, by
+// bwrap or by us, its number is its own; who has it after that is not the init of a namespace.
+void Child::hear_of_init() {
+  char buffer[1024];
+  ssize_t n;
+  while ((n = read(report_.read.get(), buffer, sizeof buffer)) > 0)
+    reported_.append(buffer, static_cast<size_t>(n));
+  if (n == 0) report_.read.close();
+  constexpr std::string_view kKey = "\"child-pid\": ";
+  const size_t at = reported_.find(kKey), end = reported_.find_first_of(",}\n", at);
+  if (init_pid_ > 0 || at == std::string::npos || end == std::string::npos) return;
+  init_pid_ = std::atoi(reported_.c_str() + at + kKey.size());
+  const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, init_pid_, 0));
+  check(pidfd >= 0 || errno == ESRCH, "the sandbox needs Linux 5.3 or newer, or --sandbox off");
+  if (pidfd < 0) return;  // it has ended, and all of its namespace with it
+  Fd init(pidfd, "pidfd");
+  if (is_init_under(init_pid_, pid_)) init_ = std::move(init);
+}
+
+// What the child and its sandbox tell of themselves.
+void Child::listen(Exit& exit) {
+  if (report_.read.get() >= 0) hear_of_init();
+  if (tell_.read.get() < 0) return;
+  char words[kMostTold];
+  const ssize_t n = read(tell_.read.get(), words, kMostTold - exit.told.size());
+  for (ssize_t i = 0; i < n; ++i) exit.told.push_back({words[i], seconds_since(start_)});
+  if (n == 0 || exit.told.size() == kMostTold) tell_.read.close();
+}
+
+// A namespace's init ends when all others in it have ended: the kernel kills them with it.
+bool Child::end_namespace() {
+  signal_group(SIGKILL);
+  if (report_.read.get() >= 0) hear_of_init();
+  if (init_.get() < 0) return true;
+  syscall(SYS_pidfd_send_signal, init_.get(), SIGKILL, nullptr, 0);
+  pollfd init = {init_.get(), POLLIN, 0};
+  const auto begin = Clock::now();
+  int ready = 0, left = kEmptyMilliseconds;
+  do {
+    ready = poll(&init, 1, left);
+    left = kEmptyMilliseconds - static_cast<int>(1000 * seconds_since(begin));
+  } while (ready < 0 && errno == EINTR && left > 0);
+  return ready > 0;
+}
+
+void Child::check_limits(const Command& command, const Usage& usage, Exit& exit) {
+  const auto over = [](int64_t used, int64_t most) { return most > 0 && used > most; };
+  if (over(usage.bytes, command.max_rss_bytes) || group_.ran_out_of_memory())
+    exit.over_memory = true;
+  else if (over(usage.tasks, command.max_tasks) || group_.ran_out_of_tasks())
+    exit.over = "it had more than " + std::to_string(command.max_tasks) + " processes and threads";
+  else if (const Space space = free_space(command.disk);
+           space.bytes < reserve_.bytes || space.files < reserve_.files)
+    exit.over = "it filled the disk";
+  else
+    return;
+  killed_ = true;
+  signal_group(SIGKILL);
 }
 
 void Child::sample(const Command& command, Exit& exit) {
   last_sample_ = Clock::now();
-  Memory memory = sample_memory(pid_);
-  sampled_peak_ = std::max(sampled_peak_, memory.largest_peak);
-  if (command.max_rss_bytes > 0 && memory.sum > command.max_rss_bytes && !killed_) {
-    exit.over_memory = killed_ = true;
-    signal_group(SIGKILL);
-  }
+  const Usage usage = usage_of(pid_, init_.get() >= 0 ? init_pid_ : 0);
+  sampled_peak_ = std::max(sampled_peak_, usage.largest_peak);
+  if (!killed_) check_limits(command, usage, exit);
   if (command.tick) command.tick(seconds_since(start_));
 }
 
@@ -432,9 +532,14 @@ void Child::reap(Exit& exit) {
   signal_group(SIGKILL);  // before the wait: as long as the leader is a zombie, its number is ours
   int status = 0;
   rusage usage = {};
-  while (wait4(pid_, &status, 0, &usage) < 0 && errno == EINTR) {
+  {
+    const std::lock_guard lock(children_mutex);
+    while (wait4(pid_, &status, 0, &usage) < 0 && errno == EINTR) {
+    }
+    children.erase(pid_);
   }
   reaped_ = true;
+  if (init_.get() >= 0) waitpid(init_pid_, nullptr, WNOHANG);  // ours, if we adopt orphans
   exit.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   // The kernel's figure covers what was waited for; a killed bwrap never waits for its program.
   exit.peak_rss_bytes = std::max(int64_t{usage.ru_maxrss} * 1024, sampled_peak_);
@@ -443,13 +548,30 @@ void Child::reap(Exit& exit) {
 Exit Child::wait(const Command& command) {
   Exit exit;
   while (!ended()) {
-    pollfd watched[] = {{out_.read.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}};
-    poll(watched, 2, kPollMilliseconds);
+    pollfd watched[] = {{out_.read.get(), POLLIN, 0},
+                        {pidfd_.get(), POLLIN, 0},
+                        {init_.get(), POLLIN, 0},
+                        {report_.read.get(), POLLIN, 0},
+                        {tell_.read.get(), POLLIN, 0}};
+    poll(watched, std::size(watched), kPollMilliseconds);
+    listen(exit);
     read_output(/*rounds=*/1);
     look_after(command, exit);
   }
   exit.seconds = seconds_since(start_);
+  bool empty = namespace_ended();
+  if (empty) {
+    pollfd leader = {pidfd_.get(), POLLIN, 0};
+    poll(&leader, 1, kBwrapMilliseconds);
+  } else {
+    empty = end_namespace();
+    exit.seconds = seconds_since(start_);
+  }
+  listen(exit);
+  exit.over_memory = exit.over_memory || group_.ran_out_of_memory();  // since the last sample
   reap(exit);
+  end_orphans();
+  check(empty, "a sandbox was told to end and did not within a minute; see: ps -ef");
   // A bounded number of reads: something that escaped the group could write for ever.
   read_output(/*rounds=*/32);
   if (kept_.size() > kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
@@ -465,15 +587,25 @@ Exit run(const Command& command) {
   return child.wait(command);
 }
 
+void adopt_orphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
+
 void kill_orphan(pid_t pid, uint64_t start_time) {
-  auto still_there = [&] {
-    auto stat = read_stat(pid);
+  const auto still_there = [](pid_t pid, uint64_t start_time) {
+    const auto stat = read_stat(pid);
     return stat && stat->start_time == start_time && stat->state != 'Z';
   };
-  if (pid <= 1 || pid == getpid() || !still_there()) return;
+  if (pid <= 1 || pid == getpid() || !still_there(pid, start_time)) return;
+  const ProcessTable processes = all_processes();
+  const std::set<pid_t> tree = tree_of(processes, pid);
   kill(-pid, SIGKILL);
-  kill(pid, SIGKILL);
-  for (int i = 0; i < 100 && still_there(); ++i) {  // its files are about to be used again
+  for (const pid_t member : tree) kill(member, SIGKILL);
+  // Their files are about to be used again.
+  for (int i = 0; i < 100; ++i) {
+    if (std::none_of(tree.begin(), tree.end(), [&](pid_t member) {
+          const auto found = processes.find(member);
+          return found != processes.end() && still_there(member, found->second.start_time);
+        }))
+      return;
     std::this_thread::sleep_for(std::chrono::milliseconds(kPollMilliseconds));
   }
 }

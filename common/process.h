@@ -1,4 +1,4 @@
-// Child processes: an argument list, an environment of its own, a process group, a deadline.
+// Child processes: an argument list, an environment of its own, limits, a deadline, a whole end.
 #pragma once
 
 #include <sys/types.h>
@@ -16,41 +16,67 @@ struct Command {
   std::vector<std::string> argv = {};  // argv[0] is looked up in PATH of `env`; no shell
   std::vector<std::string> env = {};   // "NAME=value": the whole environment, nothing is inherited
   fs::path cwd = {};                   // empty: the caller's
-  fs::path log = {};          // stdout and stderr are appended here; empty: to Exit::output
-  std::string input = {};     // given on stdin; empty: /dev/null
-  int input_fd = -1;          // given as stdin instead, such as one end of a socket; the caller's
-  double limit = 60;          // seconds, then the whole group is killed
-  int64_t max_rss_bytes = 0;  // resident memory of the group and its descendants; 0: no limit
+  fs::path log = {};       // stdout and stderr are appended here; empty: to Exit::output
+  std::string input = {};  // given on stdin; empty: /dev/null
+  int input_fd = -1;       // given as stdin instead, such as one end of a socket; the caller's
+  double limit = 60;       // seconds, then the whole group is killed
+  // Memory of the group and its descendants in sum, memory files included; 0: no limit. A child
+  // that has one is also the first that the kernel ends when memory runs out.
+  int64_t max_rss_bytes = 0;
+  int64_t max_tasks = 0;  // their processes and threads in sum; 0: no limit
+  fs::path disk = {};     // a folder of a disk that the child must not fill; empty: no limit
   int nice = 0;
   uint64_t max_file_bytes = 0;  // of one file that it writes; 0: no limit
   bool finishes = false;  // an interrupt leaves it alone: git, and what else a clean end needs
   // Called in the parent once the child exists, before it execs: the child waits on a pipe until
   // this returns, so that a journal line about it is on disk first. An exception kills the child.
   std::function<void(pid_t pid, uint64_t start_time)> before_exec = {};
+  // confine()'s (common/sandbox.h): argv is bwrap's, which reads this filter from kFilterFd and
+  // tells of its init on kReportFd.
+  std::string filter = {};
+  bool tells = false;  // the child has kTellFd: a pipe, and what comes is kept in Exit::told
   std::function<bool()> stop = {};  // asked about 20 times a second; true: the child is killed
   // Called about five times a second while the child runs, with the seconds since exec.
   std::function<void(double seconds)> tick = {};
 };
 
+// Descriptors of a child beside the standard streams. All others are closed.
+constexpr int kReportFd = 3, kFilterFd = 4, kTellFd = 5;
+
+// A byte that the child wrote to kTellFd, and when it came, in seconds since exec.
+struct Told {
+  char word = 0;
+  double seconds = 0;
+};
+constexpr size_t kMostTold = 16;  // what comes after so many is not read
+
 struct Exit {
   int code = 0;                // exit status, or 128 + signal; 127: the program was not found
   bool timed_out = false;      // the limit killed it
   bool over_memory = false;    // max_rss_bytes killed it
+  std::string over;            // another limit that killed it, as a sentence; empty: none did
   bool interrupted = false;    // interrupt_requested() became true; the group was killed
-  double seconds = 0;          // from exec to exit, by the parent's monotonic clock
+  double seconds = 0;          // from exec to the end of all, by the parent's monotonic clock
   int64_t peak_rss_bytes = 0;  // of the largest process of the group, as the kernel counts it
   std::string output;          // when no log was named: the last 1 MiB of stdout and stderr
+  std::vector<Told> told;      // in the order in which it came
 };
 
 // Runs a child to its end. It leads its own session and process group, so Ctrl-C at the terminal
-// does not reach it; when it exits, what is left of its group is killed. Only a cage
-// (common/sandbox.h) also ends a process that left the group. Throws Error only when fork or pipe
-// fails or the log can't be opened; the child is dead when an exception of before_exec or tick
-// leaves here.
+// does not reach it; when it exits, what is left of its group is killed. A sandbox ends whole: its
+// init is killed, and run() returns only when its process namespace is empty, so that nobody
+// writes to what the child wrote, or runs beside the next one. Throws Error only when fork or pipe
+// fails, the log can't be opened or a sandbox does not end; the child is dead when an exception of
+// before_exec or tick leaves here.
 Exit run(const Command& command);
 
-// Kills the group of a child that an earlier agent left behind. Does nothing unless a process with
-// this pid and this start time (/proc/<pid>/stat, field 22) still exists.
+// From now on a process that a child left behind becomes ours: run() kills it when no other child
+// runs.
+void adopt_orphans();
+
+// Kills a child that an earlier agent left behind, with its group and all that descends from it,
+// and waits for their end. Does nothing unless a process with this pid and this start time
+// (/proc/<pid>/stat, field 22) still exists.
 void kill_orphan(pid_t pid, uint64_t start_time);
 
 // Installs handlers: SIGINT and SIGTERM set the flag, SIGHUP and SIGPIPE are ignored. A second

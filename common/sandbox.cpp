@@ -5,17 +5,20 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <utility>
 
 #include "common/error.h"
 #include "common/process.h"
+#include "common/seccomp.h"
 
 namespace autoresearch {
 namespace {
 
 using Args = std::vector<std::string>;
 
-// /tmp lives in memory and no process's resident size shows it, so it gets a limit of its own.
+// Both live in memory, which no process's resident size shows, so they get limits of their own.
 constexpr const char* kTmpBytes = "4294967296";
+constexpr const char* kShmBytes = "1073741824";
 
 void append(Args& args, std::initializer_list<std::string> more) {
   args.insert(args.end(), more.begin(), more.end());
@@ -37,21 +40,26 @@ void add_system(Args& args) {
   }
 }
 
-// How many processors there are is read here by libtorch; CUDA looks for the card's place on its
-// bus.
-void add_devices(Args& args, bool gpu) {
-  // bwrap leaves /proc/sys to the ordinary permissions, by which root may write core_pattern even
-  // without any capability: the kernel would then run a program outside the cage (tried).
-  append(args, {"--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"});
-  std::string sys = gpu ? "/sys" : "/sys/devices/system";
-  append(args, {"--ro-bind-try", sys, sys});
-  if (!gpu) return;
+void add_gpu(Args& args) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator("/dev", ignored)) {
     std::string path = entry.path().string();
     bool wanted = path.starts_with("/dev/nvidia") || path == "/dev/dxg";  // dxg: a GPU under WSL
     if (wanted) append(args, {"--dev-bind-try", path, path});
   }
+}
+
+// How many processors there are is read here by libtorch; CUDA looks for the card's place on its
+// bus.
+void add_devices(Args& args, bool gpu) {
+  // bwrap leaves /proc/sys to the ordinary permissions, by which root may write core_pattern even
+  // without any capability: the kernel would then run a program outside the sandbox (tried).
+  append(args, {"--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"});
+  append(args, {"--size", kShmBytes, "--tmpfs", "/dev/shm"});
+  std::string sys = gpu ? "/sys" : "/sys/devices/system";
+  append(args, {"--ro-bind-try", sys, sys});
+  if (gpu) add_gpu(args);
+  append(args, {"--remount-ro", "/dev"});  // the same kind of memory as /tmp
 }
 
 // Folders of the loader's search path. One that holds the person's home is not the loader's.
@@ -124,11 +132,15 @@ std::string remedy() {
 
 }  // namespace
 
-std::vector<std::string> confine(const std::vector<std::string>& argv, const View& view) {
-  // No --new-session: run() has already given the process a session without a terminal, and another
-  // one would take it out of the process group that run() measures and kills.
-  Args args = {"bwrap", "--unshare-all", "--die-with-parent", "--cap-drop",
-               "ALL",   "--hostname",    "autoresearch"};
+Command confine(Command command, const View& view) {
+  // A session of its own takes the sandbox out of bwrap's process group, which a signal to the
+  // whole group would reach from inside.
+  Args args = {"bwrap",         "--unshare-all",
+               "--new-session", "--die-with-parent",
+               "--cap-drop",    "ALL",
+               "--hostname",    "autoresearch",
+               "--info-fd",     std::to_string(kReportFd),
+               "--seccomp",     std::to_string(kFilterFd)};
   add_system(args);
   add_devices(args, view.gpu);
   append(args, {"--size", kTmpBytes, "--tmpfs", "/tmp"});  // before binds that lie below /tmp
@@ -136,17 +148,20 @@ std::vector<std::string> confine(const std::vector<std::string>& argv, const Vie
   append(args, {"--remount-ro", "/"});
   append(args, {"--chdir", view.writable.empty() ? "/" : fs::absolute(view.writable).string()});
   args.push_back("--");
-  args.insert(args.end(), argv.begin(), argv.end());
-  return args;
+  args.insert(args.end(), command.argv.begin(), command.argv.end());
+  command.argv = std::move(args);
+  command.cwd.clear();
+  command.filter = seccomp_filter();
+  return command;
 }
 
 std::optional<std::string> sandbox_problem() {
-  Exit exit = run({.argv = confine({"/bin/true"}, {}), .env = scrubbed_environment(), .limit = 20});
+  Exit exit = run(confine({.argv = {"/bin/true"}, .env = scrubbed_environment(), .limit = 20}, {}));
   if (exit.code == 0) return std::nullopt;
   if (exit.code == 127) {
     return "bubblewrap is not installed; type: apt-get install bubblewrap (or use --sandbox off)";
   }
-  return "bubblewrap can't build its cage here (" + last_line(exit.output) +
+  return "bubblewrap can't build its sandbox here (" + last_line(exit.output) +
          "); type: " + remedy() + ", or use --sandbox off";
 }
 

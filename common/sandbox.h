@@ -1,10 +1,11 @@
-// The cage for model-written code: bubblewrap (https://github.com/containers/bubblewrap), no root.
+// The sandbox for model-written code: bubblewrap (https://github.com/containers/bubblewrap), no
+// root.
 //
 // Read-only system (/usr, the loader's part of /etc, the folders of LD_LIBRARY_PATH, what the
-// caller names), a fresh /tmp and /proc, no network, no other processes, no key, one writable
-// folder. With a GPU the NVIDIA device nodes and /sys are there too. Everything else of the
-// machine, the user's home included, is not there. All processes inside end with the first one,
-// daemons included.
+// caller names), a fresh /tmp, /dev/shm and /proc, no network, no other processes, no key, one
+// writable folder, and of the kernel's calls those that a program needs (common/seccomp.h). With a
+// GPU the NVIDIA device nodes and /sys are there too. Everything else of the machine, the user's
+// home included, is not there. All processes inside end with the first one, daemons included.
 #pragma once
 
 #include <optional>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "common/files.h"
+#include "common/process.h"
 
 namespace autoresearch {
 
@@ -21,13 +23,12 @@ struct View {
   bool gpu = false;
 };
 
-// `argv` inside the cage: {"bwrap", ..., "--", argv...}. Paths are the same inside and outside. To
-// be started by run() (common/process.h) with scrubbed_environment(): the cage hands the
-// environment on.
-std::vector<std::string> confine(const std::vector<std::string>& argv, const View& view);
+// `command`, whose environment is scrubbed_environment(), in a sandbox of its own. Paths are the
+// same inside and outside; the working directory is the writable folder.
+Command confine(Command command, const View& view);
 
 // Why bubblewrap can't work here (not installed, user namespaces forbidden), in one line with what
-// to type; nothing when it does: found out by running `true` in a real cage.
+// to type; nothing when it does: found out by running `true` in a real sandbox.
 std::optional<std::string> sandbox_problem();
 
 }  // namespace autoresearch

@@ -79,8 +79,10 @@ class Run {
   // outside the function, which share memory. It is called again by finish(), after training.
   void model(std::function<at::Tensor(at::Tensor ids)> logits);
 
-  // True while there is budget (or --steps) left; synchronizes with the device. The clock starts
-  // when it first returns true; what happens before is start-up, which the parent counts as well.
+  // True while there is budget (or --steps) left, and not if one more step as long as the last
+  // would overrun the budget by more than 1 %; synchronizes with the device. The clock starts when
+  // it first returns true. The parent's clock counts start-up, training and sealing, each by
+  // itself, and a run that takes far longer for one of them than the baseline is void.
   bool next_step();
 
   // The next rows of the training split, prefetched on a thread. T is task().seq_len.

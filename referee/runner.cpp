@@ -323,14 +323,12 @@ Command nursery_command(const RunnerOptions& options, int input) {
   View view{.read_only = libraries(), .gpu = options.device != "cpu"};
   view.read_only.push_back(options.program);
   view.read_only.push_back(options.model);
-  Command command;
-  command.argv = options.sandboxed ? confine(argv, view) : argv;
-  command.env = scrubbed_environment();
+  Command command{.argv = std::move(argv), .env = scrubbed_environment()};
   if (options.threads > 0)
     command.env.push_back("OMP_NUM_THREADS=" + std::to_string(options.threads));
   command.input_fd = input;
   command.limit = 1e9;  // whoever started the scorer limits it
-  return command;
+  return options.sandboxed ? confine(std::move(command), view) : command;
 }
 
 // What stands in a runner's last message, or in its output, came from a hostile file: one line.

@@ -3,81 +3,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <set>
 
-#include "agent/recipe.h"
-#include "agent/trial.h"
-#include "agent/verdict.h"
-#include "common/error.h"
-#include "common/sandbox.h"
-#include "prepare/task.h"
+#include "tests/candidate_test.h"
 
 namespace autoresearch {
 namespace {
 
 constexpr double kHonestBpb = 1.0;  // below what a bigram model can reach on this task
 
-class Cheats : public testing::Test {
+class Cheats : public CandidateTest {
  protected:
-  static void SetUpTestSuite() {
-    root_ = fs::temp_directory_path() / ("cheats_test." + std::to_string(getpid()));
-    fs::create_directories(root_);
-    kit_ = Kit::create(BUILD_DIR, root_ / "kit");
-    bench_.task = fs::path(TEST_DATA) / "tiny";
-    bench_.budget = load_task(bench_.task).time_budget;
-    bench_.device = "cpu";
-    bench_.memory_bytes = int64_t{8} << 30;
-    caged_ = !sandbox_problem();
-    bench_.caged = caged_;
-    const auto honest = attempt("honest", {});
-    honest_ = honest.event.value("bpb", 0.0);
-    baseline_ = baseline_of(honest.event, bench_.budget);
-  }
-  static void TearDownTestSuite() { fs::remove_all(root_); }
-
-  struct Insert {
-    std::string mark, code;
-  };
-
-  static std::string source_with(const std::vector<Insert>& inserts) {
-    std::string source = read_file(SOURCE_DIR "/tests/cheats/honest.cpp");
-    for (const auto& [mark, code] : inserts) {
-      const size_t at = source.find("// @" + mark);
-      if (at == std::string::npos) throw Error("no mark @" + mark);
-      source.replace(at, mark.size() + 4, code);
-    }
-    return source;
-  }
-
-  static BuildResult build(const std::string& name, const std::vector<Insert>& inserts) {
-    const fs::path folder = root_ / name;
-    fs::create_directories(folder);
-    write_file(folder / "train.cpp", source_with(inserts));
-    return kit_->build(folder, bench_.caged);
-  }
-
-  // Builds and measures; the build must work.
-  static Measurement attempt(const std::string& name, const std::vector<Insert>& inserts) {
-    const BuildResult built = build(name, inserts);
-    if (!built.ok) throw Error(name + " does not build: " + built.log);
-    return measure(*kit_, bench_, baseline_, root_ / name, nullptr, nullptr);
-  }
-
-  static Verdict verdict_on(const Measurement& m) {
-    return judge(m.outcome, {bench_.budget, baseline_.overhead_seconds}, honest_);
-  }
-
-  // Scored, and no better than the honest candidate. Worse is no gain, and comes of a busy machine:
-  // the budget is one of time.
-  static void expect_honest_score(const Measurement& m) {
-    EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
-    ASSERT_TRUE(m.outcome.bpb.has_value()) << m.outcome.score_problem;
-    EXPECT_GT(*m.outcome.bpb, honest_ - 0.2);
-  }
-
-  static std::string words(const Measurement& m) { return m.event.value("last_words", ""); }
-
   // The run ends within seconds, before training, with the reason.
   static void expect_unsealable(const std::string& name, const std::vector<Insert>& inserts,
                                 const std::string& reason) {
@@ -105,17 +41,7 @@ class Cheats : public testing::Test {
     EXPECT_EQ(verdict.status, "crash");
     EXPECT_NE(verdict.reason.find("wall"), std::string::npos) << verdict.reason;
   }
-
-  static inline fs::path root_;
-  static inline std::optional<Kit> kit_;
-  static inline Bench bench_;
-  static inline Baseline baseline_;
-  static inline double honest_ = 0;
-  static inline bool caged_ = false;
 };
-
-#define NEEDS_SANDBOX() \
-  if (!caged_) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
 
 // Work that is not training by the harness's count, as code; the allowance is 3 s.
 const std::string kEightSeconds = "std::this_thread::sleep_for(std::chrono::seconds(8));";
@@ -255,7 +181,7 @@ TEST_F(Cheats, ExitingEarlyLeavesNothingToScore) {
 
 TEST_F(Cheats, AGraphThatReadsAFileCanNotBeSealed) {
   expect_unsealable("from_file",
-                    {{"logits", "y = y + at::from_file(\"train.cpp\", false, 1).sum();"}},
+                    {{"logits", "y = y + at::from_file(\"/bin/true\", false, 1).sum();"}},
                     "from_file");
 }
 
@@ -407,24 +333,26 @@ if (symlink("..", "score") != 0) _exit(78);)"},
 std::ofstream("train.json") << std::string(400000, '[');
 chmod("train.json", 0);
 if (mkfifo("train.fifo", 0) != 0) _exit(79);
-if (unlink("run.log") != 0 || mkdir("run.log", 0) != 0) _exit(80);)"}}));
+if (mkdir("run.log", 0) != 0 || mkdir("attempt", 0) != 0) _exit(80);)"}}));
   expect_honest_score(m);
   const fs::path folder = root_ / "hostile", score = folder / "score.json";
   ASSERT_TRUE(fs::is_regular_file(fs::symlink_status(score)));
   EXPECT_EQ(nlohmann::json::parse(read_file(score)).at("val_bpb"), m.outcome.bpb.value_or(0));
   EXPECT_EQ(m.event.at("steps"), 0) << "train.json says nothing that can be read";
 
-  tidy(folder, {"train"});
+  tidy(folder);
   std::set<std::string> left;
   for (const auto& entry : fs::directory_iterator(folder)) left.insert(entry.path().filename());
-  EXPECT_EQ(left, (std::set<std::string>{"build.log", "train", "train.cpp"}));
+  EXPECT_EQ(left, (std::set<std::string>{"build.log", "run.log", "score.json", "train.cpp",
+                                         "train.json"}));
 }
 
 // What the trainer leaves without permissions is the parent's to read all the same.
-TEST_F(Cheats, AClosedLogAndRecordChangeNothing) {
+TEST_F(Cheats, AClosedFolderAndRecordChangeNothing) {
   const Measurement m = attempt("closed", {{"after", R"(
 chmod("train.json", 0);
-chmod("run.log", 0);)"}});
+chmod("model.safetensors", 0);
+chmod(".", 0);)"}});
   expect_honest_score(m);
   EXPECT_GT(m.event.at("steps"), 0);
 }

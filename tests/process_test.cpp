@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -13,6 +15,7 @@
 #include <sstream>
 #include <thread>
 
+#include "common/cgroup.h"
 #include "common/error.h"
 
 namespace autoresearch {
@@ -78,6 +81,27 @@ TEST_F(ProcessTest, AppendsToALog) {
   EXPECT_EQ(text("run.log"), "first\nmore\ntrouble\n");
   command.log = dir_ / "no/such/folder/run.log";
   EXPECT_THROW(run(command), Error);
+}
+
+TEST_F(ProcessTest, ALogTakesNoMoreThanItsShare) {
+  Command command = shell("head -c 6M /dev/zero");
+  command.log = dir_ / "run.log";
+  EXPECT_EQ(run(command).code, 0);
+  EXPECT_EQ(fs::file_size(command.log), 4 << 20);
+}
+
+TEST_F(ProcessTest, WhatIsToldComesWithItsTimeAndAtMostSixteenBytesDo) {
+  Command command = shell("printf b >&5; printf e >&5; readlink /proc/self/fd/5 | head -c 4");
+  command.tells = true;
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.output, "pipe");
+  ASSERT_EQ(exit.told.size(), 2u);
+  EXPECT_EQ(exit.told[0].word, 'b');
+  EXPECT_EQ(exit.told[1].word, 'e');
+  EXPECT_LE(exit.told[0].seconds, exit.told[1].seconds);
+  EXPECT_LE(exit.told[1].seconds, exit.seconds);
+  command.argv[2] = "head -c 100000 /dev/zero >&5";
+  EXPECT_EQ(run(command).told.size(), kMostTold);
 }
 
 TEST_F(ProcessTest, AMissingProgramIs127AndNamed) {
@@ -244,7 +268,37 @@ TEST_F(ProcessTest, TooMuchMemoryEndsTheWholeGroup) {
   EXPECT_TRUE(exit.over_memory);
   EXPECT_FALSE(exit.timed_out);
   EXPECT_EQ(exit.code, 128 + SIGKILL);
-  EXPECT_GT(exit.peak_rss_bytes, 50 << 20);
+}
+
+// A control group refuses at once what a watch would only see later.
+TEST_F(ProcessTest, AControlGroupLimitsWhatNoWatchSees) {
+  if (const ControlGroup group(1 << 30, 100); !group.limits_memory() || !group.limits_tasks())
+    GTEST_SKIP() << "no control group can be made here";
+  Command command = shell("for i in 1 2 3 4 5 6 7 8; do (sleep 20 | sleep 20) & done; wait");
+  command.limit = 5;
+  command.max_tasks = 6;
+  const Exit few = run(command);
+  EXPECT_NE(few.output.find("fork"), std::string::npos) << "the shell was refused: " << few.output;
+  command = shell("head -c 300M /dev/zero | tail -c 300M");
+  command.max_rss_bytes = 50 << 20;
+  command.tick = [](double) { usleep(2000000); };  // our own watch looks away
+  EXPECT_TRUE(run(command).over_memory);
+}
+
+// On a small disk of its own, which only this process sees.
+TEST_F(ProcessTest, AChildThatFillsTheDiskIsEnded) {
+  const auto fill = [&](const char* size, const std::string& script) {
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      _exit(2);
+    if (mount("none", dir_.c_str(), "tmpfs", 0, size) != 0) _exit(2);
+    Command command = shell(script + "; sleep 60");
+    command.disk = dir_;
+    _exit(run(command).over == "it filled the disk" ? 0 : 1);
+  };
+  if (geteuid() != 0) GTEST_SKIP() << "only root may mount";
+  EXPECT_EXIT(fill("size=64m", "head -c 60M /dev/zero > full"), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(fill("nr_inodes=100", "for i in $(seq 90); do : > $i; done"),
+              testing::ExitedWithCode(0), "");
 }
 
 TEST_F(ProcessTest, ReportsThePeakOfTheLargestProcess) {
@@ -310,6 +364,16 @@ TEST_F(ProcessTest, KillOrphanIgnoresARecycledPid) {
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
   kill_orphan(pid, start);  // nobody is there any more
+}
+
+// In a process of its own: that it adopts orphans can't be undone.
+TEST_F(ProcessTest, WhoeverAdoptsOrphansIsLeftWithNone) {
+  const auto leave_a_daemon = [&] {
+    adopt_orphans();
+    const Exit exit = run(shell("(setsid sleep 100 & echo $!)"));
+    _exit(alive(std::stoi(exit.output)) ? 1 : 0);
+  };
+  EXPECT_EXIT(leave_a_daemon(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(ProcessTest, KillOrphanKillsTheWholeGroup) {

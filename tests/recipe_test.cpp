@@ -1,4 +1,4 @@
-// A kit of a tiny recipe: a trusted object with `trusted()`, a header, and a `prepare` that is a
+// A kit of a tiny recipe: a trusted object with `trusted()`, a header, and a `score` that is a
 // shell script; the candidate is a one-page C++ program. Built and run in real cages and without.
 #include "agent/recipe.h"
 
@@ -150,7 +150,7 @@ TEST_F(RecipeTest, WithoutABuildTheNextCommandIsNamed) {
 
 TEST_F(RecipeTest, AFailedCreateLeavesNoKitAndNoHalfKit) {
   fs::remove(dir_ / "build/score");  // the last file of the list: the others are copied before
-  EXPECT_TRUE(contains(problem_of_create(), "prepare is missing; build first"));
+  EXPECT_TRUE(contains(problem_of_create(), "score is missing; build first"));
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "run"), {}), 1);  // run/1
 }
 
@@ -249,10 +249,9 @@ TEST_P(RecipeCageTest, AMissingCompilerIsAFailedBuildNamingIt) {
   EXPECT_TRUE(contains(failed.log, "no-such-compiler")) << failed.log;
 }
 
-TEST_P(RecipeCageTest, LogsAreNeverWrittenThroughALink) {
+TEST_P(RecipeCageTest, TheLogIsNeverWrittenThroughALink) {
   create();
   write("precious", "kept");
-  fs::create_symlink(dir_ / "precious", dir_ / "run/1/build.log");
   fs::create_symlink(dir_ / "precious", dir_ / "run/1/run.log");
   EXPECT_TRUE(build(kGood).ok);
   EXPECT_THROW(run(train()), Error);
@@ -322,38 +321,46 @@ TEST_F(RecipeAttackTest, TheTrainerSeesTrainingDataButNotTheAnswers) {
   EXPECT_EQ(train(reads(path("task/heldout/val.bin")), true), 1);
 }
 
-TEST_F(RecipeAttackTest, TheTrainerWritesToItsFolderAlone) {
+TEST_F(RecipeAttackTest, TheTrainerWritesToItsAttemptAlone) {
   fs::create_directories(dir_ / "run/2");
-  EXPECT_EQ(train(writes(path("run/1/model")), true), 0);
-  for (const char* file : {"run/2/x", "run/kit/x", "run/kit/prepare", "task/train/x", "x"}) {
+  write("run/1/prompt.md", "prompt\n");
+  EXPECT_EQ(train(writes(path("run/1/attempt/model")), true), 0);
+  for (const char* file : {"run/2/x", "run/1/x", "run/1/prompt.md", "run/1/train.cpp",
+                           "run/1/train", "run/1/run.log", "run/kit/score", "task/train/x", "x"})
     EXPECT_EQ(train(writes(path(file)), true), 1) << file;
-  }
+  EXPECT_EQ(text("run/1/prompt.md"), "prompt\n");
   EXPECT_EQ(train(writes(path("run/2/x")), false), 0);
   EXPECT_EQ(problem_of_open(), "");
 }
 
-TEST_F(RecipeAttackTest, TheTrainerCannotRewriteTheRecordOfItself) {
+TEST_F(RecipeAttackTest, TheTrainerSeesNothingOfTheRecordsAndTheKit) {
   write("run/1/prompt.md", "prompt\n");
-  for (const char* name : {"train.cpp", "prompt.md", "build.log", "train"}) {
-    std::string file = path(std::string("run/1/") + name);
-    EXPECT_EQ(train("return truncate(\"" + file + "\", 0) == 0 || unlink(\"" + file +
-                        "\") == 0 || rename(\"" + file + "\", \"moved\") == 0;",
-                    true),
-              0)
-        << name;
-  }
-  EXPECT_EQ(text("run/1/prompt.md"), "prompt\n");
-  EXPECT_EQ(train("return unlink(\"prompt.md\");", false), 0);
+  for (const char* file : {"run/1/prompt.md", "run/1/train.cpp", "run/1/build.log", "run/1/run.log",
+                           "run/kit/score", "run/kit/include/trusted.h", "run/kit/lib/trusted.o"})
+    EXPECT_EQ(train(reads(path(file)), true), 1) << file;
 }
 
-TEST_F(RecipeAttackTest, ALockedFolderDoesNotStopTheNextBuild) {
-  // Root passes all permissions: only another user's run of this test says something.
-  EXPECT_EQ(train("return mkdir(\"build\", 0700) || mkdir(\"build/x\", 0700) ||"
-                  " mkdir(\"build/x/y\", 0700) || chmod(\"build/x\", 0) || chmod(\".\", 0);",
-                  true),
-            0);
-  BuildResult again = Kit::open(dir_ / "run/kit").build(dir_ / "run/1", true);
-  EXPECT_TRUE(again.ok) << again.log;
+// An open log could be opened again through /proc and read: notes of an earlier attempt.
+TEST_F(RecipeAttackTest, TheTrainerHasAPipeForItsOutputAndNotTheLog) {
+  const std::string is_pipe = "struct stat s; return fstat(1, &s) != 0 || !S_ISFIFO(s.st_mode);";
+  EXPECT_EQ(train(is_pipe, true), 0);
+}
+
+TEST_F(RecipeAttackTest, TheBuilderSeesNoScorer) {
+  EXPECT_TRUE(
+      build("asm(\".incbin \\\"" + path("run/kit/score") + "\\\"\");\nint main() {}\n", false).ok);
+  EXPECT_FALSE(
+      build("asm(\".incbin \\\"" + path("run/kit/score") + "\\\"\");\nint main() {}\n", true).ok);
+}
+
+// Each attempt begins in an empty folder, and the builder too.
+TEST_F(RecipeAttackTest, NothingOfAnAttemptIsThereForTheNext) {
+  const std::string leave =
+      "return mkdir(\"a\", 0700) || mkdir(\"a/b\", 0700) || chmod(\"a/b\", 0) || chmod(\"a\", 0)"
+      " || chmod(\".\", 0);";
+  EXPECT_EQ(train(leave, true), 0);
+  EXPECT_EQ(train(leave, true), 0) << "the second finds no a";
+  EXPECT_TRUE(Kit::open(dir_ / "run/kit").build(dir_ / "run/1", true).ok);
 }
 
 }  // namespace

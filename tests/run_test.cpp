@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "common/budget.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "harness/harness.h"
@@ -95,6 +97,53 @@ TEST(Run, ALossAbove100HasDiverged) {
   const Ended ended = run_program(loss_grows, {"--steps", "20"});
   EXPECT_EQ(ended.code, kDiverged);
   EXPECT_NE(ended.err.find("100.5 at step 2"), std::string::npos) << ended.err;
+}
+
+int goes_on_after_the_end(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  for (int extra = 0; extra < 3; ++extra)
+    while (run.next_step()) run.log_loss(loss(1));
+  return run.finish();
+}
+
+int stops_early(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  while (run.step() < 2 && run.next_step()) run.log_loss(loss(1));
+  return run.finish();
+}
+
+TEST(Run, TheParentIsToldOnceWhenTrainingBeginsAndOnceWhenItEnds) {
+  for (auto* program : {goes_on_after_the_end, stops_early}) {
+    int ends[2];
+    ASSERT_EQ(pipe(ends), 0);
+    setenv(kClockVariable, std::to_string(ends[1]).c_str(), 1);
+    EXPECT_EQ(run_program(program, {"--steps", "5"}).code, kDone);
+    unsetenv(kClockVariable);
+    close(ends[1]);
+    char words[8] = "";
+    EXPECT_EQ(read(ends[0], words, sizeof words), 2);
+    EXPECT_EQ(std::string(words, 2), "be");
+    close(ends[0]);
+  }
+}
+
+int takes_long_steps(int argc, char** argv) {
+  Run run(argc, argv);
+  hand_over(run);
+  while (run.next_step()) {
+    usleep(1'200'000);
+    run.log_loss(loss(1));
+  }
+  return run.finish();
+}
+
+// Of a budget of 3 s, 3.5 s at most: a third step would end at 3.6 s.
+TEST(Run, AStepThatWouldEndTooLateIsNotBegun) {
+  const fs::path record = temporary("json");
+  EXPECT_EQ(run_program(takes_long_steps, {"--json", record.string()}).code, kDone);
+  EXPECT_EQ(nlohmann::json::parse(taken(record)).at("steps"), 2);
 }
 
 constexpr int64_t kPetabyte = int64_t{1} << 50;

@@ -82,9 +82,65 @@ TEST(Verdict, MoreWallTimeThanAllowedIsVoidHoweverGoodTheFigure) {
   outcome.wall_seconds = 16.2;
   Verdict verdict = judge(outcome, kAllowance, kBest);
   EXPECT_EQ(verdict.status, "crash");
-  EXPECT_EQ(verdict.reason, "void: train took 16.2 s of wall time where 14.0 s are allowed");
+  EXPECT_EQ(verdict.reason, "void: train took 16.2 s of wall time, and 14.0 s are allowed");
   outcome.wall_seconds = std::nan("");
   EXPECT_EQ(judge(outcome, kAllowance, kBest).status, "crash");
+}
+
+// --- The parts of the wall time
+
+std::optional<Phases> told(std::initializer_list<Told> words) { return phases_of(words, 11); }
+
+TEST(Phases, AreWhatLiesBetweenWhatWasToldAndTheEnd) {
+  const auto phases = told({{'b', 0.75}, {'e', 10.75}});
+  ASSERT_TRUE(phases);
+  EXPECT_DOUBLE_EQ(phases->startup, 0.75);
+  EXPECT_DOUBLE_EQ(phases->training, 10);
+  EXPECT_DOUBLE_EQ(phases->sealing, 0.25);
+}
+
+TEST(Phases, AreUnknownUnlessBothWereToldOnceInTurn) {
+  EXPECT_FALSE(told({}));
+  EXPECT_FALSE(told({{'b', 1}}));
+  EXPECT_FALSE(told({{'e', 1}, {'b', 2}}));
+  EXPECT_FALSE(told({{'b', 1}, {'e', 2}, {'e', 3}}));
+  EXPECT_FALSE(told({{'b', 1}, {'x', 2}}));
+}
+
+constexpr double kBudget = 300;
+constexpr Phases kUsual{.startup = 4, .training = 300.1, .sealing = 2};
+
+std::string verdict_on(std::optional<Phases> phases, std::optional<Phases> baseline = kUsual) {
+  Outcome outcome = whole(kBest - 1);
+  outcome.phases = phases;
+  outcome.wall_seconds = phases ? phases->startup + phases->training + phases->sealing : 306;
+  const Verdict verdict = judge(outcome, {kBudget, 6.1, baseline}, kBest);
+  return verdict.status == "keep" ? "keep" : verdict.reason;
+}
+
+TEST(Verdict, TrainingMayOverrunTheBudgetByOnePercent) {
+  EXPECT_EQ(verdict_on(kUsual), "keep");
+  EXPECT_EQ(verdict_on(Phases{4, 302.9, 2}), "keep");
+  EXPECT_EQ(verdict_on(Phases{3, 303.2, 2}),
+            "void: training took 303.2 s of wall time, and 303.0 s are allowed");
+}
+
+TEST(Verdict, StartUpAndSealingAreComparedWithTheBaselines) {
+  EXPECT_EQ(verdict_on(Phases{6.5, 300, 1}), "keep") << "a slow disk is no training";
+  EXPECT_EQ(verdict_on(Phases{8.2, 299, 1}),
+            "void: before training, train took 8.2 s of wall time, and 8.0 s are allowed");
+  EXPECT_EQ(verdict_on(Phases{2, 299, 5.6}),
+            "void: after training, train took 5.6 s of wall time, and 5.5 s are allowed");
+}
+
+TEST(Verdict, SecondsThatAreMovedBetweenPhasesCountInTheSum) {
+  EXPECT_NE(verdict_on(Phases{7.9, 302.9, 5.4}).find("void: train took"), std::string::npos);
+}
+
+TEST(Verdict, ARunThatDoesNotTellItsPhasesIsVoidIfTheBaselineTold) {
+  EXPECT_EQ(verdict_on(std::nullopt),
+            "void: train did not tell once when training began and when it ended");
+  EXPECT_EQ(verdict_on(std::nullopt, std::nullopt), "keep");
 }
 
 TEST(Verdict, EveryWayToFailHasItsSentenceEvenWithAGoodScoreBesideIt) {
@@ -105,6 +161,9 @@ TEST(Verdict, EveryWayToFailHasItsSentenceEvenWithAGoodScoreBesideIt) {
   expect_crash(outcome, "timed out: train was still going after 11.0 s");
   outcome.over_memory = true;
   expect_crash(outcome, "out of memory: train used more main memory");
+  outcome = whole(0.5);
+  outcome.over = "it filled the disk";
+  expect_crash(outcome, "train was ended: it filled the disk");
   outcome = whole(0.5);
   outcome.sealed = false;
   expect_crash(outcome, "run.finish()");

@@ -1,0 +1,142 @@
+#include "common/cgroup.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+namespace autoresearch {
+namespace {
+
+// In version 2 only a group without processes of its own may limit those below it, so the agent
+// moves into this one first.
+constexpr const char* kOurs = "autoresearch-agent";
+
+bool set(const fs::path& file, const std::string& value) {
+  const int fd = open(file.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool done = write(fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
+  close(fd);
+  return done;
+}
+
+bool there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+bool is_named(const std::string& controllers, const std::string& name) {
+  return ("," + controllers + ",").find("," + name + ",") != std::string::npos;
+}
+
+// Whether a file of "name count" lines has counted any `name`.
+bool counted(const fs::path& path, const std::string& name) {
+  std::ifstream file(path);
+  std::string key;
+  for (int64_t count = 0; file >> key >> count;)
+    if (key == name && count > 0) return true;
+  return false;
+}
+
+// The groups that this process is in and that can limit memory or processes: one in version 2 of
+// the interface, one for each of the two in version 1.
+std::vector<fs::path> own_groups() {
+  std::vector<fs::path> groups;
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {  // "4:memory:/user.slice", "0::/user.slice"
+    std::istringstream fields(line);
+    std::string number, controllers, path;
+    std::getline(fields, number, ':');
+    std::getline(fields, controllers, ':');
+    std::getline(fields, path);
+    const fs::path root("/sys/fs/cgroup");
+    const fs::path below = fs::path(path).relative_path();
+    if (controllers.empty())
+      groups.push_back(there(root / "cgroup.controllers") ? root / below
+                                                          : root / "unified" / below);
+    else if (is_named(controllers, "memory") || is_named(controllers, "pids"))
+      groups.push_back(root / controllers / below);
+  }
+  return groups;
+}
+
+// Lets groups below `group`, of version 2, have limits. Returns where they are made.
+fs::path opened(const fs::path& group) {
+  if (group.filename() == kOurs) return group.parent_path();
+  constexpr const char* kControllers = "+memory +pids";
+  if (!there(group / "cgroup.subtree_control")) return group;  // version 1 needs nothing
+  if (set(group / "cgroup.subtree_control", kControllers)) return group;
+  std::error_code refused;
+  fs::create_directory(group / kOurs, refused);
+  if (!refused && set(group / kOurs / "cgroup.procs", "0") &&
+      set(group / "cgroup.subtree_control", kControllers))
+    return group;
+  set(group / "cgroup.procs", "0");  // others are in it too: back, as if nothing had been
+  fs::remove(group / kOurs, refused);
+  return group;
+}
+
+}  // namespace
+
+ControlGroup::ControlGroup(int64_t max_bytes, int64_t max_tasks) {
+  static std::atomic<int> count{0};
+  const std::string name =
+      "autoresearch-" + std::to_string(getpid()) + "-" + std::to_string(count++);
+  for (const fs::path& own : own_groups()) {
+    const fs::path folder = opened(own) / name;
+    std::error_code refused;
+    if (!fs::create_directory(folder, refused)) continue;
+    const std::string bytes = std::to_string(max_bytes);
+    bool limits = false;
+    if (max_bytes > 0 &&
+        (set(folder / "memory.max", bytes) || set(folder / "memory.limit_in_bytes", bytes))) {
+      memory_ = folder;
+      limits = true;
+      set(folder / "memory.swap.max", "0");
+      set(folder / "memory.oom.group", "1");
+    }
+    if (max_tasks > 0 && set(folder / "pids.max", std::to_string(max_tasks))) {
+      tasks_ = folder;
+      limits = true;
+    }
+    if (limits)
+      add(folder);
+    else
+      fs::remove(folder, refused);
+  }
+}
+
+void ControlGroup::add(const fs::path& folder) {
+  folders_.push_back(folder);
+  const int fd = open((folder / "cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd >= 0) entrances_.push_back(fd);
+}
+
+ControlGroup::~ControlGroup() {
+  for (const int fd : entrances_) close(fd);
+  for (const fs::path& folder : folders_)
+    for (int i = 0; rmdir(folder.c_str()) != 0 && i < 50; ++i) usleep(2000);  // ends a little later
+}
+
+ControlGroup::ControlGroup(ControlGroup&& other) noexcept { *this = std::move(other); }
+
+ControlGroup& ControlGroup::operator=(ControlGroup&& other) noexcept {
+  std::swap(folders_, other.folders_);
+  std::swap(entrances_, other.entrances_);
+  std::swap(memory_, other.memory_);
+  std::swap(tasks_, other.tasks_);
+  return *this;
+}
+
+bool ControlGroup::ran_out_of_memory() const {
+  return counted(memory_ / "memory.events", "oom_kill") ||
+         counted(memory_ / "memory.oom_control", "oom_kill");
+}
+
+bool ControlGroup::ran_out_of_tasks() const { return counted(tasks_ / "pids.events", "max"); }
+
+}  // namespace autoresearch

@@ -1,0 +1,103 @@
+#include "common/folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <random>
+#include <vector>
+
+namespace autoresearch {
+namespace {
+
+constexpr int kOpenFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+
+// A name that says nothing and that nobody could have guessed.
+std::string random_name() {
+  std::random_device random;
+  return "." + std::to_string(random()) + std::to_string(random());
+}
+
+// Opens a folder by name, whatever its permissions; -1 if it is none.
+int open_folder(int parent, const std::string& name) {
+  struct stat status = {};
+  if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return -1;
+  if (!S_ISDIR(status.st_mode)) return -1;
+  fchmodat(parent, name.c_str(), S_IRWXU, 0);
+  return openat(parent, name.c_str(), kOpenFolder);
+}
+
+// The names in an open folder, which is closed.
+std::vector<std::string> names_in(int folder) {
+  std::vector<std::string> names;
+  DIR* listing = fdopendir(folder);
+  if (listing == nullptr) return names;
+  while (const dirent* entry = readdir(listing))
+    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0)
+      names.emplace_back(entry->d_name);
+  closedir(listing);
+  return names;
+}
+
+// Removes what is in the open folder `top`. A folder inside another is first moved up into `top`:
+// so no path grows long, and neither stack nor descriptors run out, however deep they were nested.
+void empty_folder(int top) {
+  const std::string mark = random_name() + "-";
+  std::vector<std::string> folders;
+  for (const std::string& name : names_in(dup(top)))
+    if (unlinkat(top, name.c_str(), 0) != 0 && errno == EISDIR) folders.push_back(name);
+  for (size_t i = 0; i < folders.size(); ++i) {
+    const int folder = open_folder(top, folders[i]);
+    if (folder < 0) continue;
+    for (const std::string& name : names_in(dup(folder))) {
+      if (unlinkat(folder, name.c_str(), 0) == 0 || errno != EISDIR) continue;
+      const std::string moved = mark + std::to_string(folders.size());
+      fchmodat(folder, name.c_str(), S_IRWXU, 0);  // to be moved, a folder must be writable
+      if (renameat(folder, name.c_str(), top, moved.c_str()) == 0) folders.push_back(moved);
+    }
+    close(folder);
+    unlinkat(top, folders[i].c_str(), AT_REMOVEDIR);
+  }
+}
+
+}  // namespace
+
+bool remove_whatever(const fs::path& path) {
+  const int folder = open_folder(AT_FDCWD, path);
+  if (folder >= 0) {
+    empty_folder(folder);
+    close(folder);
+  }
+  if (unlink(path.c_str()) != 0) rmdir(path.c_str());
+  struct stat status = {};
+  return lstat(path.c_str(), &status) != 0 && errno == ENOENT;
+}
+
+fs::path fresh_folder(const fs::path& path) {
+  if (!remove_whatever(path)) fs::rename(path, path.parent_path() / random_name());
+  fs::create_directories(path);
+  return path;
+}
+
+std::optional<int64_t> take_file(const fs::path& folder, const std::string& name, int64_t max_bytes,
+                                 const fs::path& to) {
+  const int from = open_folder(AT_FDCWD, folder);
+  if (from < 0) return std::nullopt;
+  struct stat status = {};
+  std::optional<int64_t> size;
+  if (fstatat(from, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode)) {
+    size = status.st_size;
+    // Readable for us, whatever the candidate made of its permissions.
+    const bool taken = size <= max_bytes &&
+                       fchmodat(from, name.c_str(), (status.st_mode & 0777) | 0600, 0) == 0 &&
+                       renameat(from, name.c_str(), AT_FDCWD, to.c_str()) == 0;
+    if (!taken && size <= max_bytes) size.reset();
+  }
+  close(from);
+  return size;
+}
+
+}  // namespace autoresearch

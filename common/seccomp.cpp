@@ -1,0 +1,136 @@
+#include "common/seccomp.h"
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace autoresearch {
+namespace {
+
+#if defined(__x86_64__)
+constexpr uint32_t kArchitecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
+#else
+#error "the sandbox's filter knows x86_64 and aarch64"
+#endif
+
+constexpr uint32_t kRefused[] = {
+    // Reaching into another process, the sandbox's init above all.
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_pidfd_getfd,
+    SYS_kcmp,
+    // Doors to large parts of the kernel that a training needs nothing of.
+    SYS_userfaultfd,
+    SYS_io_uring_setup,
+    SYS_io_uring_enter,
+    SYS_io_uring_register,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_fanotify_init,
+    SYS_lookup_dcookie,
+    // Keyrings, which outlive a process.
+    SYS_keyctl,
+    SYS_add_key,
+    SYS_request_key,
+    // Memory that neither a process's size nor the size of a file system shows.
+    SYS_memfd_secret,
+    SYS_shmget,
+    SYS_msgget,
+    SYS_semget,
+    SYS_mq_open,
+    // Namespaces and mounts: the sandbox's are final.
+    SYS_unshare,
+    SYS_setns,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_mount_setattr,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    // The machine itself. No capability for these is left either.
+    SYS_kexec_load,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_acct,
+    SYS_quotactl,
+    SYS_quotactl_fd,
+    SYS_syslog,
+    SYS_vhangup,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_clock_adjtime,
+    SYS_adjtimex,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_kexec_file_load,
+#ifdef __x86_64__
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_modify_ldt,
+#endif
+};
+
+constexpr uint32_t kNewNamespace = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
+                                   CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+
+sock_filter load(size_t offset) {
+  return BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset));
+}
+// Skips so many instructions if the comparison with the loaded value holds, else so many.
+sock_filter jump(uint16_t comparison, uint32_t value, uint8_t if_true, uint8_t if_false) {
+  return BPF_JUMP(static_cast<uint16_t>(BPF_JMP | comparison | BPF_K), value, if_true, if_false);
+}
+sock_filter end(uint32_t action) { return BPF_STMT(BPF_RET | BPF_K, action); }
+sock_filter fail(int error) { return end(SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)); }
+
+// The lower half of a call's argument: both architectures are little-endian.
+sock_filter load_argument(size_t i) { return load(offsetof(seccomp_data, args) + 8 * i); }
+
+}  // namespace
+
+std::string seccomp_filter() {
+  std::vector<sock_filter> program = {
+      load(offsetof(seccomp_data, arch)), jump(BPF_JEQ, kArchitecture, 1, 0),
+      end(SECCOMP_RET_KILL_PROCESS), load(offsetof(seccomp_data, nr))};
+  const auto add = [&](std::initializer_list<sock_filter> more) {
+    program.insert(program.end(), more);
+  };
+#ifdef __x86_64__
+  constexpr uint32_t kX32 = 0x40000000;  // the same calls once more, under other numbers
+  add({jump(BPF_JGE, kX32, 0, 1), fail(ENOSYS)});
+#endif
+  for (const uint32_t number : kRefused) add({jump(BPF_JEQ, number, 0, 1), fail(EPERM)});
+  // Its flags lie in memory, which a filter can't read; glibc then takes clone, whose flags it can.
+  add({jump(BPF_JEQ, SYS_clone3, 0, 1), fail(ENOSYS)});
+  add({jump(BPF_JEQ, SYS_clone, 0, 4), load_argument(0), jump(BPF_JSET, kNewNamespace, 0, 1),
+       fail(EPERM), end(SECCOMP_RET_ALLOW)});
+  // Whoever opens a leased file waits for its holder, as the parent would.
+  add({jump(BPF_JEQ, SYS_fcntl, 0, 4), load_argument(1), jump(BPF_JEQ, F_SETLEASE, 0, 1),
+       fail(EPERM), end(SECCOMP_RET_ALLOW)});
+  add({end(SECCOMP_RET_ALLOW)});
+  return {reinterpret_cast<const char*>(program.data()), program.size() * sizeof(sock_filter)};
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,90 @@
+// Candidates that are built, trained and scored as the loop does it: tests/cheats/honest.cpp with
+// code put at its marks.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/recipe.h"
+#include "agent/trial.h"
+#include "agent/verdict.h"
+#include "common/error.h"
+#include "common/sandbox.h"
+#include "prepare/task.h"
+
+namespace autoresearch {
+
+class CandidateTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    root_ = fs::temp_directory_path() / ("candidate_test." + std::to_string(getpid()));
+    fs::create_directories(root_);
+    kit_ = Kit::create(BUILD_DIR, root_ / "kit");
+    bench_.task = fs::path(TEST_DATA) / "tiny";
+    bench_.budget = load_task(bench_.task).time_budget;
+    bench_.device = "cpu";
+    bench_.memory_bytes = int64_t{8} << 30;
+    bench_.caged = !sandbox_problem();
+    const auto honest = attempt("honest", {});
+    honest_ = honest.event.value("bpb", 0.0);
+    baseline_ = baseline_of(honest.event, bench_.budget);
+  }
+  static void TearDownTestSuite() { fs::remove_all(root_); }
+
+  struct Insert {
+    std::string mark, code;
+  };
+
+  static std::string source_with(const std::vector<Insert>& inserts) {
+    std::string source = read_file(SOURCE_DIR "/tests/cheats/honest.cpp");
+    for (const auto& [mark, code] : inserts) {
+      const size_t at = source.find("// @" + mark);
+      if (at == std::string::npos) throw Error("no mark @" + mark);
+      source.replace(at, mark.size() + 4, code);
+    }
+    return source;
+  }
+
+  static BuildResult build(const std::string& name, const std::vector<Insert>& inserts) {
+    const fs::path folder = root_ / name;
+    fs::create_directories(folder);
+    write_file(folder / "train.cpp", source_with(inserts));
+    return kit_->build(folder, bench_.caged);
+  }
+
+  // Builds and measures; the build must work.
+  static Measurement attempt(const std::string& name, const std::vector<Insert>& inserts) {
+    const BuildResult built = build(name, inserts);
+    if (!built.ok) throw Error(name + " does not build: " + built.log);
+    return measure(*kit_, bench_, baseline_, root_ / name, nullptr, nullptr);
+  }
+
+  static Verdict verdict_on(const Measurement& m) {
+    return judge(m.outcome, allowance_of(bench_, baseline_), honest_);
+  }
+
+  // Scored, and no better than the honest candidate. Worse is no gain, and comes of a busy machine:
+  // the budget is one of time.
+  static void expect_honest_score(const Measurement& m) {
+    EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+    ASSERT_TRUE(m.outcome.bpb.has_value()) << m.outcome.score_problem;
+    EXPECT_GT(*m.outcome.bpb, honest_ - 0.2);
+  }
+
+  static std::string words(const Measurement& m) { return m.event.value("last_words", ""); }
+
+  static inline fs::path root_;
+  static inline std::optional<Kit> kit_;
+  static inline Bench bench_;
+  static inline Baseline baseline_;
+  static inline double honest_ = 0;
+};
+
+#define NEEDS_SANDBOX() \
+  if (!bench_.caged) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
+
+}  // namespace autoresearch

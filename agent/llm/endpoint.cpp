@@ -276,8 +276,9 @@ Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& 
   const auto header = response.headers.find("x-should-retry");
   const Remedy remedy = remedy_for(error, header == response.headers.end() ? "" : header->second);
   if (adapt(error, remedy)) return {.reply = {}, .next = Next::kAgain, .sent = false};
-  const std::string said =
-      shown_ + " answered " + std::to_string(error.status) + ": " + quoted(error.message);
+  const std::string status =
+      response.status < 300 ? "with an error" : std::to_string(error.status);
+  const std::string said = shown_ + " answered " + status + ": " + quoted(error.message);
   double wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
   if (wait <= 0) wait = seconds_named(error.message, std::time(nullptr));
   const bool short_of_credit =

@@ -276,13 +276,13 @@ Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& 
   const auto header = response.headers.find("x-should-retry");
   const Remedy remedy = remedy_for(error, header == response.headers.end() ? "" : header->second);
   if (adapt(error, remedy)) return {.reply = {}, .next = Next::kAgain, .sent = false};
-  const std::string status =
-      response.status < 300 ? "with an error" : std::to_string(error.status);
+  const std::string status = response.status < 300 ? "with an error" : std::to_string(error.status);
   const std::string said = shown_ + " answered " + status + ": " + quoted(error.message);
-  double wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
-  if (wait <= 0) wait = seconds_named(error.message, std::time(nullptr));
   const bool short_of_credit =
       remedy == Remedy::kNoCredit || (remedy == Remedy::kLessRoom && affords_less(error));
+  double wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
+  if (wait <= 0 && (short_of_credit || error.status == 429))
+    wait = seconds_named(error.message, std::time(nullptr));
   Step step = short_of_credit && wait > 0 ? problem(said, Next::kDone)
               : short_of_credit           ? fatal(said + "; check the account's credit")
               : remedy == Remedy::kGiveUp
@@ -360,47 +360,54 @@ Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
 
 // A whole answer: is it one that can be worked with?
 Endpoint::Step Endpoint::judge_text(const Answer& answer, Step step) {
-  Reply& reply = step.reply;
-  const auto failed = [&](const std::string& words, Next next) {
-    reply.problem = words;
-    step.next = next;
-    return step;
-  };
-  if (!answer.refusal.empty())
-    return failed(name() + " refused to answer: " + quoted(answer.refusal), Next::kDone);
-  if (!answer.odd_end.empty())
-    return failed(shown_ + " ended its answer with '" + quoted(answer.odd_end) + "'", Next::kWait);
   const bool empty = trim(answer.text).empty();
+  if (!answer.refusal.empty()) {
+    step.reply.problem = name() + " refused to answer: " + quoted(answer.refusal);
+    return step;
+  }
+  if (!answer.odd_end.empty()) {
+    step.reply.problem = shown_ + " ended its answer with '" + quoted(answer.odd_end) + "'";
+    step.next = Next::kWait;
+    return step;
+  }
   if (answer.truncated && widen()) {
     step.next = Next::kAgain;
     return step;
   }
   const bool in_thoughts = empty && !answer.truncated && is_whole_edit(answer.thoughts);
-  if (empty && answer.truncated) {
-    return failed(name() + " only reasoned and gave no answer within " +
-                      std::to_string(settings_.room) +
-                      " tokens; raise --max-output-tokens or lower --reasoning-effort",
-                  Next::kDone);
-  }
-  if (empty && !in_thoughts) {
-    reply.is_there = answer.reasoned;
-    const std::string what =
-        answer.reasoned ? " only reasoned and gave no answer" : " gave an empty answer";
-    const bool again = ++empties_ <= kMostEmpties;
-    return failed(name() + what + (again ? "" : " " + std::to_string(empties_) + " times") +
-                      (answer.reasoned ? "; if its server parses reasoning, turn that off" : ""),
-                  again ? Next::kWait : Next::kDone);
-  }
-  reply.text = without_secrets(in_thoughts ? answer.thoughts : answer.text);
-  reply.truncated = answer.truncated;
-  reply.note =
-      in_thoughts ? "its whole answer stood in the field for reasoning, and was used"
-      : ending_of(answer.end) == Ending::kUnknown && !answer.end.empty()
-          ? "it ends its answers with '" + quoted(answer.end) + "', which is taken for a normal end"
-      : afforded_ ? "its account's credit pays for short answers only, and is nearly used up"
-      : answer.passed_over > 0 ? "its stream has lines that are no JSON, which are passed over"
-                               : "";
+  if (empty && !in_thoughts) return judge_empty(answer, std::move(step));
+  step.reply.text = without_secrets(in_thoughts ? answer.thoughts : answer.text);
+  step.reply.truncated = answer.truncated;
+  step.reply.note = in_thoughts ? "its whole answer stood in the field for reasoning, and is used"
+                                : oddity_of(answer);
   return step;
+}
+
+Endpoint::Step Endpoint::judge_empty(const Answer& answer, Step step) {
+  std::string& problem = step.reply.problem;
+  problem =
+      name() + (answer.reasoned ? " only reasoned and gave no answer" : " gave an empty answer");
+  if (answer.truncated) {
+    problem += " within " + std::to_string(settings_.room) +
+               " tokens; raise --max-output-tokens or lower --reasoning-effort";
+    return step;
+  }
+  step.reply.is_there = answer.reasoned;
+  if (++empties_ <= kMostEmpties)
+    step.next = Next::kWait;
+  else
+    problem += " " + std::to_string(empties_) + " times";
+  if (answer.reasoned) problem += "; if its server parses reasoning, turn that off";
+  return step;
+}
+
+// What a usable answer has that a user may want to mend.
+std::string Endpoint::oddity_of(const Answer& answer) const {
+  if (afforded_) return "its account's credit pays for short answers only, and is nearly used up";
+  if (!answer.end.empty() && ending_of(answer.end) == Ending::kUnknown)
+    return "it ends its answers with '" + quoted(answer.end) + "', which is taken for a normal end";
+  if (answer.passed_over > 0) return "its stream has lines that are no JSON, which are passed over";
+  return "";
 }
 
 // More room for an answer that was cut, for as long as this provider lives: a model that reasons at
@@ -453,12 +460,11 @@ Endpoint::Step Endpoint::fatal(const std::string& text) const {
 }
 
 Patience patience_for(const std::string& url, bool stream, bool first, double wanted) {
-  constexpr double kLongest = 900;  // of one answer, whatever its patience
-  if (wanted > 0) return {wanted, wanted, std::max(kLongest, 4 * wanted)};
-  if (is_loopback(url)) return first ? Patience{300, 300, kLongest} : Patience{900, 900, 3600};
-  const double stall = first ? 120 : 240;
-  const double silence = url.starts_with("https:") ? 90 : 240;
-  return {stream ? std::min(silence, stall) : stall, stall, kLongest};
+  const bool own = is_loopback(url), remote = !own && url.starts_with("https:");
+  const double limit = remote ? 900 : 3600;  // slow machines write for long, too
+  if (wanted > 0) return {wanted, wanted, std::max(limit, 4 * wanted)};
+  const double stall = own ? (first ? 300 : 900) : (first ? 120 : 240);
+  return {remote && stream ? 90 : stall, stall, limit};
 }
 
 double back_off(double first, int attempt, std::mt19937& random) {

@@ -59,12 +59,14 @@ class Endpoint : public Provider {
   bool lower_room(const ApiError& error);
   Step judge_answer(const Answer& answer);
   Step judge_text(const Answer& answer, Step step);
+  Step judge_empty(const Answer& answer, Step step);
 
   std::string request_body(const std::vector<Message>& conversation) const;
   std::vector<std::string> header_lines() const;
   std::string without_secrets(std::string words) const;
   std::string quoted(const std::string& words) const;
   std::string advice_for(const ApiError& error) const;
+  std::string oddity_of(const Answer& answer) const;
   Step problem(const std::string& text, Next next) const;
   Step fatal(const std::string& text) const;
   bool widen();

@@ -299,11 +299,10 @@ TEST_P(Protocol, ErrorsThatSayNothingAreNone) {
 // MiniMax, DashScope, FastChat.
 TEST_P(Protocol, ARefusalWithStatus200IsQuoted) {
   const std::pair<const char*, const char*> cases[] = {
-      {R"({"id":"c","choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}})",
-       "insufficient balance"},
+      {R"({"choices":null,"base_resp":{"status_code":1008,"status_msg":"low balance"}})",
+       "low balance"},
       {R"({"code":40003,"msg":"this token has no right to the model","data":null})", "no right"},
-      {R"({"object":"error","code":40303,"message":"the prompt is too long for the context of 8192"})",
-       "too long"}};
+      {R"({"object":"error","code":40303,"message":"the prompt is too long"})", "too long"}};
   for (const auto& [body, words] : cases) {
     HttpAnswer answer = good();
     answer.body = body;

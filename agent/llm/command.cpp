@@ -23,10 +23,9 @@ extern char** environ;
 namespace autoresearch {
 namespace {
 
-constexpr double kCallSeconds = 900;  // assistants that use tools of their own take their time
-constexpr size_t kMaxMessage = 240;   // characters of the program's words in a problem line
-constexpr size_t kMaxReply =
-    256 << 10;  // bytes; what an assistant reports of its work comes before
+constexpr double kCallSeconds = 900;     // assistants that use tools of their own take their time
+constexpr size_t kMaxMessage = 240;      // characters of the program's words in a problem line
+constexpr size_t kMaxReply = 256 << 10;  // bytes at the end of all that it prints
 
 // What a call leaves behind goes with it.
 class TemporaryFolder {
@@ -52,16 +51,20 @@ class TemporaryFolder {
 
 // The command runs in another folder, so each word with a slash that names a file by its relative
 // path gets the absolute one: "./ask.sh", "python3 tools/ask.py". A bare name stays what it is: it
-// may be the name of a program or of what the assistant is told to write.
+// may be the name of a program or of what the assistant is told to write. So does one whose
+// absolute path the shell would take apart.
 std::string with_absolute_paths(const std::string& command) {
   constexpr std::string_view kBetween = " \t\n'\"`;|&()<>=";
+  constexpr std::string_view kSpecial = " \t\n'\"`;|&()<>$*?[]{}\\~#!";
   std::string out;
   for (size_t begin = 0; begin < command.size();) {
     const size_t end = std::min(command.find_first_of(kBetween, begin), command.size());
     const fs::path word = command.substr(begin, end - begin);
     std::error_code ignored;
     const bool relative = word.has_parent_path() && word.is_relative() && fs::exists(word, ignored);
-    out += relative ? fs::absolute(word).lexically_normal() : word;
+    const std::string path = relative ? fs::absolute(word).lexically_normal().string() : "";
+    const bool plain = relative && path.find_first_of(kSpecial) == std::string::npos;
+    out += plain ? path : word.string();
     if (end < command.size()) out += command[end];
     begin = end + 1;
   }

@@ -21,7 +21,8 @@ double duration_in(const std::string& words) {
   static const std::regex start(
       R"(\b(in|after|wait|within|about|approximately)\b(:|\s|for\b)*(?=\d))");
   static const std::regex part(
-      R"(^[\s,]*(?:and\s+)?(\d+(?:\.\d+)?)\s*(days?|d|hours?|hrs?|h|minutes?|mins?|ms|m|seconds?|secs?|s)(?![a-z]))");
+      R"(^[\s,]*(?:and\s+)?(\d+(?:\.\d+)?)\s*)"
+      R"((days?|d|hours?|hrs?|h|minutes?|mins?|ms|m|seconds?|secs?|s)(?![a-z]))");
   std::smatch match;
   if (!std::regex_search(words, match, start)) return 0;
   double seconds = 0;
@@ -40,7 +41,8 @@ double duration_in(const std::string& words) {
 // "5am", "3:30 pm", "05:00", each behind a word that makes a moment of it.
 double until_time_of_day(const std::string& words, time_t now) {
   static const std::regex clock(
-      R"(\b(?:at|resets?|until|after)\s+(\d{1,2})(?::(\d\d))?(?::\d\d)?\s*(am|pm)?\b\s*\(?(utc|gmt|z\b)?)");
+      R"(\b(?:at|resets?|until|after)\s+(\d{1,2})(?::(\d\d))?(?::\d\d)?\s*(am|pm)?)"
+      R"(\b\s*\(?(utc|gmt|z\b)?)");
   std::smatch match;
   if (!std::regex_search(words, match, clock)) return 0;
   if (!match[2].matched && !match[3].matched) return 0;  // "at 5" may be anything

@@ -25,7 +25,7 @@ from pathlib import Path
 import mock_endpoint
 
 HERE = Path(__file__).absolute().parent
-NOWHERE = "http://user:secret@127.0.0.1:9"  # a proxy; the port of discarded bytes, closed everywhere
+NOWHERE = "http://user:secret@127.0.0.1:9"  # a proxy on a port that is closed everywhere
 KEY = "sk-0123456789abcdef0123456789abcdef"
 
 EDIT = "an edit"  # expected: the scenario's own edit; any other text: a part of what is said

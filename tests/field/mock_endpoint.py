@@ -146,7 +146,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             head, self.text = self.text.split("WHY: ")
             data(self.chunk({field: head + "WHY: "}))
             for half in halves:
-                self.raw(b"data: " + self.chunk({field: "@"}).encode().replace(b"@", half) + b"\n\n")
+                chunk = self.chunk({field: "@"}).encode().replace(b"@", half)
+                self.raw(b"data: " + chunk + b"\n\n")
         count = json.dumps({"id": "c1", "choices": [], "usage": USAGE})
         parts = self.pieces()
         for n, piece in enumerate(parts):

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mock_endpoint
@@ -47,10 +48,10 @@ BECAUSE = {
 
 
 class Trial:
-    """Scenarios' lines and how many went wrong."""
+    """A line each of what is to be asked."""
 
     def __init__(self, build, folder, only):
-        self.build, self.folder, self.only, self.wrong, self.count = build, folder, only, 0, 0
+        self.build, self.folder, self.only, self.lines = build, folder, only, []
         self.base = self.serve()
 
     def serve(self, context=None):
@@ -62,31 +63,39 @@ class Trial:
         return f"{host}:{server.server_address[1]}/v1"
 
     def ask(self, name, expected, options, env=None, idea=None, because=""):
-        if self.only not in name:
-            return
+        if self.only in name:
+            self.lines.append((name, expected, options, env, idea, because))
+
+    def run(self):
+        """Most of the time is waiting, so several are asked at once. True if all went well."""
+        with ThreadPoolExecutor(4) as pool:
+            goods = []
+            for good, line in pool.map(lambda words: self.line(*words), self.lines):
+                print(line, flush=True)
+                goods.append(good)
+        print(f"{sum(goods)} passed, {len(goods) - sum(goods)} failed")
+        return all(goods)
+
+    def line(self, name, expected, options, env, idea, because):
         clean = {k: v for k, v in os.environ.items()
                  if not re.search("proxy|_ca_bundle|ssl_cert|_api_key", k.lower())}
         command = [self.build / "bench" / "ask", "--max-output-tokens", "12000", *options]
         done = subprocess.run([str(word) for word in command], cwd=self.folder, text=True,
                               env={**clean, **(env or {})}, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE)
-        lines = done.stdout.splitlines() or ["{}"]
-        result = json.loads(lines[-1])
-        words = done.stderr + lines[-1]
-        seen = result.get("idea") or result.get("problem", "")
+        last = (done.stdout.splitlines() or ["{}"])[-1]
+        result = json.loads(last)
+        words = done.stderr + last
         good = result.get("idea") == idea if expected == EDIT else expected in words
         good = good and "secret" not in words and KEY not in words
-        if expected != EDIT and not result.get("problem", "").startswith("no model"):
-            seen = result.get("problem", "")
-        elif expected != EDIT:
-            seen = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+        seen = result.get("idea") or result.get("problem", "")
+        if seen.startswith("no model is ready"):  # what the introduction said of it
+            seen = done.stderr.strip().splitlines()[-1].removeprefix("model").strip()
         if result.get("note"):
             seen += f" ({result['note']})"
-        self.count += 1
-        self.wrong += not good
         mark = "WRONG" if not good else "ok*" if because else "ok"
-        print(f"{mark:5} {name:28} expected: {expected}; seen: {seen[:160]}"
-              + (f"; because {because}" if because else ""), flush=True)
+        return good, (f"{mark:5} {name:28} expected: {expected}; seen: {seen[:160]}"
+                      + (f"; because {because}" if because else ""))
 
     def endpoint(self, name, model, options=(), env=None, expected=None, base=None, because=""):
         scenario = model.partition("@")[0]
@@ -103,7 +112,7 @@ class Trial:
 
 
 def endpoints(trial, slow):
-    short = {"slow-first": "@5", "slow-total": "@8", "comments": "@5"}
+    short = {"slow-first": "@2", "slow-total": "@2", "comments": "@2"}
     long = {"slow-first": "@200", "slow-total": "@950", "comments": "@200"}
     for name in mock_endpoint.SCENARIOS:
         model = name + (long if slow else short).get(name, "")
@@ -165,11 +174,7 @@ def commands(trial):
                       ("silent", "printed nothing")):
         trial.command(how, said)
     trial.command("login-url", "it printed: Open https://localhost/login", ["--patience", "2"])
-    source = trial.folder / "train.cpp"
-    source.write_text("// as it was\n")
-    trial.command("edits", EDIT, because="its edit of our file can't happen: it sees none")
-    if source.read_text() != "// as it was\n":
-        sys.exit("WRONG: the assistant edited our file")
+    trial.command("edits", EDIT, because="it works in an empty folder and can edit nothing of ours")
 
 
 def main():
@@ -184,8 +189,12 @@ def main():
         proxies(trial)
         certificates(trial)
         commands(trial)
-    print(f"{trial.count - trial.wrong} passed, {trial.wrong} failed")
-    sys.exit(trial.wrong != 0)
+        source = Path(folder) / "train.cpp"
+        source.write_text("// as it was\n")
+        good = trial.run()
+        if source.read_text() != "// as it was\n":
+            sys.exit("WRONG: an assistant edited our file")
+    sys.exit(not good)
 
 
 if __name__ == "__main__":

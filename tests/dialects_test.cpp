@@ -261,6 +261,14 @@ TEST(Refusals, ATemplateWithoutASystemRoleIsKnown) {
   EXPECT_FALSE(refuses_system_role(error_of(429, "role limit")));
 }
 
+TEST(Refusals, AnErrorThatSaysNothingIsNone) {
+  for (const char* nothing :
+       {"null", "false", "0", "\"\"", "{}", "[]", R"({"code":null,"message":""})"})
+    EXPECT_FALSE(is_error(nlohmann::json::parse(nothing))) << nothing;
+  for (const char* error : {"\"busy\"", R"({"code":502})", R"({"message":"busy"})"})
+    EXPECT_TRUE(is_error(nlohmann::json::parse(error))) << error;
+}
+
 TEST(Refusals, TheirWordsAreFoundWhateverTheyStandIn) {
   const std::pair<std::string, std::string> cases[] = {
       {R"({"error":{"message":"m","type":"t"}})", "m"},

@@ -136,7 +136,10 @@ void AnswerReader::take(std::string data) {
 }
 
 bool is_error(const json& value) {
-  return (value.is_string() || value.is_object()) && !value.empty() && value != "";
+  if (value.is_string()) return value != "";
+  return value.is_object() && std::any_of(value.begin(), value.end(), [](const json& member) {
+           return !member.is_null() && member != "" && member != 0 && member != false;
+         });
 }
 
 const json& member(const json& object, const char* key) {

@@ -36,6 +36,7 @@ Reply Chain::ask(const std::vector<Message>& conversation) {
     if (reply.too_long || interrupt_requested()) return reply;
     if (reply.problem.empty()) {
       came_back(*link);
+      pass_on(*link, reply);
       return reply;
     }
     went(*link, reply);
@@ -70,13 +71,16 @@ void Chain::introduce() {
       hope = true;
       continue;
     }
-    const Reply reply = link->provider->ask({{"user", "Reply with the single word: ready"}});
+    const Reply reply = link->provider->ask({{"system", "You answer in plain text.", true},
+                                             {"user", "Reply with the single word: ready"}});
     if (interrupt_requested()) return;
     hope |= !reply.fatal || reply.used_up;
-    if (reply.problem.empty())
-      say_(link->provider->name() + " answered in " + human_seconds(reply.seconds));
-    else
+    if (!reply.problem.empty() && !reply.is_there) {
       failed.emplace_back(link.get(), reply);
+      continue;
+    }
+    say_(link->provider->name() + " answered in " + human_seconds(reply.seconds));
+    pass_on(*link, reply);
   }
   if (!hope) throw Error(failed.at(0).second.problem);
   for (const auto& [link, reply] : failed) went(*link, reply);
@@ -95,6 +99,11 @@ void Chain::went(Link& link, const Reply& reply) {
       reply.used_up ? "" : "; it is tried again, next in " + human_seconds(pause);
   say_(reply.problem + later + "; going on with " +
        (others ? "the next model" : "the builtin proposer"));
+}
+
+void Chain::pass_on(Link& link, const Reply& reply) {
+  if (!reply.note.empty() && link.notes.insert(reply.note).second)
+    say_(link.provider->name() + ": " + reply.note);
 }
 
 void Chain::came_back(Link& link) {

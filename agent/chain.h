@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,9 @@ namespace autoresearch {
 struct Link {
   std::unique_ptr<Provider> provider;
   bool introduced = false;
-  int failures = 0;       // in a row
-  double not_before = 0;  // seconds of the chain's clock
+  int failures = 0;                  // in a row
+  double not_before = 0;             // seconds of the chain's clock
+  std::set<std::string> notes = {};  // that were said of it
   bool down() const { return failures > 0; }
 };
 
@@ -25,7 +27,7 @@ class Chain : public Provider {
   // `first_wait`: seconds until a model that failed is tried again; doubles with each failure up to
   // an hour. Where the endpoint itself says how long to wait, its word is taken, up to an hour too:
   // a night has few. `clock` must count on while the machine sleeps. `say` is called once when a
-  // model fails and once when it answers again.
+  // model fails, once when it answers again, and once for each thing that is odd about it.
   Chain(std::vector<std::shared_ptr<Link>> links, double first_wait, std::function<double()> clock,
         std::function<void(const std::string&)> say);
 
@@ -43,9 +45,10 @@ class Chain : public Provider {
   double seconds_until_ready() const;
   bool ready() const { return seconds_until_ready() <= 0; }
 
-  // Asks each model that was not introduced yet for a word, so that a mistake costs seconds and not
-  // the night. Throws Error where no waiting mends any of them (a refused key, an unknown model, no
-  // credit); else one that failed is said to have, is left alone and tried again later.
+  // Asks each model that was not introduced yet for a word, in the shape of a real call, so that a
+  // mistake costs seconds and not the night. Throws Error where no waiting mends any of them (a
+  // refused key, an unknown model, no credit); else one that failed is said to have, is left alone
+  // and tried again later.
   void introduce();
 
   const std::vector<std::shared_ptr<Link>>& links() const { return links_; }
@@ -53,6 +56,7 @@ class Chain : public Provider {
  private:
   void went(Link& link, const Reply& reply);
   void came_back(Link& link);
+  void pass_on(Link& link, const Reply& reply);
 
   std::vector<std::shared_ptr<Link>> links_;
   double first_wait_;

@@ -1,8 +1,11 @@
 #include "agent/llm.h"
 
+#include <variant>
+
 #include "agent/llm/command.h"
 #include "agent/llm/endpoint.h"
 #include "agent/llm/recorded.h"
+#include "agent/reply.h"
 #include "common/error.h"
 
 namespace autoresearch {
@@ -15,6 +18,11 @@ std::unique_ptr<Provider> make_provider(const ProviderOptions& options) {
         "unknown provider '" + options.kind +
             "'; use openai, openai-responses, anthropic, ollama, command or replay");
   return std::make_unique<Endpoint>(options, std::move(wire));
+}
+
+bool is_whole_edit(const std::string& text) {
+  return std::holds_alternative<Proposal>(
+      parse_reply(text, /*truncated=*/false, /*allow_whole_file=*/false));
 }
 
 Reply failed_reply(const std::string& problem, bool fatal) {

@@ -23,6 +23,8 @@ struct Reply {
   std::string text;        // empty where the call failed
   bool truncated = false;  // cut by the length limit, also when asked again with more room
   std::string problem;     // one line with what to do, when the call failed; empty: it worked
+  std::string note;        // one line about what was odd and did no harm; empty: nothing was
+  bool is_there = false;   // it failed, but a model has answered: it only reasoned, say
   bool fatal = false;      // asking this one again at once can't help: a wrong key, an unknown
                            // model, no credit
   bool too_long = false;   // the conversation does not fit: shorten it and ask again
@@ -63,13 +65,14 @@ struct ProviderOptions {
   double retry_seconds = 30;               // that one ask() may spend waiting between its tries
   double first_retry_seconds = 30;         // the first one
   double first_wait = 0.5;  // before the second try; doubles with each, up to a minute
-  // Without a byte from the other side: until a streamed answer begins (twice as long at an http:
-  // address, where a local server may have a model to load and a long prompt to read); and later,
-  // or for an answer that comes whole. Silence is not asked again at once.
-  double silence_seconds = 90, stall_seconds = 240;
-  double first_stall_seconds = 120;  // the most of both in the first ask()
-  Ledger* ledger = nullptr;          // agent/money.h: told of every request before and after it
-  std::string price_name = {};       // what its calls are billed under; default: the model
+  // Seconds without a byte from the other side, from a command without an end; 0: what suits the
+  // address, see patience_for() in agent/llm/endpoint.h. Silence is not asked again at once.
+  double patience = 0;
+  // NAME=VARIABLE: a header for the endpoint's own host, with the value of that environment
+  // variable.
+  std::vector<std::string> headers = {};
+  Ledger* ledger = nullptr;     // agent/money.h: told of every request before and after it
+  std::string price_name = {};  // what its calls are billed under; default: the model
 };
 
 // Throws Error for options that can't work (no model, no command, no such run).
@@ -77,5 +80,8 @@ std::unique_ptr<Provider> make_provider(const ProviderOptions& options);
 
 // A reply that is only a problem.
 Reply failed_reply(const std::string& problem, bool fatal);
+
+// Whether a text holds an edit that can be read: an idea and closed blocks.
+bool is_whole_edit(const std::string& text);
 
 }  // namespace autoresearch

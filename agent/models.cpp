@@ -103,6 +103,10 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
   run.add_option("--base-url", first.base_url, "the endpoint, up to /v1; default: the provider's");
   run.add_option("--api-key-env", first.key_env,
                  "environment variable with its key; default OPENAI_API_KEY or ANTHROPIC_API_KEY");
+  run.add_option("--header", first.headers,
+                 "NAME=VARIABLE: a header with the value of that environment variable, for the "
+                 "first model's host; repeat for more")
+      ->allow_extra_args(false);
   run.add_option("--command", first.command,
                  "program for --provider command: prompt on stdin, reply on stdout");
   run.add_option("--replay", options.replay, "give the replies of this earlier run again");
@@ -127,6 +131,11 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
   run.add_option("--temperature", first.temperature, "default: the endpoint's")
       ->check(CLI::Range(0.0, 2.0));
   run.add_flag("--stream,!--no-stream", first.stream, "replies as streams (default) or whole");
+  run.add_option(
+         "--patience", first.patience,
+         "seconds that a model may be silent while it reads a prompt or thinks; default: 90 "
+         "to 240, 900 on this machine")
+      ->check(CLI::Range(1.0, 86400.0));
   run.add_option("--retry-minutes", options.retry_minutes,
                  "until a model that failed is tried again; doubles up to an hour")
       ->check(CLI::Range(0.001, 60.0))
@@ -159,8 +168,9 @@ ProviderOptions parse_model(const std::string& text, const ProviderOptions& base
   }
   options.model = rest;
   const std::string origin = origin_of_calls(options);
-  if (options.key_env.empty() && !origin.empty() && origin == origin_of_calls(base))
-    options.key_env = base.key_env;
+  const bool same_host = !origin.empty() && origin == origin_of_calls(base);
+  if (options.key_env.empty() && same_host) options.key_env = base.key_env;
+  if (!same_host) options.headers.clear();
   return options;
 }
 

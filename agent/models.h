@@ -28,7 +28,7 @@ void add_model_options(CLI::App& run, ModelOptions& options);
 
 // "openai:gpt-5-mini", "openai:deepseek-chat@https://api.deepseek.com/v1#DEEPSEEK_API_KEY",
 // "ollama:qwen3:32b", "command:./ask.sh", "replay:monday". What it does not name is as in `base`,
-// whose key goes to no other host. Throws Error.
+// whose key and headers go to no other host. Throws Error.
 ProviderOptions parse_model(const std::string& text, const ProviderOptions& base);
 
 class Models {

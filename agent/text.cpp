@@ -8,9 +8,9 @@ namespace {
 
 constexpr std::string_view kBlanks = " \t\r\n\v\f";
 
-// Length of the UTF-8 sequence that begins at `i`, 0 where there is none (overlong forms,
-// surrogates and values above U+10FFFF are none).
-size_t sequence_length(std::string_view text, size_t i) {
+}  // namespace
+
+size_t utf8_length(std::string_view text, size_t i) {
   const auto byte = [&](size_t k) {
     return i + k < text.size() ? static_cast<uint8_t>(text[i + k]) : 0;
   };
@@ -25,8 +25,6 @@ size_t sequence_length(std::string_view text, size_t i) {
   const bool out_of_range = (lead == 0xED && byte(1) > 0x9F) || (lead == 0xF4 && byte(1) > 0x8F);
   return overlong || out_of_range ? 0 : length;
 }
-
-}  // namespace
 
 std::vector<std::string> split_lines(std::string_view text) {
   std::vector<std::string> lines;
@@ -44,19 +42,25 @@ std::string trim(std::string_view text) {
   return std::string(text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1));
 }
 
+bool has_any(std::string_view text, std::initializer_list<std::string_view> parts) {
+  return std::any_of(parts.begin(), parts.end(), [&](std::string_view part) {
+    return text.find(part) != std::string_view::npos;
+  });
+}
+
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return text;
 }
 
-std::string valid_utf8(std::string_view text) {
+std::string valid_utf8(std::string_view text, std::string_view other) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
-    const size_t length = sequence_length(text, i);
+    const size_t length = utf8_length(text, i);
     if (length == 0) {
-      out += '?';
+      out += other;
       ++i;
       continue;
     }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "common/error.h"
+#include "common/http.h"
 #include "common/log.h"
 
 namespace autoresearch {
@@ -126,6 +127,10 @@ void Fetch::set_options() {
       lines_ = curl_slist_append(lines_, ("If-Range: " + validator).c_str());
   }
   curl_easy_setopt(curl_, CURLOPT_URL, url_.c_str());
+  if (is_loopback(url_)) curl_easy_setopt(curl_, CURLOPT_PROXY, "");
+  const Authorities trusted = authorities();
+  if (!trusted.file.empty()) curl_easy_setopt(curl_, CURLOPT_CAINFO, trusted.file.c_str());
+  if (!trusted.folder.empty()) curl_easy_setopt(curl_, CURLOPT_CAPATH, trusted.folder.c_str());
   curl_easy_setopt(curl_, CURLOPT_HTTPHEADER, lines_);
   curl_easy_setopt(curl_, CURLOPT_PROTOCOLS_STR, "http,https");
   // Whoever asked for TLS gets it to the end.
@@ -256,12 +261,15 @@ Outcome Fetch::broken(CURLcode code) const {
   const char* effective = nullptr;
   curl_easy_getinfo(curl_, CURLINFO_EFFECTIVE_URL, &effective);
   const std::string problem = *message_ ? message_ : curl_easy_strerror(code);
+  const auto proxy = proxy_for(effective ? effective : url_);
+  const std::string way = proxy ? " through " + proxy->address + " of $" + proxy->variable : "";
   const std::string reason =
-      "can't reach " + host_of(effective ? effective : url_) + ": " + problem;
+      "can't reach " + host_of(effective ? effective : url_) + way + ": " + problem;
   switch (code) {
-    case CURLE_URL_MALFORMAT:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
+      return {Kind::kNever, reason + certificate_advice()};
+    case CURLE_URL_MALFORMAT:
     case CURLE_TOO_MANY_REDIRECTS:
       return {Kind::kNever, reason};
     default:

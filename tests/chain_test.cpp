@@ -21,8 +21,9 @@ class Scripted : public Provider {
  public:
   explicit Scripted(std::string name) : name_(std::move(name)) {}
   std::string name() const override { return name_; }
-  Reply ask(const std::vector<Message>&) override {
+  Reply ask(const std::vector<Message>& conversation) override {
     ++asked;
+    heard = conversation;
     Reply reply;
     if (!next.empty()) {
       reply = next.front();
@@ -34,6 +35,7 @@ class Scripted : public Provider {
     return reply;
   }
   std::deque<Reply> next;
+  std::vector<Message> heard;
   int asked = 0;
 
  private:
@@ -202,6 +204,33 @@ TEST_F(Failover, AMistakeInEveryModelIsAnErrorWithTheFirstOnesWords) {
   EXPECT_TRUE(said.empty());
 }
 
+// A server may refuse a system turn, or a template may have no place for one: that is to show at
+// once.
+TEST_F(Failover, TheOpeningQuestionHasTheShapeOfARealCall) {
+  chain->introduce();
+  ASSERT_EQ(first->heard.size(), 2u);
+  EXPECT_EQ(first->heard[0].role, "system");
+  EXPECT_EQ(first->heard[1].role, "user");
+}
+
+TEST_F(Failover, WhatIsOddAboutAModelIsSaidOnce) {
+  Reply odd;
+  odd.text = "an answer";
+  odd.note = "it ends with 'normal'";
+  first->next = {odd, odd};
+  chain->ask({});
+  chain->ask({});
+  EXPECT_EQ(said, std::vector<std::string>{"first: it ends with 'normal'"});
+}
+
+TEST_F(Failover, AModelThatOnlyReasonedIsThere) {
+  Reply reasoned = failed_reply("only reasoned", false);
+  reasoned.is_there = true;
+  first->next = {reasoned};
+  chain->introduce();
+  EXPECT_EQ(chain->ask({}).provider, "first");
+}
+
 // ------------------------------------------------------------------------------------------------
 // From the command line and the TOML file
 
@@ -253,6 +282,8 @@ repair-model = "gpt-5-mini"
 price = ["gpt-5=1.25,0.125,10", "gpt-5-mini=0.25,0.025,2"]
 max-usd = 5
 max-output-tokens = 9000
+patience = 600
+header = ["X-Tenant=TENANT"]
 stream = false
 )");
   const ModelOptions file = parsed({"run", "--config", dir_ / "night.toml"});
@@ -275,6 +306,10 @@ stream = false
                                     "5",
                                     "--max-output-tokens",
                                     "9000",
+                                    "--patience",
+                                    "600",
+                                    "--header",
+                                    "X-Tenant=TENANT",
                                     "--no-stream"});
   for (const ModelOptions& options : {file, line}) {
     EXPECT_EQ(options.first.kind, "openai");
@@ -286,6 +321,8 @@ stream = false
               (std::vector<std::string>{"gpt-5=1.25,0.125,10", "gpt-5-mini=0.25,0.025,2"}));
     EXPECT_EQ(options.max_usd, 5);
     EXPECT_EQ(options.first.max_output_tokens, 9000);
+    EXPECT_EQ(options.first.patience, 600);
+    EXPECT_EQ(options.first.headers, std::vector<std::string>{"X-Tenant=TENANT"});
     EXPECT_FALSE(options.first.stream);
   }
 }
@@ -347,6 +384,22 @@ TEST(Models, AKeyIsSentToItsOwnHostOnly) {
   EXPECT_EQ(key(first.requests().at(1)), "Bearer sk-default-0123456789");
   EXPECT_EQ(key(other.requests().at(0)), "none");
   EXPECT_EQ(key(other.requests().at(1)), "Bearer sk-other-0123456789");
+}
+
+TEST(Models, HeadersGoToTheFirstModelsHostOnly) {
+  const LoopbackServer first({chat_answer("ok")}), other({chat_answer("ok")});
+  setenv("CHAIN_TEST_TENANT", "blue", 1);
+  ModelOptions options;
+  options.first.model = "m";
+  options.first.base_url = first.url();
+  options.first.headers = {"X-Tenant=CHAIN_TEST_TENANT"};
+  options.fallbacks = {"openai:same@" + first.url(), "openai:other@" + other.url()};
+  const auto models = make_models(options, {});
+  for (const auto& link : models->proposers().links()) link->provider->ask({{"user", "hi"}});
+  unsetenv("CHAIN_TEST_TENANT");
+  EXPECT_EQ(first.requests().at(0).headers.at("x-tenant"), "blue");
+  EXPECT_EQ(first.requests().at(1).headers.at("x-tenant"), "blue");
+  EXPECT_EQ(other.requests().at(0).headers.count("x-tenant"), 0u);
 }
 
 TEST(Models, ABudgetWithoutAPriceIsRefused) {

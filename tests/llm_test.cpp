@@ -14,6 +14,7 @@
 
 #include "agent/llm/secret.h"
 #include "common/error.h"
+#include "common/files.h"
 #include "common/process.h"
 #include "tests/loopback_server.h"
 
@@ -222,6 +223,46 @@ TEST_F(OpenAi, AKeyErrorInsideA200IsFatalToo) {
   EXPECT_TRUE(ask(server).fatal);
 }
 
+TEST_F(OpenAi, WhatIsOnThisMachineIsAskedWithoutAProxy) {
+  const std::string nowhere = "http://127.0.0.1:" + std::to_string(unused_port());
+  for (const char* name : {"http_proxy", "all_proxy"}) setenv(name, nowhere.c_str(), 1);
+  const LoopbackServer server({chat_answer("ok")});
+  EXPECT_EQ(ask(server).text, "ok");
+  for (const char* name : {"http_proxy", "all_proxy"}) unsetenv(name);
+}
+
+TEST_F(OpenAi, AFailureBehindAProxyNamesItsVariableAndNoPassword) {
+  const std::string place = "127.0.0.1:" + std::to_string(unused_port());
+  setenv("http_proxy", ("http://user:secret@" + place).c_str(), 1);
+  const std::string problem = ask("http://models.example.com/v1", 0).problem;
+  unsetenv("http_proxy");
+  EXPECT_HAS(problem, "through the proxy " + place + " of $http_proxy");
+  EXPECT_LACKS(problem, "secret");
+}
+
+TEST_F(OpenAi, HeadersOfTheUsersAreSentAndTheirValuesShownToNobody) {
+  setenv("LLM_TEST_TENANT", "tenant with blanks 42", 1);
+  const LoopbackServer server({error_answer(403, "no such tenant: tenant with blanks 42")});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  options.key_env = "LLM_TEST_KEY";
+  options.headers = {"X-Gateway-Tenant=LLM_TEST_TENANT", "Authorization=LLM_TEST_TENANT"};
+  EXPECT_LACKS(make_provider(options)->ask(kQuestion).problem, "tenant with");
+  EXPECT_EQ(server.requests().at(0).headers.at("x-gateway-tenant"), "tenant with blanks 42");
+  EXPECT_EQ(server.requests().at(0).headers.at("authorization"), "tenant with blanks 42");
+  for (const char* wrong :
+       {"X-Tenant", "=LLM_TEST_TENANT", "X Tenant=LLM_TEST_TENANT", "X-Tenant=NOT_SET_ANYWHERE"}) {
+    options.headers = {wrong};
+    EXPECT_THROW(make_provider(options), Error) << wrong;
+  }
+  unsetenv("LLM_TEST_TENANT");
+}
+
+TEST_F(OpenAi, AMissingHeaderIsNamedWithTheOptionThatSendsIt) {
+  const LoopbackServer server({error_answer(403, "the header X-Gateway-Tenant is missing")});
+  EXPECT_HAS(ask(server).problem, "X-Gateway-Tenant is missing");
+  EXPECT_HAS(ask(server).problem, "--header NAME=VARIABLE");
+}
+
 TEST_F(OpenAi, AMissingKeyIsNamed) {
   unsetenv("LLM_TEST_KEY");
   const LoopbackServer server({error_answer(401, "no key")});
@@ -238,6 +279,26 @@ TEST_F(OpenAi, TheKeyDoesNotFollowARedirect) {
   EXPECT_TRUE(reply.fatal);
   EXPECT_HAS(reply.problem, elsewhere.url());
   EXPECT_TRUE(elsewhere.requests().empty());
+}
+
+TEST_F(OpenAi, APathOfTheSameServerIsFollowedOnceAndRemembered) {
+  const LoopbackServer server([](const HttpRequest& request, size_t) {
+    if (request.path.ends_with("/")) return chat_answer("ok");
+    HttpAnswer redirect;
+    redirect.status = 308;
+    redirect.headers = {"Location: " + request.path + "/"};
+    return redirect;
+  });
+  const auto asked = provider(server.url());
+  EXPECT_EQ(asked->ask(kQuestion).text, "ok");
+  EXPECT_EQ(asked->ask(kQuestion).text, "ok");
+  EXPECT_EQ(server.requests().size(), 3u);
+  HttpAnswer circle;
+  circle.status = 307;
+  circle.headers = {"Location: /v1/chat/completions"};
+  const LoopbackServer endless({circle});
+  EXPECT_TRUE(ask(endless).fatal);
+  EXPECT_EQ(endless.requests().size(), 2u);
 }
 
 TEST_F(OpenAi, RenamesMaxTokensOnceAndRemembersIt) {
@@ -333,6 +394,76 @@ TEST(CommandProvider, GetsTheWholeConversationAndAnswersOnStdout) {
 TEST(CommandProvider, InheritsTheEnvironment) {
   setenv("LLM_TEST_VARIABLE", "it's here", 1);
   EXPECT_EQ(ask_command("printf '%s' \"$LLM_TEST_VARIABLE\"").text, "it's here");
+}
+
+std::string temporary_script(const std::string& text) {
+  std::string path = "/tmp/autoresearch-test-XXXXXX";
+  const int fd = mkstemp(path.data());
+  EXPECT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  close(fd);
+  return path;
+}
+
+// An assistant that edits or commits finds nothing of ours, and a terminal's colours are off.
+TEST(CommandProvider, RunsInAnEmptyFolderThatGoesWithIt) {
+  const Reply reply = ask_command("ls -A; echo x > train.cpp; pwd; echo $PWD $TERM $NO_COLOR");
+  const size_t end = reply.text.find('\n');
+  const std::string folder = reply.text.substr(0, end);
+  EXPECT_TRUE(folder.starts_with("/")) << reply.text;
+  EXPECT_EQ(reply.text.substr(end + 1), folder + " dumb 1\n");
+  EXPECT_NE(access(folder.c_str(), F_OK), 0);
+}
+
+TEST(CommandProvider, RelativePathsOfItsFilesAreThoseOfTheAgentsFolder) {
+  const std::string script = temporary_script("echo it ran");
+  const std::string here = fs::current_path();
+  fs::current_path("/tmp");
+  EXPECT_EQ(ask_command("sh ./" + script.substr(5)).text, "it ran\n");
+  EXPECT_EQ(ask_command("sh '../tmp/" + script.substr(5) + "'").text, "it ran\n");
+  // A bare name may be one that the assistant is to write.
+  EXPECT_HAS(ask_command("sh " + script.substr(5)).problem, "by their full paths");
+  fs::current_path(here);
+  unlink(script.c_str());
+}
+
+const char kEdit[] =
+    "IDEA: x\n<<<<<<< SEARCH\nint a = 1;\nint b = 2;\nint c = 3;\n=======\nint a = 2;\nint b = "
+    "2;\nint c = 3;\n>>>>>>> REPLACE\n";
+
+TEST(CommandProvider, AWholeEditIsUsedWhateverTheProgramDoesAfterwards) {
+  const std::string script = temporary_script(kEdit);
+  const Reply reply = ask_command("cat " + script + "; echo 'no telemetry' >&2; exit 1");
+  EXPECT_EQ(reply.text, kEdit);
+  EXPECT_HAS(reply.note, "exited with 1");
+  // Of another session, it holds our pipe and is not waited for.
+  const Reply left = ask_command("(setsid sleep 100 &); cat " + script);
+  EXPECT_EQ(left.text, kEdit);
+  EXPECT_LT(left.seconds, 60);
+  ProviderOptions hanging{.kind = "command", .command = "cat " + script + "; sleep 100"};
+  hanging.patience = 1;
+  EXPECT_EQ(make_provider(hanging)->ask(kQuestion).text, kEdit);
+  EXPECT_EQ(ask_command("echo '<think>IDEA: a draft</think>'; cat " + script).text,
+            "\n" + std::string(kEdit));
+  const Reply flood = ask_command("yes 'thinking about it' | head -c 3000000; cat " + script);
+  EXPECT_TRUE(flood.text.ends_with(kEdit));
+  EXPECT_LE(flood.text.size(), size_t{256} << 10);
+  unlink(script.c_str());
+}
+
+TEST(CommandProvider, ALimitOrALoginIsAFailedCallThoughItExitsWithZero) {
+  const Reply limit = ask_command("echo 'Usage limit reached; try again in 2 hours.'");
+  EXPECT_HAS(limit.problem, "gave no reply: Usage limit reached");
+  EXPECT_EQ(limit.wait, 7200);
+  EXPECT_FALSE(limit.fatal);
+  EXPECT_EQ(ask_command("echo 'rate limit; try again in 2 hours' >&2; exit 1").wait, 7200);
+  EXPECT_TRUE(ask_command("echo 'Invalid API key. Please run the login command.'").fatal);
+  EXPECT_EQ(ask_command("echo 'I need permission to go on.'").problem, "");
+}
+
+TEST(CommandProvider, AProgramThatDoesNotEndIsQuoted) {
+  ProviderOptions options{.kind = "command", .command = "echo 'paste the code:'; sleep 100"};
+  options.patience = 1;
+  EXPECT_HAS(make_provider(options)->ask(kQuestion).problem, "it printed: paste the code:");
 }
 
 TEST(CommandProvider, KeysOfAnyFormAreTakenOutOfItsWords) {

@@ -25,7 +25,10 @@ using nlohmann::json;
 using End = HttpAnswer::End;
 
 const char kKey[] = "sk-test-0123456789abcdef";
-const std::string kText = "IDEA: h\xc3\xa9llo\n<<<<<<< SEARCH\nint a = 1;\n=======\n";
+const std::string kText =
+    "IDEA: h\xc3\xa9llo\n<<<<<<< SEARCH\nint a = 1;\nint b = 2;\nint c = 3;\n=======\nint a = "
+    "2;\nint b = "
+    "2;\nint c = 3;\n>>>>>>> REPLACE\n";
 const std::string kThought = "Let me think about the learning rate.";
 const std::vector<Message> kConversation = {{"system", "be brief", true},
                                             {"user", "the program", true},
@@ -146,7 +149,7 @@ TEST_P(Protocol, AsksInItsOwnShape) {
     EXPECT_EQ(request.path, "/v1/messages");
     EXPECT_EQ(request.headers.at("x-api-key"), kKey);
     EXPECT_EQ(request.headers.at("anthropic-version"), "2023-06-01");
-    EXPECT_EQ(request.headers.count("authorization"), 0u);
+    EXPECT_EQ(request.headers.at("authorization"), bearer);  // a gateway, not Anthropic's own host
     EXPECT_EQ(body.at("max_tokens"), 12000);
   }
 }
@@ -234,7 +237,7 @@ TEST_P(Protocol, TheEndIsSeenThoughTheConnectionStaysOpen) {
   open.end = End::kOpen;
   const LoopbackServer server({open});
   ProviderOptions impatient = options(server.url());
-  impatient.stall_seconds = 2;
+  impatient.patience = 2;
   EXPECT_EQ(make_provider(impatient)->ask(kConversation).text, kText);
 }
 
@@ -244,6 +247,111 @@ TEST_P(Protocol, ThinkingThatALocalServerLeavesInTheTextIsCutOff) {
   const auto provider = make_provider(options(server.url()));
   EXPECT_EQ(provider->ask(kConversation).text, "\n\nIDEA: x");
   EXPECT_EQ(provider->ask(kConversation).text, "IDEA: y");
+}
+
+// What some gateways put between the events, and behind the last.
+TEST_P(Protocol, LinesThatAreNoJsonCostNothing) {
+  if (!GetParam().stream) GTEST_SKIP() << "a stream was not asked for";
+  for (const std::string odd : {"ping", "null", "[]", "<html>502</html>", "\"text\"", "[DONE"}) {
+    const bool events = GetParam().kind != "ollama";
+    const std::string line = events ? "data: " + odd + "\n\n" : odd + "\n";
+    HttpAnswer answer = good();
+    const size_t first = answer.body.find(events ? "\n\n" : "\n") + (events ? 2 : 1);
+    answer.body = line + answer.body.substr(0, first) + line + answer.body.substr(first) + line;
+    const LoopbackServer server({answer});
+    const Reply reply = ask(server);
+    EXPECT_EQ(reply.text, kText) << odd;
+    EXPECT_HAS(reply.note, "no JSON");
+  }
+}
+
+// A line that began as JSON was a piece of the answer: without it the rest may be another edit.
+TEST_P(Protocol, AnAnswerWithAHoleIsAskedForAgain) {
+  if (!GetParam().stream) GTEST_SKIP() << "a stream was not asked for";
+  HttpAnswer torn = good();
+  const size_t middle = torn.body.find("SEAR");
+  torn.body.erase(torn.body.find('}', middle), 1);
+  const LoopbackServer server({torn, good()});
+  EXPECT_EQ(ask(server).text, kText);
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+TEST_P(Protocol, AByteOrderMarkAndAStatusOf201DoNoHarm) {
+  HttpAnswer answer = good();
+  answer.body = "\xEF\xBB\xBF" + answer.body;
+  answer.status = 201;
+  const LoopbackServer server({answer});
+  EXPECT_EQ(ask(server).text, kText);
+}
+
+TEST_P(Protocol, ErrorsThatSayNothingAreNone) {
+  for (const char* nothing : {"\"\"", "false", "null", "{}"}) {
+    HttpAnswer answer = good();
+    for (size_t at = 0; (at = answer.body.find("{\"", at)) != std::string::npos; at += 10) {
+      if (at > 0 && answer.body[at - 1] != ' ' && answer.body[at - 1] != '\n') continue;
+      answer.body.insert(at + 1, std::string("\"error\":") + nothing + ",");
+    }
+    const LoopbackServer server({answer});
+    EXPECT_EQ(ask(server).text, kText) << nothing;
+  }
+}
+
+// MiniMax, DashScope, FastChat.
+TEST_P(Protocol, ARefusalWithStatus200IsQuoted) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"choices":null,"base_resp":{"status_code":1008,"status_msg":"low balance"}})",
+       "low balance"},
+      {R"({"code":40003,"msg":"this token has no right to the model","data":null})", "no right"},
+      {R"({"object":"error","code":40303,"message":"the prompt is too long"})", "too long"}};
+  for (const auto& [body, words] : cases) {
+    HttpAnswer answer = good();
+    answer.body = body;
+    const LoopbackServer server({answer});
+    ProviderOptions impatient = options(server.url());
+    impatient.first_retry_seconds = 0;
+    const Reply reply = make_provider(impatient)->ask(kConversation);
+    EXPECT_HAS(reply.problem, words);
+    EXPECT_EQ(reply.too_long, std::string(words) == "too long");
+  }
+}
+
+TEST(OpenAi, BareJsonLinesAreEvents) {
+  HttpAnswer answer = recorded_answer("openai", true, {.text = kText});
+  std::string lines;
+  for (size_t at = 0; (at = answer.body.find("data: {", at)) != std::string::npos; ++at)
+    lines += answer.body.substr(at + 6, answer.body.find('\n', at) - at - 5);
+  answer.body = lines;
+  const LoopbackServer server({answer});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  EXPECT_EQ(make_provider(options)->ask(kConversation).text, kText);
+}
+
+TEST(OpenAi, OfTwoChoicesTheFirstIsTheAnswer) {
+  HttpAnswer answer = recorded_answer("openai", true, {.text = kText});
+  const std::string other =
+      R"(data: {"choices":[{"index":1,"delta":{"content":"no"},"finish_reason":"stop"}]})"
+      "\n\n";
+  answer.body = other + answer.body;
+  answer.body.insert(answer.body.find("data: ", answer.body.size() / 2), other);
+  const LoopbackServer server({answer});
+  ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+  EXPECT_EQ(make_provider(options)->ask(kConversation).text, kText);
+}
+
+// KoboldCpp says "null" in each chunk, others "".
+TEST(OpenAi, AWordForNoEndInEachChunkIsNone) {
+  for (const char* word : {"\"null\"", "\"\""}) {
+    HttpAnswer answer = recorded_answer("openai", true, {.text = kText});
+    const std::string none = R"("finish_reason":null)";
+    for (size_t at = 0; (at = answer.body.find(none, at)) != std::string::npos; ++at)
+      answer.body.replace(at, none.size(), std::string(R"("finish_reason":)") + word);
+    const LoopbackServer server({answer});
+    ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
+    const Reply reply = make_provider(options)->ask(kConversation);
+    EXPECT_EQ(reply.text, kText) << word;
+    EXPECT_EQ(reply.note, "");
+    EXPECT_EQ(server.requests().size(), 1u);
+  }
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -278,7 +386,7 @@ TEST_P(Protocol, AStalledAnswerIsAskedForAgain) {
   stalled.end = End::kOpen;
   const LoopbackServer server({stalled, good()});
   ProviderOptions impatient = options(server.url());
-  impatient.stall_seconds = 1;
+  impatient.patience = 1;
   EXPECT_EQ(make_provider(impatient)->ask(kConversation).text, kText);
   EXPECT_EQ(server.requests().size(), 2u);
 }
@@ -293,7 +401,7 @@ TEST(Endpoint, AnAnswerThatBreaksOffLateIsAskedForAgainOnce) {
   const LoopbackServer once({stalled, good}), always({stalled});
   for (const LoopbackServer* server : {&once, &always}) {
     ProviderOptions options{.kind = "openai", .model = "m", .base_url = server->url()};
-    options.stall_seconds = 1;
+    options.patience = 1;
     options.first_wait = 0.01;
     options.retry_seconds = options.first_retry_seconds = 0.5;
     const Reply reply = make_provider(options)->ask(kConversation);
@@ -302,39 +410,38 @@ TEST(Endpoint, AnAnswerThatBreaksOffLateIsAskedForAgainOnce) {
   }
 }
 
-// The device waits while a model is asked: a server that says nothing is tried again later. Headers
-// show that a streamed answer is under way: what reasons first may take its time.
-TEST(Endpoint, ASilentServerIsNotAskedAgainAtOnceAndIsGivenLessTimeThanOneThatBegan) {
+// Silence is not asked again at once: the device may wait for the reply. Headers show that a
+// streamed answer is under way, and one that was cut off while it read gets longer the next time.
+TEST(Endpoint, ASilentServerIsGivenMoreTimeWhenItIsAskedAgainLater) {
   HttpAnswer silent, headers_only;
   silent.end = End::kHang;
   headers_only.end = End::kOpen;
   headers_only.length = HttpAnswer::Length::kChunked;
   const LoopbackServer server(
-      {silent, headers_only, recorded_answer("openai", true, {.text = "ok"})});
+      {silent, silent, headers_only, recorded_answer("openai", true, {.text = "ok"})});
   ProviderOptions options{.kind = "openai", .model = "m", .base_url = server.url()};
-  options.silence_seconds = 0.5;  // at an http: address twice that
-  options.stall_seconds = options.first_stall_seconds = 2;
-  options.retry_seconds = options.first_retry_seconds = 0.9;
+  options.patience = 1;
+  options.retry_seconds = options.first_retry_seconds = 0.5;
   const auto provider = make_provider(options);
+  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 1");  // the opening question
   EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 1");
   EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 2");
-  EXPECT_EQ(server.requests().size(), 2u);
+  EXPECT_EQ(server.requests().size(), 3u);
   EXPECT_EQ(provider->ask(kConversation).text, "ok");
 }
 
-// Before the first experiment the device waits for every model of a chain.
-TEST(Endpoint, TheFirstCallHasAShorterPatienceWithSilence) {
-  HttpAnswer silent;
-  silent.end = End::kHang;
-  const LoopbackServer server({silent});
-  ProviderOptions options{
-      .kind = "openai", .model = "m", .base_url = server.url(), .stream = false};
-  options.stall_seconds = 2;
-  options.first_stall_seconds = 1;
-  options.first_retry_seconds = 0;
-  const auto provider = make_provider(options);
-  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 1");
-  EXPECT_HAS(provider->ask(kConversation).problem, "nothing came for 2");
+TEST(Endpoint, PatienceSuitsTheAddress) {
+  const auto silence = [](const std::string& url, bool first, double wanted = 0) {
+    return patience_for(url, /*stream=*/true, first, wanted).silence;
+  };
+  EXPECT_EQ(silence("https://api.openai.com/v1", false), 90);
+  EXPECT_EQ(silence("http://10.0.0.5:8000/v1", false), 240);
+  EXPECT_EQ(silence("http://localhost:8080/v1", false), 900);
+  EXPECT_EQ(silence("https://127.0.0.1:8080/v1", false), 900);
+  EXPECT_EQ(silence("http://localhost:8080/v1", true), 300);  // the start waits for every model
+  EXPECT_EQ(silence("https://api.openai.com/v1", false, 2000), 2000);
+  EXPECT_EQ(patience_for("https://x/v1", /*stream=*/false, false, 0).silence, 240);
+  EXPECT_GE(patience_for("http://[::1]:1/v1", true, false, 0).limit, 3600);
 }
 
 TEST_P(Protocol, MalformedAnswersAreAskedForAgain) {
@@ -365,7 +472,7 @@ HttpAnswer ended_by(HttpAnswer answer, const std::string& kind, const std::strin
 
 TEST_P(Protocol, AnAnswerThatEndedOddlyIsAskedForAgain) {
   for (const char* word : {"error", "abort", "cancelled", "insufficient_system_resource",
-                           "pause_turn", "tool_calls", "a word of next year"}) {
+                           "pause_turn", "tool_calls", "engine_error"}) {
     const LoopbackServer server({ended_by(good(), GetParam().kind, word), good()});
     const Reply reply = ask(server);
     EXPECT_EQ(reply.text, kText) << word;
@@ -390,7 +497,8 @@ TEST_P(Protocol, ARefusalIsNoAnswerWhateverTextItHas) {
 }
 
 TEST_P(Protocol, OtherWordsForANormalEndAreUnderstood) {
-  for (const char* word : {"stop", "eos", "end_turn", "stop_sequence", "STOP", "completed"}) {
+  for (const char* word : {"stop", "eos", "end_turn", "stop_sequence", "STOP", "completed",
+                           "normal", "a word of next year"}) {
     const LoopbackServer server({ended_by(good(), GetParam().kind, word)});
     EXPECT_EQ(ask(server).text, kText) << word;
     EXPECT_EQ(server.requests().size(), 1u) << word;
@@ -486,16 +594,34 @@ TEST_P(Protocol, AnAnswerThatIsCutAgainIsGivenAsTruncated) {
   EXPECT_EQ(server.requests().size(), 2u);
 }
 
-TEST_P(Protocol, ReasoningWithoutAnAnswerIsNoAnswer) {
-  for (const bool cut : {false, true}) {
-    const LoopbackServer server({good({.thought = kThought, .cut = cut})});
-    const Reply reply = ask(server);
-    EXPECT_HAS(reply.problem, "only reasoned");
-    EXPECT_HAS(reply.problem, "--max-output-tokens");
-    EXPECT_FALSE(reply.fatal);
-    EXPECT_EQ(server.requests().size(), 2u);
-    EXPECT_EQ(room_of(server.requests()[1]), 2 * room_of(server.requests()[0]));
-  }
+TEST_P(Protocol, ReasoningUpToTheLimitIsAskedForAgainWithMoreRoom) {
+  const LoopbackServer server({good({.thought = kThought, .cut = true})});
+  const Reply reply = ask(server);
+  EXPECT_HAS(reply.problem, "only reasoned");
+  EXPECT_HAS(reply.problem, "--max-output-tokens");
+  EXPECT_FALSE(reply.fatal);
+  EXPECT_EQ(server.requests().size(), 2u);
+  EXPECT_EQ(room_of(server.requests()[1]), 2 * room_of(server.requests()[0]));
+}
+
+// More room would not have helped: the end was a normal one.
+TEST_P(Protocol, ReasoningThatEndsWithoutAnAnswerIsAskedForAgainAsItWas) {
+  const LoopbackServer server({good({.thought = kThought})});
+  const Reply reply = ask(server);
+  EXPECT_HAS(reply.problem, "only reasoned");
+  EXPECT_TRUE(reply.is_there);
+  EXPECT_EQ(server.requests().size(), 3u);
+  EXPECT_EQ(room_of(server.requests()[2]), room_of(server.requests()[0]));
+}
+
+// A server's parser saw no closing tag.
+TEST_P(Protocol, AWholeEditInTheFieldForReasoningIsUsed) {
+  if (GetParam().kind == "openai-responses") GTEST_SKIP() << "its reasoning is not told";
+  const LoopbackServer server({good({.thought = "Let's see\n" + kText})});
+  const Reply reply = ask(server);
+  EXPECT_EQ(reply.text, "Let's see\n" + kText);
+  EXPECT_HAS(reply.note, "reasoning");
+  EXPECT_EQ(server.requests().size(), 1u);
 }
 
 TEST_P(Protocol, AConversationThatIsTooLongIsTheCallersToShorten) {
@@ -722,6 +848,55 @@ TEST_P(Protocol, RefusedParametersAreLeftOutOnceAndForAll) {
   EXPECT_GE(before, 2u);
   EXPECT_EQ(provider->ask(kConversation).text, kText);
   EXPECT_EQ(server.requests().size(), before + 1);
+}
+
+TEST_P(Protocol, ATemplateWithoutASystemRoleGetsItsWordsInTheUsersTurn) {
+  for (const int status : {400, 500}) {
+    const LoopbackServer server([&](const HttpRequest& request, size_t) {
+      const json body = json::parse(request.body);
+      const bool system = body.contains("system") || body.contains("instructions") ||
+                          request.body.find(R"("role":"system")") != std::string::npos;
+      return system ? error(status, "", "Only user and assistant roles are supported!") : good();
+    });
+    const auto provider = make_provider(options(server.url()));
+    EXPECT_EQ(provider->ask(kConversation).text, kText);
+    EXPECT_EQ(provider->ask(kConversation).text, kText);
+    EXPECT_EQ(server.requests().size(), 3u);
+    EXPECT_LT(server.requests()[1].body.find("be brief"),
+              server.requests()[1].body.find("the program"));
+  }
+}
+
+// OpenRouter: what is left pays for less.
+TEST_P(Protocol, CreditForASmallerAnswerIsUsedOnce) {
+  const auto poor = [&](int64_t tokens) {
+    return error(402, "",
+                 "This request requires more credits, or fewer max_tokens. You requested "
+                 "up to 12000 tokens, but can only afford " +
+                     std::to_string(tokens) + ".");
+  };
+  const LoopbackServer server({poor(3100), good()}), poorer({poor(3100), poor(2900)}),
+      none({poor(90)});
+  const Reply reply = ask(server);
+  EXPECT_EQ(reply.text, kText);
+  EXPECT_HAS(reply.note, "credit");
+  EXPECT_EQ(room_of(server.requests().at(1)), 3100);
+  for (const LoopbackServer* empty : {&poorer, &none}) {
+    const Reply last = ask(*empty);
+    EXPECT_TRUE(last.fatal);
+    EXPECT_FALSE(last.too_long);
+    EXPECT_HAS(last.problem, "credit");
+  }
+  EXPECT_EQ(poorer.requests().size(), 2u);
+}
+
+// A limit that says when it ends is waited for, though no credit is left until then.
+TEST_P(Protocol, AUsageLimitThatNamesItsEndIsAPause) {
+  const LoopbackServer server({error(429, "", "Usage limit reached. Try again in 2 hours.")});
+  const Reply reply = ask(server);
+  EXPECT_FALSE(reply.fatal);
+  EXPECT_EQ(reply.wait, 7200);
+  EXPECT_EQ(server.requests().size(), 1u);
 }
 
 TEST_P(Protocol, AServerThatRefusesToStreamIsAskedForTheWhole) {

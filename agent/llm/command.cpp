@@ -3,41 +3,89 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <ctime>
+#include <system_error>
 
+#include "agent/llm/complaint.h"
 #include "agent/llm/secret.h"
+#include "agent/llm/thoughts.h"
 #include "agent/money.h"
 #include "agent/text.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/process.h"
+#include "common/progress.h"
 
 extern char** environ;
 
 namespace autoresearch {
 namespace {
 
-constexpr long kCallSeconds = 900;   // assistants that use tools of their own take their time
-constexpr size_t kMaxMessage = 240;  // characters of the program's words in a problem line
+constexpr double kCallSeconds = 900;     // assistants that use tools of their own take their time
+constexpr size_t kMaxMessage = 240;      // characters of the program's words in a problem line
+constexpr size_t kMaxReply = 256 << 10;  // bytes at the end of all that it prints
 
-// A file for the program's stderr, which must not mix with its reply.
-class TemporaryFile {
+// What a call leaves behind goes with it.
+class TemporaryFolder {
  public:
-  TemporaryFile() {
+  TemporaryFolder() {
     const char* folder = std::getenv("TMPDIR");
-    path_ = std::string(folder && *folder ? folder : "/tmp") + "/autoresearch-XXXXXX";
-    const int fd = mkstemp(path_.data());
-    check(fd >= 0, "can't create a file like " + path_ + "; set TMPDIR to a writable folder");
-    close(fd);
+    std::string name = std::string(folder && *folder ? folder : "/tmp") + "/autoresearch-XXXXXX";
+    check(mkdtemp(name.data()) != nullptr,
+          "can't create a folder like " + name + "; set TMPDIR to a writable folder");
+    path_ = name;
   }
-  ~TemporaryFile() { unlink(path_.c_str()); }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  const std::string& path() const { return path_; }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const fs::path& path() const { return path_; }
 
  private:
-  std::string path_;
+  fs::path path_;
 };
+
+// The command runs in another folder, so each word with a slash that names a file by its relative
+// path gets the absolute one: "./ask.sh", "python3 tools/ask.py". A bare name stays what it is: it
+// may be the name of a program or of what the assistant is told to write. So does one whose
+// absolute path the shell would take apart.
+std::string with_absolute_paths(const std::string& command) {
+  constexpr std::string_view kBetween = " \t\n'\"`;|&()<>=";
+  constexpr std::string_view kSpecial = " \t\n'\"`;|&()<>$*?[]{}\\~#!";
+  std::string out;
+  for (size_t begin = 0; begin < command.size();) {
+    const size_t end = std::min(command.find_first_of(kBetween, begin), command.size());
+    const fs::path word = command.substr(begin, end - begin);
+    std::error_code ignored;
+    const bool relative = word.has_parent_path() && word.is_relative() && fs::exists(word, ignored);
+    const std::string path = relative ? fs::absolute(word).lexically_normal().string() : "";
+    const bool plain = relative && path.find_first_of(kSpecial) == std::string::npos;
+    out += plain ? path : word.string();
+    if (end < command.size()) out += command[end];
+    begin = end + 1;
+  }
+  return out;
+}
+
+// The user's own environment, keys included, but plain text for a terminal, and no trace of the
+// folder and the repository that the agent works in.
+std::vector<std::string> environment_in(const fs::path& folder) {
+  constexpr std::array<std::string_view, 9> kReplaced = {
+      "PWD=",     "OLDPWD=",        "TERM=",           "NO_COLOR=",      "FORCE_COLOR=",
+      "GIT_DIR=", "GIT_WORK_TREE=", "GIT_INDEX_FILE=", "CLICOLOR_FORCE="};
+  std::vector<std::string> env = {"PWD=" + folder.string(), "TERM=dumb", "NO_COLOR=1"};
+  for (char** variable = environ; *variable; ++variable) {
+    const std::string_view entry = *variable;
+    if (std::none_of(kReplaced.begin(), kReplaced.end(),
+                     [&](std::string_view name) { return entry.starts_with(name); }))
+      env.emplace_back(entry);
+  }
+  return env;
+}
 
 std::string last_line(const std::string& text) {
   const std::vector<std::string> lines = split_lines(trim(text));
@@ -64,7 +112,10 @@ std::string without_keys(std::string text, const std::string& key_env) {
 class CommandProvider : public Provider {
  public:
   explicit CommandProvider(const ProviderOptions& options)
-      : command_(options.command), key_env_(options.key_env), ledger_(options.ledger) {
+      : command_(options.command),
+        key_env_(options.key_env),
+        limit_(options.patience > 0 ? options.patience : kCallSeconds),
+        ledger_(options.ledger) {
     check(!trim(command_).empty(), "no command is named; add --command CMD");
   }
 
@@ -86,17 +137,19 @@ class CommandProvider : public Provider {
   }
 
  private:
-  // The person's own program: it gets the person's environment, keys included.
   Reply answer_to(const std::string& prompt) const try {
-    const TemporaryFile errors;
+    const TemporaryFolder errors, folder;
+    const fs::path log = errors.path() / "stderr";
     Command command;
-    command.argv = {"/bin/sh", "-c", "exec 2>\"$0\"\n" + command_, errors.path()};
-    for (char** variable = environ; *variable; ++variable) command.env.push_back(*variable);
+    command.argv = {"/bin/sh", "-c", "exec 2>\"$0\"\n" + with_absolute_paths(command_), log};
+    command.env = environment_in(folder.path());
+    command.cwd = folder.path();
     command.input = prompt;
-    command.limit = kCallSeconds;
+    command.limit = limit_;
     Exit exit = run(command);
     exit.output = without_keys(std::move(exit.output), key_env_);
-    Reply reply = judge(exit, without_keys(read_file(errors.path()), key_env_));
+    const std::string said = fs::exists(log) ? read_file(log) : "";
+    Reply reply = judge(exit, without_keys(said, key_env_));
     reply.seconds = exit.seconds;
     return reply;
   } catch (const Error& error) {
@@ -116,28 +169,46 @@ class CommandProvider : public Provider {
 
   Reply judge(const Exit& exit, const std::string& errors) const {
     if (exit.interrupted) return failed_reply("interrupted while waiting for " + name(), false);
-    const std::string said = last_line(last_line(errors).empty() ? exit.output : errors);
-    if (exit.timed_out) {
-      return failed_reply("the command '" + command_ + "' gave no reply within " +
-                              std::to_string(kCallSeconds) + " s",
-                          false);
-    }
-    if (exit.code != 0) {
-      // 126 and 127: the shell can't execute it, which no second try will change.
-      return failed_reply("the command '" + command_ + "' exited with " +
-                              std::to_string(exit.code) + ": " +
-                              (said.empty() ? "it printed nothing" : said),
-                          exit.code == 126 || exit.code == 127);
-    }
-    if (trim(exit.output).empty()) {
-      return failed_reply("the command '" + command_ + "' printed nothing", false);
-    }
+    std::string text = exit.output;
+    if (text.size() > kMaxReply) text.erase(0, text.size() - kMaxReply);
+    const CutText cut = cut_thoughts(valid_utf8(text));
+    const bool answered = !trim(cut.answer).empty();
     Reply reply;
-    reply.text = valid_utf8(exit.output);
+    reply.text = answered || !is_whole_edit(cut.unclosed) ? cut.answer : cut.unclosed;
+    const bool failed = exit.timed_out || exit.code != 0;
+    // What went wrong around a whole edit does not matter to it.
+    if (failed && is_whole_edit(reply.text)) {
+      reply.note = exit.timed_out
+                       ? "it gave a whole edit and did not end"
+                       : "it gave a whole edit and exited with " + std::to_string(exit.code);
+      return reply;
+    }
+    const bool by_errors = !trim(errors).empty() && (failed || !answered);
+    const std::string said = last_line(last_line(errors).empty() ? exit.output : errors);
+    const auto complaint = complaint_in(by_errors ? errors : reply.text, std::time(nullptr));
+    if (!failed && !complaint && answered) return reply;
+    // 126 and 127: the shell can't execute it, which no second try will change.
+    const bool lasting = exit.code == 126 || exit.code == 127 || (complaint && complaint->lasting);
+    reply = failed_reply("the command '" + command_ + "' " + failure(exit, said), lasting);
+    reply.wait = complaint ? complaint->wait : 0;
     return reply;
   }
 
+  std::string failure(const Exit& exit, const std::string& said) const {
+    if (exit.timed_out)
+      return "gave no reply within " + human_seconds(limit_) +
+             (said.empty() ? "" : "; it printed: " + said);
+    if (exit.code != 0)
+      return "exited with " + std::to_string(exit.code) + ": " +
+             (said.empty() ? "it printed nothing" : said) +
+             (said.find("No such file") == std::string::npos
+                  ? ""
+                  : "; it runs in an empty folder, so name its files by their full paths");
+    return said.empty() ? "printed nothing" : "gave no reply: " + said;
+  }
+
   const std::string command_, key_env_;
+  const double limit_;  // seconds of one call
   Ledger* const ledger_;
 };
 

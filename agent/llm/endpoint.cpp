@@ -1,14 +1,18 @@
 #include "agent/llm/endpoint.h"
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <thread>
 #include <utility>
 
+#include "agent/llm/complaint.h"
 #include "agent/money.h"
 #include "agent/text.h"
 #include "common/error.h"
+#include "common/http.h"
 #include "common/process.h"
 
 namespace autoresearch {
@@ -17,11 +21,14 @@ namespace {
 using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
+constexpr char kSystemRole[] = "system role";  // among what an endpoint refuses
+
 constexpr double kLongestWait = 60;  // seconds between tries
 constexpr int kMostRequests = 24;    // within one ask(), whatever the other side says
 constexpr int kMostEmpties = 2;      // empty answers within one ask()
-constexpr int kMostSlow = 2;         // failures within one ask() that took longer than its patience
-constexpr int64_t kWidest = 2;       // times max_output_tokens, for an answer that was cut
+constexpr int kMostSlow = 2;      // failures within one ask() that took longer than all its waiting
+constexpr int64_t kWidest = 2;    // times max_output_tokens, for an answer that was cut
+constexpr double kMostGrown = 4;  // times the patience that an endpoint begins with
 constexpr size_t kMaxMessage = 240;  // characters of another program's words in a problem line
 
 double seconds_since(Clock::time_point start) {
@@ -59,6 +66,27 @@ std::string key_variable(const ProviderOptions& options, const Wire& wire) {
   return is_own ? wire.default_key_env() : "";
 }
 
+// "NAME=VARIABLE" of --header.
+std::pair<std::string, Secret> header_of(const std::string& text) {
+  const size_t equals = text.find('=');
+  const std::string name = text.substr(0, equals);
+  const bool named = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '-' || c == '_';
+  });
+  check(named && equals != std::string::npos,
+        "--header '" + text +
+            "' is not NAME=VARIABLE, a header and the environment variable that "
+            "holds its value");
+  return {name, Secret::header_from_environment(text.substr(equals + 1))};
+}
+
+// For templates that have no place for a system turn: its words begin the first user's turn.
+std::vector<Message> system_as_user(std::vector<Message> conversation) {
+  for (Message& message : conversation)
+    if (message.role == "system") message.role = "user";
+  return conversation;
+}
+
 std::string note(int attempt, double wait) {
   std::string text;
   if (attempt > 0) text = " (asked " + std::to_string(attempt + 1) + " times)";
@@ -79,9 +107,9 @@ Endpoint::Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire)
       most_room_(kWidest * options.max_output_tokens),
       room_here_(most_room_),
       random_(std::random_device()()),
-      patience_(options.first_retry_seconds),
-      most_stall_(std::min(options.first_stall_seconds, options.stall_seconds)) {
+      retry_seconds_(options.first_retry_seconds) {
   check(!options.model.empty(), "no model is named; add --model ID");
+  for (const std::string& header : options.headers) headers_.push_back(header_of(header));
   settings_ = {.model = options.model,
                .room = options.max_output_tokens,
                .context_tokens = options.context_tokens,
@@ -96,8 +124,8 @@ Reply Endpoint::ask(const std::vector<Message>& conversation) {
   if (interrupt_requested() && !reply.problem.empty()) {
     reply = failed_reply("interrupted while waiting for " + shown_, false);
   }
-  most_stall_ = options_.stall_seconds;
-  patience_ = reply.problem.empty() || reply.too_long ? options_.retry_seconds : 0;
+  first_ = false;
+  retry_seconds_ = reply.problem.empty() || reply.too_long ? options_.retry_seconds : 0;
   if (!reply.problem.empty()) reply.text.clear();
   reply.provider = name();
   reply.seconds = seconds_since(start);
@@ -110,6 +138,7 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
   settings_.room = std::min(room_, most_room_);
   room_here_ = most_room_;
   empties_ = 0;
+  afforded_ = false;
   double waited = 0;
   int waits = 0, slow = 0;
   for (int request = 1;; ++request) {
@@ -121,11 +150,11 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
                      Next::kDone)
           .reply;
     }
-    slow += step.reply.seconds > patience_;
+    slow += step.reply.seconds > retry_seconds_;
     if (step.silent) waited += step.reply.seconds;
     const double wait =
         step.reply.wait > 0 ? step.reply.wait : back_off(options_.first_wait, waits, random_);
-    const bool patient = waited + wait <= patience_ && slow < kMostSlow;
+    const bool patient = waited + wait <= retry_seconds_ && slow < kMostSlow;
     if (request < kMostRequests && patient && sleep_for(wait)) {
       waited += wait;
       ++waits;
@@ -169,23 +198,42 @@ Endpoint::Step Endpoint::ask_once(const std::vector<Message>& conversation) {
   return step;
 }
 
+// Another path on the same origin is followed once; the key may go there.
 Endpoint::Step Endpoint::exchange(const std::string& body) {
-  HttpPost request{.url = url_, .body = body, .headers = wire_->headers(key_.value())};
-  // Without the empty Expect, libcurl waits a second for servers that don't know "100-continue".
-  request.headers.insert(request.headers.end(),
-                         {"Content-Type: application/json", "User-Agent: autoresearch", "Expect:"});
-  request.stall_seconds = request.silence_seconds = most_stall_;
-  if (settings_.stream) {
-    const double silence = options_.silence_seconds * (url_.starts_with("https:") ? 1 : 2);
-    request.silence_seconds = std::min(most_stall_, silence);
-  }
   AnswerReader reader(*wire_, settings_.stream);
-  const HttpResponse response =
-      post(request, [&](std::string_view bytes) { return reader.feed(bytes); });
-  if (response.status >= 300) {
-    return judge_error(read_api_error(response.status, response.error_body), response);
+  HttpResponse response = send(body, reader);
+  const bool moved = response.status == 307 || response.status == 308;
+  if (moved && !response.location.empty() && origin_of(response.location) == origin_of(url_)) {
+    url_ = response.location;
+    response = send(body, reader);
   }
-  const Answer answer = reader.finish();
+  Step step = judge(reader.finish(), response);
+  if (!step.reply.problem.empty() && !response.proxy.empty())
+    step.reply.problem += " (through the proxy " + response.proxy + ")";
+  // It may have been reading: with the same patience it would begin anew in vain.
+  if (response.silent && !first_ && 2 * patience().silence <= kMostGrown) patience_grown_ *= 2;
+  return step;
+}
+
+Patience Endpoint::patience() const {
+  Patience now = patience_for(url_, settings_.stream, first_, options_.patience);
+  for (double* seconds : {&now.silence, &now.stall, &now.limit}) *seconds *= patience_grown_;
+  return now;
+}
+
+HttpResponse Endpoint::send(const std::string& body, AnswerReader& reader) {
+  HttpPost request{.url = url_, .body = body, .headers = header_lines()};
+  const Patience now = patience();
+  request.silence_seconds = now.silence;
+  request.stall_seconds = now.stall;
+  request.limit_seconds = now.limit;
+  return post(request, [&](std::string_view bytes) { return reader.feed(bytes); });
+}
+
+Endpoint::Step Endpoint::judge(const Answer& answer, const HttpResponse& response) {
+  if (response.status >= 400)
+    return judge_error(read_api_error(response.status, response.error_body), response);
+  if (response.status >= 300) return judge_redirect(response);
   if (!answer.error.is_null()) {
     Step step = judge_error(read_inner_error(answer.error), response);
     step.sent = !answer.text.empty() || answer.reasoned;
@@ -200,9 +248,12 @@ Endpoint::Step Endpoint::exchange(const std::string& body) {
 
 Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
   using Failure = HttpResponse::Failure;
-  const std::string words = one_line(key_.removed_from(response.problem), kMaxMessage);
+  const std::string words = one_line(without_secrets(response.problem), kMaxMessage);
   const bool unknown = response.failure == Failure::kUnknownHost;
   const bool wrong = response.failure == Failure::kBadAddress;
+  if (response.failure == Failure::kUntrusted)
+    return fatal("the certificate of " + shown_ + " is not trusted: " + words +
+                 certificate_advice());
   const std::string text = "can't reach " + shown_ + ": " + words +
                            (unknown || wrong ? "; check --base-url and the network" : "");
   if (wrong) return fatal(text);
@@ -212,39 +263,48 @@ Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
   return step;
 }
 
-// An error in place of an answer is not billed; exchange() knows of one that cut an answer short.
+Endpoint::Step Endpoint::judge_redirect(const HttpResponse& response) const {
+  const std::string answered = shown_ + " answered " + std::to_string(response.status);
+  if (response.location.empty()) return fatal(answered + "; check --base-url");
+  const std::string place = shown_url(response.location);
+  return fatal(answered + " to " + place +
+               ", which is not followed; if that is right, use --base-url " + place);
+}
+
+// An error in place of an answer is not billed; judge() knows of one that cut an answer short.
 Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& response) {
-  if (error.status < 400) {
-    const std::string where =
-        response.location.empty() ? "" : " to " + shown_url(response.location);
-    return fatal(shown_ + " answered " + std::to_string(error.status) + where +
-                 ", which is not followed; check --base-url");
-  }
   const auto header = response.headers.find("x-should-retry");
   const Remedy remedy = remedy_for(error, header == response.headers.end() ? "" : header->second);
   if (adapt(error, remedy)) return {.reply = {}, .next = Next::kAgain, .sent = false};
-  const std::string said =
-      shown_ + " answered " + std::to_string(error.status) + ": " + quoted(error.message);
-  Step step = remedy == Remedy::kNoCredit ? fatal(said + "; check the account's credit")
+  const std::string status = response.status < 300 ? "with an error" : std::to_string(error.status);
+  const std::string said = shown_ + " answered " + status + ": " + quoted(error.message);
+  const bool short_of_credit =
+      remedy == Remedy::kNoCredit || (remedy == Remedy::kLessRoom && affords_less(error));
+  double wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
+  if (wait <= 0 && (short_of_credit || error.status == 429))
+    wait = seconds_named(error.message, std::time(nullptr));
+  Step step = short_of_credit && wait > 0 ? problem(said, Next::kDone)
+              : short_of_credit           ? fatal(said + "; check the account's credit")
               : remedy == Remedy::kGiveUp
-                  ? fatal((error.status == 401 ? "" : said) + advice_for(error.status))
+                  ? fatal(said + advice_for(error))
                   : problem(said, remedy == Remedy::kWait ? Next::kWait : Next::kDone);
-  step.reply.too_long = remedy == Remedy::kShorten || remedy == Remedy::kLessRoom;
-  step.reply.wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
+  step.reply.too_long =
+      !short_of_credit && (remedy == Remedy::kShorten || remedy == Remedy::kLessRoom);
+  step.reply.wait = wait;
   step.sent = false;
   return step;
 }
 
 // Asks for less, where that is what the endpoint refuses. False where nothing was changed.
 bool Endpoint::adapt(const ApiError& error, Remedy remedy) {
-  if (remedy == Remedy::kLessRoom) {
-    const int64_t room = smaller_room(error, settings_.room);
-    if (room == 0) return false;
-    settings_.room = room_here_ = room;
-    if (!counts_the_prompt(error)) most_room_ = room;
+  if (remedy == Remedy::kLessRoom) return lower_room(error);
+  const bool hopeless = remedy == Remedy::kGiveUp;
+  if ((hopeless || error.status == 500) && settings_.has(kSystemRole) &&
+      refuses_system_role(error)) {
+    settings_.dropped.insert(kSystemRole);
     return true;
   }
-  if (remedy != Remedy::kGiveUp) return false;
+  if (!hopeless) return false;
   std::vector<std::string> candidates = wire_->droppable();
   std::erase_if(candidates, [&](const std::string& name) { return !settings_.has(name); });
   const std::string refused = refused_parameter(error, candidates);
@@ -254,18 +314,27 @@ bool Endpoint::adapt(const ApiError& error, Remedy remedy) {
   return true;
 }
 
-// Some servers repeat a refused key, so the words of a 401 are left out.
-std::string Endpoint::advice_for(long status) const {
-  if (status == 401 && key_.empty()) {
-    return shown_ + " wants a key (401); " +
-           (key_env_.empty() ? "name its variable with --api-key-env, or #KEY_ENV of a fallback"
-                             : "export " + key_env_ + "=...");
-  }
-  const std::string check_key = "check the key in $" + key_env_;
-  if (status == 401) return shown_ + " refuses the key (401); " + check_key;
-  if (status == 403) return "; " + check_key;
-  if (status == 404) return "; check --model " + options_.model + " and --base-url";
-  return "; check --model " + options_.model;
+bool Endpoint::lower_room(const ApiError& error) {
+  const bool afford = affords_less(error);
+  const int64_t room = afford && afforded_ ? 0 : smaller_room(error, settings_.room);
+  if (room == 0) return false;
+  afforded_ |= afford;
+  settings_.room = room_here_ = room;
+  if (!afford && !counts_the_prompt(error)) most_room_ = room;
+  return true;
+}
+
+std::string Endpoint::advice_for(const ApiError& error) const {
+  const std::string name_key =
+      key_env_.empty() ? "name its variable with --api-key-env, or #KEY_ENV of a fallback"
+      : key_.empty()   ? "export " + key_env_ + "=..."
+                       : "check the key in $" + key_env_;
+  const bool about_header = lower(error.message).find("header") != std::string::npos;
+  const std::string own_header =
+      about_header ? "; a header of its own is sent by --header NAME=VARIABLE" : "";
+  if (error.status == 401 || error.status == 403) return "; " + name_key + own_header;
+  if (error.status == 404) return "; check --model " + options_.model + " and --base-url";
+  return "; check --model " + options_.model + own_header;
 }
 
 Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
@@ -278,10 +347,11 @@ Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
   step.reply.cost = answer.cost;
   step.counted = answer.counted && answer.finished;  // Anthropic's first event counts one token out
   if (answer.malformed || !answer.finished) {
+    const bool nothing = answer.text.empty() && !answer.reasoned;
     step.reply.problem =
-        answer.malformed || (answer.text.empty() && !answer.reasoned)
-            ? shown_ + " sent something that is no answer of a model; check --base-url"
-            : shown_ + " broke off in the middle of its answer";
+        shown_ + (nothing ? " sent something that is no answer of a model; check --base-url"
+                  : answer.malformed ? " sent an answer with a damaged line in it"
+                                     : " broke off in the middle of its answer");
     step.next = Next::kWait;
     return step;
   }
@@ -300,28 +370,44 @@ Endpoint::Step Endpoint::judge_text(const Answer& answer, Step step) {
     step.next = Next::kWait;
     return step;
   }
-  if (answer.truncated || (empty && answer.reasoned)) {
-    if (widen()) {
-      step.next = Next::kAgain;
-      return step;
-    }
-    if (empty) {
-      step.reply.problem = name() + " only reasoned and gave no answer within " +
-                           std::to_string(settings_.room) +
-                           " tokens; raise --max-output-tokens or lower --reasoning-effort";
-      return step;
-    }
-  }
-  if (empty && ++empties_ <= kMostEmpties) {
-    step.reply.problem = name() + " gave an empty answer";
-    step.next = Next::kWait;
+  if (answer.truncated && widen()) {
+    step.next = Next::kAgain;
     return step;
   }
-  if (empty)
-    step.reply.problem = name() + " gave an empty answer " + std::to_string(empties_) + " times";
-  step.reply.text = key_.empty() ? answer.text : key_.removed_from(answer.text);
+  const bool in_thoughts = empty && !answer.truncated && is_whole_edit(answer.thoughts);
+  if (empty && !in_thoughts) return judge_empty(answer, std::move(step));
+  step.reply.text = without_secrets(in_thoughts ? answer.thoughts : answer.text);
   step.reply.truncated = answer.truncated;
+  step.reply.note = in_thoughts ? "its whole answer stood in the field for reasoning, and is used"
+                                : oddity_of(answer);
   return step;
+}
+
+Endpoint::Step Endpoint::judge_empty(const Answer& answer, Step step) {
+  std::string& problem = step.reply.problem;
+  problem =
+      name() + (answer.reasoned ? " only reasoned and gave no answer" : " gave an empty answer");
+  if (answer.truncated) {
+    problem += " within " + std::to_string(settings_.room) +
+               " tokens; raise --max-output-tokens or lower --reasoning-effort";
+    return step;
+  }
+  step.reply.is_there = answer.reasoned;
+  if (++empties_ <= kMostEmpties)
+    step.next = Next::kWait;
+  else
+    problem += " " + std::to_string(empties_) + " times";
+  if (answer.reasoned) problem += "; if its server parses reasoning, turn that off";
+  return step;
+}
+
+// What a usable answer has that a user may want to mend.
+std::string Endpoint::oddity_of(const Answer& answer) const {
+  if (afforded_) return "its account's credit pays for short answers only, and is nearly used up";
+  if (!answer.end.empty() && ending_of(answer.end) == Ending::kUnknown)
+    return "it ends its answers with '" + quoted(answer.end) + "', which is taken for a normal end";
+  if (answer.passed_over > 0) return "its stream has lines that are no JSON, which are passed over";
+  return "";
 }
 
 // More room for an answer that was cut, for as long as this provider lives: a model that reasons at
@@ -333,14 +419,36 @@ bool Endpoint::widen() {
 }
 
 std::string Endpoint::request_body(const std::vector<Message>& conversation) const {
-  json body = wire_->request(conversation, settings_);
+  const bool folded = !settings_.has(kSystemRole);
+  json body = wire_->request(folded ? system_as_user(conversation) : conversation, settings_);
   for (const std::string& name : settings_.dropped) body.erase(name);
   return body.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+// A header that the user gives takes the place of the wire's own.
+std::vector<std::string> Endpoint::header_lines() const {
+  const bool at_home = origin_of(url_) == origin_of(wire_->default_base_url());
+  std::vector<std::string> lines = wire_->headers(key_.value(), at_home);
+  for (const auto& [name, value] : headers_) {
+    std::erase_if(
+        lines, [&](const std::string& line) { return lower(line).starts_with(lower(name) + ":"); });
+    lines.push_back(name + ": " + value.value());
+  }
+  // Without the empty Expect, libcurl waits a second for servers that don't know "100-continue".
+  lines.insert(lines.end(),
+               {"Content-Type: application/json", "User-Agent: autoresearch", "Expect:"});
+  return lines;
+}
+
+std::string Endpoint::without_secrets(std::string words) const {
+  words = key_.removed_from(std::move(words));
+  for (const auto& [name, value] : headers_) words = value.removed_from(std::move(words));
+  return words;
+}
+
 // The other side's words, short and without the key.
 std::string Endpoint::quoted(const std::string& words) const {
-  return first_chars(one_line(key_.removed_from(words), words.size()), kMaxMessage);
+  return first_chars(one_line(without_secrets(words), words.size()), kMaxMessage);
 }
 
 Endpoint::Step Endpoint::problem(const std::string& text, Next next) const {
@@ -349,6 +457,14 @@ Endpoint::Step Endpoint::problem(const std::string& text, Next next) const {
 
 Endpoint::Step Endpoint::fatal(const std::string& text) const {
   return {.reply = failed_reply(text, true), .next = Next::kDone, .sent = false};
+}
+
+Patience patience_for(const std::string& url, bool stream, bool first, double wanted) {
+  const bool own = is_loopback(url), remote = !own && url.starts_with("https:");
+  const double limit = remote ? 900 : 3600;  // slow machines write for long, too
+  if (wanted > 0) return {wanted, wanted, std::max(limit, 4 * wanted)};
+  const double stall = own ? (first ? 300 : 900) : (first ? 120 : 240);
+  return {remote && stream ? 90 : stall, stall, limit};
 }
 
 double back_off(double first, int attempt, std::mt19937& random) {

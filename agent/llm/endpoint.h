@@ -17,6 +17,18 @@ namespace autoresearch {
 // either way, so that several agents don't come back together.
 double back_off(double first, int attempt, std::mt19937& random);
 
+// How long an endpoint may be silent, in seconds. Pure.
+struct Patience {
+  double silence;  // until the first header of its answer
+  double stall;    // without a byte from then on
+  double limit;    // for all of one answer
+};
+// `first`: the opening question, which has a model to load, but no long prompt to read, and for
+// which the start of the run waits. `wanted`: --patience, 0 for what suits the address: a model on
+// this machine may read a long prompt for minutes on a CPU; a public endpoint that says nothing is
+// down.
+Patience patience_for(const std::string& url, bool stream, bool first, double wanted);
+
 class Endpoint : public Provider {
  public:
   Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire);
@@ -37,32 +49,45 @@ class Endpoint : public Provider {
   Reply ask_until_done(const std::vector<Message>& conversation);
   Step ask_once(const std::vector<Message>& conversation);
   Step exchange(const std::string& body);
+  Patience patience() const;
+  HttpResponse send(const std::string& body, AnswerReader& reader);
+  Step judge(const Answer& answer, const HttpResponse& response);
   Step judge_transport(const HttpResponse& response) const;
   Step judge_error(const ApiError& error, const HttpResponse& response);
+  Step judge_redirect(const HttpResponse& response) const;
   bool adapt(const ApiError& error, Remedy remedy);
+  bool lower_room(const ApiError& error);
   Step judge_answer(const Answer& answer);
   Step judge_text(const Answer& answer, Step step);
+  Step judge_empty(const Answer& answer, Step step);
 
   std::string request_body(const std::vector<Message>& conversation) const;
+  std::vector<std::string> header_lines() const;
+  std::string without_secrets(std::string words) const;
   std::string quoted(const std::string& words) const;
-  std::string advice_for(long status) const;
+  std::string advice_for(const ApiError& error) const;
+  std::string oddity_of(const Answer& answer) const;
   Step problem(const std::string& text, Next next) const;
   Step fatal(const std::string& text) const;
   bool widen();
 
   const ProviderOptions options_;
   const std::unique_ptr<Wire> wire_;
-  const std::string url_, shown_;
+  std::string url_;
+  const std::string shown_;
   const std::string key_env_;
   const Secret key_;
+  std::vector<std::pair<std::string, Secret>> headers_;  // of --header
   CallSettings settings_;  // what this endpoint refused once is not sent again
   // Tokens of room: what the next conversation begins with, the most that the model gives, and the
   // most that it gives this conversation, whose length may count against it.
   int64_t room_, most_room_, room_here_;
   std::mt19937 random_;
-  double patience_;  // seconds of waiting in the next ask(); 0 after one that failed: a single try
-  double most_stall_;  // seconds without a byte in the next ask()
-  int empties_ = 0;    // empty answers within this ask()
+  double retry_seconds_;  // of waiting in the next ask(); 0 after one that failed: a single try
+  bool first_ = true;     // this is the opening question
+  double patience_grown_ = 1;  // times what patience_for() says, since silence may be reading
+  int empties_ = 0;            // empty answers within this ask()
+  bool afforded_ = false;      // within this ask(), less was asked for since credit is short
 };
 
 }  // namespace autoresearch

@@ -9,6 +9,7 @@
 
 #include "agent/text.h"
 #include "common/error.h"
+#include "common/http.h"
 #include "common/process.h"
 #include "common/progress.h"
 
@@ -54,7 +55,7 @@ size_t on_body(char* data, size_t size, size_t count, void* context) {
   transfer.answered = true;
   long status = 0;
   curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
-  if (status == 200) {
+  if (status >= 200 && status < 300) {
     transfer.enough = !(*transfer.take)(piece);
     return transfer.enough ? 0 : piece.size();
   }
@@ -95,6 +96,10 @@ void set_options(const HttpPost& request, const curl_slist* headers, Transfer& t
                  char* problem) {
   CURL* curl = transfer.curl;
   curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
+  if (is_loopback(request.url)) curl_easy_setopt(curl, CURLOPT_PROXY, "");
+  const Authorities trusted = authorities();  // libcurl copies what it is given
+  if (!trusted.file.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, trusted.file.c_str());
+  if (!trusted.folder.empty()) curl_easy_setopt(curl, CURLOPT_CAPATH, trusted.folder.c_str());
   curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -128,9 +133,10 @@ HttpResponse::Failure failure_of(CURLcode code, CURL* curl) {
       return Failure::kUnknownHost;
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
+      return Failure::kBadAddress;
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
-      return Failure::kBadAddress;
+      return Failure::kUntrusted;
     case CURLE_ABORTED_BY_CALLBACK:
       return Failure::kInterrupted;
     case CURLE_OPERATION_TIMEDOUT:
@@ -184,6 +190,8 @@ HttpResponse post(const HttpPost& request, const std::function<bool(std::string_
     response.failure = HttpResponse::Failure::kStalled;
     response.problem = "nothing came for " + human_seconds(transfer.longest());
   }
+  if (const auto proxy = proxy_for(request.url))
+    response.proxy = proxy->address + " of $" + proxy->variable;
   response.silent = response.failure == HttpResponse::Failure::kStalled && !transfer.answered;
   curl_easy_getinfo(curl.handle, CURLINFO_RESPONSE_CODE, &response.status);
   response.retry_after = retry_after_of(curl.handle, response);

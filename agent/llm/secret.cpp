@@ -23,6 +23,16 @@ Secret Secret::from_environment(const std::string& name) {
   return secret;
 }
 
+Secret Secret::header_from_environment(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  Secret secret = of(value ? value : "");
+  check(!secret.empty(), "$" + name + " holds no header's value; export " + name + "=...");
+  check(std::all_of(secret.value_.begin(), secret.value_.end(),
+                    [](char c) { return c >= ' ' && c < 127; }),
+        "the value of $" + name + " has characters that no header can carry");
+  return secret;
+}
+
 std::string Secret::removed_from(std::string words) const {
   constexpr size_t kTelling = 8;    // characters that give a key away
   constexpr size_t kShortest = 16;  // "local", "dummy" and the like are no keys, but occur in code

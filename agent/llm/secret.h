@@ -11,6 +11,9 @@ class Secret {
   // set. Throws Error for one that no HTTP header can carry.
   static Secret from_environment(const std::string& name);
 
+  // The same for a header's whole value, which may have blanks inside.
+  static Secret header_from_environment(const std::string& name);
+
   // Any value, to be removed from words and for no header.
   static Secret of(const std::string& value);
 

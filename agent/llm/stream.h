@@ -1,5 +1,6 @@
 // How a streamed answer is cut into events: server-sent events (the WHATWG HTML standard, section
-// 9.2) and newline-delimited JSON. Pure: bytes in, events out, whatever the bytes are.
+// 9.2) and newline-delimited JSON; and how a character that was cut in two between events becomes
+// whole again. Pure: bytes in, events out, whatever the bytes are.
 #pragma once
 
 #include <functional>
@@ -40,5 +41,13 @@ class EventCutter {
   bool has_data_ = false;
   bool first_line_ = true;
 };
+
+// Half characters. Servers cut a text anywhere, so that one event ends with the first bytes of a
+// UTF-8 sequence, or with the first of two escaped surrogates, and the next event begins with the
+// rest. No JSON parser takes either. `with_stand_ins` replaces each such half in a JSON text by a
+// character of the last private plane, which a parser takes; `rejoined` puts them back together
+// in the text that the events gave, and makes U+FFFD of those that have no other half.
+std::string with_stand_ins(std::string_view json);
+std::string rejoined(std::string_view text);
 
 }  // namespace autoresearch

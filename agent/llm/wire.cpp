@@ -1,9 +1,10 @@
 #include "agent/llm/wire.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "agent/json.h"
+#include "agent/llm/api_error.h"
+#include "agent/llm/thoughts.h"
 #include "agent/text.h"
 
 namespace autoresearch {
@@ -13,18 +14,21 @@ using nlohmann::json;
 
 constexpr size_t kMaxAnswer = 64 << 20;  // a server that never stops sending is broken
 
-// What some local servers leave in the text: the model's thinking, before a closing tag.
-void cut_thinking(Answer& answer) {
-  constexpr std::string_view kOpen = "<think>", kClose = "</think>";
-  const size_t begin = std::min(answer.text.find_first_not_of(" \t\r\n"), answer.text.size());
-  const bool opens = answer.text.compare(begin, kOpen.size(), kOpen) == 0;
-  const size_t close = answer.text.find(kClose);
-  if (close != std::string::npos) {
-    answer.text.erase(0, close + kClose.size());
-  } else if (opens) {
-    answer.text.clear();
-  }
-  answer.reasoned |= opens || close != std::string::npos;
+constexpr int kMostPassedOver = 50;  // lines that are no JSON, until the rest is none either
+
+// Whether a block of an edit was begun and not closed.
+bool has_open_block(const std::string& text) {
+  const size_t last = text.rfind("<<<<<<< SEARCH");
+  return last != std::string::npos && text.find(">>>>>>> REPLACE", last) == std::string::npos;
+}
+
+void judge_end(Answer& answer) {
+  const Ending ending = answer.end.empty() ? Ending::kNormal : ending_of(answer.end);
+  const bool unfinished = trim(answer.text).empty() || has_open_block(answer.text);
+  answer.truncated = ending == Ending::kCut;
+  if (ending == Ending::kRefused && answer.refusal.empty()) answer.refusal = answer.end;
+  if (ending == Ending::kBroken || (ending == Ending::kUnknown && unfinished))
+    answer.odd_end = answer.end;
 }
 
 }  // namespace
@@ -41,7 +45,7 @@ bool AnswerReader::feed(std::string_view bytes) {
   bytes_ += bytes.size();
   if (bytes_ > kMaxAnswer) answer_.malformed = true;
   if (!begun_) {
-    const size_t first = bytes.find_first_not_of(" \t\r\n");
+    const size_t first = bytes.find_first_not_of(" \t\r\n\xEF\xBB\xBF");  // and no byte-order mark
     if (first == std::string_view::npos) return true;
     begun_ = true;
     bytes.remove_prefix(first);  // as what came before it was, alone
@@ -58,37 +62,84 @@ bool AnswerReader::feed(std::string_view bytes) {
 }
 
 Answer AnswerReader::finish() {
-  json document = whole_ ? parse_untrusted(document_) : json();
-  if (whole_ && !document.is_object() && wire_.framing() == Framing::kLines) {
-    lines_.feed(document_, [this](std::string_view line) { take(std::string(line)); });
-    whole_ = false;
-  }
   if (whole_) {
-    answer_.malformed |= !document.is_object();
-    answer_.error = member(document, "error");
-    if (document.is_object() && answer_.error.is_null()) wire_.take_document(document, answer_);
+    take_document();
   } else {
     events_.finish([this](const std::string& data) { take(data); });
     lines_.finish([this](std::string_view line) { take(std::string(line)); });
+    answer_.malformed |= answer_.passed_over > 0 && last_.is_null();
   }
-  cut_thinking(answer_);
+  // What is no answer, but says something, is a refusal in a dialect of its own.
+  const bool nothing = answer_.text.empty() && !answer_.reasoned && answer_.refusal.empty();
+  if (nothing && answer_.error.is_null() && !answer_.finished && !words_of(last_).empty())
+    answer_.error = last_;
+  if (mended_) {
+    for (std::string* text : {&answer_.text, &answer_.thoughts, &answer_.refusal})
+      *text = rejoined(*text);
+  }
+  CutText cut = cut_thoughts(answer_.text);
+  answer_.text = std::move(cut.answer);
+  answer_.reasoned |= cut.thought;
+  if (answer_.thoughts.empty()) answer_.thoughts = std::move(cut.unclosed);
+  judge_end(answer_);
   return answer_;
 }
 
-void AnswerReader::take(const std::string& data) {
+// One JSON document, or many, each in a line of its own.
+void AnswerReader::take_document() {
+  last_ = parse(document_);
+  if (last_.is_array() && last_.size() == 1) last_ = json(last_[0]);
+  if (!last_.is_object()) {
+    LineCutter lines(/*lone_cr=*/false);
+    const auto take_line = [this](std::string_view line) { take(std::string(line)); };
+    lines.feed(document_, take_line);
+    lines.finish(take_line);
+    answer_.malformed |= !last_.is_object();
+    return;
+  }
+  const json& error = member(last_, "error");
+  if (is_error(error))
+    answer_.error = error;
+  else
+    wire_.take_document(last_, answer_);
+}
+
+// Null for what is no JSON.
+json AnswerReader::parse(std::string_view text) {
+  json value = parse_untrusted(text);
+  if (!value.is_null()) return value;
+  value = parse_untrusted(with_stand_ins(text));
+  mended_ |= !value.is_null();
+  return value;
+}
+
+void AnswerReader::take(std::string data) {
   if (answer_.ended || answer_.malformed || !answer_.error.is_null()) return;
-  if (data.find_first_not_of(" \t\r\n") == std::string::npos) return;
+  data = trim(data);
+  if (data.empty()) return;
   if (data == "[DONE]") {  // which does not say that the answer is whole
     answer_.ended = true;
     return;
   }
-  const json event = parse_untrusted(data);
+  json event = parse(data);
   if (!event.is_object()) {
-    answer_.malformed = true;
+    const bool too_many = ++answer_.passed_over > kMostPassedOver;
+    answer_.malformed |= !answer_.finished && (too_many || data.starts_with("{"));
     return;
   }
-  answer_.error = member(event, "error");
-  if (answer_.error.is_null()) wire_.take_event(event, answer_);
+  last_ = std::move(event);
+  const json& error = member(last_, "error");
+  if (!is_error(error))
+    wire_.take_event(last_, answer_);
+  else if (!answer_.finished || answer_.text.empty())
+    answer_.error = error;
+}
+
+bool is_error(const json& value) {
+  if (value.is_string()) return value != "";
+  return value.is_object() && std::any_of(value.begin(), value.end(), [](const json& member) {
+           return !member.is_null() && member != "" && member != 0 && member != false;
+         });
 }
 
 const json& member(const json& object, const char* key) {
@@ -108,18 +159,24 @@ int64_t count_of(const json& value) {
 }
 
 void take_end(const std::string& reason, Answer& answer) {
-  static const std::set<std::string> normal = {"stop",      "stop_sequence", "end_turn", "eos",
-                                               "eos_token", "completed",     "complete", "done"};
-  static const std::set<std::string> cut = {"length", "max_tokens", "max_output_tokens",
-                                            "model_length", "model_context_window_exceeded"};
-  static const std::set<std::string> refused = {
-      "content_filter", "refusal", "safety", "sensitive", "recitation", "prohibited_content"};
-  const std::string name = lower(reason);
-  if (name.empty()) return;
-  answer.truncated = cut.contains(name);
-  if (refused.contains(name) && answer.refusal.empty()) answer.refusal = reason;
-  if (!normal.contains(name) && !cut.contains(name) && !refused.contains(name))
-    answer.odd_end = reason;
+  const std::string word = lower(trim(reason));
+  if (word.empty() || word == "null" || word == "none") return;
+  answer.end = reason;
+  answer.finished = true;
+}
+
+Ending ending_of(const std::string& word) {
+  const std::string name = lower(word);
+  if (has_any(name, {"filter", "refus", "safety", "sensitive", "recitation", "prohibit",
+                     "blocklist", "moderat", "guardrail", "spii"}))
+    return Ending::kRefused;
+  if (has_any(name,
+              {"error", "abort", "cancel", "fail", "timeout", "interrupt", "tool", "function_call",
+               "pause", "insufficient", "overload", "disconnect", "incomplete", "unload"}))
+    return Ending::kBroken;
+  if (has_any(name, {"length", "max_", "limit", "context_window"})) return Ending::kCut;
+  if (has_any(name, {"stop", "end", "eos", "complete", "done", "finish"})) return Ending::kNormal;
+  return Ending::kUnknown;
 }
 
 std::string content_of(const json& content) {

@@ -34,14 +34,17 @@ struct CallSettings {
 
 struct Answer {
   std::string text;
+  std::string thoughts;    // what stood in the fields for reasoning, or in `text` without an end
   bool reasoned = false;   // thinking was seen; it is not part of the text
   bool finished = false;   // the protocol's own end was seen
   bool ended = false;      // ... and nothing more will come, though the connection may stay open
+  std::string end;         // the endpoint's last word for that end; empty: it named none
   bool truncated = false;  // the length limit ended it
-  bool malformed = false;  // something that is not this protocol
+  bool malformed = false;  // something that is not this protocol, or an answer with a hole
   std::string refusal;     // the model's or a filter's words, or what the endpoint calls it
   std::string odd_end;     // the endpoint's word for an end that leaves the text unfinished
   nlohmann::json error;    // an error object inside the answer; null: none
+  int passed_over = 0;     // lines of the stream that were no JSON
   bool counted = false;    // the endpoint said how many tokens it was
   int64_t tokens_in = 0, tokens_cached = 0, tokens_cache_written = 0;
   int64_t tokens_out = 0, tokens_reasoning = 0;
@@ -57,7 +60,8 @@ class Wire {
   virtual std::string default_key_env() const = 0;  // empty: none
   virtual std::string path() const = 0;             // behind the base URL
   virtual Framing framing() const { return Framing::kEvents; }
-  virtual std::vector<std::string> headers(const std::string& key) const = 0;
+  // `at_home`: the request goes to the protocol's own host.
+  virtual std::vector<std::string> headers(const std::string& key, bool at_home) const = 0;
   virtual nlohmann::json request(const std::vector<Message>& conversation,
                                  const CallSettings& settings) const = 0;
   // The names of parameters that an endpoint may refuse and that the request can do without.
@@ -78,7 +82,8 @@ std::unique_ptr<Wire> anthropic_wire();
 std::unique_ptr<Wire> ollama_wire();
 
 // Reads an answer as it arrives. A server that was asked to stream and sends one whole document
-// all the same is understood, and so is one that streams unasked.
+// all the same is understood, and so is one that streams unasked, or bare JSON lines for events. A
+// line that is no JSON costs nothing, unless it began as JSON: then a piece of the answer is lost.
 class AnswerReader {
  public:
   AnswerReader(const Wire& wire, bool streamed) : wire_(wire), whole_(!streamed) {}
@@ -88,7 +93,9 @@ class AnswerReader {
   Answer finish();
 
  private:
-  void take(const std::string& data);
+  void take(std::string data);
+  void take_document();
+  nlohmann::json parse(std::string_view text);
 
   const Wire& wire_;
   bool whole_;
@@ -97,6 +104,8 @@ class AnswerReader {
   std::string document_;
   EventCutter events_;
   LineCutter lines_{/*lone_cr=*/false};
+  bool mended_ = false;  // halves of characters were replaced, see agent/llm/stream.h
+  nlohmann::json last_;  // the last event
   Answer answer_;
 };
 
@@ -108,9 +117,22 @@ const nlohmann::json& member(const nlohmann::json& object, const char* key);
 std::string text_of(const nlohmann::json& value);  // "" unless it is a string
 int64_t count_of(const nlohmann::json& value);     // 0 unless it is a number; never negative
 
-// What the endpoint calls the end of its answer: a normal one, the length limit, a refusal, or
-// anything else, which leaves the text unfinished. An empty `reason` says nothing.
+// Notes the endpoint's word for the end of its answer. Servers say "" or "null" before the end.
 void take_end(const std::string& reason, Answer& answer);
+
+// What such a word means, by its parts: every router has words of its own.
+enum class Ending {
+  kNormal,
+  kCut,      // the length limit
+  kRefused,  // a filter, or the model
+  kBroken,   // an error, a cancellation, a pause, a tool that was never offered
+  kUnknown,
+};
+Ending ending_of(const std::string& word);
+
+// Whether `value` is an error: a text or an object that says something. Some servers put "" or
+// false into each event.
+bool is_error(const nlohmann::json& value);
 
 // The text of a string, or of a list of parts of which those of type "text" or "output_text" count.
 std::string content_of(const nlohmann::json& content);

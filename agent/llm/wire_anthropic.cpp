@@ -43,14 +43,17 @@ void take_usage(const json& usage, Answer& answer) {
 }
 
 void take_stop_reason(const json& holder, Answer& answer) {
-  const std::string reason = text_of(member(holder, "stop_reason"));
-  answer.finished |= !reason.empty();
-  take_end(reason, answer);
+  take_end(text_of(member(holder, "stop_reason")), answer);
 }
 
 bool is_thinking(const json& block) {
   const json& type = member(block, "type");
   return type == "thinking" || type == "redacted_thinking";
+}
+
+void take_thinking(const json& holder, Answer& answer) {
+  answer.reasoned = true;
+  answer.thoughts += text_of(member(holder, "thinking"));
 }
 
 class AnthropicWire : public Wire {
@@ -59,9 +62,11 @@ class AnthropicWire : public Wire {
   std::string default_key_env() const override { return "ANTHROPIC_API_KEY"; }
   std::string path() const override { return "/messages"; }
 
-  std::vector<std::string> headers(const std::string& key) const override {
+  // Gateways that speak this protocol want the key as all others do.
+  std::vector<std::string> headers(const std::string& key, bool at_home) const override {
     std::vector<std::string> lines = {"anthropic-version: 2023-06-01"};
     if (!key.empty()) lines.push_back("x-api-key: " + key);
+    if (!key.empty() && !at_home) lines.push_back("Authorization: Bearer " + key);
     return lines;
   }
 
@@ -103,11 +108,11 @@ class AnthropicWire : public Wire {
     if (type == "message_start") {
       take_usage(member(member(event, "message"), "usage"), answer);
     } else if (type == "content_block_start") {
-      answer.reasoned |= is_thinking(block);
+      if (is_thinking(block)) take_thinking(block, answer);
       if (member(block, "type") == "text") answer.text += text_of(member(block, "text"));
     } else if (type == "content_block_delta") {
       if (member(delta, "type") == "text_delta") answer.text += text_of(member(delta, "text"));
-      answer.reasoned |= member(delta, "type") == "thinking_delta";
+      if (member(delta, "type") == "thinking_delta") take_thinking(delta, answer);
     } else if (type == "message_delta") {
       take_stop_reason(delta, answer);
       take_usage(member(event, "usage"), answer);
@@ -123,7 +128,7 @@ class AnthropicWire : public Wire {
       return;
     }
     for (const json& block : content) {
-      answer.reasoned |= is_thinking(block);
+      if (is_thinking(block)) take_thinking(block, answer);
       if (member(block, "type") == "text") answer.text += text_of(member(block, "text"));
     }
     answer.finished = true;

@@ -38,7 +38,7 @@ class OllamaWire : public Wire {
   std::string path() const override { return "/api/chat"; }
   Framing framing() const override { return Framing::kLines; }
 
-  std::vector<std::string> headers(const std::string& key) const override {
+  std::vector<std::string> headers(const std::string& key, bool) const override {
     if (key.empty()) return {};
     return {"Authorization: Bearer " + key};
   }
@@ -72,7 +72,8 @@ class OllamaWire : public Wire {
   void take_event(const json& event, Answer& answer) const override {
     const json& message = member(event, "message");
     answer.text += text_of(member(message, "content"));
-    answer.reasoned |= !text_of(member(message, "thinking")).empty();
+    answer.thoughts += text_of(member(message, "thinking"));
+    answer.reasoned = !answer.thoughts.empty();
     if (member(event, "done") != true) return;
     answer.finished = answer.ended = true;
     answer.counted = member(event, "eval_count").is_number();

@@ -45,22 +45,33 @@ void take_usage(const json& document, Answer& answer) {
 void take_message(const json& message, Answer& answer) {
   answer.text += content_of(member(message, "content"));
   for (const char* name : {"reasoning_content", "reasoning", "thinking"}) {
-    answer.reasoned |= !text_of(member(message, name)).empty();
+    const std::string thought = text_of(member(message, name));
+    if (thought.empty()) continue;
+    answer.reasoned = true;
+    answer.thoughts += thought;
+    break;  // routers say the same under two names
   }
   answer.refusal += text_of(member(message, "refusal"));
 }
 
-void take_finish_reason(const json& choice, Answer& answer) {
-  const std::string reason = text_of(member(choice, "finish_reason"));
-  if (reason.empty()) return;
-  answer.finished = true;
-  take_end(reason, answer);
+void take_choice(const json& choice, const char* message, Answer& answer) {
+  take_message(member(choice, message), answer);
+  take_end(text_of(member(choice, "finish_reason")), answer);
+  if (is_error(member(choice, "error"))) answer.error = member(choice, "error");  // OpenRouter
 }
 
+const json& choices_of(const json& document) {
+  static const json none = json::array();
+  const json& choices = member(document, "choices");
+  return choices.is_array() ? choices : none;
+}
+
+// Only one answer was asked for; some servers give more, mixed.
 const json& first_choice(const json& document) {
   static const json nothing;
-  const json& choices = member(document, "choices");
-  return choices.is_array() && !choices.empty() ? choices[0] : nothing;
+  for (const json& choice : choices_of(document))
+    if (count_of(member(choice, "index")) == 0) return choice;
+  return nothing;
 }
 
 class OpenAiWire : public Wire {
@@ -69,7 +80,7 @@ class OpenAiWire : public Wire {
   std::string default_key_env() const override { return "OPENAI_API_KEY"; }
   std::string path() const override { return "/chat/completions"; }
 
-  std::vector<std::string> headers(const std::string& key) const override {
+  std::vector<std::string> headers(const std::string& key, bool) const override {
     if (key.empty()) return {};
     return {"Authorization: Bearer " + key};
   }
@@ -100,12 +111,11 @@ class OpenAiWire : public Wire {
   }
 
   void take_event(const json& event, Answer& answer) const override {
-    take_message(member(first_choice(event), "delta"), answer);
-    take_finish_reason(first_choice(event), answer);
-    answer.error = member(first_choice(event), "error");  // OpenRouter
+    const json& choice = first_choice(event);
+    take_choice(choice, member(choice, "delta").is_object() ? "delta" : "message", answer);
     take_usage(event, answer);
     // The chunk that only counts tokens is the last one, also where no [DONE] follows.
-    answer.ended = answer.finished && answer.counted && first_choice(event).is_null();
+    answer.ended = answer.finished && answer.counted && choices_of(event).empty();
   }
 
   void take_document(const json& document, Answer& answer) const override {
@@ -114,10 +124,8 @@ class OpenAiWire : public Wire {
       answer.malformed = true;
       return;
     }
-    take_message(member(choice, "message"), answer);
     answer.finished = true;  // though not every server gives a whole answer a finish_reason
-    take_finish_reason(choice, answer);
-    answer.error = member(choice, "error");
+    take_choice(choice, "message", answer);
     take_usage(document, answer);
   }
 };

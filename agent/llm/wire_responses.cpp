@@ -34,7 +34,7 @@ void take_response(const json& response, Answer& answer) {
     }
   }
   if (!text.empty()) answer.text = text;
-  answer.error = member(response, "error");
+  if (is_error(member(response, "error"))) answer.error = member(response, "error");
   answer.finished = answer.ended = true;
   const std::string reason = text_of(member(member(response, "incomplete_details"), "reason"));
   take_end(reason.empty() ? text_of(member(response, "status")) : reason, answer);
@@ -47,7 +47,7 @@ class ResponsesWire : public Wire {
   std::string default_key_env() const override { return "OPENAI_API_KEY"; }
   std::string path() const override { return "/responses"; }
 
-  std::vector<std::string> headers(const std::string& key) const override {
+  std::vector<std::string> headers(const std::string& key, bool) const override {
     if (key.empty()) return {};
     return {"Authorization: Bearer " + key};
   }

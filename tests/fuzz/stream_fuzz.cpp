@@ -8,7 +8,10 @@
 #include <string_view>
 
 #include "agent/llm/api_error.h"
+#include "agent/llm/complaint.h"
+#include "agent/llm/thoughts.h"
 #include "agent/llm/wire.h"
+#include "agent/text.h"
 
 using namespace autoresearch;
 
@@ -23,6 +26,7 @@ void read_both_ways(const Wire& wire, bool streamed, std::string_view bytes, siz
   }
   const Answer a = at_once.finish(), b = in_pieces.finish();
   if (a.text != b.text || a.malformed != b.malformed || a.finished != b.finished) std::abort();
+  if (a.text != valid_utf8(a.text) || a.thoughts != valid_utf8(a.thoughts)) std::abort();
   if (a.tokens_in < 0 || a.tokens_out < 0 || a.tokens_cached < 0) std::abort();
 }
 
@@ -37,6 +41,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   read_both_ways(*wire, (data[0] & 4) != 0, bytes, piece);
   const ApiError error = read_api_error(100 + 10 * data[1], std::string(bytes));
   remedy_for(error);
+  refuses_system_role(error);
+  const double wait = seconds_named(error.message, /*now=*/1764374400);
+  if (!(wait >= 0 && wait < 1e6)) std::abort();
+  complaint_in(error.message, /*now=*/1764374400);
+  if (cut_thoughts(std::string(bytes)).answer.size() > bytes.size()) std::abort();
   refused_parameter(error, wire->droppable());
   if (smaller_room(error, 12000) >= 12000) std::abort();
   return 0;

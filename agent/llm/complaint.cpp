@@ -1,0 +1,110 @@
+#include "agent/llm/complaint.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <regex>
+
+#include "agent/text.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr double kDay = 86400;
+constexpr double kLongest = 8 * kDay;  // a week's limit is the longest that is met
+
+double number(const std::ssub_match& match) {
+  return match.matched ? std::strtod(match.str().c_str(), nullptr) : 0;
+}
+
+// "in 1h 30m", "wait 2 hours", "after 20.5s".
+double duration_in(const std::string& words) {
+  static const std::regex start(
+      R"(\b(in|after|wait|within|about|approximately)\b(:|\s|for\b)*(?=\d))");
+  static const std::regex part(
+      R"(^[\s,]*(?:and\s+)?(\d+(?:\.\d+)?)\s*)"
+      R"((days?|d|hours?|hrs?|h|minutes?|mins?|ms|m|seconds?|secs?|s)(?![a-z]))");
+  std::smatch match;
+  if (!std::regex_search(words, match, start)) return 0;
+  double seconds = 0;
+  for (std::string rest = match.suffix(); std::regex_search(rest, match, part);) {
+    const std::string unit = match[2];
+    seconds += number(match[1]) * (unit == "ms"     ? 1e-3
+                                   : unit[0] == 'd' ? kDay
+                                   : unit[0] == 'h' ? 3600
+                                   : unit[0] == 'm' ? 60
+                                                    : 1);
+    rest = match.suffix().str();
+  }
+  return seconds;
+}
+
+// "5am", "3:30 pm", "05:00", each behind a word that makes a moment of it.
+double until_time_of_day(const std::string& words, time_t now) {
+  static const std::regex clock(
+      R"(\b(?:at|resets?|until|after)\s+(\d{1,2})(?::(\d\d))?(?::\d\d)?\s*(am|pm)?)"
+      R"(\b\s*\(?(utc|gmt|z\b)?)");
+  std::smatch match;
+  if (!std::regex_search(words, match, clock)) return 0;
+  if (!match[2].matched && !match[3].matched) return 0;  // "at 5" may be anything
+  const bool half = match[3].matched;
+  int hour = static_cast<int>(number(match[1]));
+  if (hour > (half ? 12 : 24)) return 0;
+  if (half) hour = hour % 12 + (match[3] == "pm" ? 12 : 0);
+  tm day{};
+  const bool utc = match[4].matched;
+  utc ? gmtime_r(&now, &day) : localtime_r(&now, &day);
+  const double seconds_of_day = 3600.0 * day.tm_hour + 60.0 * day.tm_min + day.tm_sec;
+  const double wait = 3600.0 * hour + 60 * number(match[2]) - seconds_of_day;
+  return wait > 0 ? wait : wait + kDay;
+}
+
+// "2026-11-29T05:00:00Z" or "...|1764392400".
+double until_date(const std::string& words, time_t now) {
+  static const std::regex iso(R"((\d{4}-\d\d-\d\d)[t ](\d\d:\d\d(?::\d\d)?))");
+  static const std::regex epoch(R"((?:^|[^\d.])(1\d{9})(?:$|[^\d.]))");
+  std::smatch match;
+  double then = 0;
+  if (std::regex_search(words, match, epoch)) then = number(match[1]);
+  if (std::regex_search(words, match, iso)) {
+    tm moment{};
+    const std::string text = match[1].str() + " " + match[2].str();
+    if (!strptime(text.c_str(), "%Y-%m-%d %H:%M", &moment)) return 0;
+    then = static_cast<double>(timegm(&moment));
+  }
+  const double wait = then - static_cast<double>(now);
+  return wait < kLongest ? std::max(0.0, wait) : 0;
+}
+
+}  // namespace
+
+double seconds_named(const std::string& words, time_t now) {
+  constexpr size_t kLooked = 1000;  // bytes: std::regex recurses with the length of its text
+  const std::string text = lower(words.substr(0, kLooked));
+  for (const double wait : {until_date(text, now), duration_in(text), until_time_of_day(text, now)})
+    if (wait > 0) return std::min(wait, kLongest);
+  return 0;
+}
+
+std::optional<Complaint> complaint_in(const std::string& text, time_t now) {
+  constexpr size_t kLongestComplaint = 500;  // bytes
+  const std::string words = lower(trim(text));
+  if (words.size() > kLongestComplaint || has_any(words, {"idea", "<<<<", "```", "====="}))
+    return std::nullopt;
+  const bool limit = has_any(words, {"limit"}) &&
+                     has_any(words, {"reached", "hit", "exceed", "reset", "usage", "session",
+                                     "rate", "weekly", "daily", "hourly", "try again"});
+  const bool lasting =
+      has_any(words, {"log in", "login", "logged in", "sign in", "api key", "api_key", "apikey",
+                      "unauthorized", "unauthenticated", "authenticat", "credential",
+                      "credit balance", "billing", "payment required", "subscription"});
+  const bool passing =
+      limit ||
+      has_any(words, {"quota", "overload", "at capacity", "over capacity", "too many requests",
+                      "api error", "service unavailable", "server error", "temporarily unavailable",
+                      "connection error", "connection refused", "connection reset", "network error",
+                      "request timed out"});
+  if (!lasting && !passing) return std::nullopt;
+  return Complaint{lasting && !limit, seconds_named(words, now)};
+}
+
+}  // namespace autoresearch

@@ -572,6 +572,8 @@ Exit Child::wait(const Command& command) {
   reap(exit);
   end_orphans();
   check(empty, "a sandbox was told to end and did not within a minute; see: ps -ef");
+  check(command.filter.empty() || init_pid_ > 0 || exit.code != 0,
+        "this bwrap does not tell of its init (--info-fd); type: apt-get install bubblewrap");
   // A bounded number of reads: something that escaped the group could write for ever.
   read_output(/*rounds=*/32);
   if (kept_.size() > kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);

@@ -38,7 +38,6 @@ constexpr uint32_t kRefused[] = {
     SYS_bpf,
     SYS_perf_event_open,
     SYS_fanotify_init,
-    SYS_lookup_dcookie,
     // Keyrings, which outlive a process.
     SYS_keyctl,
     SYS_add_key,

@@ -377,6 +377,18 @@ TEST(SandboxProblemTest, TellsWhatToTypeWhereBubblewrapIsMissing) {
   EXPECT_NE(problem->find("apt-get install bubblewrap"), std::string::npos) << *problem;
 }
 
+// Whose init is not known can't be ended: nothing may run there.
+TEST(SandboxProblemTest, ABwrapThatDoesNotTellOfItsInitIsAnError) {
+  char pattern[] = "/tmp/sandbox_test.XXXXXX";
+  const fs::path dir = mkdtemp(pattern);
+  fs::create_symlink("/bin/true", dir / "bwrap");
+  const std::string path = std::getenv("PATH");
+  setenv("PATH", (dir.string() + ":" + path).c_str(), 1);
+  EXPECT_THROW(sandbox_problem(), Error);
+  setenv("PATH", path.c_str(), 1);
+  fs::remove_all(dir);
+}
+
 TEST(SandboxProblemTest, QuotesBubblewrapWhereItFails) {
   char pattern[] = "/tmp/sandbox_test.XXXXXX";
   fs::path dir = mkdtemp(pattern);

@@ -216,7 +216,7 @@ void check_space(const fs::path& folder, double bytes) {
 double least_text_bytes(const std::vector<fs::path>& files) {
   double bytes = 0;
   for (const fs::path& file : files) {
-    const bool compressed = plain_name(file) != file || form_of(file) == Form::kParquet;
+    const bool compressed = plain_name(file) != file || lower_extension(file) == ".parquet";
     bytes += static_cast<double>(total_bytes({file})) * (compressed ? 2 : 1);
   }
   return bytes;
@@ -380,7 +380,7 @@ void read_corpus(const Making& making, ShuffledDocuments& documents) {
   const Options& options = making.options;
   const std::vector<fs::path> files =
       options.is("demo") ? find_demo_files({AUTORESEARCH_TORCH_INCLUDE, "/usr/include"}, kDemoBytes)
-                         : find_files({options.source.begin(), options.source.end()});
+                         : find_files({options.source.begin(), options.source.end()}, options.read);
   const auto total = static_cast<double>(total_bytes(files));
   check_space(making.dir, 1.5 * least_text_bytes(files));  // a copy, and two bytes for a token
   ReadOptions read = options.read;
@@ -399,9 +399,12 @@ void read_corpus(const Making& making, ShuffledDocuments& documents) {
                                    std::to_string(files.size()) +
                                    " file(s) of --source; give files with text");
   std::printf("%s: %lld documents, %.1f MB of text (%lld exact duplicates left out)\n",
+  if (std::any_of(options.source.begin(), options.source.end(), is_stdin)) {
+    make_stdin_a_file(making.dir / "documents", check_interrupted);
+  }
               making.info.source.c_str(), static_cast<long long>(documents.documents()),
               static_cast<double>(documents.bytes()) / kMega,
-              static_cast<long long>(documents.duplicates()));
+              static_cast<long long>(documents.duplicates()), read.findings->report().c_str());
 }
 
 void make_from_files(const Making& making) {
@@ -703,7 +706,9 @@ void CommandLine::add_make() {
   app.add_option("--downloads", make.downloads, "files to download at a time")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  app.add_option("--column", make.read.column, "of parquet and JSON lines: where the text is")
+  app.add_option("--column", make.read.column,
+                 "of parquet and JSON lines: where the text is, such as raw.text, paragraphs[] or "
+                 "messages[].content")
       ->capture_default_str();
   app.add_option("--doc-separator", make.read.doc_separator,
                  "in plain text, what stands between documents, such as $'\\n\\n'");

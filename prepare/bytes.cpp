@@ -269,6 +269,9 @@ std::unique_ptr<ByteStream> open_bytes(const fs::path& file, Findings& findings)
               kCopyAgain);
     findings.note("not compressed, whatever the name says", display_name(file));
   }
+  if (layers > 0 && by_name == Packing::kNone && !is_stdin(file)) {
+    findings.note("decompressed, whatever the name says", display_name(file));
+  }
   if (layers > 1) findings.note("compressed more than once", display_name(file));
   return stream;
 }

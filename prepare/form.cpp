@@ -152,6 +152,11 @@ OpenedFile open_file(const fs::path& file, Findings& findings, bool is_text) {
   if (opened.look.form == Form::kParquet && is_packed_parquet(file, *opened.bytes)) {
     opened.look = unfit("parquet file in another file", kUnpack);
   }
+  const std::string extension = lower_extension(plain_name(file));
+  const bool json = extension.starts_with(".json") || extension == ".ndjson";
+  if (opened.look.form == Form::kJsonLines && !json && !is_stdin(file)) {
+    findings.note("read as lines of JSON, whatever the name says", display_name(file));
+  }
   return opened;
 }
 

@@ -27,7 +27,7 @@ constexpr size_t kLookBytes = 64 << 10;
 Look look_at(const fs::path& file, std::string_view start, bool is_text = false);
 
 // Opens a file as UTF-8 without byte order mark, after a look at it; `findings` hears of what was
-// changed.
+// changed, and of what the name does not say.
 struct OpenedFile {
   Look look;
   std::unique_ptr<ByteStream> bytes;

@@ -138,7 +138,7 @@ class PieceReader {
   bool ended_ = false, goes_on_ = false, ended_without_delimiter_ = false;
 };
 
-constexpr char kCut[] = "cut at 16 MiB: longer documents";
+constexpr char kCut[] = "documents longer than 16 MiB, cut";
 
 class SeparatedReader : public DocumentReader {
  public:
@@ -214,6 +214,8 @@ class JsonLinesReader : public DocumentReader {
     constexpr int64_t kEnoughToJudge = 100;
     if (const std::string columns = count_ == 1 ? text_columns_of(first_) : ""; !columns.empty()) {
       reason += ", but has: " + columns;
+    } else if (count_ == 1 && lines_.ended_without_delimiter()) {
+      reason += ", and is all of the file: write each document as a line";
     }
     findings_.bad_line(lines_.where(), reason);
     ++bad_;

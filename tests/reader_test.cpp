@@ -246,6 +246,9 @@ TEST_F(ReaderTest, LinesOfJsonAreKnownWhateverTheirName) {
   EXPECT_EQ(documents_of(file("b.json", "{\"text\": \"one\"}")), Documents{"one"});
   const std::string long_line = "{\"text\": \"" + std::string(200'000, 'x') + "\"}\n";
   EXPECT_EQ(documents_of(file("c.json", long_line)), Documents{std::string(200'000, 'x')});
+  const ReadOptions options;
+  documents_of(file("a.txt.gz", gzip(text)), options);
+  EXPECT_NE(options.findings->report().find("read as lines of JSON"), std::string::npos);
   // What a user calls text by its separator is text, and so is prose that begins alike.
   EXPECT_EQ(documents_of(file("d.txt", text), {.doc_separator = "\n\n"}).size(), 2u);
   for (const std::string prose : {"{\"text\": \"one\"}\n", "{name}\n{place}\n", "[1] a\n[2] b\n",
@@ -284,6 +287,10 @@ TEST_F(ReaderTest, AColumnThatIsNotThereIsRefusedWithThoseThatAre) {
                        "{\"id\": 1, \"body\": \"x\", \"m\": [{\"content\": \"y\"}], "
                        "\"raw\": {\"text\": \"z\"}}\n"),
               "a.jsonl:1", "but has: body, m[].content, raw.text");
+}
+
+TEST_F(ReaderTest, AFileOfOneObjectIsToldFromAFileOfLines) {
+  expect_says(error_in("a.json", "{\"text\": [3]}"), "a.json:1", "write each document as a line");
 }
 
 TEST_F(ReaderTest, AFewBadLinesAreSkippedAndCountedManyAreRefused) {
@@ -463,7 +470,7 @@ TEST_F(ReaderTest, ALineOfTwoGigabytesIsCutIfItIsTextElseABadOne) {
   int documents = 0;
   for (std::string part; cut->next(part); ++documents) ASSERT_LE(part.size(), kLargestDocument);
   EXPECT_EQ(documents, 128);
-  EXPECT_NE(options.findings->report().find("cut at 16 MiB: longer documents: 1 ("),
+  EXPECT_NE(options.findings->report().find("documents longer than 16 MiB, cut: 1 ("),
             std::string::npos);
   expect_says(
       error_in("b.jsonl.zst", zstd("{\"text\": \"y\"}\n{\"text\": \"") + repeated(packed, 32)),

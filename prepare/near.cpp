@@ -51,6 +51,7 @@ void NearDuplicates::add(std::span<const uint16_t> document) {
 }
 
 bool NearDuplicates::resembles(std::span<const uint16_t> document) const {
+  if (signatures_.empty()) return false;
   const Signature signature = signature_of(document);
   for (size_t group = 0; group < kFunctions / kGroup; ++group) {
     const auto [begin, end] = by_group_.equal_range(key_of(signature, group));

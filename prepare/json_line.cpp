@@ -138,11 +138,11 @@ struct Parsed {
   std::string reason;
 };
 
-template <unsigned kMoreFlags, typename Handler>
+template <typename Handler>
 Parsed parse_in_place(rapidjson::Reader& parser, std::span<char> text, Handler& handler) {
   text.data()[text.size()] = '\0';
   rapidjson::InsituStringStream stream(text.data());
-  const rapidjson::ParseResult result = parser.Parse<kFlags | kMoreFlags>(stream, handler);
+  const rapidjson::ParseResult result = parser.Parse<kFlags>(stream, handler);
   const bool at_end = stream.Tell() == text.size();
   if (!result.IsError() && at_end) return {true, false, ""};
   if (!result.IsError()) return {false, false, "It holds a NUL."};  // which the parser stops at
@@ -151,14 +151,25 @@ Parsed parse_in_place(rapidjson::Reader& parser, std::span<char> text, Handler& 
           too_deep ? "It is nested too deeply." : rapidjson::GetParseError_En(result.Code())};
 }
 
-// How `text` reads as JSON of any kind, nested as deeply as it may be.
+// Is told any JSON, and wants to know no more.
+class AnyHandler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, AnyHandler> {
+ public:
+  bool StartObject() { return ++depth_ <= kDeepest; }
+  bool StartArray() { return ++depth_ <= kDeepest; }
+  bool EndObject(unsigned) { return depth_-- > 0; }
+  bool EndArray(unsigned) { return depth_-- > 0; }
+
+ private:
+  size_t depth_ = 0;
+};
+
 Parsed reads_as_json(std::string_view text) {
   std::string copy(text);
   replace_lone_surrogates(copy);
   copy.resize(text.size() + kJsonPadding);
-  rapidjson::BaseReaderHandler<> nobody;
+  AnyHandler handler;
   rapidjson::Reader parser;
-  return parse_in_place<rapidjson::kParseIterativeFlag>(parser, {copy.data(), text.size()}, nobody);
+  return parse_in_place(parser, {copy.data(), text.size()}, handler);
 }
 
 // What is between two delimiters, or before the end, and takes it off `text`.
@@ -206,7 +217,7 @@ JsonLineParser::Outcome JsonLineParser::parse(std::span<char> line, std::string&
                                               std::string& reason) {
   replace_lone_surrogates(line);
   ColumnHandler handler(impl_->column, document);
-  const Parsed parsed = parse_in_place<0>(impl_->parser, line, handler);
+  const Parsed parsed = parse_in_place(impl_->parser, line, handler);
   if (!parsed.good) {
     reason = "is no JSON (" + parsed.reason + ")";
     return parsed.cut_off ? kCutOff : kBad;

@@ -33,6 +33,8 @@
 #include "prepare/find.h"
 #include "prepare/glance.h"
 #include "prepare/hub.h"
+#include "prepare/near.h"
+#include "prepare/overlap.h"
 #include "prepare/parquet.h"
 #include "prepare/shuffle.h"
 #include "prepare/splits.h"
@@ -62,6 +64,7 @@ struct Options {
   double time_budget = 300;        // seconds of training
   int64_t eval_tokens = 40 << 19;  // in val, and as many in test
   int64_t workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostWorkers);
+  std::string dedup = "exact";
   bool force = false;
 
   bool is(const char* name) const { return source == std::vector<std::string>{name}; }
@@ -138,6 +141,8 @@ void check_options(const Options& options) {
   check_usage(
       !options.from_hub() || options.read.doc_separator.empty(),
       "--doc-separator is for plain text, which " + options.source[0] + " is not; leave it out");
+  check_usage(!options.from_hub() || options.dedup == "exact",
+              "--dedup near is for files; leave it out, so that figures compare with upstream's");
   check_options_are_text(options);
   check_usage(options.vocab >= Tokenizer::kMinVocab && options.vocab <= Tokenizer::kMaxVocab,
               "--vocab " + std::to_string(options.vocab) + " is not possible; use " +
@@ -187,6 +192,7 @@ bool already_prepared(const fs::path& dir, const TaskInfo& wanted, bool force) {
   compare("--shards", there.shards, wanted.shards);
   compare("--column", there.column, wanted.column);
   compare("--doc-separator", in_quotes(there.doc_separator), in_quotes(wanted.doc_separator));
+  compare("--dedup", there.dedup, wanted.dedup);
   compare("--vocab", there.vocab_size, wanted.vocab_size);
   compare("--seq-len", there.seq_len, wanted.seq_len);
   compare("--time-budget", there.time_budget, wanted.time_budget);
@@ -211,7 +217,7 @@ void check_space(const fs::path& folder, double bytes) {
 double least_text_bytes(const std::vector<fs::path>& files) {
   double bytes = 0;
   for (const fs::path& file : files) {
-    const bool compressed = plain_name(file) != file || form_of(file) == Form::kParquet;
+    const bool compressed = plain_name(file) != file || lower_extension(file) == ".parquet";
     bytes += static_cast<double>(total_bytes({file})) * (compressed ? 2 : 1);
   }
   return bytes;
@@ -319,24 +325,39 @@ size_t write_heldout_splits(const Making& making, const HeldOut& held_out,
   return taken;
 }
 
+// What train is held against: val, to tell how much of it occurs there; and documents whose like
+// stays out of it.
+struct Guarded {
+  Overlap val;
+  NearDuplicates documents;
+};
+
 // Encodes what `reader`, of which `total` is the length by its own count, still yields.
 void write_train(const Making& making, DocumentReader& reader, int64_t total,
-                 ShardWriter::Order order, const Tokenizer& tokenizer) {
+                 ShardWriter::Order order, const Tokenizer& tokenizer, Guarded guarded) {
   TaskInfo& info = making.info;
+  int64_t resembling = 0;
   const int64_t begin = reader.position();
   Progress progress("encoding ", static_cast<double>(total - begin), "MB", kMega);
   ShardWriter writer(making.dir / "train", order, info.seq_len, info.bos);
   SplitInfo counts;
   const auto write = [&](const EncodedDocument& document) {
     check_interrupted();
+    progress.update(static_cast<double>(reader.position() - begin));
+    if (guarded.documents.resembles(document.ids)) return ++resembling > 0;
+    guarded.val.add(document.ids);
     writer.add(document.ids);
     ++counts.documents;
     counts.bytes += document.bytes;
     info.invalid_utf8_bytes += document.invalid_bytes;
-    progress.update(static_cast<double>(reader.position() - begin));
     return true;
   };
   encode_documents(reader, tokenizer, making.options.workers, write);
+  info.val_in_train = guarded.val.share().value_or(-1);
+  if (resembling > 0) {
+    std::printf("%lld documents that resemble one of val or test stay out of train\n",
+                static_cast<long long>(resembling));
+  }
   info.train = writer.finish();
   info.train.documents = counts.documents;
   info.train.bytes = counts.bytes;
@@ -373,9 +394,12 @@ Error too_small(int64_t documents, int64_t bytes, int64_t seq_len, double bytes_
 
 void read_corpus(const Making& making, ShuffledDocuments& documents) {
   const Options& options = making.options;
+  if (std::any_of(options.source.begin(), options.source.end(), is_stdin)) {
+    make_stdin_a_file(making.dir / "documents", check_interrupted);
+  }
   const std::vector<fs::path> files =
       options.is("demo") ? find_demo_files({AUTORESEARCH_TORCH_INCLUDE, "/usr/include"}, kDemoBytes)
-                         : find_files({options.source.begin(), options.source.end()});
+                         : find_files({options.source.begin(), options.source.end()}, options.read);
   const auto total = static_cast<double>(total_bytes(files));
   check_space(making.dir, 1.5 * least_text_bytes(files));  // a copy, and two bytes for a token
   ReadOptions read = options.read;
@@ -393,10 +417,10 @@ void read_corpus(const Making& making, ShuffledDocuments& documents) {
   check(documents.bytes() > 0, "the corpus is empty: no text in the " +
                                    std::to_string(files.size()) +
                                    " file(s) of --source; give files with text");
-  std::printf("%s: %lld documents, %.1f MB of text (%lld exact duplicates left out)\n",
+  std::printf("%s: %lld documents, %.1f MB of text (%lld exact duplicates left out)\n%s",
               making.info.source.c_str(), static_cast<long long>(documents.documents()),
               static_cast<double>(documents.bytes()) / kMega,
-              static_cast<long long>(documents.duplicates()));
+              static_cast<long long>(documents.duplicates()), read.findings->report().c_str());
 }
 
 void make_from_files(const Making& making) {
@@ -414,6 +438,7 @@ void make_from_files(const Making& making) {
   others.reset();
 
   size_t taken = 0;
+  std::optional<Guarded> guarded;
   {
     const Candidates candidates =
         encode_candidates(making, *documents.read(), static_cast<size_t>(set_aside), tokenizer);
@@ -429,11 +454,15 @@ void make_from_files(const Making& making) {
                       static_cast<int64_t>(candidates.documents.tokens.size()));
     }
     taken = write_heldout_splits(making, held_out, candidates, tokenizer);
+    guarded = Guarded{Overlap(held_out.val, info.bos), {}};
+    for (size_t i = 0; info.dedup == "near" && i < taken; ++i) {
+      guarded->documents.add(candidates.documents[i].subspan(1));
+    }
   }
 
   auto rest = documents.read();
   skip(*rest, static_cast<int64_t>(taken));
-  write_train(making, *rest, bytes, ShardWriter::kShuffledPassages, tokenizer);
+  write_train(making, *rest, bytes, ShardWriter::kShuffledPassages, tokenizer, std::move(*guarded));
   if (info.train.tokens < info.seq_len + 1) {
     throw too_small(documents.documents(), bytes, info.seq_len,
                     static_cast<double>(info.train.bytes) / static_cast<double>(info.train.tokens),
@@ -453,6 +482,7 @@ void encode_shards(const Making& making, const std::vector<fs::path>& files,
   check_space(making.dir, static_cast<double>(total));  // tokens take about what the shards do
   const ReadOptions& read = making.options.read;
   const Tokenizer tokenizer = learn_tokenizer(making, *open_in_order(files, read), total);
+  std::optional<Guarded> guarded;
   {
     const Candidates candidates =
         encode_candidates(making, *open_in_order({heldout}, read), SIZE_MAX, tokenizer);
@@ -465,8 +495,10 @@ void encode_shards(const Making& making, const std::vector<fs::path>& files,
                                  "pool of 1,000 documents; give another --base-url, or a smaller "
                                  "--seq-len");
     write_heldout_splits(making, held_out, candidates, tokenizer);
+    guarded = Guarded{Overlap(held_out.val, info.bos), {}};
   }
-  write_train(making, *open_in_order(files, read), total, ShardWriter::kAsTheyCome, tokenizer);
+  write_train(making, *open_in_order(files, read), total, ShardWriter::kAsTheyCome, tokenizer,
+              std::move(*guarded));
   check(info.train.tokens > info.seq_len, "the training shards hold no row of " +
                                               std::to_string(info.seq_len) +
                                               " tokens; give a smaller --seq-len");
@@ -518,6 +550,7 @@ void make_task(const Options& options) {
   }
   info.column = options.read.column;
   info.doc_separator = options.read.doc_separator;
+  info.dedup = options.dedup;
   info.vocab_size = options.vocab;
   info.seq_len = options.seq_len;
   info.eval_tokens = options.eval_tokens;
@@ -599,10 +632,16 @@ void CommandLine::add_make() {
   app.add_option("--downloads", make.downloads, "files to download at a time")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  app.add_option("--column", make.read.column, "of parquet and JSON lines: where the text is")
+  app.add_option("--column", make.read.column,
+                 "of parquet and JSON lines: where the text is, such as raw.text, paragraphs[] or "
+                 "messages[].content")
       ->capture_default_str();
   app.add_option("--doc-separator", make.read.doc_separator,
                  "in plain text, what stands between documents, such as $'\\n\\n'");
+  app.add_option("--dedup", make.dedup,
+                 "exact, or near: what resembles a held-out document stays out of train too")
+      ->check(CLI::IsMember({"exact", "near"}))
+      ->capture_default_str();
   CLI::Option* vocab = app.add_option("--vocab", make.vocab, "tokens of the vocabulary");
   CLI::Option* seq_len = app.add_option("--seq-len", make.seq_len, "tokens of context");
   CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "training seconds");

@@ -4,11 +4,13 @@
 #include <linux/fs.h>  // FICLONE
 #include <openssl/evp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -19,6 +21,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "common/log.h"
 
 namespace autoresearch {
 namespace {
@@ -49,6 +52,22 @@ class Descriptor {
  private:
   int fd_;
 };
+
+// The descriptor of a file to read, or -1. NFS calls a name stale that it has cached for too long,
+// and finds the file when it is asked again.
+int open_to_read(const fs::path& path) {
+  constexpr int kTries = 3;
+  int fd = -1;
+  for (int i = 0; i < kTries && fd < 0 && (i == 0 || errno == ESTALE); ++i) {
+    fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  }
+  return fd;
+}
+
+// Whether a call failed because the file system has none of its kind: shares, FUSE, cluster disks.
+bool is_unknown_call(int reason) {
+  return reason == EINVAL || reason == ENOSYS || reason == ENOTSUP || reason == ENOLCK;
+}
 
 // The next bytes of `fd` into `buffer`; 0 at the end.
 size_t read_some(int fd, char* buffer, size_t size, const fs::path& path) {
@@ -121,7 +140,7 @@ fs::path data_dir() {
 }
 
 std::string read_file(const fs::path& path) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor fd(open_to_read(path));
   if (fd < 0) fail("open", path);
   struct stat status;
   if (::fstat(fd, &status) != 0) fail("read", path);
@@ -159,9 +178,15 @@ void write_file(const fs::path& path, std::string_view bytes) {
 }
 
 void sync_path(const fs::path& path) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor fd(open_to_read(path));
   if (fd < 0) fail("open", path);
-  if (::fsync(fd) != 0) fail<DurabilityError>("sync", path);
+  if (::fsync(fd) == 0) return;
+  const int reason = errno;
+  struct stat status;
+  const bool folder = ::fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
+  if (folder && is_unknown_call(reason)) return;
+  errno = reason;
+  fail<DurabilityError>("sync", path);
 }
 
 std::string sha256(std::string_view bytes) {
@@ -171,7 +196,7 @@ std::string sha256(std::string_view bytes) {
 }
 
 std::string sha256_of_file(const fs::path& path) {
-  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor fd(open_to_read(path));
   if (fd < 0) fail("open", path);
   const Digest digest = new_digest();
   std::string buffer(1 << 18, '\0');
@@ -182,7 +207,7 @@ std::string sha256_of_file(const fs::path& path) {
 }
 
 void copy_file_cheaply(const fs::path& from, const fs::path& to) {
-  const Descriptor source(::open(from.c_str(), O_RDONLY | O_CLOEXEC));
+  const Descriptor source(open_to_read(from));
   if (source < 0) fail("open", from);
   struct stat status;
   if (::fstat(source, &status) != 0) fail("read", from);
@@ -195,39 +220,92 @@ void copy_file_cheaply(const fs::path& from, const fs::path& to) {
       write_all(target, std::string_view(buffer).substr(0, count), to);
     }
   }
-  if (::fchmod(target, status.st_mode & 07777) != 0 || !target.close()) fail("write", to);
+  ::fchmod(target, status.st_mode & 07777);  // FAT and many shares have no modes to change
+  if (!target.close()) fail("write", to);
 }
 
+// ------------------------------------------------------------------------------------------------
+// FileLock
+
+namespace {
+
+Error in_use(const fs::path& path, const std::string& holder) {
+  return Error(path.string() + " is in use by process " + (holder.empty() ? "(unknown)" : holder) +
+               "; wait until it has ended, or end it");
+}
+
+// "4711 on HOST": what the file says that stands for a lock.
+std::string own_process() {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  return std::to_string(::getpid()) + " on " + host;
+}
+
+// Whether the process of such a file is one of this machine that is no more.
+bool has_ended(const std::string& process) {
+  const std::string own = own_process();
+  const size_t host = process.find(' ');
+  return host != std::string::npos && process.substr(host) == own.substr(own.find(' ')) &&
+         ::kill(std::atoi(process.c_str()), 0) != 0 && errno == ESRCH;
+}
+
+}  // namespace
+
 FileLock::FileLock(const fs::path& path) : fd_(-1) {
-  do {  // again, where its last holder has removed the file meanwhile
+  do {  // again if its last holder has removed the file meanwhile
     if (fd_ >= 0) ::close(fd_);
     fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     check(fd_ >= 0, "can't write " + path.string() + ": " + std::strerror(errno) +
                         "; make its folder writable, or give AUTORESEARCH_DATA another");
-    lock(path);
+    try {
+      lock(path);
+    } catch (const Error&) {
+      ::close(fd_);
+      throw;
+    }
   } while (!is_same_file(fd_, path));
 }
 
 void FileLock::lock(const fs::path& path) {
-  try {
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK) fail("lock", path);
-      char pid[32] = "";
-      const ssize_t size = ::pread(fd_, pid, sizeof pid - 1, 0);
-      throw Error(path.string() + " is in use by process " +
-                  (size > 0 ? std::string(pid, size) : "(unknown)") +
-                  "; wait until it has ended, or end it");
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (is_unknown_call(errno)) return lock_by_file(path);
+    if (errno != EWOULDBLOCK) fail("lock", path);
+    char pid[32] = "";
+    const ssize_t size = ::pread(fd_, pid, sizeof pid - 1, 0);
+    throw in_use(path, std::string(pid, static_cast<size_t>(std::max<ssize_t>(size, 0))));
+  }
+  // The holder's number is for the message above only: the lock itself ends with its process.
+  if (::ftruncate(fd_, 0) != 0) fail("write", path);
+  write_all(fd_, std::to_string(::getpid()), path);
+}
+
+// Whoever makes the file holds the lock. One that a dead process has left is taken over; what a
+// process of another machine has left is the user's to judge.
+void FileLock::lock_by_file(const fs::path& path) {
+  const fs::path file = path.string() + ".holder";
+  int fd;
+  while ((fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0) {
+    if (errno != EEXIST) fail("write", file);
+    const std::string holder = read_file(file);
+    if (!has_ended(holder)) {
+      throw Error(std::string(in_use(path, holder).what()) + "; if it has, remove " +
+                  file.string());
     }
-    // The holder's number is for the message above only: the lock itself ends with its process.
-    const std::string pid = std::to_string(::getpid());
-    if (::ftruncate(fd_, 0) != 0) fail("write", path);
-    write_all(fd_, pid, path);
-  } catch (const Error&) {
-    ::close(fd_);
-    throw;
+    if (::unlink(file.c_str()) != 0 && errno != ENOENT) fail("remove", file);
+  }
+  const Descriptor made(fd);
+  write_all(made, own_process(), file);
+  file_ = file;
+  static std::atomic_flag warned;
+  if (!warned.test_and_set()) {
+    log_warning("the file system of " + path.string() + " has no locks; " + file.string() +
+                " stands for one");
   }
 }
 
-FileLock::~FileLock() { ::close(fd_); }
+FileLock::~FileLock() {
+  if (!file_.empty()) ::unlink(file_.c_str());
+  ::close(fd_);
+}
 
 }  // namespace autoresearch

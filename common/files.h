@@ -32,17 +32,20 @@ std::string read_file(const fs::path& path);
 // where an fsync fails.
 void write_file(const fs::path& path, std::string_view bytes);
 
-// fsync of a file or folder by path. Throws DurabilityError where it fails.
+// fsync of a file or folder by path. Throws DurabilityError if it fails; a folder on a file system
+// that knows no fsync of folders (CIFS, 9p, some FUSE) is none.
 void sync_path(const fs::path& path);
 
 // Lower-case hexadecimal SHA-256 of bytes, or of a file read in pieces.
 std::string sha256(std::string_view bytes);
 std::string sha256_of_file(const fs::path& path);
 
-// Copies a file, sharing its blocks where the file system can (FICLONE), and keeps its mode.
+// Copies a file, sharing its blocks if the file system can (FICLONE), and keeps its mode if there
+// are any.
 void copy_file_cheaply(const fs::path& from, const fs::path& to);
 
-// An advisory lock on a file, held while the object lives; the file itself stays.
+// An advisory lock on a file, held while the object lives; the file itself stays. On a file system
+// without locks (Lustre, NFS without its daemon), a second file beside it stands for the lock.
 class FileLock {
  public:
   // Throws Error("<path> is in use by process <pid>; ...") when another process holds it.
@@ -53,8 +56,10 @@ class FileLock {
 
  private:
   void lock(const fs::path& path);
+  void lock_by_file(const fs::path& path);
 
   int fd_;
+  fs::path file_;  // that stands for the lock, if there is one
 };
 
 }  // namespace autoresearch

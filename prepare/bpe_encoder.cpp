@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kShortPiece = 64;  // bytes; up to here a scan for the lowest rank beats a heap
 constexpr size_t kBatch = 128;      // pieces that are looked up together
-constexpr size_t kVeryLongPiece = 256 << 10;  // bytes
+constexpr size_t kLeastChunk = 16 << 10;  // bytes of a long piece that are merged together
 
 constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15u;
 
@@ -121,9 +121,12 @@ void BpeEncoder::ScratchDeleter::operator()(Scratch* scratch) const { delete scr
 BpeEncoder::ScratchPointer BpeEncoder::make_scratch() { return ScratchPointer(new Scratch); }
 
 BpeEncoder::BpeEncoder(const std::vector<std::string>& tokens)
-    : byte_pair_ranks_(1 << 16, kNoRank) {
+    : tokens_(tokens), chunk_(kLeastChunk), byte_pair_ranks_(1 << 16, kNoRank) {
   std::unordered_map<std::string_view, uint16_t> ranks;
-  for (size_t i = 0; i < tokens.size(); ++i) ranks.emplace(tokens[i], static_cast<uint16_t>(i));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    ranks.emplace(tokens[i], static_cast<uint16_t>(i));
+    chunk_ = std::max(chunk_, 8 * tokens[i].size());
+  }
   const auto rank = [&](std::string_view bytes) {
     const auto found = ranks.find(bytes);
     return found == ranks.end() ? kNoRank : found->second;
@@ -209,11 +212,8 @@ size_t BpeEncoder::merge_short(std::string_view piece, uint16_t* ids) const {
   return count;
 }
 
-// The same in O(n log n), with a heap. A part is named by the offset of its first byte. Takes some
-// 20 bytes for each of the piece, so very long ones wait for each other.
+// The same in O(n log n), with a heap. A part is named by the offset of its first byte.
 size_t BpeEncoder::merge_long(std::string_view piece, uint16_t* ids) const {
-  std::unique_lock one_at_a_time(very_long_pieces_, std::defer_lock);
-  if (piece.size() > kVeryLongPiece) one_at_a_time.lock();
   check(piece.size() < UINT32_MAX, "a run of " + std::to_string(piece.size()) +
                                        " letters, marks or spaces is too long to encode");
   const uint32_t n = static_cast<uint32_t>(piece.size());
@@ -260,6 +260,41 @@ size_t BpeEncoder::encode_piece(std::string_view piece, uint16_t* ids) const {
   return count;
 }
 
+// Appends the ids of a piece of any length, in time that grows as it does: it is merged in chunks
+// that overlap. A chunk's ids are kept up to a token that the next chunk, which is cut off right
+// before that token, begins with as well. That changes nothing: ids are those of the whole if any
+// two neighbours are what merging their own bytes gives, because the first merge across their
+// border would also be the first in these bytes alone; and neighbours within a chunk are that.
+void BpeEncoder::encode_long(std::string_view piece, std::vector<uint16_t>& ids) const {
+  constexpr int kCuts = 8;  // that are tried before the chunks get longer
+  const auto merged = [&](size_t begin, size_t bytes) {
+    const std::string_view part = piece.substr(begin, bytes);
+    std::vector<uint16_t> part_ids(part.size());
+    part_ids.resize(encode_piece(part, part_ids.data()));
+    return part_ids;
+  };
+  size_t chunk = chunk_;
+  std::vector<uint16_t> now = merged(0, chunk);
+  while (piece.size() > chunk) {
+    size_t count = 0, bytes = 0;  // of `now` that are kept
+    while (bytes < chunk - chunk / 4) bytes += tokens_[now[count++]].size();
+    std::vector<uint16_t> next = merged(bytes, chunk);
+    for (int cut = 1; cut < kCuts && count > 1 && next[0] != now[count]; ++cut) {
+      bytes -= tokens_[now[--count]].size();
+      next = merged(bytes, chunk);
+    }
+    if (next[0] != now[count]) {
+      chunk *= 2;
+      now = merged(0, chunk);
+      continue;
+    }
+    ids.insert(ids.end(), now.begin(), now.begin() + static_cast<ptrdiff_t>(count));
+    piece.remove_prefix(bytes);
+    now = std::move(next);
+  }
+  ids.insert(ids.end(), now.begin(), now.end());
+}
+
 void BpeEncoder::encode(std::string_view text, Scratch& scratch, std::vector<uint16_t>& ids) const {
   std::array<const char*, kBatch> ends;
   const char* begin = text.data();
@@ -304,9 +339,7 @@ void BpeEncoder::encode_pieces(const char* begin, std::span<const char* const> e
     } else {
       ids.insert(ids.end(), block, out);
       out = block;
-      const size_t before = ids.size();
-      ids.resize(before + piece.size());
-      ids.resize(before + encode_piece(piece, ids.data() + before));
+      encode_long(piece, ids);
     }
   }
   ids.insert(ids.end(), block, out);

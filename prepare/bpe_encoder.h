@@ -10,7 +10,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,8 +28,8 @@ class BpeEncoder {
   using ScratchPointer = std::unique_ptr<Scratch, ScratchDeleter>;
   static ScratchPointer make_scratch();
 
-  // `tokens` by rank, the 256 bytes first; it must outlive the encoder. Where two tokens are the
-  // same bytes, the first is the one that is used.
+  // `tokens` by rank, the 256 bytes first; it must outlive the encoder. If two tokens are the same
+  // bytes, the first is the one that is used.
   explicit BpeEncoder(const std::vector<std::string>& tokens);
 
   // Cuts text into pieces (prepare/splitter.h) and appends the ids of each.
@@ -50,12 +49,14 @@ class BpeEncoder {
   size_t encode_piece(std::string_view piece, uint16_t* ids) const;
   size_t merge_short(std::string_view piece, uint16_t* ids) const;
   size_t merge_long(std::string_view piece, uint16_t* ids) const;
+  void encode_long(std::string_view piece, std::vector<uint16_t>& ids) const;
 
+  const std::vector<std::string>& tokens_;
+  size_t chunk_;  // bytes of a long piece that are merged together: several of the longest token
   // Tokens that merging their bytes does not lead to; the text is the token list's.
   std::unordered_map<std::string_view, uint16_t> unmerged_;
   std::vector<uint16_t> byte_pair_ranks_;  // by first byte, then second
   std::vector<PairRank> pair_ranks_;       // a hash table with open addressing
-  mutable std::mutex very_long_pieces_;    // held while one is merged
   std::array<uint64_t, 2048> filter_{};
   int pair_shift_ = 0;  // its size is 2^(32 - pair_shift_)
 };

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #define ZLIB_CONST  // its input is const
 #include <zlib.h>
@@ -15,85 +16,106 @@
 #include <utility>
 
 #include "common/error.h"
+#include "prepare/unicode.h"
 
 namespace autoresearch {
 namespace {
 
 constexpr size_t kChunk = 64 << 10;  // bytes of compressed data at a time
-constexpr int kTick = 50;            // milliseconds, after which a wait looks at `stop`
+constexpr int kTick = 50;            // milliseconds, after which a wait calls back
 constexpr const char* kCopyAgain = "; copy or download it again";
 
 class FileStream : public ByteStream {
  public:
-  FileStream(const fs::path& file, const std::atomic<bool>* stop)
-      : name_(display_name(file)),
-        fd_(is_stdin(file) ? ::dup(STDIN_FILENO) : ::open(file.c_str(), O_RDONLY | O_CLOEXEC)),
-        stop_(is_stdin(file) ? stop : nullptr) {
+  explicit FileStream(const fs::path& file)
+      : name_(display_name(file)), fd_(::open(system_path(file).c_str(), O_RDONLY | O_CLOEXEC)) {
     if (fd_ < 0) fail("open");
   }
   ~FileStream() override { ::close(fd_); }
   FileStream(const FileStream&) = delete;
   FileStream& operator=(const FileStream&) = delete;
 
-  size_t read(char* buffer, size_t size) override {
-    const size_t count = ahead_.empty() ? read_some(buffer, size)
-                                        : ahead_.copy(buffer, std::min(size, ahead_.size()));
-    if (!ahead_.empty()) ahead_.erase(0, count);
-    position_ += static_cast<int64_t>(count);
-    return count;
-  }
-
   int64_t position() const override { return position_; }
 
-  // The next `size` bytes, fewer at the end, without consuming them.
-  const std::string& peek(size_t size) {
-    char byte;
-    while (ahead_.size() < size && read_some(&byte, 1) == 1) ahead_ += byte;
-    return ahead_;
-  }
-
- private:
-  size_t read_some(char* buffer, size_t size) {
-    if (stop_ != nullptr) wait();
+ protected:
+  size_t read_some(char* buffer, size_t size) override {
     ssize_t count;
     do count = ::read(fd_, buffer, size);
     while (count < 0 && errno == EINTR);
     if (count < 0) fail("read");
+    position_ += count;
     return static_cast<size_t>(count);
   }
 
-  // Until there is something to read, or the end.
-  void wait() const {
-    pollfd input = {fd_, POLLIN, 0};
-    do {
-      if (*stop_) throw Error("interrupted while reading " + name_, kInterrupted);
-    } while (::poll(&input, 1, kTick) <= 0);
-  }
-
+ private:
   [[noreturn]] void fail(const char* what) const {
     const int reason = errno;
     throw Error(std::string("can't ") + what + " " + name_ + ": " + std::strerror(reason) +
                 "; check the path given to --source");
   }
 
-  std::string name_, ahead_;
+  std::string name_;
   int fd_;
-  const std::atomic<bool>* stop_;
   int64_t position_ = 0;
 };
 
-// What both decompressors share: the compressed side, in pieces.
+enum class Packing { kNone, kGzip, kZstd };
+
+// The magic numbers: RFC 1952 with the only method there is, and RFC 8878 with its skippable
+// frames.
+constexpr size_t kMagicBytes = 4;
+constexpr std::string_view kGzipMagic = "\x1f\x8b\x08", kZstdMagic = "\x28\xb5\x2f\xfd",
+                           kSkippableMagic = "\x2a\x4d\x18";  // behind a byte 0x50 to 0x5f
+
+bool is_skippable(std::string_view start) {
+  return !start.empty() && (start[0] & 0xF0) == 0x50 &&
+         start.substr(1).starts_with(kSkippableMagic.substr(0, start.size() - 1));
+}
+
+// How data goes on that begins so, of which there may be fewer bytes than a magic number has.
+Packing packing_of(std::string_view start) {
+  const auto begins = [&](std::string_view magic) {
+    return start.starts_with(magic.substr(0, start.size()));
+  };
+  if (start.empty()) return Packing::kNone;
+  if (begins(kGzipMagic)) return Packing::kGzip;
+  return begins(kZstdMagic) || is_skippable(start.substr(0, kMagicBytes)) ? Packing::kZstd
+                                                                          : Packing::kNone;
+}
+
+// What both decompressors share: the compressed side, in pieces, and where it ends.
 class CompressedStream : public ByteStream {
  public:
-  CompressedStream(std::unique_ptr<ByteStream> source, const fs::path& file)
-      : name_(display_name(file)), source_(std::move(source)), input_(kChunk, '\0') {}
+  CompressedStream(std::unique_ptr<ByteStream> source, const fs::path& file, Findings& findings)
+      : name_(display_name(file)),
+        findings_(findings),
+        source_(std::move(source)),
+        buffer_(kChunk, '\0') {}
   int64_t position() const override { return source_->position(); }
 
  protected:
-  // The next piece of compressed data; empty at the end.
-  std::string_view next_input() {
-    return {input_.data(), source_->read(input_.data(), input_.size())};
+  // Lets `rest_` be at least `size` bytes if there are as many; how many there are.
+  size_t need(size_t size) {
+    while (rest_.size() < size) {
+      if (!rest_.empty()) std::memmove(buffer_.data(), rest_.data(), rest_.size());
+      const size_t count =
+          source_->read(buffer_.data() + rest_.size(), buffer_.size() - rest_.size());
+      rest_ = {buffer_.data(), rest_.size() + count};
+      if (count == 0) break;
+    }
+    return rest_.size();
   }
+
+  // Between two members or frames: whether another one follows. Other bytes behind a whole one, as
+  // servers and editors add them, are passed over like gzip does.
+  bool goes_on(Packing packing) {
+    if (need(kMagicBytes) == 0) return false;
+    if (packing_of(rest_) == packing) return true;
+    findings_.note("bytes behind the compressed data, ignored", name_);
+    while (need(1) > 0) rest_ = {};
+    return false;
+  }
+
   [[noreturn]] void fail_cut_short() const {
     throw Error(name_ + " ends in the middle of its compressed data" + kCopyAgain);
   }
@@ -102,52 +124,50 @@ class CompressedStream : public ByteStream {
   }
 
   std::string name_;
+  std::string_view rest_;  // of the compressed data that is in memory
 
  private:
+  Findings& findings_;
   std::unique_ptr<ByteStream> source_;
-  std::string input_;
+  std::string buffer_;
 };
 
 class GzipStream : public CompressedStream {
  public:
-  GzipStream(std::unique_ptr<ByteStream> source, const fs::path& file)
-      : CompressedStream(std::move(source), file) {
+  GzipStream(std::unique_ptr<ByteStream> source, const fs::path& file, Findings& findings)
+      : CompressedStream(std::move(source), file, findings) {
     constexpr int kGzipOnly = 15 + 16;  // zlib's way to say it
     check(inflateInit2(&zlib_, kGzipOnly) == Z_OK, "zlib can't be used");
   }
   ~GzipStream() override { inflateEnd(&zlib_); }
 
-  size_t read(char* buffer, size_t size) override {
+ protected:
+  size_t read_some(char* buffer, size_t size) override {
     zlib_.next_out = reinterpret_cast<Bytef*>(buffer);
     zlib_.avail_out = static_cast<uInt>(std::min(size, size_t{1} << 30));
     const uInt room = zlib_.avail_out;
     while (zlib_.avail_out == room) {
-      if (zlib_.avail_in == 0 && !refill()) {
-        if (inside_) fail_cut_short();
-        return 0;
-      }
-      inside_ ? inflate_some() : begin_member();
+      if (!inside_ && !begin_member()) return 0;
+      if (need(1) == 0) fail_cut_short();
+      inflate_some();
     }
     return room - zlib_.avail_out;
   }
 
  private:
-  bool refill() {
-    const std::string_view input = next_input();
-    zlib_.next_in = reinterpret_cast<const Bytef*>(input.data());
-    zlib_.avail_in = static_cast<uInt>(input.size());
-    return !input.empty();
-  }
-
   // Tapes and block devices pad with zeros, which gzip passes over as well.
-  void begin_member() {
-    while (zlib_.avail_in > 0 && *zlib_.next_in == 0) ++zlib_.next_in, --zlib_.avail_in;
-    inside_ = zlib_.avail_in > 0;
+  bool begin_member() {
+    while (need(1) > 0 && rest_[0] == '\0') rest_.remove_prefix(1);
+    inside_ = goes_on(Packing::kGzip);
     if (inside_) inflateReset(&zlib_);
+    return inside_;
   }
 
   void inflate_some() {
+    zlib_.next_in = reinterpret_cast<const Bytef*>(rest_.data());
+    zlib_.avail_in = static_cast<uInt>(rest_.size());
     const int result = inflate(&zlib_, Z_NO_FLUSH);
+    rest_.remove_prefix(rest_.size() - zlib_.avail_in);
     if (result == Z_STREAM_END) inside_ = false;
     if (result != Z_STREAM_END && result != Z_OK) {
       fail_damaged(zlib_.msg != nullptr ? zlib_.msg : zError(result));
@@ -160,24 +180,22 @@ class GzipStream : public CompressedStream {
 
 class ZstdStream : public CompressedStream {
  public:
-  ZstdStream(std::unique_ptr<ByteStream> source, const fs::path& file)
-      : CompressedStream(std::move(source), file), context_(ZSTD_createDCtx()) {
+  ZstdStream(std::unique_ptr<ByteStream> source, const fs::path& file, Findings& findings)
+      : CompressedStream(std::move(source), file, findings), context_(ZSTD_createDCtx()) {
     check(context_ != nullptr, "zstd can't be used");
   }
   ~ZstdStream() override { ZSTD_freeDCtx(context_); }
 
-  size_t read(char* buffer, size_t size) override {
+ protected:
+  size_t read_some(char* buffer, size_t size) override {
     ZSTD_outBuffer output = {buffer, size, 0};
-    for (bool ended = false; output.pos == 0;) {
-      if (input_.pos == input_.size && !full_) {
-        const std::string_view input = next_input();
-        input_ = {input.data(), input.size(), 0};
-        ended = input.empty();
-      }
-      if (ended && inside_) fail_cut_short();
-      if (ended) return 0;
-      const size_t result = ZSTD_decompressStream(context_, &output, &input_);
+    while (output.pos == 0) {
+      if (!inside_ && !goes_on(Packing::kZstd)) return 0;
+      if (!full_ && need(1) == 0) fail_cut_short();
+      ZSTD_inBuffer input = {rest_.data(), rest_.size(), 0};
+      const size_t result = ZSTD_decompressStream(context_, &output, &input);
       if (ZSTD_isError(result)) fail(result);
+      rest_.remove_prefix(input.pos);
       inside_ = result != 0;
       full_ = inside_ && output.pos == output.size;  // there may be more, without more input
     }
@@ -194,25 +212,100 @@ class ZstdStream : public CompressedStream {
   }
 
   ZSTD_DCtx* context_;
-  ZSTD_inBuffer input_ = {nullptr, 0, 0};
   bool inside_ = true, full_ = false;  // inside a frame: a file without any is cut short too
 };
 
+// Whether text may begin so; a character may be cut off at the end.
+bool is_utf8_start(std::string_view start) {
+  return invalid_utf8_bytes(start) < 4 && start.find('\0') == std::string_view::npos;
+}
+
+Packing packing_of_name(const fs::path& file) {
+  const std::string extension = lower_extension(file);
+  return extension == ".gz"    ? Packing::kGzip
+         : extension == ".zst" ? Packing::kZstd
+                               : Packing::kNone;
+}
+
 }  // namespace
 
-std::unique_ptr<ByteStream> open_bytes(const fs::path& file, const std::atomic<bool>* stop) {
-  auto stream = std::make_unique<FileStream>(file, stop);
-  std::string form = lower_extension(file);
-  if (is_stdin(file)) {
-    const std::string& start = stream->peek(4);
-    check(start != "PAR1", "stdin holds a parquet file, which can't be read from a pipe; give " +
-                               std::string("its path to --source"));
-    form = start.starts_with("\x1f\x8b") ? ".gz" : start == "\x28\xb5\x2f\xfd" ? ".zst" : "";
+size_t ByteStream::read(char* buffer, size_t size) {
+  if (ahead_.empty()) return read_some(buffer, size);
+  const size_t count = ahead_.copy(buffer, std::min(size, ahead_.size()));
+  ahead_.erase(0, count);
+  return count;
+}
+
+std::string_view ByteStream::peek(size_t size) {
+  while (ahead_.size() < size) {
+    const size_t before = ahead_.size();
+    ahead_.resize(size);
+    const size_t count = read_some(ahead_.data() + before, size - before);
+    ahead_.resize(before + count);
+    if (count == 0) break;
   }
-  if (form == ".gz") return std::make_unique<GzipStream>(std::move(stream), file);
-  if (form == ".zst") return std::make_unique<ZstdStream>(std::move(stream), file);
+  return std::string_view(ahead_).substr(0, size);
+}
+
+std::unique_ptr<ByteStream> open_bytes(const fs::path& file, Findings& findings) {
+  constexpr int kMostLayers = 4;
+  const Packing by_name = packing_of_name(file);
+  std::unique_ptr<ByteStream> stream = std::make_unique<FileStream>(file);
+  int layers = 0;
+  for (; layers < kMostLayers; ++layers) {
+    const std::string_view start = stream->peek(kMagicBytes);
+    Packing packing = start.size() < kMagicBytes ? Packing::kNone : packing_of(start);
+    if (layers == 0 && start.size() < kMagicBytes) packing = by_name;  // cut off at once
+    if (packing == Packing::kNone) break;
+    if (packing == Packing::kGzip) {
+      stream = std::make_unique<GzipStream>(std::move(stream), file, findings);
+    } else {
+      stream = std::make_unique<ZstdStream>(std::move(stream), file, findings);
+    }
+  }
+  if (layers == 0 && by_name != Packing::kNone) {
+    check(is_utf8_start(stream->peek(kChunk)),
+          display_name(file) + " can't be decompressed (it does not begin as its name says)" +
+              kCopyAgain);
+    findings.note("not compressed, whatever the name says", display_name(file));
+  }
+  if (layers > 0 && by_name == Packing::kNone && !is_stdin(file)) {
+    findings.note("decompressed, whatever the name says", display_name(file));
+  }
+  if (layers > 1) findings.note("compressed more than once", display_name(file));
   return stream;
 }
+
+void make_stdin_a_file(const fs::path& folder, const std::function<void()>& on_wait) {
+  struct stat status = {};
+  if (::fstat(STDIN_FILENO, &status) == 0 && S_ISREG(status.st_mode) &&
+      ::lseek(STDIN_FILENO, 0, SEEK_CUR) == 0) {
+    return;
+  }
+  const fs::path copy = folder / "stdin";
+  const int fd = ::open(copy.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  check(fd >= 0, "can't write " + copy.string() + ": " + std::strerror(errno));
+  ::unlink(copy.c_str());
+  std::string buffer(1 << 20, '\0');
+  for (ssize_t count = 1; count != 0;) {
+    pollfd input = {STDIN_FILENO, POLLIN, 0};
+    on_wait();
+    if (::poll(&input, 1, kTick) == 0) continue;
+    count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+    check(count >= 0 || errno == EINTR, std::string("can't read stdin: ") + std::strerror(errno) +
+                                            "; check what comes through the pipe");
+    for (ssize_t done = 0; done < count;) {
+      const ssize_t written = ::write(fd, buffer.data() + done, static_cast<size_t>(count - done));
+      check(written >= 0, "can't copy stdin to " + folder.string() + ": " + std::strerror(errno) +
+                              "; free some space, and run the command again");
+      done += written;
+    }
+  }
+  ::dup2(fd, STDIN_FILENO);
+  ::close(fd);
+}
+
+fs::path system_path(const fs::path& file) { return is_stdin(file) ? "/proc/self/fd/0" : file; }
 
 bool is_stdin(const fs::path& file) { return file == "-" || file == "-.jsonl"; }
 
@@ -229,14 +322,5 @@ std::string lower_extension(const fs::path& file) {
 }
 
 std::string display_name(const fs::path& file) { return is_stdin(file) ? "stdin" : file.string(); }
-
-bool is_binary(std::string_view start) {
-  return start.substr(0, kBinaryProbe).find('\0') != std::string_view::npos;
-}
-
-void check_is_text(const fs::path& file, std::string_view start) {
-  check(!is_binary(start), display_name(file) + " is a binary file; give --source text, source " +
-                               "code, .jsonl or .parquet files, or folders");
-}
 
 }  // namespace autoresearch

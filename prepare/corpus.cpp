@@ -7,7 +7,8 @@
 #include <future>
 
 #include "common/error.h"
-#include "prepare/bytes.h"
+#include "prepare/form.h"
+#include "prepare/memory.h"
 
 namespace autoresearch {
 namespace {
@@ -53,6 +54,10 @@ struct Reading {
     const auto reader = open_documents(path, options);
     int64_t counted = 0;
     for (std::string document; !stop && reader->next(document);) {
+      if (document.starts_with(kByteOrderMark)) {
+        document.erase(0, kByteOrderMark.size());
+        options.findings->note("byte order marks dropped", display_name(path));
+      }
       documents.add(document);
       bytes += reader->position() - counted;
       counted = reader->position();
@@ -60,14 +65,15 @@ struct Reading {
   }
 };
 
-// How long the text in a file is, as far as that is below `most`.
+// How long the text in a file is, as far as that is below `most`; 0 for rows and lines of JSON.
 int64_t text_bytes(const fs::path& file, int64_t most) {
-  if (plain_name(file) == file) return static_cast<int64_t>(fs::file_size(file));
-  const auto bytes = open_bytes(file);
-  std::string buffer(1 << 20, '\0');
+  Findings ignored;
+  const OpenedFile opened = open_file(file, ignored);
+  if (opened.look.form != Form::kText) return 0;
+  std::string buffer(64 << 10, '\0');
   int64_t total = 0;
   while (total < most) {
-    const size_t count = bytes->read(buffer.data(), buffer.size());
+    const size_t count = opened.bytes->read(buffer.data(), buffer.size());
     if (count == 0) break;
     total += static_cast<int64_t>(count);
   }
@@ -79,17 +85,16 @@ int64_t text_bytes(const fs::path& file, int64_t most) {
 int64_t total_bytes(const std::vector<fs::path>& files) {
   int64_t total = 0;
   for (const fs::path& file : files) {
-    if (!is_stdin(file)) total += static_cast<int64_t>(fs::file_size(file));
+    total += static_cast<int64_t>(fs::file_size(system_path(file)));
   }
   return total;
 }
 
 int64_t part_bytes(const std::vector<fs::path>& files) {
-  if (std::any_of(files.begin(), files.end(), is_stdin)) return 0;
   constexpr int64_t kEnough = kParts * kLargestPart;
   int64_t total = 0;
   for (const fs::path& file : files) {
-    if (form_of(file) == Form::kText) total += text_bytes(file, kEnough - total);
+    total += text_bytes(file, kEnough - total);
     if (total >= kEnough) break;
   }
   return std::clamp(total / kParts, kSmallestPart, kLargestPart);
@@ -102,7 +107,8 @@ std::unique_ptr<DocumentReader> open_in_order(std::vector<fs::path> files, ReadO
 void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t workers,
                 ShuffledDocuments& documents, const OnBytes& on_bytes) {
   Reading reading;
-  options.stop = &reading.stop;
+  const int64_t readers = std::min(workers, kMostReaders);
+  options.memory = std::max(options.memory, available_memory() / 2 / readers);
   const auto work = [&] {
     try {
       for (size_t i; !reading.stop && (i = reading.next_file++) < files.size();) {
@@ -114,7 +120,7 @@ void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t
   };
   std::vector<std::future<void>> threads;
   try {
-    for (int64_t i = 0; i < std::min(workers, kMostReaders); ++i) {
+    for (int64_t i = 0; i < readers; ++i) {
       threads.push_back(std::async(std::launch::async, work));
     }
     for (std::future<void>& thread : threads) {
@@ -125,6 +131,7 @@ void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t
     throw;
   }
   if (reading.failure) std::rethrow_exception(reading.failure);
+  options.findings->check_lines();
   on_bytes(reading.bytes);
 }
 

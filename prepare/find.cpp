@@ -11,8 +11,7 @@
 #include <utility>
 
 #include "common/error.h"
-#include "prepare/bytes.h"
-#include "prepare/reader.h"
+#include "prepare/form.h"
 
 namespace autoresearch {
 namespace {
@@ -34,48 +33,69 @@ const Names kTextExtensions = {
     ".proto", ".cmake", ".mk",       ".bib", ".srt"};
 const Names kTextNames = {"README",  "LICENSE", "COPYING",  "NEWS",       "ChangeLog",
                           "AUTHORS", "TODO",    "Makefile", "Dockerfile", "CHANGES"};
+const Names kDataExtensions = {".jsonl", ".ndjson", ".parquet"};
 const Names kHeaderExtensions = {".h", ".hh", ".hpp", ".hxx", ".inl", ".ipp", ".tcc", ".cuh"};
-
-// What a folder is searched for.
-bool is_wanted_name(const fs::path& path) {
-  const fs::path name = plain_name(path);
-  return form_of(path) != Form::kText || kTextExtensions.contains(lower_extension(name)) ||
-         kTextNames.contains(name.filename().string());
-}
 
 [[noreturn]] void fail(const fs::path& path, const std::error_code& error) {
   throw Error("can't read " + path.string() + ": " + error.message() +
               "; check the path given to --source");
 }
 
-// The start of a text; empty for other forms, whose readers say what is wrong with them.
-std::string start_of_text(const fs::path& path) {
-  if (form_of(path) != Form::kText) return "";
-  const auto bytes = open_bytes(path);
-  std::string start(kBinaryProbe, '\0');
-  size_t size = 0, count = 1;
-  while (count > 0 && size < start.size()) {
-    count = bytes->read(start.data() + size, start.size() - size);
-    size += count;
+Look look_at_file(const fs::path& path) {
+  Findings ignored;  // whoever reads the file finds the same
+  return open_file(path, ignored).look;
+}
+
+// Whether a file that may be anything holds rows or lines with the wanted column.
+bool has_column(const fs::path& path, const std::string& column) {
+  const Form form = look_at_file(path).form;
+  if (form == Form::kText) return false;
+  std::string document;
+  const ReadOptions options{.column = column};
+  return open_documents(path, options)->next(document);
+}
+
+// What a file in a folder is left out as; empty: it is taken. Its name says what it is for: text
+// and source code are known by it, and so is what must be data. What is behind any other name is
+// data only if that shows, and has the column.
+std::string reason_to_leave_out(const fs::path& path, const std::string& column) {
+  const fs::path name = plain_name(path);
+  const std::string extension = lower_extension(name);
+  if (kDataExtensions.contains(lower_extension(path)) || kDataExtensions.contains(extension)) {
+    return extension == ".parquet" && name != path ? ".parquet in another file" : "";
   }
-  start.resize(size);
-  return start;
+  if (kTextExtensions.contains(extension) || kTextNames.contains(name.filename().string())) {
+    const Look look = look_at_file(path);
+    return look.kind.empty() ? "" : look.kind + " " + extension;
+  }
+  try {
+    if (has_column(path, column)) return "";
+  } catch (const Error&) {  // of a kind that nobody has asked for
+  }
+  const std::string shown = lower_extension(path);
+  return shown.empty() ? "without extension" : shown;
 }
 
 // Regular files below `folder` that `wanted` takes, in the order of the file system. Links to
-// folders are not followed, so a loop of links can't trap it.
-template <typename Wanted>
+// folders are not followed, so a loop of links can't trap it; `passed_over` hears of what is no
+// file to look at.
+template <typename Wanted, typename PassedOver>
 void search(const fs::path& folder, fs::directory_options options, const Wanted& wanted,
-            std::vector<fs::path>& found) {
+            const PassedOver& passed_over, std::vector<fs::path>& found) {
   std::error_code error;
   fs::recursive_directory_iterator entry(folder, options, error);
   if (error) fail(folder, error);
   while (entry != fs::recursive_directory_iterator()) {
     const fs::path path = entry->path();
     std::error_code ignored;  // a dangling link is no file
-    if (entry->is_directory(ignored) && path.filename().string()[0] == '.') {
-      entry.disable_recursion_pending();
-    } else if (entry->is_regular_file(ignored) && wanted(path)) {
+    const bool is_link = entry->is_symlink(ignored);
+    if (entry->is_directory(ignored)) {
+      const bool hidden = path.filename().string()[0] == '.';
+      if (hidden) entry.disable_recursion_pending();
+      if (hidden || is_link) passed_over(hidden ? "hidden folder" : "link to a folder");
+    } else if (!entry->is_regular_file(ignored)) {
+      passed_over(is_link ? "link to nothing" : "pipe or device");
+    } else if (wanted(path)) {
       found.push_back(path);
     }
     entry.increment(error);
@@ -101,10 +121,13 @@ void drop_other_names(std::vector<fs::path>& paths) {
 
 }  // namespace
 
-std::vector<fs::path> find_files(const std::vector<fs::path>& paths) {
+std::vector<fs::path> find_files(const std::vector<fs::path>& paths, const ReadOptions& options) {
   std::vector<fs::path> found;
-  const auto wanted = [](const fs::path& path) {
-    return is_wanted_name(path) && !is_binary(start_of_text(path));
+  const auto leave_out = [&](const std::string& kind) { options.findings->leave_out(kind); };
+  const auto wanted = [&](const fs::path& path) {
+    const std::string reason = reason_to_leave_out(path, options.column);
+    if (!reason.empty()) leave_out(reason);
+    return reason.empty();
   };
   for (const fs::path& path : paths) {
     if (is_stdin(path)) {
@@ -115,19 +138,21 @@ std::vector<fs::path> find_files(const std::vector<fs::path>& paths) {
     const fs::file_status status = fs::status(path, error);
     if (!fs::exists(status)) fail(path, error);
     if (fs::is_directory(status)) {
-      search(path, fs::directory_options::none, wanted, found);
+      search(path, fs::directory_options::none, wanted, leave_out, found);
       continue;
     }
     check(fs::is_regular_file(status),
           path.string() +
               " is neither a file nor a folder; if it is a pipe, give it as stdin: --source -");
-    check_is_text(path, start_of_text(path));
+    const Look look = look_at_file(path);
+    check(look.unfit.empty(), path.string() + " " + look.unfit);
     found.push_back(path);
   }
   sort_unique(found);
   drop_other_names(found);
   check(!found.empty(), "no text, source code, .jsonl or .parquet in " + paths[0].string() +
                             (paths.size() > 1 ? " and the other paths" : "") +
+                            options.findings->left_out(" (left out: ", ")") +
                             "; name files to take them whatever their extension");
   return found;
 }
@@ -145,7 +170,7 @@ std::vector<fs::path> find_demo_files(const std::vector<fs::path>& roots, int64_
     search(
         root, fs::directory_options::skip_permission_denied,
         [](const fs::path& path) { return kHeaderExtensions.contains(lower_extension(path)); },
-        found);
+        [](const char*) {}, found);
     for (const fs::path& path : found) {
       // The key knows nothing of where the root lies, so that other machines choose alike.
       const std::string name = path.lexically_relative(root).string();
@@ -162,8 +187,10 @@ std::vector<fs::path> find_demo_files(const std::vector<fs::path>& roots, int64_
   int64_t total = 0;
   for (const Header& header : headers) {
     if (total + header.bytes > max_bytes) break;
-    if (is_binary(start_of_text(header.path)) || !seen.insert(sha256_of_file(header.path)).second)
+    if (!look_at_file(header.path).unfit.empty() ||
+        !seen.insert(sha256_of_file(header.path)).second) {
       continue;
+    }
     total += header.bytes;
     chosen.push_back(header.path);
   }

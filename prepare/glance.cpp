@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kLongest = 10;  // tokens
 constexpr size_t kSampleTokens = 64;
 constexpr double kMega = 1e6;
+constexpr double kMuch = 0.05;  // of val in train, by which its score may gain
 
 // Tokens a second on the newest run of agent on this task. A run's journal is read as the file
 // format that it is: what is no event of interest is passed over.
@@ -108,6 +109,13 @@ std::string splits_at_a_glance(const TaskInfo& info) {
   if (info.invalid_utf8_bytes > 0) {
     text += format("%lld bytes are not valid UTF-8; they are kept as they are\n",
                    static_cast<long long>(info.invalid_utf8_bytes));
+  }
+  if (info.val_in_train >= 0) {
+    text += format("%.1f %% of val's runs of 50 tokens also occur in train%s\n",
+                   100 * info.val_in_train,
+                   info.dedup == "exact" && info.val_in_train > kMuch
+                       ? "; --dedup near keeps what resembles held-out documents out of it"
+                       : "");
   }
   return text;
 }

@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "common/error.h"
+#include "prepare/bytes.h"
 
 namespace autoresearch {
 namespace {
 
-constexpr int64_t kReadBytes = 1 << 20;     // of the file at a time
-constexpr int64_t kBatch = 1024;            // values; they lie in the page, not in a copy
-constexpr int64_t kMostMemory = 192 << 20;  // bytes; a damaged page may ask for any amount
+constexpr int64_t kReadBytes = 1 << 20;  // of the file at a time
+constexpr int64_t kBatch = 1024;         // values; they lie in the page, not in a copy
 
 // What Arrow's exceptions say, of which there are several lines.
 std::string first_line(const std::exception& error) {
@@ -27,28 +27,44 @@ std::string first_line(const std::exception& error) {
   return what.substr(0, what.find('\n'));
 }
 
-// A plain column of strings or bytes, not a list. Large strings, string views and dictionaries of
-// strings are the same in a file.
+// A column of strings or bytes, or of lists of them. Large strings, string views and dictionaries
+// of strings are the same in a file.
 bool holds_text(const parquet::ColumnDescriptor& column) {
-  if (column.physical_type() != parquet::Type::BYTE_ARRAY || column.max_repetition_level() > 0) {
-    return false;
-  }
+  if (column.physical_type() != parquet::Type::BYTE_ARRAY) return false;
   const auto& type = column.logical_type();
   return type == nullptr || type->is_none() || type->is_string() || type->is_JSON() ||
          type->is_enum();
 }
 
+bool is_list(const parquet::schema::Node& node) {
+  return node.logical_type() != nullptr && node.logical_type()->is_list();
+}
+
+// "messages[].content": a list in the schema is a group of a repeated group of an element, whose
+// names are the writer's affair.
 std::string name_of(const parquet::ColumnDescriptor& column) {
-  return column.path()->ToDotString();
+  std::vector<const parquet::schema::Node*> path;
+  for (const auto* node = column.schema_node().get(); node->parent(); node = node->parent()) {
+    path.insert(path.begin(), node);
+  }
+  std::string name;
+  for (size_t i = 0; i < path.size(); ++i) {
+    const bool element =
+        i >= 2 && path[i - 1]->is_repeated() && is_list(*path[i - 2]) &&
+        static_cast<const parquet::schema::GroupNode*>(path[i - 1])->field_count() == 1;
+    const bool wrapper = i >= 1 && path[i]->is_repeated() && is_list(*path[i - 1]);
+    if (!element && !wrapper) name += (name.empty() ? "" : ".") + path[i]->name();
+    if (path[i]->is_repeated()) name += "[]";
+  }
+  return name;
 }
 
 // For a message.
 std::string type_of(const parquet::ColumnDescriptor& column) {
   const auto& logical = column.logical_type();
-  const std::string type = logical == nullptr || logical->is_none()
-                               ? parquet::TypeToString(column.physical_type())
-                               : logical->ToString();
-  return column.max_repetition_level() > 0 ? "a list of " + type : "of type " + type;
+  return "of type " + (logical == nullptr || logical->is_none()
+                           ? parquet::TypeToString(column.physical_type())
+                           : logical->ToString());
 }
 
 // For a message: a name out of a file may be anything.
@@ -71,22 +87,25 @@ std::string text_columns(const parquet::SchemaDescriptor& schema) {
 
 class ParquetReader : public DocumentReader {
  public:
-  ParquetReader(const fs::path& file, const std::string& column)
-      : name_(file.string()), pool_(arrow::system_memory_pool(), kMostMemory) {
+  ParquetReader(const fs::path& file, const ReadOptions& options)
+      : path_(system_path(file)),
+        name_(display_name(file)),
+        memory_(options.memory),
+        pool_(arrow::system_memory_pool(), memory_) {
     guarded([&] { open(); });
-    choose_column(column);
+    choose_column(options.column);
     guarded([&] { advance(); });
   }
 
   bool next(std::string& document) override {
     if (at_ == values_.size()) return false;
-    const parquet::ByteArray& value = values_[at_++];
-    check(value.len <= kLargestDocument, name_ + ": a value in row group " +
-                                             std::to_string(group_) +
-                                             " is longer than 16 MiB; cut it, or leave it out");
-    document.assign(reinterpret_cast<const char*>(value.ptr), value.len);
-    group_ended_ = false;
-    if (at_ == values_.size()) guarded([&] { advance(); });
+    document.clear();
+    for (const int64_t row = rows_[at_]; at_ < values_.size() && rows_[at_] == row;) {
+      if (!document.empty()) document += '\n';  // between the strings of a list
+      document.append(reinterpret_cast<const char*>(values_[at_].ptr), values_[at_].len);
+      group_ended_ = false;
+      if (++at_ == values_.size()) guarded([&] { advance(); });
+    }
     return true;
   }
 
@@ -110,7 +129,9 @@ class ParquetReader : public DocumentReader {
       const std::string where =
           name_ + (group_ < 0 ? "" : " (row group " + std::to_string(group_) + ")");
       if (failed != nullptr && failed->status().IsOutOfMemory()) {
-        throw Error(where + " takes more than 192 MiB to read; write it with smaller pages");
+        throw Error(where + " takes more than " + std::to_string(memory_ >> 20) +
+                    " MiB to read, which is a reader's share of the free memory; give --workers 1, "
+                    "or write it with smaller pages");
       }
       throw DamagedParquet(name_, where + " can't be read as parquet (" + first_line(error) +
                                       "); copy or download it again");
@@ -122,7 +143,7 @@ class ParquetReader : public DocumentReader {
     properties.enable_buffered_stream();  // else a row group's column is read as a whole
     properties.set_buffer_size(kReadBytes);
     properties.set_page_checksum_verification(true);
-    PARQUET_ASSIGN_OR_THROW(auto source, arrow::io::ReadableFile::Open(name_, &pool_));
+    PARQUET_ASSIGN_OR_THROW(auto source, arrow::io::ReadableFile::Open(path_.string(), &pool_));
     PARQUET_ASSIGN_OR_THROW(bytes_, source->GetSize());
     file_ = parquet::ParquetFileReader::Open(source, properties);
     metadata_ = file_->metadata();
@@ -148,9 +169,10 @@ class ParquetReader : public DocumentReader {
   // The next values, of this row group or of one that follows; none at the end of the file.
   void advance() {
     values_.clear();
+    rows_.clear();
     at_ = 0;
     while (values_.empty()) {
-      if (rows_left_ > 0) {
+      if (rows_left_ > 0 || in_last_list()) {
         read_batch();
       } else {
         group_ended_ = true;
@@ -161,37 +183,54 @@ class ParquetReader : public DocumentReader {
     }
   }
 
-  void read_batch() {
-    // Pages may end early where a length in the file is damaged.
-    if (!reader_->HasNext()) throw parquet::ParquetException("it has fewer rows than it says");
-    auto& values = static_cast<parquet::ByteArrayReader&>(*reader_);
-    int64_t count = 0;
-    values_.resize(kBatch);
-    const int64_t rows = values.ReadBatch(std::min(kBatch, rows_left_), levels_.data(), nullptr,
-                                          values_.data(), &count);
-    values_.resize(static_cast<size_t>(count));  // nulls have a row, but no value
-    rows_left_ -= rows;
-    rows_read_ += rows;
+  bool in_last_list() const {
+    return reader_ && reader_->descr()->max_repetition_level() > 0 && reader_->HasNext();
   }
 
+  void read_batch() {
+    // Pages may end early if a length in the file is damaged.
+    if (!reader_->HasNext()) throw parquet::ParquetException("it has fewer rows than it says");
+    auto& values = static_cast<parquet::ByteArrayReader&>(*reader_);
+    const parquet::ColumnDescriptor& column = *reader_->descr();
+    const bool lists = column.max_repetition_level() > 0;
+    int64_t count = 0;
+    values_.resize(kBatch);
+    const int64_t levels =
+        values.ReadBatch(lists ? kBatch : std::min(kBatch, rows_left_), definitions_.data(),
+                         repetitions_.data(), values_.data(), &count);
+    values_.resize(static_cast<size_t>(count));  // nulls have a level, but no value
+    for (size_t i = 0; i < static_cast<size_t>(levels); ++i) {
+      const bool begins = !lists || repetitions_[i] == 0;
+      rows_left_ -= begins;
+      rows_read_ += begins;
+      if (column.max_definition_level() == 0 || definitions_[i] == column.max_definition_level()) {
+        rows_.push_back(rows_read_);
+      }
+    }
+    if (rows_.size() != values_.size()) throw parquet::ParquetException("its levels are damaged");
+  }
+
+  fs::path path_;
   std::string name_;
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, memory_;
   arrow::CappedMemoryPool pool_;
   std::unique_ptr<parquet::ParquetFileReader> file_;
   std::shared_ptr<parquet::FileMetaData> metadata_;
   std::shared_ptr<parquet::ColumnReader> reader_;  // of the row group at hand
   int column_ = -1, group_ = -1;
   int64_t rows_left_ = 0, rows_read_ = 0;  // in the row group; of the file
-  std::vector<int16_t> levels_ = std::vector<int16_t>(kBatch);
+  std::vector<int16_t> definitions_ = std::vector<int16_t>(kBatch);
+  std::vector<int16_t> repetitions_ = std::vector<int16_t>(kBatch);
   std::vector<parquet::ByteArray> values_;  // of one page
+  std::vector<int64_t> rows_;               // of the file, that each of them is in
   size_t at_ = 0;                           // the next of them
   bool group_ended_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const std::string& column) {
-  return std::make_unique<ParquetReader>(file, column);
+std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const ReadOptions& options) {
+  return std::make_unique<ParquetReader>(file, options);
 }
 
 }  // namespace autoresearch

@@ -17,9 +17,10 @@ struct DamagedParquet : Error {
 };
 
 // The values of one column, a document each, row group by row group; a page of the column is in
-// memory at a time, and the dictionary where it has one. A nested field is named by its path
-// ("meta.text"). Throws Error, listing the columns of text that there are, where `column` is none
-// of them, and DamagedParquet.
-std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const std::string& column);
+// memory at a time, and the dictionary if it has one, within `options.memory`. A nested field is
+// named by its path ("meta.text"); the strings of a list, joined by line ends, by "[]"
+// ("paragraphs[]", "messages[].content"). Throws Error, listing the columns of text that there are,
+// if `options.column` is none of them, and DamagedParquet.
+std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const ReadOptions& options);
 
 }  // namespace autoresearch

@@ -1,18 +1,14 @@
 #include "prepare/reader.h"
 
-#define RAPIDJSON_SSE2  // twice as fast; all x86-64 machines have it
-#include <rapidjson/error/en.h>
-#include <rapidjson/reader.h>
-
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "common/error.h"
-#include "prepare/bytes.h"
+#include "prepare/form.h"
+#include "prepare/json_line.h"
 #include "prepare/parquet.h"
 
 namespace autoresearch {
@@ -20,109 +16,99 @@ namespace {
 
 constexpr size_t kChunk = 64 << 10;  // bytes asked for at a time
 
+// Where text that is too long for a document is cut: behind a line end in [part, 2 * part), else
+// between two characters.
+size_t part_end(std::string_view text, size_t part) {
+  if (text.size() <= part) return text.size();
+  const size_t line_end = text.substr(0, 2 * part).find('\n', part - 1);
+  if (line_end != text.npos) return line_end + 1;
+  size_t end = part;
+  while (end > part - 3 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return end;
+}
+
 // ------------------------------------------------------------------------------------------------
 // Plain text, in parts
 
 class PartReader : public DocumentReader {
  public:
-  PartReader(const fs::path& file, const ReadOptions& options)
-      : file_(file),
-        bytes_(open_bytes(file, options.stop)),
-        part_(options.part_bytes == 0 ? kSmallestPart : static_cast<size_t>(options.part_bytes)),
-        grows_(options.part_bytes == 0) {
+  PartReader(std::unique_ptr<ByteStream> bytes, const ReadOptions& options)
+      : bytes_(std::move(bytes)), part_(static_cast<size_t>(options.part_bytes)) {
     check(part_ >= 4, "a part of a document has at least four bytes");
   }
 
   bool next(std::string& document) override {
     fill();
     if (text_.empty()) return false;
-    if (std::exchange(first_, false)) check_is_text(file_, text_);
-    const size_t end = part_end();
+    const size_t end = part_end(text_, part_);
     document.assign(text_, 0, end);
     text_.erase(0, end);
-    handed_on_ += end;
-    if (grows_) part_ = std::clamp(handed_on_ / kPartsBefore, kSmallestPart, kLargestPart);
     return true;
   }
 
   int64_t position() const override { return bytes_->position(); }
 
  private:
-  // Of parts whose length grows with what came before.
-  static constexpr size_t kSmallestPart = 4 << 10, kLargestPart = 64 << 10, kPartsBefore = 40;
-
   // Two parts of text, or what is left. Grows slowly, since most files are small.
   void fill() {
-    const size_t wanted = std::max(2 * part_, kBinaryProbe);
-    while (!ended_ && text_.size() < wanted) {
+    while (!ended_ && text_.size() < 2 * part_) {
       const size_t size = text_.size();
-      text_.resize(std::min(wanted, size + std::max(kChunk, size)));
+      text_.resize(std::min(2 * part_, size + std::max(kChunk, size)));
       const size_t count = bytes_->read(text_.data() + size, text_.size() - size);
       text_.resize(size + count);
       ended_ = count == 0;
     }
   }
 
-  size_t part_end() const {
-    if (text_.size() <= part_) return text_.size();
-    const size_t line_end = std::string_view(text_).substr(0, 2 * part_).find('\n', part_ - 1);
-    if (line_end != std::string::npos) return line_end + 1;
-    size_t end = part_;
-    while (end > part_ - 3 && (static_cast<unsigned char>(text_[end]) & 0xC0) == 0x80) --end;
-    return end;
-  }
-
-  fs::path file_;
   std::unique_ptr<ByteStream> bytes_;
   size_t part_;
-  bool grows_;
-  size_t handed_on_ = 0;
   std::string text_;
-  bool first_ = true, ended_ = false;
+  bool ended_ = false;
 };
 
 // ------------------------------------------------------------------------------------------------
 // Pieces between delimiters
 
 // A stream cut at a delimiter, which belongs to no piece; one at the very end of the stream begins
-// no further piece.
+// no further piece. A piece of more than `most` bytes comes in parts.
 class PieceReader {
  public:
-  static constexpr size_t kPadding = 64;
-
-  // `what` names a piece in an Error: "line".
-  PieceReader(const fs::path& file, std::string delimiter, std::string what,
-              const std::atomic<bool>* stop)
+  PieceReader(const fs::path& file, std::unique_ptr<ByteStream> bytes, std::string delimiter,
+              size_t most)
       : name_(display_name(file)),
-        bytes_(open_bytes(file, stop)),
+        bytes_(std::move(bytes)),
         delimiter_(std::move(delimiter)),
-        what_(std::move(what)) {
-    while (!ended_ && end_ < kBinaryProbe) fill();
-    check_is_text(file, {buffer_.data(), end_});
-  }
+        most_(most) {}
 
   // The next piece, to be used until the next call, and to be changed if that helps; false at the
-  // end. The byte behind it may be written, and kPadding bytes be read, whatever they hold.
+  // end. The byte behind it may be written, and kJsonPadding bytes be read, whatever they hold.
   bool next(std::span<char>& piece) {
+    number_ += !goes_on_;
     for (;;) {
       const std::string_view text(buffer_.data(), end_);
       const size_t found = text.find(delimiter_, scanned_);
-      const bool last = found == std::string_view::npos;
-      if (last && !ended_) {
+      const bool last = found == text.npos;
+      goes_on_ = last && end_ - begin_ >= most_;
+      if (last && !ended_ && !goes_on_) {
         scanned_ = std::max(begin_, end_ - std::min(end_, delimiter_.size() - 1));
         fill();
         continue;
       }
       if (last && begin_ == end_) return false;
-      const size_t piece_end = last ? end_ : found;
+      size_t piece_end = last ? end_ : found;
+      if (goes_on_) piece_end = begin_ + part_end(text.substr(begin_), most_);
       piece = {buffer_.data() + begin_, piece_end - begin_};
-      begin_ = scanned_ = last ? end_ : piece_end + delimiter_.size();
-      ++number_;
+      ended_without_delimiter_ = last && !goes_on_;
+      begin_ = scanned_ = last ? piece_end : piece_end + delimiter_.size();
       return true;
     }
   }
 
-  // "FILE:NUMBER" of the piece returned last.
+  bool goes_on() const { return goes_on_; }  // with the next piece: it was too long
+  bool ended_without_delimiter() const { return ended_without_delimiter_; }
+
+  // Of the piece returned last.
+  int64_t number() const { return number_; }
   std::string where() const { return name_ + ":" + std::to_string(number_); }
   int64_t position() const { return bytes_->position(); }
 
@@ -130,37 +116,42 @@ class PieceReader {
   // Reads on behind what is not used yet.
   void fill() {
     const size_t used = end_ - begin_;
-    check(used <= kLargestDocument, name_ + ": " + what_ + " " + std::to_string(number_ + 1) +
-                                        " is longer than 16 MiB; cut it, or leave it out");
     std::memmove(buffer_.data(), buffer_.data() + begin_, used);
     scanned_ -= begin_;
     begin_ = 0;
     end_ = used;
-    if (buffer_.size() < used + kChunk + kPadding) {
-      buffer_.resize(std::min(2 * used, kLargestDocument + kChunk) + kChunk + kPadding);
+    if (buffer_.size() < used + kChunk + kJsonPadding) {
+      buffer_.resize(std::min(2 * used, most_ + kChunk) + kChunk + kJsonPadding);
     }
-    const size_t count = bytes_->read(buffer_.data() + end_, buffer_.size() - kPadding - end_);
+    const size_t count = bytes_->read(buffer_.data() + end_, buffer_.size() - kJsonPadding - end_);
     end_ += count;
     ended_ = count == 0;
   }
 
   std::string name_;
   std::unique_ptr<ByteStream> bytes_;
-  std::string delimiter_, what_;
-  std::vector<char> buffer_ = std::vector<char>(kChunk + kPadding);
+  std::string delimiter_;
+  size_t most_;
+  std::vector<char> buffer_ = std::vector<char>(kChunk + kJsonPadding);
   size_t begin_ = 0, scanned_ = 0, end_ = 0;  // of what was read; no delimiter in [begin, scanned)
   int64_t number_ = 0;
-  bool ended_ = false;
+  bool ended_ = false, goes_on_ = false, ended_without_delimiter_ = false;
 };
+
+constexpr char kCut[] = "documents longer than 16 MiB, cut";
 
 class SeparatedReader : public DocumentReader {
  public:
-  SeparatedReader(const fs::path& file, const ReadOptions& options)
-      : pieces_(file, options.doc_separator, "document", options.stop) {}
+  SeparatedReader(const fs::path& file, std::unique_ptr<ByteStream> bytes,
+                  const ReadOptions& options)
+      : pieces_(file, std::move(bytes), options.doc_separator, kLargestDocument),
+        findings_(*options.findings) {}
 
   bool next(std::string& document) override {
     std::span<char> piece;
+    const bool within = pieces_.goes_on();
     if (!pieces_.next(piece)) return false;
+    if (pieces_.goes_on() && !within) findings_.note(kCut, pieces_.where());
     document.assign(piece.data(), piece.size());
     return true;
   }
@@ -169,164 +160,125 @@ class SeparatedReader : public DocumentReader {
 
  private:
   PieceReader pieces_;
+  Findings& findings_;
 };
 
 // ------------------------------------------------------------------------------------------------
 // JSON lines
 
-bool is_blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
-}
-
-// The code unit that "\uXXXX" at `at` stands for, if it is a surrogate, else 0.
-int surrogate_at(std::string_view text, size_t at) {
-  if (text.size() - at < 6 || text[at] != '\\' || text[at + 1] != 'u') return 0;
-  int unit = 0;
-  for (const char c : text.substr(at + 2, 4)) {
-    if (!std::isxdigit(static_cast<unsigned char>(c))) return 0;
-    unit = 16 * unit + (c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
-  }
-  return unit >= 0xD800 && unit <= 0xDFFF ? unit : 0;
-}
-
-// Escaped surrogates that are no pair become "\ufffd", in place.
-void replace_lone_surrogates(std::span<char> line) {
-  const std::string_view text(line.data(), line.size());
-  for (size_t at = text.find('\\'); at < text.size(); at = text.find('\\', at)) {
-    const int unit = surrogate_at(text, at);
-    if (unit == 0) {
-      at += 2;
-    } else if (unit < 0xDC00 && at + 6 < text.size() && surrogate_at(text, at + 6) >= 0xDC00) {
-      at += 12;
-    } else {
-      std::memcpy(line.data() + at, "\\ufffd", 6);
-      at += 6;
-    }
-  }
-}
-
-// What RapidJSON tells of one line, of which a single member counts: that of the outer object under
-// the wanted key. The last one, where several have it.
-class MemberHandler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, MemberHandler> {
- public:
-  enum Found { kNothing, kNull, kText, kOther };
-
-  explicit MemberHandler(std::string_view key) : key_(key) {}
-
-  bool Key(const char* text, unsigned size, bool) {
-    if (depth_ == 1) wanted_ = std::string_view(text, size) == key_;
-    return true;
-  }
-  bool String(const char* text, unsigned size, bool) {
-    if (at_member()) text_ = {text, size};
-    return note(kText);
-  }
-  bool Null() { return note(kNull); }
-  bool Default() { return note(kOther); }  // numbers, true and false
-  bool StartObject() { return enter(); }
-  bool StartArray() { return enter(); }
-  bool EndObject(unsigned) { return leave(); }
-  bool EndArray(unsigned) { return leave(); }
-
-  Found found() const { return found_; }
-  std::string_view text() const { return text_; }
-
- private:
-  static constexpr int kDeepest = 1000;  // the parser calls itself for each level
-
-  bool at_member() const { return depth_ == 1 && wanted_; }
-  bool note(Found found) {
-    if (at_member()) found_ = found;
-    return true;
-  }
-  bool enter() {
-    note(kOther);
-    return ++depth_ <= kDeepest;
-  }
-  bool leave() {
-    --depth_;
-    return true;
-  }
-
-  std::string_view key_, text_;
-  Found found_ = kNothing;
-  int depth_ = 0;
-  bool wanted_ = false;  // the key in the outer object that was read last is the wanted one
-};
-
 // RapidJSON, because simdjson can't be had: libparquet exports another version of it, and whichever
 // comes first in the process crashes the other. Parsing in place, it is not the slowest part.
 class JsonLinesReader : public DocumentReader {
  public:
-  JsonLinesReader(const fs::path& file, const ReadOptions& options)
-      : lines_(file, "\n", "line", options.stop), column_(options.column) {}
+  JsonLinesReader(const fs::path& file, std::unique_ptr<ByteStream> bytes,
+                  const ReadOptions& options)
+      // A line may lie in memory up to four times, while it grows and while its text is copied.
+      : lines_(file, std::move(bytes), "\n", static_cast<size_t>(options.memory / 4)),
+        parser_(options.column),
+        findings_(*options.findings) {}
 
   bool next(std::string& document) override {
     for (std::span<char> line; lines_.next(line);) {
-      if (std::exchange(first_, false) && starts_with_bom(line)) line = line.subspan(3);
+      if (lines_.goes_on()) {
+        skip_rest();
+        bad("is longer than memory allows");
+        continue;
+      }
       if (is_blank({line.data(), line.size()})) continue;
-      MemberHandler member(column_);
-      parse(line, member);
-      if (member.found() == MemberHandler::kNull) continue;
-      check(member.found() == MemberHandler::kText,
-            lines_.where() + " is no object with a \"" + column_ +
-                "\" of type string; mend or remove the line, or give --column");
-      document.assign(member.text());
-      return true;
+      ++count_;
+      if (count_ == 1) first_.assign(line.data(), line.size());
+      std::string reason;
+      const auto outcome = parser_.parse(line, document, reason);
+      if (outcome == JsonLineParser::kDocument) return true;
+      if (outcome == JsonLineParser::kCutOff && lines_.ended_without_delimiter() && count_ > 1) {
+        findings_.note("last lines skipped, which are cut off", lines_.where());
+      } else if (outcome != JsonLineParser::kNothing) {
+        bad(reason);
+      }
     }
+    findings_.count_lines(std::exchange(count_, 0));
     return false;
   }
 
   int64_t position() const override { return lines_.position(); }
 
  private:
-  static bool starts_with_bom(std::span<char> line) {
-    return std::string_view(line.data(), line.size()).starts_with("\xEF\xBB\xBF");
+  void skip_rest() {
+    ++count_;
+    for (std::span<char> rest; lines_.goes_on() && lines_.next(rest);) {
+    }
   }
 
-  void parse(std::span<char> line, MemberHandler& member) {
-    replace_lone_surrogates(line);
-    line.data()[line.size()] = '\0';
-    rapidjson::InsituStringStream stream(line.data());
-    // Python's json writes NaN and Infinity, which JSON does not know.
-    constexpr unsigned kFlags = rapidjson::kParseInsituFlag | rapidjson::kParseNanAndInfFlag;
-    const rapidjson::ParseResult result = parser_.Parse<kFlags>(stream, member);
-    if (!result.IsError() && stream.Tell() == line.size()) return;
-    const std::string reason = !result.IsError()
-                                   ? "It holds a NUL."  // which the parser takes for its end
-                               : result.Code() == rapidjson::kParseErrorTermination
-                                   ? "It is nested too deeply."
-                                   : rapidjson::GetParseError_En(result.Code());
-    throw Error(lines_.where() + " is no JSON (" + reason + "); mend or remove the line");
+  // Most of what is bad is bad throughout: that is not worth hours of reading.
+  void bad(std::string reason) {
+    constexpr int64_t kEnoughToJudge = 100;
+    if (const std::string columns = count_ == 1 ? text_columns_of(first_) : ""; !columns.empty()) {
+      reason += ", but has: " + columns;
+    } else if (count_ == 1 && lines_.ended_without_delimiter()) {
+      reason += ", and is all of the file: write each document as a line";
+    }
+    findings_.bad_line(lines_.where(), reason);
+    ++bad_;
+    if (bad_ >= kEnoughToJudge && 2 * bad_ > count_) throw findings_.bad_lines(bad_, count_);
   }
 
   PieceReader lines_;
-  std::string column_;
-  rapidjson::Reader parser_;
-  bool first_ = true;
+  JsonLineParser parser_;
+  Findings& findings_;
+  std::string first_;            // line of the file
+  int64_t count_ = 0, bad_ = 0;  // lines that are not blank
+};
+
+// ------------------------------------------------------------------------------------------------
+// Rows and lines that are too long for a document
+
+// The rest of the program holds several documents at a time, so their length has a limit.
+class CutReader : public DocumentReader {
+ public:
+  CutReader(const fs::path& file, std::unique_ptr<DocumentReader> whole, const ReadOptions& options)
+      : name_(display_name(file)), whole_(std::move(whole)), findings_(*options.findings) {}
+
+  bool next(std::string& document) override {
+    if (rest_.empty()) {
+      if (!whole_->next(document)) return false;
+      if (document.size() <= kLargestDocument) return true;
+      findings_.note(kCut, name_);
+      rest_.swap(document);
+    }
+    const size_t end = part_end(rest_, kLargestDocument / 2);
+    document.assign(rest_, 0, end);
+    rest_.erase(0, end);
+    return true;
+  }
+
+  int64_t position() const override { return whole_->position(); }
+  bool group_ended() const override { return rest_.empty() && whole_->group_ended(); }
+
+ private:
+  std::string name_;
+  std::unique_ptr<DocumentReader> whole_;
+  Findings& findings_;
+  std::string rest_;
 };
 
 }  // namespace
 
-Form form_of(const fs::path& file) {
-  if (lower_extension(file) == ".parquet") return Form::kParquet;
-  const std::string extension = lower_extension(plain_name(file));
-  return extension == ".jsonl" || extension == ".ndjson" ? Form::kJsonLines : Form::kText;
-}
-
 std::unique_ptr<DocumentReader> open_documents(const fs::path& file, const ReadOptions& options) {
-  switch (form_of(file)) {
-    case Form::kParquet:
-      return open_parquet(file, options.column);
-    case Form::kJsonLines:
-      return std::make_unique<JsonLinesReader>(file, options);
-    case Form::kText:
-      break;
+  OpenedFile opened = open_file(file, *options.findings, !options.doc_separator.empty());
+  check(opened.look.unfit.empty(), display_name(file) + " " + opened.look.unfit);
+  if (opened.look.form == Form::kText) {
+    if (options.doc_separator.empty()) {
+      return std::make_unique<PartReader>(std::move(opened.bytes), options);
+    }
+    return std::make_unique<SeparatedReader>(file, std::move(opened.bytes), options);
   }
-  if (options.doc_separator.empty()) {
-    return std::make_unique<PartReader>(file, options);
+  std::unique_ptr<DocumentReader> reader;
+  if (opened.look.form == Form::kParquet) {
+    reader = open_parquet(file, options);
+  } else {
+    reader = std::make_unique<JsonLinesReader>(file, std::move(opened.bytes), options);
   }
-  return std::make_unique<SeparatedReader>(file, options);
+  return std::make_unique<CutReader>(file, std::move(reader), options);
 }
 
 }  // namespace autoresearch

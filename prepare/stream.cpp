@@ -14,8 +14,7 @@
 namespace autoresearch {
 namespace {
 
-constexpr size_t kChunk = 1 << 20;          // bytes read at a time
-constexpr size_t kLongestPiece = 16 << 20;  // bytes
+constexpr size_t kChunk = 1 << 20;  // bytes read at a time
 
 // Appends the next bytes of `in` to `buffer`, at least `wanted` unless it ends; false at the end.
 bool read_more(std::FILE* in, std::string& buffer, size_t wanted) {
@@ -100,8 +99,6 @@ void encode_stream(const Tokenizer& tokenizer, std::FILE* in, std::FILE* out, bo
   for (bool more = true; more;) {
     more = read_more(in, buffer, std::max(kChunk, buffer.size()));
     const size_t now = more ? safe_prefix(buffer) : buffer.size();
-    check(buffer.size() - now <= kLongestPiece,
-          "the input has more than 16 MiB without a place to cut it; is it text?");
     ids.clear();
     tokenizer.encode(std::string_view(buffer).substr(0, now), ids);
     write_ids(ids);

@@ -136,7 +136,9 @@ TaskInfo load_task(const fs::path& dir) {
     check(version == kVersion, file.string() + " has version " + std::to_string(version) +
                                    ", this program reads " + std::to_string(kVersion) +
                                    "; prepare the task again with --force");
-    const TaskInfo info = json.get<TaskInfo>();
+    TaskInfo info = json.get<TaskInfo>();
+    info.dedup = json.value("dedup", info.dedup);
+    info.val_in_train = json.value("val_in_train", info.val_in_train);
     check_figures(info, file);
     return info;
   } catch (const nlohmann::json::exception& e) {
@@ -145,7 +147,12 @@ TaskInfo load_task(const fs::path& dir) {
   }
 }
 
-std::string to_json(const TaskInfo& info) { return nlohmann::json(info).dump(2) + "\n"; }
+std::string to_json(const TaskInfo& info) {
+  nlohmann::json json = info;
+  json["dedup"] = info.dedup;
+  json["val_in_train"] = info.val_in_train;
+  return json.dump(2) + "\n";
+}
 
 std::vector<fs::path> train_shards(const fs::path& dir, const TaskInfo& info) {
   std::vector<fs::path> shards;

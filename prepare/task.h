@@ -31,6 +31,8 @@ struct TaskInfo {
   int64_t bos = 0;         // id of the first special token, which begins every document
   std::string tokenizer_sha256;
   int64_t invalid_utf8_bytes = 0;  // of the splits' documents; kept as they are
+  std::string dedup = "exact";     // or "near"; tasks of older versions have neither
+  double val_in_train = -1;  // share of val's runs of 50 tokens (prepare/overlap.h); -1: unknown
   SplitInfo train, val, test;
 };
 

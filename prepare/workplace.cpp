@@ -47,15 +47,29 @@ Workplace::~Workplace() {
   fs::remove_all(path_, ignored);
 }
 
+// In two steps, for file systems that can't exchange folders (shares, FUSE, FAT).
+bool Workplace::publish_by_renames() {
+  const fs::path aside = path_.string() + "-old";
+  const bool replaces = fs::exists(task_);
+  if (replaces && ::rename(task_.c_str(), aside.c_str()) != 0) return false;
+  const bool renamed = ::rename(path_.c_str(), task_.c_str()) == 0;
+  const int reason = errno;
+  if (renamed) {
+    fs::remove_all(aside);
+  } else if (replaces) {
+    ::rename(aside.c_str(), task_.c_str());
+  }
+  errno = reason;
+  return renamed;
+}
+
 void Workplace::publish() {
   for (const char* folder : {"train", "heldout", ""}) sync_path(path_ / folder);
   const unsigned flags = fs::exists(task_) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
-  int failed = renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, task_.c_str(), flags);
-  if (failed && errno == EINVAL) {  // a file system that knows neither, such as some network ones
-    if (flags == RENAME_EXCHANGE) fs::remove_all(task_);
-    failed = ::rename(path_.c_str(), task_.c_str());
-  }
-  check(!failed, "can't put the task into " + task_.string() + ": " + std::strerror(errno));
+  const bool done = renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, task_.c_str(), flags) == 0 ||
+                    ((errno == EINVAL || errno == ENOSYS || errno == ENOTSUP || errno == EPERM) &&
+                     publish_by_renames());
+  check(done, "can't put the task into " + task_.string() + ": " + std::strerror(errno));
   sync_path(task_.parent_path());
 }
 

@@ -33,11 +33,13 @@ class Workplace {
 
   const fs::path& path() const { return path_; }  // with train/ and heldout/ in it
 
-  // Puts the task in its place. An older one makes way in the same moment: at no time is there
-  // none.
+  // Puts the task in its place. An older one makes way in the same moment if the file system can
+  // exchange folders; if it can't, there is none for that moment.
   void publish();
 
  private:
+  bool publish_by_renames();  // false, with the reason in errno: nothing has changed
+
   fs::path task_, path_;
 };
 

@@ -1,7 +1,5 @@
 #include "prepare/corpus.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <set>
 
@@ -67,49 +65,31 @@ TEST_F(CorpusTest, WhatTheListenerThrowsEndsTheReading) {
   EXPECT_EQ(error_of([&] { read_files(files, {}, 2, documents, stop); }), "enough");
 }
 
-// Lets stdin be a pipe that holds some text and never ends.
-class SilentPipe {
- public:
-  SilentPipe() : saved_(dup(STDIN_FILENO)) {
-    int ends[2];
-    EXPECT_EQ(pipe(ends), 0);
-    EXPECT_EQ(write(ends[1], "text", 4), 4);
-    dup2(ends[0], STDIN_FILENO);
-    close(ends[0]);
-    other_side_ = ends[1];
-  }
-  ~SilentPipe() {
-    dup2(saved_, STDIN_FILENO);
-    close(saved_);
-    close(other_side_);
-  }
-
- private:
-  int saved_, other_side_;
-};
-
-TEST_F(CorpusTest, WhatTheListenerThrowsEndsAWaitForASilentPipe) {
-  const SilentPipe pipe;
-  ShuffledDocuments documents(dir_ / "documents");
-  const auto stop = [](int64_t) { throw Error("enough"); };
-  EXPECT_EQ(error_of([&] { read_files({"-"}, {}, 2, documents, stop); }), "enough");
+TEST_F(CorpusTest, BadLinesCountByTheCorpusNotByTheFile) {
+  std::string lines;
+  for (int i = 0; i < 2000; ++i) lines += "{\"text\": \"" + std::to_string(i) + "\"}\n";
+  const fs::path large = file("large.jsonl", lines), small = file("small.jsonl", "{}\n{}\n");
+  EXPECT_EQ(read_all({large, small}, 2).size(), 2000u);
+  EXPECT_NE(error_of([&] {
+              read_all({large, small, file("third.jsonl", "{}\n")}, 2);
+            }).find("small.jsonl:1 is no object"),
+            std::string::npos);
 }
 
-TEST_F(CorpusTest, AnErrorInOneFileEndsAWaitForASilentPipeAndIsTheOneReported) {
-  const SilentPipe pipe;
-  const std::vector<fs::path> files = {"-", file("bad.jsonl", "{}\n")};
-  const std::string error = error_of([&] { read_all(files, 2); });
-  EXPECT_NE(error.find("bad.jsonl:1"), std::string::npos) << error;
+TEST_F(CorpusTest, AByteOrderMarkIsDroppedFromEachDocument) {
+  const std::string mark = "\xEF\xBB\xBF";
+  EXPECT_EQ(read_all({file("a.txt", mark + "one"),
+                      file("b.jsonl", "{\"text\": \"" + mark + "two\"}\n{\"text\": \"three\"}")},
+                     1),
+            (std::set<std::string>{"one", "two", "three"}));
 }
 
 TEST_F(CorpusTest, LongTextsAreCutInPartsOfAFortiethWithinReason) {
   EXPECT_EQ(part_bytes({file("small.txt", "x")}), 4 << 10);
   EXPECT_EQ(part_bytes({file("large.txt", std::string(400'000, 'x'))}), 10'000);
-  EXPECT_EQ(part_bytes({"-"}), 0);
-  const fs::path huge = dir_ / "huge.txt";
-  file("huge.txt", "");
-  fs::resize_file(huge, uintmax_t{1} << 40);  // a hole
-  EXPECT_EQ(part_bytes({huge}), 256 << 10);
+  const fs::path huge = file("huge.txt", std::string(9'000'000, 'x'));
+  EXPECT_EQ(part_bytes({huge}), 225'000);
+  EXPECT_EQ(part_bytes({huge, file("other.txt", std::string(9'000'000, 'y'))}), 256 << 10);
 }
 
 TEST_F(CorpusTest, HowATextIsCutDoesNotDependOnItsCompression) {
@@ -117,7 +97,8 @@ TEST_F(CorpusTest, HowATextIsCutDoesNotDependOnItsCompression) {
   const fs::path plain = file("plain.txt", text);
   ASSERT_EQ(std::system(("gzip --keep " + plain.string()).c_str()), 0);
   EXPECT_EQ(part_bytes({dir_ / "plain.txt.gz"}), 100'000);
-  EXPECT_EQ(part_bytes({plain, file("rows.jsonl", text)}), 100'000);
+  const std::string line = "{\"text\": \"" + text + "\"}\n";
+  EXPECT_EQ(part_bytes({plain, file("rows.jsonl", line)}), 100'000);
 }
 
 TEST_F(CorpusTest, SkippingMoreThanThereIsIsAnError) {

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 
 #include "common/error.h"
@@ -14,8 +16,42 @@
 namespace autoresearch {
 namespace {
 
+// The errno with which a call is refused, as odd file systems do; 0: it isn't.
+struct Refusals {
+  int fsync = 0, flock = 0, fchmod = 0;
+} refused;
+
+int refuse(int reason) {
+  errno = reason;
+  return -1;
+}
+
+}  // namespace
+}  // namespace autoresearch
+
+// In place of libc's.
+extern "C" int fsync(int fd) {
+  using autoresearch::refused;
+  return refused.fsync ? autoresearch::refuse(refused.fsync)
+                       : static_cast<int>(syscall(SYS_fsync, fd));
+}
+extern "C" int flock(int fd, int operation) noexcept {
+  using autoresearch::refused;
+  return refused.flock ? autoresearch::refuse(refused.flock)
+                       : static_cast<int>(syscall(SYS_flock, fd, operation));
+}
+extern "C" int fchmod(int fd, mode_t mode) noexcept {
+  using autoresearch::refused;
+  return refused.fchmod ? autoresearch::refuse(refused.fchmod)
+                        : static_cast<int>(syscall(SYS_fchmod, fd, mode));
+}
+
+namespace autoresearch {
+namespace {
+
 class FilesTest : public FolderTest {
  protected:
+  FilesTest() { refused = {}; }
   size_t entries() const {
     return static_cast<size_t>(std::distance(fs::directory_iterator(dir_), {}));
   }
@@ -66,6 +102,18 @@ TEST_F(FilesTest, AFailedFsyncIsAnErrorOfItsOwn) {
   EXPECT_THROW(sync_path("/proc/version"), DurabilityError);  // which can't be synced
 }
 
+TEST_F(FilesTest, AFolderWithoutFsyncIsNoBrokenDisk) {
+  for (const int reason : {EINVAL, ENOSYS, ENOTSUP}) {
+    refused.fsync = reason;
+    EXPECT_EQ(error_of([&] { sync_path(dir_); }), "");
+    EXPECT_THROW(write_file(dir_ / "f", "x"), DurabilityError);  // of a file it is
+  }
+  for (const int reason : {EIO, ENOSPC}) {
+    refused.fsync = reason;
+    EXPECT_THROW(sync_path(dir_), DurabilityError);
+  }
+}
+
 TEST_F(FilesTest, Sha256IsThatOfTheStandard) {
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -84,6 +132,39 @@ TEST_F(FilesTest, ACopyHasTheBytesAndTheMode) {
   ASSERT_EQ(stat((dir_ / "copy").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0750u);
   EXPECT_NE(error_of([&] { copy_file_cheaply(dir_, dir_ / "x"); }), "");
+}
+
+TEST_F(FilesTest, AFileSystemWithoutModesCopiesTheBytes) {
+  write_file(dir_ / "program", "bytes");
+  refused.fchmod = EPERM;
+  copy_file_cheaply(dir_ / "program", dir_ / "copy");
+  EXPECT_EQ(read_file(dir_ / "copy"), "bytes");
+}
+
+TEST_F(FilesTest, WithoutLocksAFileStandsForOne) {
+  for (const int reason : {ENOSYS, ENOLCK, ENOTSUP}) {
+    refused.flock = reason;
+    const fs::path path = dir_ / "lock", holder = dir_ / "lock.holder";
+    {
+      const FileLock lock(path);
+      const std::string message = error_of([&] { FileLock second(path); });
+      EXPECT_NE(message.find("in use by process " + std::to_string(getpid())), std::string::npos);
+      EXPECT_NE(message.find("remove " + holder.string()), std::string::npos) << message;
+    }
+    EXPECT_FALSE(fs::exists(holder));
+    const pid_t child = fork();
+    if (child == 0) {
+      new FileLock(path);  // whose file stays behind
+      _exit(0);
+    }
+    waitpid(child, nullptr, 0);
+    EXPECT_TRUE(fs::exists(holder));
+    EXPECT_EQ(error_of([&] { FileLock lock(path); }), "");
+    write_file(holder, "1 on another-machine");
+    EXPECT_NE(error_of([&] { FileLock lock(path); }).find("1 on another-machine"),
+              std::string::npos);
+    fs::remove(holder);
+  }
 }
 
 TEST_F(FilesTest, ALockIsHeldByOneAndNamesItsHolder) {

@@ -26,11 +26,13 @@ class FindTest : public FolderTest {
   // Names relative to the test's folder of what is found below `paths`.
   std::vector<std::string> found(const std::vector<fs::path>& paths) const {
     std::vector<std::string> names;
-    for (const fs::path& path : find_files(paths)) {
+    for (const fs::path& path : find_files(paths, options_)) {
       names.push_back(path.lexically_relative(dir_).string());
     }
     return names;
   }
+
+  ReadOptions options_;
 };
 
 TEST_F(FindTest, FoldersGiveTheirTextAndSourceFilesSorted) {
@@ -53,23 +55,44 @@ TEST_F(FindTest, FoldersGiveParquetJsonLinesAndCompressedFilesToo) {
   file("f.txt.zst", zstd("text"));
   file("g.txt.zst", zstd(std::string("te\0xt", 5)));
   file("README.zst", zstd("text"));
+  file("left.json", "{\n  \"name\": \"a package\"\n}\n");
+  file("rows.json", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n");
+  file("rows.data", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n");
+  file("other.json", "{\"name\": \"one\"}\n{\"name\": \"two\"}\n");
   for (const char* name : {"h.parquet.gz", "i.png.gz", "j.gz", "k.tar.zst", "l.zip"}) {
     file(name, "unread");
   }
   EXPECT_EQ(found({dir_}), (Names{"README.zst", "a.parquet", "b.jsonl", "c.ndjson", "d.jsonl.gz",
-                                  "e.NDJSON.ZST", "f.txt.zst"}));
-  EXPECT_NE(error_of([&] { find_files({dir_ / "g.txt.zst"}); }).find("binary"), std::string::npos);
+                                  "e.NDJSON.ZST", "f.txt.zst", "rows.data", "rows.json"}));
+  EXPECT_EQ(options_.findings->left_out("", ""),
+            "2 .gz, 2 .json, 1 .parquet in another file, 1 .zip, 1 .zst, 1 binary file .txt");
+  EXPECT_NE(error_of([&] { find_files({dir_ / "g.txt.zst"}, options_); }).find("binary"),
+            std::string::npos);
 }
 
 TEST_F(FindTest, ADamagedFileInAFolderIsNamedNotPassedOver) {
   file("a.txt", "text");
-  file("b.txt.gz", "no gzip");
-  EXPECT_NE(error_of([&] { find_files({dir_}); }).find("b.txt.gz"), std::string::npos);
+  file("b.txt.gz", "\x1f\x8b\x08 cut short");
+  EXPECT_NE(error_of([&] { find_files({dir_}, options_); }).find("b.txt.gz"), std::string::npos);
+}
+
+TEST_F(FindTest, WhatAFolderLeavesOutIsCountedByKind) {
+  for (int i = 0; i < 3; ++i) file(std::to_string(i) + ".png", "p");
+  file("late.txt", std::string("\xff\xfe", 2) + std::string("t\0", 2));
+  file("unmarked.txt", std::string("t\0e\0", 4));
+  file("binary", std::string(9, '\0'));
+  file(".git/config.txt", "hidden");
+  fs::create_directory_symlink(".", dir_ / "link");
+  fs::create_symlink("nowhere", dir_ / "dangling.txt");
+  EXPECT_EQ(found({dir_}), Names{"late.txt"});
+  EXPECT_EQ(options_.findings->left_out("left out: ", "."),
+            "left out: 3 .png, 1 UTF-16 without a mark .txt, 1 hidden folder, 1 link to a folder, "
+            "1 link to nothing, 1 without extension.");
 }
 
 TEST_F(FindTest, StdinIsTakenUnderItsNames) {
   const std::vector<fs::path> paths = {file("a.txt", "text"), "-.jsonl", "-", "-"};
-  EXPECT_EQ(find_files(paths), (std::vector<fs::path>{"-", "-.jsonl", dir_ / "a.txt"}));
+  EXPECT_EQ(find_files(paths, options_), (std::vector<fs::path>{"-", "-.jsonl", dir_ / "a.txt"}));
 }
 
 TEST_F(FindTest, AnEmptyFileIsFound) { EXPECT_EQ(found({file("a.txt", "")}), Names{"a.txt"}); }
@@ -77,7 +100,9 @@ TEST_F(FindTest, AnEmptyFileIsFound) { EXPECT_EQ(found({file("a.txt", "")}), Nam
 TEST_F(FindTest, ANamedLoopOfLinksIsOneLine) {
   fs::create_symlink("b", dir_ / "a");
   fs::create_symlink("a", dir_ / "b");
-  EXPECT_NE(error_of([&] { find_files({dir_ / "a"}); }).find("Too many levels of symbolic links"),
+  EXPECT_NE(error_of([&] {
+              find_files({dir_ / "a"}, options_);
+            }).find("Too many levels of symbolic links"),
             std::string::npos);
 }
 
@@ -90,7 +115,7 @@ TEST_F(FindTest, BinaryFilesArePassedOverInFoldersAndRefusedByName) {
   const fs::path binary = file("b.txt", std::string("te\0xt", 5));
   file("late.txt", std::string(9000, 'x') + std::string(1, '\0'));
   EXPECT_EQ(found({dir_}), (Names{"a.txt", "late.txt"}));
-  EXPECT_NE(error_of([&] { find_files({binary}); }).find("binary"), std::string::npos);
+  EXPECT_NE(error_of([&] { find_files({binary}, options_); }).find("binary"), std::string::npos);
 }
 
 TEST_F(FindTest, AFileOfSeveralNamesIsTakenOnce) {
@@ -102,7 +127,7 @@ TEST_F(FindTest, AFileOfSeveralNamesIsTakenOnce) {
 
 TEST_F(FindTest, APipeIsReferredToStdin) {
   ASSERT_EQ(mkfifo((dir_ / "pipe").c_str(), 0600), 0);
-  const std::string error = error_of([&] { find_files({dir_ / "pipe"}); });
+  const std::string error = error_of([&] { find_files({dir_ / "pipe"}, options_); });
   EXPECT_NE(error.find("--source -"), std::string::npos) << error;
 }
 
@@ -119,14 +144,17 @@ TEST_F(FindTest, LoopsOfLinksAndDanglingLinksEnd) {
 }
 
 TEST_F(FindTest, WhatCannotBeReadIsNamed) {
-  EXPECT_NE(error_of([&] { find_files({dir_ / "none"}); }).find("none"), std::string::npos);
-  EXPECT_NE(error_of([&] { find_files({dir_}); }).find("no text, source code"), std::string::npos);
+  EXPECT_NE(error_of([&] { find_files({dir_ / "none"}, options_); }).find("none"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { find_files({dir_}, options_); }).find("no text, source code"),
+            std::string::npos);
 }
 
 TEST_F(FindTest, AnUnreadableFileIsNamedNotPassedOver) {
   if (geteuid() == 0) GTEST_SKIP() << "root reads everything";
   fs::permissions(file("secret.txt", "x"), fs::perms::none);
-  EXPECT_NE(error_of([&] { find_files({dir_}); }).find("Permission denied"), std::string::npos);
+  EXPECT_NE(error_of([&] { find_files({dir_}, options_); }).find("Permission denied"),
+            std::string::npos);
 }
 
 TEST_F(FindTest, TheDemoTakesHeadersUpToItsSizeWithoutCopies) {

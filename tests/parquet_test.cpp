@@ -184,7 +184,7 @@ TEST_F(ParquetTest, AColumnThatIsNotThereOrNoTextIsRefusedWithThoseThatAre) {
                         {"tags", value_of(lists.Finish())},
                         {"title", column({"c", "d"})}});
   for (const char* name : {"text", "id", "tags", "tags.list.element", ""}) {
-    expect_says(error_in_column(name), "give --column one of: body, title");
+    expect_says(error_in_column(name), "give --column one of: body, tags[], title");
   }
   write_parquet(path_, {{"a\nb", column({"a", "b"})}});
   expect_says(error_in_column("text"), "give --column one of: a?b");
@@ -200,14 +200,14 @@ TEST_F(ParquetTest, AColumnThatIsNotThereOrNoTextIsRefusedWithThoseThatAre) {
 TEST_F(ParquetTest, WhatIsNoParquetFileIsOneLine) {
   for (const std::string& content :
        {std::string(), std::string("PAR1"), std::string(100'000, 'x'),
-        "PAR1" + std::string(8, '\0') + "PAR1", std::string("{\"text\": \"no parquet\"}\n")}) {
+        "PAR1" + std::string(8, '\0') + "PAR1", std::string("prose that is no parquet\n")}) {
     file("a.parquet", content);
     expect_says(error_in_column("text"), "can't be read as parquet");
   }
   fs::remove(path_);
   expect_says(error_in_column("text"), "No such file");
   fs::create_directory(path_);
-  expect_says(error_in_column("text"), "can't be read as parquet");
+  expect_says(error_in_column("text"), "Is a directory");
 }
 
 TEST_F(ParquetTest, AFileThatIsCutShortIsNeverTakenForAWholeOne) {
@@ -325,12 +325,87 @@ TEST_F(ParquetTest, AHugeRowGroupIsReadPageByPage) {
   }
 }
 
-TEST_F(ParquetTest, AValueOfMoreThanTheLimitIsRefused) {
+TEST_F(ParquetTest, AValueOfMoreThanADocumentHoldsIsCut) {
   peak_megabytes([&] {
-    write_parquet(path_, {{"text", column({"a", std::string(kLargestDocument + 1, 'x')})}}, 2,
+    write_parquet(path_, {{"text", column({"a", std::string(kLargestDocument + 1, 'x'), "b"})}}, 3,
                   properties(arrow::Compression::ZSTD, false));
   });
-  expect_says(error_in_column("text"), "a value in row group 0 is longer than 16 MiB");
+  const Documents documents = documents_of(path_);
+  EXPECT_EQ(documents, (Documents{"a", std::string(kLargestDocument / 2, 'x'),
+                                  std::string(kLargestDocument / 2, 'x'), "x", "b"}));
+}
+
+TEST_F(ParquetTest, APageIsReadWithinTheMemoryThatIsGiven) {
+  peak_megabytes([&] {  // one page, since the writer looks at its size each 1,024 values only
+    write_parquet(path_, {{"text", column(Documents(300, std::string(1'000'000, 'x')))}}, 300,
+                  properties(arrow::Compression::ZSTD, false));
+  });
+  EXPECT_NE(error_of([&] {
+              const auto reader = open_documents(path_, {.memory = 100 << 20});
+              for (std::string document; reader->next(document);) {
+              }
+            }).find("more than 100 MiB to read"),
+            std::string::npos);
+  peak_megabytes([&] {
+    const auto reader = open_documents(path_, {.memory = int64_t{1} << 30});
+    int count = 0;
+    for (std::string document; reader->next(document); ++count) {
+    }
+    EXPECT_EQ(count, 300);
+  });
+}
+
+TEST_F(ParquetTest, TheStringsOfAListAreJoinedIfTheyAreAskedFor) {
+  const auto strings = std::make_shared<arrow::StringBuilder>();
+  arrow::ListBuilder lists(arrow::default_memory_pool(), strings);
+  Documents expected;
+  const auto append = [&](const Documents& values) {
+    expect_ok(lists.Append());
+    for (const std::string& value : values) {
+      expect_ok(value == "null" ? strings->AppendNull() : strings->Append(value));
+    }
+  };
+  append({"a", "null", "b"});
+  append({});
+  expect_ok(lists.AppendNull());
+  append({"null"});
+  append({"c"});
+  for (int i = 0; i < 500; ++i) {  // over the ends of batches, pages and row groups
+    append(many(9, static_cast<unsigned>(i)));
+    std::string joined;
+    for (const std::string& value : many(9, static_cast<unsigned>(i))) {
+      joined += (joined.empty() ? "" : "\n") + value;
+    }
+    expected.push_back(joined);
+  }
+  const auto tags = value_of(lists.Finish());
+  write_parquet(path_, {{"tags", tags}}, 100);
+  const Documents documents = documents_of(path_, "tags[]");
+  EXPECT_EQ(Documents(documents.begin(), documents.begin() + 2), (Documents{"a\nb", "c"}));
+  EXPECT_EQ(Documents(documents.begin() + 2, documents.end()), expected);
+  expect_says(error_in_column("tags"), "give --column one of: tags[]");
+}
+
+TEST_F(ParquetTest, TheTurnsOfAConversationAreAColumn) {
+  const auto roles = std::make_shared<arrow::StringBuilder>();
+  const auto contents = std::make_shared<arrow::StringBuilder>();
+  const auto type =
+      arrow::struct_({arrow::field("role", arrow::utf8()), arrow::field("content", arrow::utf8())});
+  const auto turn = std::make_shared<arrow::StructBuilder>(
+      type, arrow::default_memory_pool(),
+      std::vector<std::shared_ptr<arrow::ArrayBuilder>>{roles, contents});
+  arrow::ListBuilder messages(arrow::default_memory_pool(), turn);
+  for (const char* question : {"Why?", "How?"}) {
+    expect_ok(messages.Append());
+    for (const auto& [role, content] : {std::pair{"user", question}, {"assistant", "So."}}) {
+      expect_ok(turn->Append());
+      expect_ok(roles->Append(role));
+      expect_ok(contents->Append(content));
+    }
+  }
+  write_parquet(path_, {{"messages", value_of(messages.Finish())}});
+  EXPECT_EQ(documents_of(path_, "messages[].content"), (Documents{"Why?\nSo.", "How?\nSo."}));
+  expect_says(error_in_column("text"), "give --column one of: messages[].role, messages[].content");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <random>
 #include <thread>
 
 #include "tests/prepare_program.h"
@@ -216,6 +217,66 @@ TEST_F(PrepareTest, StdinIsASourceWithDocumentsBySeparator) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.out.find("60 documents"), std::string::npos) << result.out;
   expect_refusal("--source - " + small, {"give a task from stdin a name with --task"}, 2);
+}
+
+TEST_F(PrepareTest, APipeGivesTheTokensOfAFile) {
+  std::string text;
+  for (int i = 0; i < 20'000; ++i) text += "line " + std::to_string(i * 7919) + " of a book\n";
+  write_file(dir_ / "book.txt", text);
+  const std::string options = " --vocab 300 --seq-len 32 --eval-tokens 320 --task ";
+  ASSERT_EQ(prepare("--source book.txt" + options + "file").code, 0);
+  ASSERT_EQ(prepare("--source -" + options + "redirected", text).code, 0);
+  const Output piped = prepare_under("cat book.txt | ", "--source -" + options + "piped");
+  ASSERT_EQ(piped.code, 0) << piped.err;
+  for (const std::string file :
+       {"tokenizer.tiktoken", "train/00000.bin", "heldout/val.bin", "heldout/test.bin"}) {
+    const std::string expected = read_file(data() / "file" / file);
+    EXPECT_TRUE(read_file(data() / "redirected" / file) == expected) << file;
+    EXPECT_TRUE(read_file(data() / "piped" / file) == expected) << file;
+  }
+  EXPECT_FALSE(fs::exists(data() / "piped" / "documents"));
+}
+
+TEST_F(PrepareTest, WhatIsSkippedConvertedAndLeftOutIsTold) {
+  write_corpus();
+  std::string lines = "{\"text\": \"never clo\n";
+  for (int i = 0; i < 1500; ++i) lines += "{\"text\": \"line " + std::to_string(i) + "\"}\n";
+  write_file(dir_ / "corpus" / "lines.jsonl", lines);
+  write_file(dir_ / "corpus" / "wide.txt", std::string("\xff\xfe"
+                                                       "a\0b\0",
+                                                       6));
+  write_file(dir_ / "corpus" / "picture.png", "p");
+  const Output result = prepare(kSmall);
+  ASSERT_EQ(result.code, 0) << result.err;
+  for (const std::string part : {"left out of folders: 1 .png\n", "converted from UTF-16: 1 (",
+                                 "lines skipped: 1 of 1501 (", "lines.jsonl:1 is no JSON"}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << "no " << part << " in " << result.out;
+  }
+}
+
+TEST_F(PrepareTest, HowMuchOfValIsInTrainIsToldAndNearDuplicatesStayOutIfAsked) {
+  std::mt19937 random(1);
+  std::string lines;
+  for (int i = 0; i < 100; ++i) {
+    std::string text;
+    while (text.size() < 1500) text += " word" + std::to_string(random() % 1000);
+    for (int copy = 0; copy < 3; ++copy) {
+      lines += "{\"text\": \"Copy " + std::to_string(copy) + "." + text + "\"}\n";
+    }
+  }
+  write_file(dir_ / "corpus" / "near.jsonl", lines);
+  const std::string options = "--source corpus --vocab 300 --seq-len 128 --eval-tokens 1280 ";
+  const Output exact = prepare(options);
+  ASSERT_EQ(exact.code, 0) << exact.err;
+  EXPECT_GT(task_json()["val_in_train"].get<double>(), 0.5);
+  EXPECT_NE(exact.out.find("also occur in train; --dedup near"), std::string::npos) << exact.out;
+  expect_refusal(options + "--dedup near", {"--dedup exact (now near)"});
+  const Output near = prepare(options + "--dedup near --force");
+  ASSERT_EQ(near.code, 0) << near.err;
+  EXPECT_LT(task_json()["val_in_train"].get<double>(), 0.05);
+  EXPECT_NE(near.out.find("documents that resemble one of val or test"), std::string::npos);
+  EXPECT_NE(prepare("info").out.find("% of val's runs of 50 tokens"), std::string::npos);
+  expect_refusal("--source tinystories --dedup near", {"--dedup near is for files"}, 2);
 }
 
 TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {

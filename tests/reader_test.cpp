@@ -9,6 +9,8 @@
 
 #include <random>
 
+#include "common/error.h"
+#include "prepare/bytes.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -57,6 +59,7 @@ Documents documents_of(const fs::path& file, const ReadOptions& options = {}) {
   Documents documents;
   for (std::string document; reader->next(document);) documents.push_back(document);
   EXPECT_EQ(reader->group_ended(), false);
+  options.findings->check_lines();
   return documents;
 }
 
@@ -86,7 +89,7 @@ void expect_says(const std::string& message, const std::string& name, const std:
 // Plain text
 
 TEST_F(ReaderTest, ATextFileIsADocumentByteForByte) {
-  const std::string text = "\xEF\xBB\xBF one\r\n\xff\xfe\x80 no UTF-8\n\n";
+  const std::string text = " one\r\n\xff\xfe\x80 no UTF-8\n\n";
   EXPECT_EQ(documents_of(file("a.txt", text)), Documents{text});
   EXPECT_EQ(documents_of(file("a.unknown", text)), Documents{text});
 }
@@ -155,6 +158,62 @@ TEST_F(ReaderTest, ABinaryFileIsRefusedInEveryForm) {
   expect_says(error_in("a.jsonl.zst", zstd(binary)), "a.jsonl.zst", "binary");
 }
 
+TEST_F(ReaderTest, WhatIsNoTextIsCalledByItsName) {
+  const std::string nul("\0", 1);
+  expect_says(error_in("a.txt", "PK\x03\x04" + nul), "a.txt", "is a zip archive; unpack it");
+  expect_says(error_in("a.jsonl.xz", "\xFD\x37zXZ" + nul), "a.jsonl.xz", "is an xz file");
+  expect_says(error_in("a.jsonl.bz2", "BZh91AY&SY\xFF\xFE"), "a.jsonl.bz2", "is a bzip2 file");
+  expect_says(error_in("a.tar.gz", gzip(std::string(257, '\0') + "ustar")), "a.tar.gz",
+              "tar archive");
+  expect_says(error_in("a.txt", "PAR1\x15" + nul), "a.txt", "can't be read as parquet");
+  expect_says(error_in("a.gz", gzip("PAR1\x15" + nul)), "a.gz", "unpack it");
+  expect_says(error_in("a.parquet", "<html>404"), "a.parquet", "page of HTML");
+  expect_says(error_in("a.jsonl", "\n<?xml version='1.0'?><Error/>"), "a.jsonl", "page of HTML");
+  expect_says(error_in("a.parquet", "version https://git-lfs.github.com/spec/v1\n"), "a.parquet",
+              "git lfs pull");
+  expect_says(error_in("a.json", "[{\"text\": \"a\"}]"), "a.json", "jq -c");
+  expect_says(error_in("a.json", "{\n  \"text\": \"a\"\n}\n"), "a.json", "jq -c");
+  expect_says(error_in("a.txt", std::string("a\0b\0", 4)), "a.txt", "iconv -f UTF-16LE");
+  expect_says(error_in("a.txt", std::string("\0a\0b", 4)), "a.txt", "iconv -f UTF-16BE");
+  expect_says(error_in("a.txt", std::string("\xFF\xFE\0\0a\0\0\0", 8)), "a.txt", "UTF-32");
+}
+
+TEST_F(ReaderTest, AByteOrderMarkIsNoText) {
+  const std::string mark = "\xEF\xBB\xBF", text = repeated("a line\n", 3000);
+  const ReadOptions options{.part_bytes = 4096};
+  EXPECT_EQ(documents_of(file("a.txt", mark + text), options),
+            documents_of(file("b.txt", text), options));
+  EXPECT_EQ(documents_of(file("a.txt.gz", gzip(mark + "text"))), Documents{"text"});
+  EXPECT_NE(options.findings->report().find("byte order marks dropped: 1 ("), std::string::npos);
+}
+
+TEST_F(ReaderTest, Utf16WithAMarkIsReadAsUtf8) {
+  const std::u16string text = u"z\u00f6lf \u65e5\u672c \U0001F600\n";
+  const auto encoded = [](const std::u16string& units, bool big_endian) {
+    std::string bytes;
+    for (const char16_t unit : u"\uFEFF" + units) {
+      const char high = static_cast<char>(unit >> 8), low = static_cast<char>(unit);
+      bytes += big_endian ? high : low;
+      bytes += big_endian ? low : high;
+    }
+    return bytes;
+  };
+  for (const bool big_endian : {false, true}) {
+    EXPECT_EQ(documents_of(file("a.txt", encoded(text, big_endian))),
+              Documents{"z\u00f6lf \u65e5\u672c \U0001F600\n"});
+    EXPECT_EQ(documents_of(file("a.jsonl", encoded(u"{\"text\": \"\u00e9\"}", big_endian))),
+              Documents{"\u00e9"});
+    const std::u16string halves = {u'a', 0xD83D, u'b', 0xDE00, u'c', 0xD83D};
+    EXPECT_EQ(documents_of(file("b.txt", encoded(halves, big_endian))),
+              Documents{"a\uFFFDb\uFFFDc\uFFFD"});
+    EXPECT_EQ(documents_of(file("c.txt", encoded(u"ab", big_endian) + "x")), Documents{"ab\uFFFD"});
+  }
+  std::u16string book;
+  for (int i = 0; i < 100'000; ++i) book += u"\U0001F600 a line\n";
+  EXPECT_EQ(joined(documents_of(file("d.txt", encoded(book, false)))),
+            repeated("\U0001F600 a line\n", 100'000));
+}
+
 TEST_F(ReaderTest, WhatCannotBeOpenedIsNamed) {
   expect_says(error_of([&] { documents_of(dir_ / "none.txt"); }), "none.txt", "No such file");
   expect_says(error_of([&] { documents_of(dir_); }), dir_, "Is a directory");
@@ -177,6 +236,87 @@ TEST_F(ReaderTest, ALineOfJsonIsADocument) {
   EXPECT_EQ(documents_of(file("a.ndjson.zst", zstd(text))), documents);
 }
 
+TEST_F(ReaderTest, LinesOfJsonAreKnownWhateverTheirName) {
+  const std::string text = "{\"text\": \"one\"}\n\n{\"text\": \"two\"}\n";
+  const Documents documents = {"one", "two"};
+  for (const char* name : {"a.json", "data", "a.txt", "a.parquet", "-x.log"}) {
+    EXPECT_EQ(documents_of(file(name, text)), documents) << name;
+    EXPECT_EQ(documents_of(file(std::string(name) + ".gz", gzip(text))), documents) << name;
+  }
+  EXPECT_EQ(documents_of(file("b.json", "{\"text\": \"one\"}")), Documents{"one"});
+  const std::string long_line = "{\"text\": \"" + std::string(200'000, 'x') + "\"}\n";
+  EXPECT_EQ(documents_of(file("c.json", long_line)), Documents{std::string(200'000, 'x')});
+  const ReadOptions options;
+  documents_of(file("a.txt.gz", gzip(text)), options);
+  EXPECT_NE(options.findings->report().find("read as lines of JSON"), std::string::npos);
+  // What a user calls text by its separator is text, and so is prose that begins alike.
+  EXPECT_EQ(documents_of(file("d.txt", text), {.doc_separator = "\n\n"}).size(), 2u);
+  for (const std::string prose : {"{\"text\": \"one\"}\n", "{name}\n{place}\n", "[1] a\n[2] b\n",
+                                  "{\"a\": 1}\nThat is JSON.\n"}) {
+    EXPECT_EQ(documents_of(file("e.txt", prose)), Documents{prose});
+  }
+}
+
+TEST_F(ReaderTest, ADottedColumnLeadsIntoObjectsAndBracketsIntoLists) {
+  const auto read = [&](const std::string& column, const std::string& line) {
+    return documents_of(file("a.jsonl", line), {.column = column});
+  };
+  EXPECT_EQ(read("raw.text", "{\"text\": \"no\", \"raw\": {\"x\": 1, \"text\": \"yes\"}}"),
+            Documents{"yes"});
+  EXPECT_EQ(read("raw.text", "{\"raw.text\": \"as it is written\"}"),
+            Documents{"as it is written"});
+  EXPECT_EQ(read("a.b.c", "{\"a\": {\"b\": {\"c\": \"deep\"}, \"c\": \"no\"}}"), Documents{"deep"});
+  EXPECT_EQ(read("raw.text", "{\"raw\": null}"), Documents{});
+  EXPECT_EQ(read("parts[]", "{\"parts\": [\"a\", null, \"\", \"b\"]}"), Documents{"a\n\nb"});
+  EXPECT_EQ(read("parts[]", "{\"parts\": []}"), Documents{});
+  EXPECT_EQ(read("parts[][]", "{\"parts\": [[\"a\"], [\"b\", \"c\"]]}"), Documents{"a\nb\nc"});
+  EXPECT_EQ(read("messages[].content",
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"Why?\"}, "
+                 "{\"content\": null}, {\"content\": \"So.\"}]}"),
+            Documents{"Why?\nSo."});
+  for (const auto& [column, line] : {std::pair{"parts[]", "{\"parts\": [\"a\", 1]}"},
+                                     {"parts[]", "{\"parts\": \"a\"}"},
+                                     {"raw.text", "{\"raw\": {\"title\": \"x\"}}"},
+                                     {"raw", "{\"raw\": {\"text\": \"x\"}}"}}) {
+    EXPECT_NE(error_of([&] { read(column, std::string(line) + "\n"); }), "") << line;
+  }
+}
+
+TEST_F(ReaderTest, AColumnThatIsNotThereIsRefusedWithThoseThatAre) {
+  expect_says(error_in("a.jsonl",
+                       "{\"id\": 1, \"body\": \"x\", \"m\": [{\"content\": \"y\"}], "
+                       "\"raw\": {\"text\": \"z\"}}\n"),
+              "a.jsonl:1", "but has: body, m[].content, raw.text");
+}
+
+TEST_F(ReaderTest, AFileOfOneObjectIsToldFromAFileOfLines) {
+  expect_says(error_in("a.json", "{\"text\": [3]}"), "a.json:1", "write each document as a line");
+}
+
+TEST_F(ReaderTest, AFewBadLinesAreSkippedAndCountedManyAreRefused) {
+  const std::string good = "{\"text\": \"good\"}\n", bad = "{\"text\": \"never clo\n";
+  const ReadOptions options;
+  EXPECT_EQ(
+      documents_of(file("a.jsonl", repeated(good, 1500) + bad + repeated(good, 600) + bad), options)
+          .size(),
+      2100u);
+  EXPECT_NE(options.findings->report().find("lines skipped: 2 of 2102"), std::string::npos)
+      << options.findings->report();
+  expect_says(error_in("b.jsonl", repeated(good, 1500) + bad + bad), "b.jsonl:1501",
+              "2 of 1502 lines can't be used");
+  expect_says(error_in("c.jsonl", repeated(bad, 5'000'000 / 20)), "c.jsonl:1 ", "100 of 100 lines");
+}
+
+TEST_F(ReaderTest, ALastLineThatIsCutOffIsSkipped) {
+  const std::string good = "{\"text\": \"good\"}\n";
+  for (const std::string rest :
+       {"{\"text\": \"cut o", "{", "{\"text\": \"a\"", "{\"text\": \"\\ud8"}) {
+    const ReadOptions options;
+    EXPECT_EQ(documents_of(file("a.jsonl", good + rest), options), Documents{"good"}) << rest;
+    EXPECT_NE(options.findings->report().find("cut off: 1 ("), std::string::npos);
+  }
+}
+
 TEST_F(ReaderTest, TheColumnNamesTheKey) {
   EXPECT_EQ(documents_of(file("a.jsonl", "{\"text\": \"no\", \"content\": \"yes\"}\n"),
                          {.column = "content"}),
@@ -191,7 +331,8 @@ TEST_F(ReaderTest, TheLastOfEqualKeysCountsAndItsBytesAreLeftAlone) {
 TEST_F(ReaderTest, LinesThatAParserMightChokeOnAreReadOrRefused) {
   const std::string deep = "{\"text\": \"a\", \"x\": " + repeated("[", 900) + repeated("]", 900);
   EXPECT_EQ(documents_of(file("c.jsonl", deep + "}")), Documents{"a"});
-  expect_says(error_in("d.jsonl", repeated("[", 1'000'000)), "d.jsonl:1", "nested too deeply");
+  expect_says(error_in("d.jsonl", "{\"text\": \"a\"}\n" + repeated("[", 1'000'000)), "d.jsonl:2",
+              "too deeply");
   expect_says(error_in("e.jsonl", std::string(9000, ' ') + std::string("{\"text\": \"a\"}\0x", 16)),
               "e.jsonl:1", "NUL");
 }
@@ -278,11 +419,31 @@ TEST_F(ReaderTest, FlippedBytesOfAStreamAreNoticed) {
   }
 }
 
-TEST_F(ReaderTest, WhatIsNotCompressedDespiteItsNameIsRefused) {
-  expect_says(error_in("a.txt.gz", "plain"), "a.txt.gz", "can't be decompressed");
-  expect_says(error_in("a.txt.zst", "plain"), "a.txt.zst", "can't be decompressed");
-  expect_says(error_in("b.txt.gz", gzip("text") + "junk"), "b.txt.gz", "can't be decompressed");
-  expect_says(error_in("b.txt.zst", zstd("text") + "junk"), "b.txt.zst", "can't be decompressed");
+TEST_F(ReaderTest, WhatFollowsWholeCompressedDataIsIgnoredWithANote) {
+  for (const std::string rest : {"\n", "junk that a server added\r\n", "\xff"}) {
+    for (const auto& [name, packed] :
+         {std::pair{"a.txt.gz", gzip("text")}, std::pair{"a.txt.zst", zstd("text")}}) {
+      const ReadOptions options;
+      EXPECT_EQ(documents_of(file(name, packed + rest), options), Documents{"text"})
+          << name << rest;
+      EXPECT_NE(options.findings->report().find("behind the compressed data"), std::string::npos);
+    }
+  }
+}
+
+TEST_F(ReaderTest, CompressionIsKnownByItsFirstBytesWhateverTheName) {
+  const std::string text = repeated("a line\n", 10);
+  for (const auto& packed : {gzip(text), zstd(text), gzip(gzip(text)), gzip(zstd(text)), text}) {
+    for (const char* name : {"a.txt", "a.txt.gz", "a.txt.zst", "a.gz.gz"}) {
+      EXPECT_EQ(documents_of(file(name, packed)), Documents{text}) << name;
+    }
+  }
+  const ReadOptions options;
+  documents_of(file("b.txt.gz", text), options);
+  EXPECT_NE(options.findings->report().find("not compressed, whatever the name says: 1 ("),
+            std::string::npos);
+  expect_says(error_in("a.txt.gz", "\x80\x90\xa0\xb0\xff\xfe no text"), "a.txt.gz",
+              "can't be decompressed");
 }
 
 TEST_F(ReaderTest, AFrameThatAsksForTooMuchMemoryIsRefused) {
@@ -292,7 +453,7 @@ TEST_F(ReaderTest, AFrameThatAsksForTooMuchMemoryIsRefused) {
 // ------------------------------------------------------------------------------------------------
 // Sizes
 
-TEST_F(ReaderTest, ALineOfTwoGigabytesIsRefusedWhereItWouldBeADocumentElseCut) {
+TEST_F(ReaderTest, ALineOfTwoGigabytesIsCutIfItIsTextElseABadOne) {
   const std::string packed = zstd(std::string(64 << 20, 'x'));
   const fs::path text = file("a.txt.zst", repeated(packed, 32));
   const auto reader = open_documents(text, {});
@@ -304,16 +465,32 @@ TEST_F(ReaderTest, ALineOfTwoGigabytesIsRefusedWhereItWouldBeADocumentElseCut) {
   EXPECT_EQ(bytes, int64_t{2} << 30);
   EXPECT_EQ(reader->position(), static_cast<int64_t>(fs::file_size(text)));
 
-  expect_says(error_of([&] { documents_of(text, {.doc_separator = "\n"}); }), "a.txt.zst",
-              "document 1 is longer than 16 MiB");
+  const ReadOptions options{.doc_separator = "\n"};
+  const auto cut = open_documents(text, options);
+  int documents = 0;
+  for (std::string part; cut->next(part); ++documents) ASSERT_LE(part.size(), kLargestDocument);
+  EXPECT_EQ(documents, 128);
+  EXPECT_NE(options.findings->report().find("documents longer than 16 MiB, cut: 1 ("),
+            std::string::npos);
   expect_says(
       error_in("b.jsonl.zst", zstd("{\"text\": \"y\"}\n{\"text\": \"") + repeated(packed, 32)),
-      "b.jsonl.zst", "line 2 is longer than 16 MiB");
+      "b.jsonl.zst:2", "longer than memory allows");
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   if (kMemoryIsMeasured) {
     EXPECT_LT(usage.ru_maxrss, 1'000'000) << "KB of memory at most";
   }
+}
+
+TEST_F(ReaderTest, ALongLineOfJsonIsCutIntoDocuments) {
+  const std::string line = std::string(9'999'999, 'x') + "\n" + std::string(20'000'000, 'y');
+  const std::string escaped = std::string(9'999'999, 'x') + "\\n" + std::string(20'000'000, 'y');
+  const Documents documents =
+      documents_of(file("a.jsonl", "{\"text\": \"" + escaped + "\"}\n{\"text\": \"next\"}\n"));
+  EXPECT_EQ(documents[0], line.substr(0, 10'000'000));
+  EXPECT_EQ(documents.back(), "next");
+  EXPECT_TRUE(joined(documents) == line + "next");
+  for (const std::string& document : documents) EXPECT_LE(document.size(), kLargestDocument);
 }
 
 TEST_F(ReaderTest, ALineOfJustUnderTheLimitIsRead) {
@@ -370,13 +547,19 @@ class Piped {
   int saved_;
 };
 
-Documents piped(const std::string& content, const std::string& name = "-",
-                const ReadOptions& options = {}) {
-  const Piped pipe(content);
-  return documents_of(name, options);
-}
+class StdinTest : public ReaderTest {
+ protected:
+  Documents piped(const std::string& content, const std::string& name = "-",
+                  const ReadOptions& options = {}) const {
+    const Piped pipe(content);
+    make_stdin_a_file(dir_, [] {});
+    EXPECT_EQ(documents_of(name, options), documents_of(name, options));  // as often as one likes
+    EXPECT_TRUE(fs::is_empty(dir_));
+    return documents_of(name, options);
+  }
+};
 
-TEST_F(ReaderTest, StdinIsTextThatMayBeCompressed) {
+TEST_F(StdinTest, StdinIsReadAsAFileIs) {
   const std::string text = "a line\nand one more\n";
   for (const std::string& content : {text, gzip(text), zstd(text)}) {
     EXPECT_EQ(piped(content), Documents{text});
@@ -386,18 +569,32 @@ TEST_F(ReaderTest, StdinIsTextThatMayBeCompressed) {
   EXPECT_EQ(piped("abc"), Documents{"abc"});
 }
 
-TEST_F(ReaderTest, StdinMayBeSaidToBeJsonLines) {
+TEST_F(StdinTest, StdinMayBeJsonLinesAndMaySaySo) {
   const std::string text = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n";
   for (const std::string& content : {text, gzip(text), zstd(text)}) {
     EXPECT_EQ(piped(content, "-.jsonl"), (Documents{"one", "two"}));
+    EXPECT_EQ(piped(content, "-"), (Documents{"one", "two"}));
   }
   expect_says(error_of([&] { piped("{}", "-.jsonl"); }), "stdin:1", "text");
 }
 
-TEST_F(ReaderTest, StdinThatIsNoTextIsRefused) {
+TEST_F(StdinTest, StdinThatIsNoTextIsRefused) {
   expect_says(error_of([&] { piped(std::string("a\0b", 3)); }), "stdin", "binary");
-  expect_says(error_of([&] { piped("PAR1...."); }), "stdin", "parquet");
+  expect_says(error_of([&] { piped("PAR1\x15..."); }), "stdin", "parquet");
   expect_says(error_of([&] { piped(gzip("text").substr(0, 15)); }), "stdin", "ends in the middle");
+}
+
+TEST_F(StdinTest, ASilentPipeIsWaitedForAsLongAsTheCallerLikes) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(write(ends[1], "text", 4), 4);
+  const int saved = dup(STDIN_FILENO);
+  dup2(ends[0], STDIN_FILENO);
+  int waits = 0;
+  const auto wait = [&] { check(++waits < 3, "enough"); };
+  EXPECT_EQ(error_of([&] { make_stdin_a_file(dir_, wait); }), "enough");
+  dup2(saved, STDIN_FILENO);
+  for (const int fd : {ends[0], ends[1], saved}) close(fd);
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 #include <thread>
+#include <utility>
 
 #include "common/error.h"
 #include "prepare/bpe_counts.h"
@@ -253,6 +255,64 @@ TEST_F(TokenizerTest, ALongPieceIsMergedAsAShortOneIs) {
     std::vector<uint16_t> expected;
     for (const std::string& part : parts) expected.push_back(ranks.at(part));
     EXPECT_EQ(encode(golden().tokenizer, piece), expected) << piece;
+  }
+}
+
+// The ids of a piece by the definition, with an ordered set of what may be merged.
+std::vector<uint16_t> merged_as_a_whole(const Tokenizer& tokenizer, const std::string& piece) {
+  std::map<std::string, uint16_t, std::less<>> ranks;
+  for (int64_t id = 0; id < tokenizer.bos(); ++id) {
+    ranks.emplace(tokenizer.token(id), static_cast<uint16_t>(id));
+  }
+  std::map<size_t, size_t> ends;  // of parts, by where they begin
+  std::set<std::pair<uint16_t, size_t>> wanted;
+  const auto rank_at = [&](size_t begin, size_t end) {
+    const auto found = ranks.find(std::string_view(piece).substr(begin, end - begin));
+    return found == ranks.end() ? UINT16_MAX : found->second;
+  };
+  const auto change = [&](size_t begin, auto how) {  // in `wanted`, of a part and the one behind it
+    const auto part = ends.find(begin), right = std::next(part);
+    const uint16_t rank = right == ends.end() ? UINT16_MAX : rank_at(begin, right->second);
+    if (rank != UINT16_MAX) how(std::pair(rank, begin));
+  };
+  const auto offer = [&](auto pair) { wanted.insert(pair); };
+  const auto withdraw = [&](auto pair) { wanted.erase(pair); };
+  for (size_t i = 0; i < piece.size(); ++i) ends[i] = i + 1;
+  for (size_t i = 0; i < piece.size(); ++i) change(i, offer);
+  while (!wanted.empty()) {
+    const size_t begin = wanted.begin()->second;
+    const auto part = ends.find(begin), right = std::next(part);
+    for (const size_t i : {begin, right->first}) change(i, withdraw);
+    if (part != ends.begin()) change(std::prev(part)->first, withdraw);
+    part->second = right->second;
+    ends.erase(right);
+    change(begin, offer);
+    if (part != ends.begin()) change(std::prev(part)->first, offer);
+  }
+  std::vector<uint16_t> ids;
+  for (const auto& [begin, end] : ends) ids.push_back(rank_at(begin, end));
+  return ids;
+}
+
+TEST_F(TokenizerTest, APieceOfManyChunksIsMergedAsAWhole) {
+  std::vector<std::string> pieces;
+  std::string fibonacci = "a", longer = "ab";
+  while (longer.size() < 60'000) fibonacci = std::exchange(longer, longer + fibonacci);
+  pieces.push_back(longer);
+  std::mt19937_64 random(4);
+  for (const std::string letters : {"a", "ab", "abc", "kathestroqu", "aaaaaaaaab"}) {
+    std::string piece;
+    while (piece.size() < 60'000 + pieces.size()) piece += letters[random() % letters.size()];
+    pieces.push_back(piece);
+  }
+  std::vector<std::string> lessons(pieces);  // so that the tokens are of these, and long ones too
+  lessons.insert(lessons.end(), golden().documents.begin(), golden().documents.end());
+  const Tokenizer others[] = {Tokenizer::train(lessons, 280), Tokenizer::train(lessons, 2000)};
+  for (const Tokenizer& tokenizer : others) {
+    for (const std::string& piece : pieces) {
+      EXPECT_TRUE(encode(tokenizer, piece) == merged_as_a_whole(tokenizer, piece))
+          << piece.substr(0, 40);
+    }
   }
 }
 

@@ -24,11 +24,12 @@ namespace {
 
 struct Target {
   const char* file;
-  std::string separator;
+  std::string separator, column = "text";
 };
-const Target kTargets[] = {{"a.txt", ""},    {"a.txt", "\n\n"},  {"a.jsonl", ""},
-                           {"a.txt.gz", ""}, {"a.jsonl.gz", ""}, {"a.txt.zst", "ab"},
-                           {"a.parquet", ""}};
+const Target kTargets[] = {
+    {"a.txt", ""},     {"a.txt", "\n\n"},         {"a.jsonl", ""},
+    {"a.txt.gz", ""},  {"a.jsonl.gz", ""},        {"a.txt.zst", "ab"},
+    {"a.parquet", ""}, {"a.json", "", "a.b[].c"}, {"a.parquet", "", "tags[]"}};
 
 [[noreturn]] void fail(const std::string& what) {
   std::fprintf(stderr, "%s\n", what.c_str());
@@ -67,7 +68,8 @@ void check_text(const std::string& joined, const std::string& separator, std::st
 
 void read(const Target& target, std::string_view bytes) {
   fill_memory(bytes);
-  const ReadOptions options{.doc_separator = target.separator, .part_bytes = 100};
+  const ReadOptions options{
+      .column = target.column, .doc_separator = target.separator, .part_bytes = 100};
   std::string joined;
   try {
     const auto reader = open_documents(target.file, options);
@@ -82,7 +84,10 @@ void read(const Target& target, std::string_view bytes) {
     }
     return;
   }
-  if (std::string_view(target.file) == "a.txt") check_text(joined, target.separator, bytes);
+  // What is no plain text is noted.
+  if (std::string_view(target.file) == "a.txt" && options.findings->report().empty()) {
+    check_text(joined, target.separator, bytes);
+  }
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -108,14 +113,23 @@ std::string zstd(const std::string& text) {
   return packed;
 }
 
+// With a column of strings and one of lists of them.
 std::string parquet_file() {
   arrow::StringBuilder builder;
-  for (const char* text : {"one", "two", "two", "three"})
+  const auto strings = std::make_shared<arrow::StringBuilder>();
+  arrow::ListBuilder lists(arrow::default_memory_pool(), strings);
+  for (const char* text : {"one", "two", "two", "three"}) {
     PARQUET_THROW_NOT_OK(builder.Append(text));
+    PARQUET_THROW_NOT_OK(lists.Append());
+    for (int i = 0; i < text[0] % 3; ++i) PARQUET_THROW_NOT_OK(strings->Append(text));
+  }
   PARQUET_THROW_NOT_OK(builder.AppendNull());
+  PARQUET_THROW_NOT_OK(lists.AppendNull());
   PARQUET_ASSIGN_OR_THROW(auto array, builder.Finish());
-  const auto table =
-      arrow::Table::Make(arrow::schema({arrow::field("text", arrow::utf8())}), {array});
+  PARQUET_ASSIGN_OR_THROW(auto tags, lists.Finish());
+  const auto table = arrow::Table::Make(
+      arrow::schema({arrow::field("text", arrow::utf8()), arrow::field("tags", tags->type())}),
+      {array, tags});
   PARQUET_ASSIGN_OR_THROW(auto out, arrow::io::BufferOutputStream::Create());
   PARQUET_THROW_NOT_OK(
       parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), out, /*chunk_size=*/3));
@@ -128,6 +142,8 @@ std::string file_for(const std::string& name) {
   const std::string lines =
       "{\"text\": \"a \\ud83d\\ude00\\n\", \"n\": [1.5, null]}\n{\"text\": \"b\"}\n";
   if (name == "a.parquet") return parquet_file();
+  if (name == "a.json")
+    return "{\"a\": {\"b\": [{\"c\": \"x\"}, {\"c\": \"y\"}]}}\n{\"a\": null}\n";
   const std::string plain = name.starts_with("a.jsonl") ? lines : text;
   return name.ends_with(".gz") ? gzip(plain) : name.ends_with(".zst") ? zstd(plain) : plain;
 }
@@ -145,6 +161,7 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     write(folder / ("begin" + std::to_string(i)),
           static_cast<char>(i) + file_for(kTargets[i].file));
   }
+  write(folder / "utf16", std::string("\0\xff\xfe", 3) + std::string("a\0\n\0\x3d\xd8\0\xde", 8));
   return 0;
 }
 

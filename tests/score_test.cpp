@@ -256,6 +256,17 @@ TEST(Score, ARunnerThatKeepsItsLogitsGivesTheSameScore) {
               1e-7);
 }
 
+TEST(Score, WhatIsNoModelOrNoScorerIsSaidInOneLine) {
+  const RandomTask task(8);
+  write_file(task.dir / "model", "no model");
+  const ScoreOptions options{.program = SCORE_PROGRAM, .sandboxed = false};
+  EXPECT_NE(error_of([&] { score(task.dir / "model", task.dir, options); }).find("not a sealed"),
+            std::string::npos);
+  const std::string message = error_of(
+      [&] { score(task.dir / "model", task.dir, {.program = "/nowhere", .sandboxed = false}); });
+  EXPECT_NE(message.find("cannot run /nowhere"), std::string::npos) << message;
+}
+
 TEST(Score, AModelThatWouldBecomeTheChampionIsProbedFully) {
   const RandomTask task(260);
   const ToyGpt model = task.toy();

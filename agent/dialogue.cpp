@@ -13,6 +13,7 @@ Dialogue::Dialogue(Provider* provider, PromptInputs inputs, std::string device, 
       device_(std::move(device)),
       seed_(seed),
       measured_(std::move(measured)) {
+  inputs_.cuda = device_ != "cpu";
   if (provider_) prompt_ = first_prompt(inputs_);
 }
 

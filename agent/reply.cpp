@@ -16,7 +16,7 @@ namespace autoresearch {
 
 const char kReplyFormat[] =
     "IDEA: one line, at most 100 characters; becomes the description in results.tsv\n"
-    "WHY: at most two sentences: mechanism, expected change\n"
+    "WHY: at most two sentences: mechanism, expected change of val_bpb as a number, as -0.01\n"
     "<<<<<<< SEARCH\n"
     "whole lines, copied exactly, unique in the file; three or more are safest\n"
     "=======\n"

@@ -174,6 +174,11 @@ std::string plain_text(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   while (!text.empty()) {
+    if (text[0] >= ' ' && text[0] <= '~') {  // most of what there is
+      out += text[0];
+      text.remove_prefix(1);
+      continue;
+    }
     if (const size_t escape = escape_length(text)) {
       text.remove_prefix(escape);
       continue;

@@ -14,7 +14,6 @@ constexpr double kDeadlineGrace = 10;   // seconds after which a late trainer is
 constexpr double kFirstRunGrace = 600;  // the baseline's, whose overhead is not known yet
 constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
 constexpr int64_t kMinScoreRss = int64_t{4} << 30;
-constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 
 // A file that the candidate wrote, if it is a plain one of a size that makes sense and can be read:
 // a link could point at anything of the user's, a pipe would block, a huge file would fill the

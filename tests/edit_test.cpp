@@ -688,26 +688,5 @@ TEST(UnifiedDiff, GitAppliesIt) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------
-// program.md
-
-// The fenced example of program.md's chapter on the reply format.
-std::string example_of_program() {
-  std::stringstream text;
-  text << std::ifstream(fs::path(__FILE__).parent_path().parent_path() / "program.md").rdbuf();
-  const std::string all = text.str();
-  const size_t begin = all.find("```\nIDEA:");
-  const size_t end = all.find("\n```\n", begin);
-  return begin == std::string::npos ? "" : all.substr(begin + 4, end - begin - 3);
-}
-
-TEST(ProgramMd, ItsExampleReplyParses) {
-  const Proposal p = parsed(example_of_program());
-  EXPECT_FALSE(p.idea.empty());
-  EXPECT_FALSE(p.why.empty());
-  EXPECT_FALSE(p.next.empty());
-  ASSERT_EQ(p.blocks.size(), 1u);
-}
-
 }  // namespace
 }  // namespace autoresearch

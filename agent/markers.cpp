@@ -88,7 +88,7 @@ std::optional<std::string> labelled(std::string_view line, std::string_view labe
       any = any || (peek() != ' ' && peek() != '\t');
     return any;
   };
-  bool dressed = skip(" \t*#_>-+`'\"()[]0123456789.\x7f");
+  bool dressed = skip(" \t*#_>-+|/\\`'\"()[]0123456789.\x7f");
   bool capitals = true;
   for (const char c : label) {
     const char have = peek();

@@ -272,6 +272,7 @@ std::vector<Case> terminals() {
           {"character sets", each_line(kGood, "\x1b(B\x1b[m")},
           {"spinner", "\u280b thinking\r\u2819 thinking\r\x1b[2K" + kGood},
           {"spinner on the idea's line", "thinking ...\r" + kGood},
+          {"spinner of backspaces", "|\b/\b-\b\\\b" + kGood},
           {"banner",
            "Loaded cached credentials.\nworkdir: /tmp\n--------\n" + kGood + "\ntokens used\n9\n"},
           {"banner of equals signs", std::string(40, '=') + "\n" + kGood},

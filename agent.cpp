@@ -562,6 +562,9 @@ PromptInputs Loop::briefing(const std::string& source) {
   inputs.measurements =
       measurements_of(state_, [this](int64_t n) { return trainer_record(folder(n)); });
   inputs.max_tokens = prompt_tokens(options_.context_tokens);
+  inputs.cuda = bench_.gpu;
+  if (options_.max_experiments > 0 || options_.max_hours > 0)
+    inputs.left = std::llround(experiments_left());
   return inputs;
 }
 

@@ -1,10 +1,12 @@
 #include "agent/briefing.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "agent/text.h"
 #include "agent/trial.h"
@@ -31,8 +33,17 @@ std::string written(const char* format, double value) {
   return text;
 }
 
+// Whether a name or a value is one, and no sentence: the code under test wrote it.
+bool is_name(const std::string& text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_.-+").find(c) < 4;
+  });
+}
+
 void add(Figures& figures, const std::string& name, const json& value) {
-  if (figures.size() == kMaxFigures) return;
+  if (figures.size() == kMaxFigures || !is_name(name)) return;
+  const bool sentence = name == "device" || name == "fused_operations";
+  if (value.is_string() && !sentence && !is_name(value.get<std::string>())) return;
   if (value.is_number()) figures.push_back({one_line(name, kMaxWord), {value.get<double>(), ""}});
   if (value.is_string())
     figures.push_back(

@@ -258,7 +258,8 @@ std::vector<Case> characters() {
           {"full-width semicolons", kHead + block(swapped(";", "\uff1b"))},
           {"zero-width spaces in code", kHead + block(swapped(" = ", " \u200b= "))},
           {"minus sign in a comment",
-           kHead + block({kEdit.search, kEdit.replace}) + "NEXT: \u2212 3 % for the head\n"},
+           kHead + block({kEdit.search,
+                          split_lines(replaced(joined(kEdit.replace), "//", "// \u2212 3 %:"))})},
           {"line separators", replaced(kGood, "\n", "\u2028")},
           {"carriage returns alone", replaced(kGood, "\n", "\r")},
           {"CR LF", replaced(kGood, "\n", "\r\n")},
@@ -343,6 +344,8 @@ std::vector<Case> descriptions() {
           {"right-to-left override", with("slo\u202eewer\u2066"), "", "sloewer"},
           {"C1 controls", with("slow\u009b31mer \u0090x\u009c\u0085end"), "", "slower"},
           {"tag characters", with("slower\U000e0041\U000e0042"), "", "slower"},
+          {"HTML, which is the report's to escape", with("<img src=x onerror=alert(1)> slower"), "",
+           "<img src=x onerror=alert(1)> slower"},
           {"600 characters", with(umlauts), "", half}};
 }
 
@@ -381,6 +384,17 @@ TEST(Replies, MarkersOfOtherTools) { expect_as_foretold(markers()); }
 TEST(Replies, OtherNotations) { expect_as_foretold(notations()); }
 TEST(Replies, OtherCharacters) { expect_as_foretold(characters()); }
 TEST(Replies, WhatTerminalsAreSent) { expect_as_foretold(terminals()); }
+// Whether code is new is for those to judge who know what was measured.
+TEST(Replies, AnEditWithoutEffectIsTheCodeThatItWas) {
+  Edit comment{kEdit.search, kEdit.search};
+  comment.replace[1] = replaced(comment.replace[1], "AdamW", "adamw");
+  for (const Edit& edit : {Edit{kEdit.search, kEdit.search}, comment}) {
+    const Seen seen = seen_of(kHead + block(edit));
+    EXPECT_TRUE(seen.applied) << seen.words;
+    EXPECT_EQ(code_tokens(seen.source), code_tokens(train_cpp()));
+  }
+}
+
 TEST(Replies, WhatIsNoEdit) { expect_as_foretold(no_edits()); }
 TEST(Replies, OfSeveralDraftsTheMeantOneIsRun) { expect_as_foretold(drafts()); }
 TEST(Replies, DescriptionsMisleadNobody) { expect_as_foretold(descriptions()); }

@@ -324,6 +324,7 @@ std::variant<std::vector<Placed>, Feedback> place(const std::string& source, con
 // A line of the file that stands outside of all blocks, as one does that has lost its markers.
 std::optional<Feedback> refuse_lost_block(const std::string& source, const Proposal& proposal) {
   constexpr size_t kTelling = 3;  // tokens that are no mere bracket
+  if (proposal.outside.empty()) return std::nullopt;
   std::set<Lines> code;
   for (const std::string& line : split_lines(source))
     if (Lines tokens = code_tokens(line); tokens.size() >= kTelling) code.insert(std::move(tokens));

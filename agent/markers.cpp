@@ -29,6 +29,32 @@ bool is_escaped(const std::string& text) {
   return false;
 }
 
+// A line, read by the characters that a keyboard has for it.
+class TypedLine {
+ public:
+  explicit TypedLine(std::string_view line) : rest_(line) {}
+
+  // The next character: '\0' at the end, '\x7f' for one without an ASCII form, as a picture is.
+  char peek() const {
+    const Character c = first_character(rest_);
+    const char ascii = ascii_of(c.code);
+    return c.bytes > 0 && ascii == 0 ? '\x7f' : ascii;
+  }
+  void next() { rest_.remove_prefix(first_character(rest_).bytes); }
+  std::string_view rest() const { return rest_; }
+
+  // Passes over characters of `set`; whether any was more than a blank.
+  bool skip(std::string_view set) {
+    bool any = false;
+    for (; !rest_.empty() && set.find(peek()) != std::string_view::npos; next())
+      any = any || (peek() != ' ' && peek() != '\t');
+    return any;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
 }  // namespace
 
 Marker marker_of(const std::string& line) {
@@ -74,37 +100,24 @@ bool is_fence(const std::string& line) {
 }
 
 std::optional<std::string> labelled(std::string_view line, std::string_view label) {
-  constexpr char kOther = '\x7f';  // a character without an ASCII form, as a picture is
-  std::string_view rest = line;
-  const auto peek = [&] {
-    const Character c = first_character(rest);
-    const char ascii = ascii_of(c.code);
-    return c.bytes > 0 && ascii == 0 ? kOther : ascii;
-  };
-  const auto next = [&] { rest.remove_prefix(first_character(rest).bytes); };
-  const auto skip = [&](std::string_view set) {
-    bool any = false;
-    for (; !rest.empty() && set.find(peek()) != std::string_view::npos; next())
-      any = any || (peek() != ' ' && peek() != '\t');
-    return any;
-  };
-  bool dressed = skip(" \t*#_>-+|/\\`'\"()[]0123456789.\x7f");
+  TypedLine typed(line);
+  bool dressed = typed.skip(" \t*#_>-+|/\\`'\"()[]0123456789.\x7f");
   bool capitals = true;
   for (const char c : label) {
-    const char have = peek();
-    if (lower(std::string(1, have)) != lower(std::string(1, c))) return std::nullopt;
-    capitals = capitals && have == c;
-    next();
+    capitals = capitals && typed.peek() == c;
+    if (lower(std::string(1, typed.peek())) != lower(std::string(1, c))) return std::nullopt;
+    typed.next();
   }
-  const std::string_view behind = rest;
-  dressed = skip(" \t*_`'\"()[]#0123456789") || dressed;
-  const bool gap = behind.size() != rest.size();
-  const char separator = peek();
-  if (separator != '\0') next();
-  const bool dash = separator == '-' && (gap || peek() == ' ') && (peek() == ' ' || rest.empty());
+  const bool gap = typed.peek() == ' ';
+  dressed = typed.skip(" \t*_`'\"()[]#0123456789") || dressed;
+  const char separator = typed.peek();
+  typed.next();
+  // A dash without a blank behind it joins words; a word alone in small letters is prose.
+  const bool dash = separator == '-' && (typed.peek() == ' ' || (gap && typed.rest().empty()));
   const bool alone = separator == '\0' && (dressed || capitals);
   if (separator != ':' && separator != '=' && !dash && !alone) return std::nullopt;
-  std::string text = trim(rest);
+  std::string text = trim(typed.rest());
+  // Of Markdown around the label its second half is left: "**IDEA:** text".
   if (std::count(text.begin(), text.end(), '`') % 2 == 1 && text[0] == '`') text.erase(0, 1);
   const size_t begin = text.find_first_not_of("*_ ");
   if (begin == std::string::npos) return "";

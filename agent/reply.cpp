@@ -55,6 +55,7 @@ struct Section {
   std::string idea, why;
   bool titled = false;
   std::vector<Block> blocks;
+  std::vector<std::string> next;
   std::vector<std::string> before, within;  // prose before its label; between its blocks
 };
 
@@ -78,7 +79,7 @@ bool takes_back(const std::string& line) {
 // Whether a model's thoughts begin here, in a form that nobody has cut off.
 bool opens_thoughts(const std::string& line) {
   return has_any(line, {"[think", "<think", "<thought", "<reason", "<reflect", "<scratchpad",
-                        ":think>", "|>analysis"}) ||
+                        "<seed:think", "|>analysis"}) ||
          (line.starts_with("analysis") && line.size() > 8 && line[8] >= 'A' && line[8] <= 'Z');
 }
 
@@ -133,7 +134,6 @@ class Reader {
   }
 
   std::vector<Section> sections;
-  std::vector<std::string> next;
   std::vector<std::string> talk;     // prose since the last block or label IDEA
   std::vector<std::string> outside;  // Proposal::outside
   std::string problem;
@@ -213,6 +213,7 @@ class Reader {
 
   // At most two lines; a list's bullet or number is dropped.
   void add_next(const std::string& text) {
+    if (sections.empty()) return;
     std::string line = one_line(text, kMaxNext);
     size_t begin = line.find_first_not_of("-*+ ");
     if (begin == std::string::npos) return;
@@ -221,6 +222,7 @@ class Reader {
         (line.compare(after_number, 2, ". ") == 0 || line.compare(after_number, 2, ") ") == 0)) {
       begin = after_number + 2;
     }
+    std::vector<std::string>& next = sections.back().next;
     if (next.size() < 2) next.push_back(line.substr(begin));
   }
 
@@ -415,6 +417,7 @@ void give_title(Section& edit, std::vector<Section>& sections) {
     if (!edit.idea.empty() || !other.blocks.empty()) continue;
     edit.idea = std::exchange(other.idea, "");
     edit.why = other.why;
+    edit.next.insert(edit.next.end(), other.next.begin(), other.next.end());
   }
   if (edit.idea.empty() && !edit.before.empty())
     edit.idea = description(edit.before.front(), kMaxIdea);
@@ -450,12 +453,29 @@ std::string undressed(const std::string& reply) {
   }
   if (trim(text).starts_with('"')) {
     const auto string = nlohmann::json::parse(text, nullptr, false);
-    if (string.is_string()) text = string.get<std::string>();
+    if (string.is_string()) return undressed(string.get<std::string>());
   }
   if (text.find_first_of("<>") == std::string::npos &&
       text.find("&lt;&lt;&lt;&lt;&lt;") != std::string::npos)
     text = unescaped_html(text);
   return without_thoughts(std::move(text));
+}
+
+// The proposal of one edit; the ideas beside it become further ones, but drafts of it don't.
+Proposal proposal_of(Reader& reader, Section& edit) {
+  give_title(edit, reader.sections);
+  Proposal proposal;
+  proposal.idea = edit.idea;
+  proposal.why = edit.why;
+  proposal.next = edit.next;
+  const bool had_drafts = !edit.blocks.empty() && &edit != &reader.sections.front();
+  for (const Section& other : reader.sections) {
+    const bool draft = had_drafts && !other.blocks.empty();
+    if (&other != &edit && !other.idea.empty() && !draft) proposal.next.push_back(other.idea);
+  }
+  proposal.blocks = std::move(edit.blocks);
+  proposal.outside = std::move(reader.outside);
+  return proposal;
 }
 
 }  // namespace
@@ -470,32 +490,23 @@ std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool trun
   if (!reader.problem.empty()) return format_problem(reader.problem);
   auto meant = edit_that_is_meant(reader);
   if (auto* feedback = std::get_if<Feedback>(&meant)) return std::move(*feedback);
-  Section* edit = std::get<Section*>(meant);
-  if (!edit && reader.sections.empty())
-    return format_problem(other_notation(text, lines) + "There is no IDEA line in your reply.");
-  if (!edit && !allow_whole_file)
-    return format_problem(other_notation(text, lines) +
-                          "There is no SEARCH/REPLACE block under your IDEA.");
-  if (edit && !reader.stray_code.empty())
+  if (Section* edit = std::get<Section*>(meant)) {
+    if (reader.stray_code.empty()) return proposal_of(reader, *edit);
     return format_problem("The line '" + reader.stray_code +
                           "' is code outside of a block, so a block's markers seem to be missing. "
                           "Code stands between markers only.");
-  const bool has_blocks = edit != nullptr;
-  if (!edit) edit = &reader.sections.front();
-  give_title(*edit, reader.sections);
-  Proposal proposal{edit->idea, edit->why, std::move(edit->blocks), "", std::move(reader.next), {}};
-  // Ideas beside the one that is run; drafts of it are none.
-  const bool drafts = has_blocks && edit != &reader.sections.front();
-  for (const Section& other : reader.sections)
-    if (&other != edit && !other.idea.empty() && !(drafts && !other.blocks.empty()))
-      proposal.next.push_back(other.idea);
-  if (has_blocks) {
-    proposal.outside = std::move(reader.outside);
-    return proposal;
   }
+  // No blocks: a whole file, if that is allowed, under the first idea.
+  if (reader.sections.empty())
+    return format_problem(other_notation(text, lines) + "There is no IDEA line in your reply.");
+  if (!allow_whole_file)
+    return format_problem(other_notation(text, lines) +
+                          "There is no SEARCH/REPLACE block under your IDEA.");
   auto file = fenced_file(lines);
   if (auto* feedback = std::get_if<Feedback>(&file)) return std::move(*feedback);
+  Proposal proposal = proposal_of(reader, reader.sections.front());
   proposal.whole_file = std::move(std::get<std::string>(file));
+  proposal.outside.clear();
   return proposal;
 }
 

@@ -155,6 +155,15 @@ TEST(ParseReply, FirstOfSeveralIdeasRunsAndTheRestBecomeNext) {
   EXPECT_EQ(p.next, (std::vector<std::string>{"something else", "quit early"}));
 }
 
+TEST(ParseReply, ADraftLeavesNothingBehind) {
+  const std::string draft = "IDEA: a draft\nWHY: why not\n" + replaced(kWiden, "16", "32");
+  const Proposal p = parsed("[THINK]\n" + draft + "NEXT: a\nb\n[/THINK]\n" + reply(kWiden));
+  EXPECT_EQ(p.idea, "try it");
+  EXPECT_EQ(p.why, "it may help. More steps.");
+  EXPECT_EQ(p.blocks.size(), 1u);
+  EXPECT_EQ(p.next, std::vector<std::string>{"something else"});
+}
+
 TEST(ParseReply, MissingIdeaOrBlockIsExplained) {
   EXPECT_HAS(refusal(""), "no IDEA");
   EXPECT_HAS(refusal("IDEA: nothing but words\n"), "no SEARCH/REPLACE block");

@@ -299,6 +299,8 @@ std::vector<Case> drafts() {
   return {
       {"thoughts in square brackets",
        "[THINK]\nPerhaps\n" + kDraft + "Too much.\n[/THINK]\n" + kGood},
+      {"thoughts whose draft is elsewhere and has a next",
+       "<seed:think>\nFirst:\n" + elsewhere + "NEXT: x\nNot good.\n</seed:think>\n" + kGood},
       {"thoughts, the opening tag is missing", kDraft + "Too much.\n</reflection>\n" + kGood},
       {"channels", "<|channel|>analysis<|message|>Perhaps\n" + kDraft + harmony + kGood},
       {"channels, draft with a next",

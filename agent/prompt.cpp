@@ -157,17 +157,13 @@ std::string short_number(const char* format, double value) {
 }
 
 std::string past_line(const Past& past) {
-  char change[64];
-  if (past.n == 0) {
-    std::snprintf(change, sizeof change, "val_bpb %.6f", past.bpb);
-  } else {
-    std::snprintf(change, sizeof change, "%+.6f", past.change);
-  }
+  const std::string change = past.n == 0 ? "val_bpb " + short_number("%.6f", past.bpb)
+                                         : short_number("%+.6f", past.change);
   std::string line = "#" + std::to_string(past.n) + " ";
   if (past.status == "crash") {
     line += "crash(" + cut_line(past.reason, 100) + ")";
   } else {
-    line += std::string(change) + (past.status == "keep" ? " kept" : " no");
+    line += change + (past.status == "keep" ? " kept" : " no");
   }
   if (past.expected && past.status != "crash")
     line += " (expected " + short_number("%+.3g", *past.expected) + ")";
@@ -352,7 +348,7 @@ std::string state_of_the_run(const PromptInputs& inputs, const Extent& extent) {
                                             ? "Nothing: the device waits for your experiment."
                                             : cut_line(inputs.running, kMaxLine));
   if (inputs.left)
-    text += std::to_string(*inputs.left) + " experiments are left, this one included. ";
+    text += "Experiments left, this one included: " + std::to_string(*inputs.left) + ". ";
   return text + "Propose the next experiment, in the reply format.\n";
 }
 

@@ -175,11 +175,11 @@ TEST(FirstPrompt, CountsAnAttemptOnceByItsMainPart) {
 
 TEST(FirstPrompt, SaysHowManyExperimentsAreLeftAndThatALineWasCut) {
   PromptInputs in = inputs();
-  EXPECT_LACKS(user(in), "are left");
+  EXPECT_LACKS(user(in), "Experiments left");
   in.left = 3;
   in.running = std::string(1000, 'r');
   EXPECT_HAS(user(in), "rrr [...]\n");
-  EXPECT_HAS(user(in), "3 experiments are left, this one included.");
+  EXPECT_HAS(user(in), "Experiments left, this one included: 3. Propose");
 }
 
 TEST(FirstPrompt, WithoutAGpuTheCudaKernelIsLeftOutOfTheRealHeader) {

@@ -564,6 +564,9 @@ PromptInputs Loop::briefing(const std::string& source) {
     return known_facts(trainer_record(folder(n)), trainer_record(folder(0)));
   });
   inputs.max_tokens = prompt_tokens(options_.context_tokens);
+  inputs.cuda = bench_.gpu;
+  if (options_.max_experiments > 0 || options_.max_hours > 0)
+    inputs.left = std::llround(experiments_left());
   return inputs;
 }
 

@@ -15,10 +15,11 @@ namespace autoresearch {
 // The experiments with a verdict, oldest first.
 std::vector<Past> past_of(const RunState& state);
 
-// The champion's and the latest experiment's own figures: score, speed, memory, the resolved
-// hyperparameters, the loss over tenths of the training, each with its difference to the experiment
-// that it was derived from. `record(n)` is the train.json of experiment n, written by code under
-// test: whatever it holds is taken, and shown as data.
+// The limits of an experiment; the champion's and the latest experiment's own figures: score,
+// speed, memory, the resolved hyperparameters, the loss over tenths of the tokens that both saw,
+// each with its difference to the experiment that it was derived from. `record(n)` is the
+// train.json of experiment n, written by code under test: whatever it holds is taken, and shown as
+// data.
 std::string measurements_of(const RunState& state,
                             const std::function<nlohmann::json(int64_t n)>& record);
 

@@ -55,16 +55,16 @@ std::vector<std::string> changed_constants(const std::string& before, const std:
   return words;
 }
 
-// The areas of those of `lines` that hold code.
-void add_areas(const std::string& source, const std::vector<size_t>& lines,
-               std::vector<std::pair<size_t, std::string>>& areas) {
+// Counts those of `lines` that hold code, by their areas.
+void count_areas(const std::string& source, const std::vector<size_t>& lines,
+                 std::map<std::string, size_t>& counts) {
   const std::vector<std::string> area = areas_of_lines(source);
   std::vector<bool> has_code(area.size());
   for (const Token& token : lex(source)) {
     for (size_t i = token.first_line; i <= token.last_line; ++i) has_code[i] = true;
   }
   for (const size_t line : lines) {
-    if (has_code[line] && !area[line].empty()) areas.push_back({line, area[line]});
+    if (has_code[line] && !area[line].empty()) ++counts[area[line]];
   }
 }
 
@@ -89,16 +89,13 @@ std::vector<std::string> areas_of_lines(const std::string& source) {
 
 Change describe_change(const std::string& before, const std::string& after) {
   const ChangedLines lines = changed_lines(before, after);
-  std::vector<std::pair<size_t, std::string>> found;
-  add_areas(before, lines.gone, found);
-  add_areas(after, lines.added, found);
-  std::stable_sort(found.begin(), found.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::map<std::string, size_t> changed;  // lines of code by area
+  count_areas(before, lines.gone, changed);
+  count_areas(after, lines.added, changed);
   Change change{changed_constants(before, after), {}};
-  for (const auto& [line, area] : found) {
-    if (std::find(change.areas.begin(), change.areas.end(), area) == change.areas.end())
-      change.areas.push_back(area);
-  }
+  for (const auto& [area, count] : changed) change.areas.push_back(area);
+  std::stable_sort(change.areas.begin(), change.areas.end(),
+                   [&](const auto& a, const auto& b) { return changed[a] > changed[b]; });
   return change;
 }
 

@@ -8,7 +8,7 @@ namespace autoresearch {
 
 struct Change {
   std::vector<std::string> constants;  // "kMatrixLr 0.05 (was 0.04)", "kNew = 2", "kOld removed"
-  std::vector<std::string> areas;      // "Learning rates", "Model"; in the order of the file
+  std::vector<std::string> areas;      // "Learning rates", "Model"; the most changed one first
 };
 Change describe_change(const std::string& before, const std::string& after);
 

@@ -14,44 +14,20 @@ namespace {
 // ------------------------------------------------------------------------------------------------
 // Logs
 
-// Position after the escape sequence that begins at `i` (ESC): CSI, OSC or a two-character one.
-size_t after_escape(const std::string& log, size_t i) {
-  size_t at = i + 1;
-  if (at >= log.size()) return at;
-  if (log[at] == '[') {
-    for (++at; at < log.size() && static_cast<uint8_t>(log[at]) < 0x40; ++at) {
-    }
-    return std::min(at + 1, log.size());
-  }
-  if (log[at] == ']') {  // ends with BEL or ESC backslash, at the latest with the line
-    for (++at; at < log.size() && log[at] != '\n'; ++at) {
-      if (log[at] == '\a') return at + 1;
-      if (log[at] == '\x1b') return std::min(at + 2, log.size());
-    }
-    return at;
-  }
-  return at + 1;
-}
-
-// Text as a terminal would have left it standing: no escapes, and of a line that a progress bar
-// drew over and over only the last state.
-std::string plain_text(const std::string& log) {
+// Text as a terminal would have left it standing: of a line that a progress bar drew over and over
+// only the last state.
+std::string last_state(const std::string& log) {
+  const std::string text = plain_text(log);
   std::string out;
   size_t line = 0;  // where the current line begins in `out`
-  for (size_t i = 0; i < log.size();) {
-    const char c = log[i];
-    if (c == '\x1b') {
-      i = after_escape(log, i);
-      continue;
-    }
-    ++i;
-    const bool overdrawn = c == '\r' && i < log.size() && log[i] != '\n' && log[i] != '\r';
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool overdrawn =
+        text[i] == '\r' && i + 1 < text.size() && text[i + 1] != '\n' && text[i + 1] != '\r';
     if (overdrawn) out.resize(line);
-    const bool control = static_cast<uint8_t>(c) < ' ' || c == '\x7f';
-    if (!control || c == '\n' || c == '\t') out += c;
-    if (c == '\n') line = out.size();
+    if (text[i] != '\r') out += text[i];
+    if (text[i] == '\n') line = out.size();
   }
-  return valid_utf8(out);
+  return out;
 }
 
 bool continues_character(char c) { return (static_cast<uint8_t>(c) & 0xC0) == 0x80; }
@@ -130,7 +106,7 @@ bool is_noise(const std::string& line) {
 }  // namespace
 
 std::string clean_log(const std::string& log, size_t limit) {
-  const std::string text = plain_text(log);
+  const std::string text = last_state(log);
   if (text.size() <= limit) return text;
   // Room for the sentence in the middle; where there is none, the end says most.
   constexpr size_t kSentence = 48;
@@ -147,7 +123,7 @@ std::string clean_compiler_output(const std::string& log) {
   std::string out, origin;  // origin: the edited line whose templates led to the next error
   std::set<std::string> origins;
   size_t errors = 0, shown = kLinesPerError;
-  for (const std::string& whole : split_lines(plain_text(log))) {
+  for (const std::string& whole : split_lines(last_state(log))) {
     const std::string raw = whole.substr(0, kMaxRawLine);
     const bool error = is_error(raw), warning = !error && contains(raw, ": warning: ");
     if (warning) shown = kLinesPerError;  // its source lines are of no use either

@@ -13,6 +13,7 @@ Dialogue::Dialogue(Provider* provider, PromptInputs inputs, std::string device, 
       device_(std::move(device)),
       seed_(seed),
       measured_(std::move(measured)) {
+  inputs_.cuda = device_ != "cpu";
   if (provider_) prompt_ = first_prompt(inputs_);
 }
 
@@ -27,7 +28,7 @@ Reply Dialogue::next() {
       reply.truncated = true;
     }
     if (!mending_ && !reply.provider.empty()) proposer_ = reply.provider;
-    if (reply.problem.empty()) turns_.push_back({"assistant", reply.text});
+    if (reply.problem.empty()) take(reply.text);
     return reply;
   }
   Reply reply;
@@ -41,6 +42,12 @@ Reply Dialogue::next() {
     reply.fatal = true;
   }
   return reply;
+}
+
+void Dialogue::take(const std::string& reply) {
+  for (Message& turn : turns_)
+    if (turn.role == "assistant") turn.text = "(This reply was replaced by a later one.)";
+  turns_.push_back({"assistant", reply});
 }
 
 bool Dialogue::shorten() {

@@ -48,6 +48,8 @@ class Dialogue {
   const Prompt& prompt() const { return prompt_; }  // as it was first sent, or last shortened
 
  private:
+  // A reply becomes a turn. Each is whole, so that the ones before it need not be said again.
+  void take(const std::string& reply);
   Provider* asked() const { return mending_ && repairer_ ? repairer_ : provider_; }
 
   Provider *provider_, *repairer_;

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "agent/cpp_tokens.h"
+#include "agent/dialects.h"
 #include "agent/nearest.h"
 #include "agent/text.h"
 
@@ -133,39 +135,48 @@ std::string not_found(const Lines& lines, const Lines& search) {
          shown(lines, near);
 }
 
-// The place of one block, or what is wrong with it. `show`: whether there is room for real lines.
-std::variant<Range, Feedback> locate(const Lines& lines, const TokenSearch& token_search,
-                                     const Block& block, bool show) {
-  const Lines search = split_lines(block.search);
-  if (search.size() < kMinSearchLines) {
-    return Feedback{
-        "SEARCH needs at least three whole lines, so that the place is certain. Copy the "
-        "neighbouring lines too, and repeat them in REPLACE."};
-  }
-  std::vector<Range> found = exact_matches(lines, search);
+// The whole lines that a block's SEARCH lines are equal to. As text, one line is enough; as tokens,
+// fewer than three prove nothing.
+std::vector<Range> matches(const Lines& lines, const TokenSearch& token_search,
+                           const Lines& search) {
+  if (search.empty()) return {};
+  const std::vector<Range> exact = exact_matches(lines, search);
   // To the tokens, such a line is a comment, and the lines that it stands for are not there.
   const bool elided = std::any_of(search.begin(), search.end(), stands_for_code);
-  if (found.empty() && !elided) found = token_search.matches(search);
-  if (found.size() > 1) {
+  if (!exact.empty() || elided || search.size() < kMinSearchLines) return exact;
+  return token_search.matches(search);
+}
+
+struct Placed {
+  Range range;
+  Block block;    // as it is meant
+  size_t number;  // from 1 on, in the order of the reply
+};
+
+// The place of a block in the first of its readings that is in the file, or what is wrong with it.
+// `show`: whether there is room for real lines.
+std::variant<Placed, Feedback> locate(const Lines& lines, const TokenSearch& token_search,
+                                      const Block& block, size_t number, bool show) {
+  for (const Block& reading : readings(block)) {
+    const auto found = matches(lines, token_search, split_lines(reading.search));
+    if (found.size() == 1) return Placed{found[0], reading, number};
+    if (found.empty()) continue;
     return Feedback{"its SEARCH lines occur " + std::to_string(found.size()) +
                     " times in the file. Add neighbouring lines until they occur once." +
                     (show ? places(lines, found) : "")};
   }
-  if (found.empty())
-    return Feedback{show ? not_found(lines, search) : "its SEARCH lines are not in the file."};
-  return found[0];
+  const Lines search = split_lines(block.search);
+  if (search.empty())
+    return Feedback{
+        "SEARCH is empty. Copy the lines beside which the new ones belong, and repeat them in "
+        "REPLACE."};
+  return Feedback{show ? not_found(lines, search) : "its SEARCH lines are not in the file."};
 }
 
 // ------------------------------------------------------------------------------------------------
 // Blocks that were found, and yet can't be meant
 
-struct Placed {
-  Range range;
-  const Block* block;
-  size_t number;  // from 1 on, in the order of the reply
-};
-
-std::string name_of(const Placed& placed) { return "Block " + std::to_string(placed.number); }
+std::string name_of(size_t number) { return "Block " + std::to_string(number); }
 
 // How much two lines of code share at their beginnings and ends, in tokens: 1 for equal ones.
 double likeness(const Lines& a, const Lines& b) {
@@ -211,16 +222,18 @@ size_t equal_tokens(const std::vector<Lines>& a, const std::vector<Lines>& b, si
 // Whether REPLACE begins (ends, where `backwards`) with what stands just outside of the place and
 // not in SEARCH. Then SEARCH most likely lost those lines, and the file would have them twice.
 bool doubles_lines(const Placed& placed, const Lines& outside, bool backwards) {
-  constexpr size_t kNear = 3, kTelling = 3;  // lines outside; tokens that are no mere bracket
-  const auto replace = code_lines(split_lines(placed.block->replace), backwards, kNear);
-  const auto search = code_lines(split_lines(placed.block->search), backwards, 1);
+  constexpr size_t kNear = 12, kTelling = 3;  // lines outside; tokens that are no mere bracket
+  constexpr size_t kSurely = 3;               // so many lines outside, one equal line is enough
+  const auto replace = code_lines(split_lines(placed.block.replace), backwards, kNear);
+  const auto search = code_lines(split_lines(placed.block.search), backwards, 1);
   const auto near = code_lines(outside, !backwards, kNear);
   if (replace.empty() || near.empty()) return false;
   if (!search.empty() && replace[0] == search[0]) return false;
   for (size_t lost = 1; lost <= near.size(); ++lost) {
     // The outermost of the lost lines is where REPLACE begins.
     const std::vector<Lines> inwards(near.rend() - static_cast<ptrdiff_t>(lost), near.rend());
-    if (inwards[0] == replace[0] && replace[0].size() >= kTelling) return true;
+    const size_t alike = lost <= kSurely ? 1 : 2;
+    if (equal_tokens(inwards, replace, alike) >= kTelling * alike) return true;
     if (equal_tokens(inwards, replace, lost) >= kTelling) return true;
   }
   const double inside = search.empty() ? 0 : likeness(replace[0], search[0]);
@@ -240,7 +253,7 @@ std::optional<Feedback> refuse_doubled_lines(const Lines& lines,
     const bool above = doubles_lines(blocks[i], between(before, range.first), false);
     const bool below = doubles_lines(blocks[i], between(range.last, after), true);
     if (!above && !below) continue;
-    return Feedback{name_of(blocks[i]) + ": REPLACE " + (above ? "begins" : "ends") +
+    return Feedback{name_of(blocks[i].number) + ": REPLACE " + (above ? "begins" : "ends") +
                     " with a line, or a version of a line, that stands just " +
                     (above ? "above" : "below") +
                     " SEARCH in the file, so the file would have it twice. Put that line into "
@@ -269,7 +282,7 @@ Edited replace_all(const Lines& lines, const std::vector<Placed>& blocks) {
   size_t at = 0;
   for (const Placed& placed : blocks) {
     add(join(lines, at, placed.range.first));
-    add(placed.block->replace);
+    add(placed.block.replace);
     at = placed.range.last;
   }
   add(join(lines, at, lines.size()));
@@ -279,20 +292,19 @@ Edited replace_all(const Lines& lines, const std::vector<Placed>& blocks) {
 // The places of all blocks in the order of the file, or all that is wrong with them.
 std::variant<std::vector<Placed>, Feedback> place(const std::string& source, const Lines& lines,
                                                   const std::vector<Block>& blocks) {
-  if (blocks.size() > lines.size() / kMinSearchLines)
+  if (blocks.size() > lines.size())
     return Feedback{"There are more blocks than the file has room for."};
   const TokenSearch token_search(source, lines);
   std::vector<Placed> placed;
   std::string problems;
   size_t count = 0;
   for (size_t i = 0; i < blocks.size(); ++i) {
-    const auto found = locate(lines, token_search, blocks[i], count < kMaxShown);
+    auto found = locate(lines, token_search, blocks[i], i + 1, count < kMaxShown);
     if (const auto* feedback = std::get_if<Feedback>(&found)) {
       ++count;
-      problems +=
-          (problems.empty() ? "" : "\n\n") + name_of({{}, nullptr, i + 1}) + ": " + feedback->text;
+      problems += (problems.empty() ? "" : "\n\n") + name_of(i + 1) + ": " + feedback->text;
     } else {
-      placed.push_back({std::get<Range>(found), &blocks[i], i + 1});
+      placed.push_back(std::get<Placed>(std::move(found)));
     }
   }
   if (!problems.empty()) return Feedback{problems};
@@ -300,11 +312,29 @@ std::variant<std::vector<Placed>, Feedback> place(const std::string& source, con
             [](auto& a, auto& b) { return a.range.first < b.range.first; });
   for (size_t i = 1; i < placed.size(); ++i) {
     if (placed[i].range.first < placed[i - 1].range.last)
-      return Feedback{"Blocks " + std::to_string(placed[i - 1].number) + " and " +
-                      std::to_string(placed[i].number) +
-                      " overlap in the file. Join them into one block."};
+      return Feedback{
+          "Blocks " + std::to_string(placed[i - 1].number) + " and " +
+          std::to_string(placed[i].number) +
+          " overlap in the file. Join them into one block, or leave out the one that is "
+          "not meant."};
   }
   return placed;
+}
+
+// A line of the file that stands outside of all blocks, as one does that has lost its markers.
+std::optional<Feedback> refuse_lost_block(const std::string& source, const Proposal& proposal) {
+  constexpr size_t kTelling = 3;  // tokens that are no mere bracket
+  if (proposal.outside.empty()) return std::nullopt;
+  std::set<Lines> code;
+  for (const std::string& line : split_lines(source))
+    if (Lines tokens = code_tokens(line); tokens.size() >= kTelling) code.insert(std::move(tokens));
+  for (const std::string& line : proposal.outside) {
+    if (!code.contains(code_tokens(line))) continue;
+    return Feedback{"The line '" + one_line(line, 60) +
+                    "' of the file stands outside of a block, so a block's markers seem to be "
+                    "missing. Code stands between markers only."};
+  }
+  return std::nullopt;
 }
 
 std::variant<std::string, Feedback> apply_blocks(const std::string& source,
@@ -316,8 +346,8 @@ std::variant<std::string, Feedback> apply_blocks(const std::string& source,
   if (auto feedback = refuse_doubled_lines(lines, placed)) return *feedback;
   Edited edited = replace_all(lines, placed);
   for (const Placed& block : placed) {
-    if (block.block->search == block.block->replace && edited.text != source)
-      return Feedback{name_of(block) +
+    if (block.block.search == block.block.replace && edited.text != source)
+      return Feedback{name_of(block.number) +
                       ": SEARCH and REPLACE are the same. Leave the block out, or "
                       "add the lines that it should change to SEARCH."};
   }
@@ -358,6 +388,7 @@ std::variant<std::string, Feedback> apply_proposal(const std::string& source,
     if (auto* edited = std::get_if<std::string>(&result)) *edited = with_crlf(*edited);
     return result;
   }
+  if (auto feedback = refuse_lost_block(source, proposal)) return std::move(*feedback);
   std::variant<std::string, Feedback> result = proposal.whole_file;
   if (!proposal.blocks.empty()) result = apply_blocks(source, proposal.blocks);
   if (const auto* edited = std::get_if<std::string>(&result)) {

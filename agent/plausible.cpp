@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -45,9 +46,12 @@ std::optional<std::string> new_line(const std::string& source, const std::string
 bool is_typographic(const std::string& line) {
   for (const std::string& token : code_tokens(line)) {
     if (token.find('"') != std::string::npos) continue;
-    // U+00A0 and the block from U+2000 on: blanks, dashes, quotes; no name contains them.
-    if (token.find("\xe2\x80") != std::string::npos || token.find("\xc2\xa0") != std::string::npos)
-      return true;
+    for (std::string_view rest = token; !rest.empty();) {
+      const Character c = first_character(rest);
+      const bool punctuation = c.code >= 0x2000 && c.code < 0x2070;
+      if (c.code >= 0x80 && (punctuation || ascii_of(c.code) != 0)) return true;
+      rest.remove_prefix(c.bytes);
+    }
   }
   constexpr std::array<std::string_view, 5> kEntities = {"&lt;", "&gt;", "&amp;", "&quot;", "&#"};
   return std::any_of(kEntities.begin(), kEntities.end(), [&](std::string_view entity) {
@@ -80,20 +84,24 @@ std::optional<std::string> comment_words(const std::string& line) {
 // A longer comment says something.
 bool is_short(const std::string& comment) { return comment.size() <= 60; }
 
-bool mentions_what_was_there(const std::string& comment) {
-  constexpr std::array<std::string_view, 18> kWords = {
-      "...",       "\xe2\x80\xa6", "unchanged", "existing",  "original",  "same as",
-      "as before", "as above",     "omitted",   "not shown", "keep",      "rest of",
-      "remaining", "other lines",  "snip",      "etc",       "no change", "previous code"};
-  return std::any_of(kWords.begin(), kWords.end(), [&](std::string_view word) {
+bool has_any(const std::string& comment, std::span<const std::string_view> words) {
+  return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
     return comment.find(word) != std::string::npos;
   });
 }
 
+// Words that are rarely about anything but code that was left out, and words that may be.
+constexpr std::array<std::string_view, 9> kLeftOut = {"unchanged", "same as",   "as before",
+                                                      "as above",  "as it was", "omitted",
+                                                      "not shown", "snip",      "etc."};
+constexpr std::array<std::string_view, 11> kMaybeLeftOut = {
+    "...",       "\xe2\x80\xa6", "existing", "original",  "keep",         "rest of",
+    "remaining", "other lines",  "etc",      "no change", "previous code"};
+
 // Neighbouring lines of which all have changed.
 struct Hunk {
-  size_t code_gone = 0, code_added = 0;  // lines
-  std::vector<std::string> comments;     // added ones, short
+  size_t code_gone = 0, code_added = 0, comments_gone = 0;  // lines
+  std::vector<std::string> comments;                        // added ones, short
 };
 
 std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
@@ -113,7 +121,8 @@ std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
     }
     if (!std::exchange(open, true)) all.emplace_back();
     if (is_gone) {
-      all.back().code_gone += !code_tokens(before[i++]).empty();
+      all.back().code_gone += !code_tokens(before[i]).empty();
+      all.back().comments_gone += comment_words(before[i++]).has_value();
       ++gone;
     } else {
       const std::string& line = after[j++];
@@ -126,14 +135,19 @@ std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
   return all;
 }
 
-// Code that gave way to a comment alone, or, where less of it is left, to one that speaks of what
-// was there. The comment, if there is one: no list of phrases is as long as the models' own.
+// Code that gave way to a comment alone, or, if no more of it came back, to one that speaks of what
+// was there; also such a comment that is all that an edit adds. The comment, if there is one: no
+// list of phrases is as long as the models' own.
 std::optional<std::string> comment_for_code(const std::string& source, const std::string& result) {
   for (const Hunk& hunk : hunks(source, result)) {
     for (const std::string& comment : hunk.comments) {
+      const std::string words = *comment_words(comment);
       const bool alone = hunk.code_gone > 0 && hunk.code_added == 0;
-      const bool fewer = hunk.code_gone > hunk.code_added;
-      if (alone || (fewer && mentions_what_was_there(*comment_words(comment)))) {
+      const bool fewer = hunk.code_gone > hunk.code_added || hunk.code_added == 0;
+      const bool no_more =
+          hunk.code_gone >= hunk.code_added && hunk.comments.size() > hunk.comments_gone;
+      if (alone || (fewer && has_any(words, kMaybeLeftOut)) ||
+          (no_more && has_any(words, kLeftOut))) {
         return one_line(comment, 80);
       }
     }

@@ -2,6 +2,7 @@
 // that the provider's cache hits.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct Past {
   double bpb = 0, change = 0;  // change against the champion of its time; 0 for a crash
   std::string idea, reason;    // reason: of a crash
   std::vector<std::string> constants = {}, areas = {};  // what it touched: agent/change.h
+  std::optional<double> expected = {};                  // change that its WHY foretold
+  double tokens = 0;                                    // seen in training; 0: unknown
 };
 
 // A context of 32,000 tokens holds a prompt of 22,000 and a reply of 10,000. A larger one is not
@@ -35,6 +38,8 @@ struct PromptInputs {
   std::vector<std::string> backlog;  // NEXT lines, unproven
   std::string measurements;          // of the champion and of the last run, as text
   std::string running;               // what is being measured now; empty: nothing
+  bool cuda = true;                  // whether the run's device is a GPU
+  std::optional<int64_t> left = {};  // experiments that may still be made, this one included
   int64_t max_tokens = kPromptTokens;
 };
 
@@ -48,7 +53,7 @@ struct Prompt {
 
 // The beginning of a fresh conversation. Where it would have more than `max_tokens`, the history
 // shrinks by fixed rules, then kernels.h goes; the rest is always whole, so that `tokens` may
-// remain larger.
+// remain larger. What only a GPU can do is left out where there is none.
 Prompt first_prompt(const PromptInputs& inputs);
 
 // Where a reply failed.
@@ -63,6 +68,10 @@ struct Setback {
   Failure failure;
   std::string text;  // what was wrong, for the model; of a build or a run: its cleaned output
 };
+
+// The change of val_bpb that a WHY foretells: its first number with a sign, a decimal point and no
+// unit; nothing if there is none.
+std::optional<double> foretold_change(const std::string& why);
 
 // The user's turn after such a reply. `calls_left`: replies that are still allowed, this one
 // included.

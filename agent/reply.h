@@ -18,11 +18,14 @@ struct Block {
 };
 
 struct Proposal {
-  std::string idea;  // at most 100 characters, one line; results.tsv's description
+  std::string idea;  // at most 100 characters, one line, safe to show; results.tsv's description
   std::string why;
   std::vector<Block> blocks;
   std::string whole_file;         // instead of blocks, after failed rounds only
   std::vector<std::string> next;  // further ideas, unproven
+  // Lines between and behind the blocks: if one is a line of the file, it belongs to a block that
+  // lost its markers.
+  std::vector<std::string> outside;
 };
 
 // What was wrong, in words for the model (and for build.log): it says how to mend it.
@@ -31,8 +34,10 @@ struct Feedback {
 };
 
 // `truncated`: the provider said that the answer was cut by its length limit. A reply with a block
-// that can't be read for certain is refused as a whole, as is one with code outside of its blocks:
-// that would be a block whose markers were lost.
+// that can't be read for certain is refused as a whole, as is one with a passage of code outside of
+// its blocks: that would be a block whose markers were lost. Of several edits the one that the
+// reply itself calls its last word is taken, or the first of a mere list; else the model is asked
+// which one it means. Two are never merged.
 std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool truncated,
                                              bool allow_whole_file);
 

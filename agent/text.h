@@ -29,8 +29,31 @@ std::string valid_utf8(std::string_view text, std::string_view other = "?");
 // The first `max_chars` characters (code points) of text that is UTF-8.
 std::string first_chars(const std::string& text, size_t max_chars);
 
-// One line for a person: control characters and runs of blanks become one blank, then cut.
+// One code point of a text and the bytes it takes there; a byte that is not UTF-8 is '?'.
+struct Character {
+  char32_t code = 0;
+  size_t bytes = 0;  // 0: the text is empty
+};
+Character first_character(std::string_view text);
+
+// The ASCII character that a keyboard in another language, a word processor or a web page made `c`
+// from: of full-width forms, blanks, hyphens and minus signs, quotes, colons. 0: none.
+char ascii_of(char32_t c);
+
+// What came from a model or a candidate, made safe to show: UTF-8 without escape sequences of
+// terminals, control characters, and characters that nobody sees or that turn the order of others.
+// Line breaks (Unicode's own become '\n'), carriage returns and tabs stay.
+std::string plain_text(std::string_view text);
+
+// plain_text on one line, runs of blanks as one, then cut: for a person, a terminal, a table, a
+// log.
 std::string one_line(std::string_view text, size_t max_chars);
+
+// one_line that no spreadsheet takes for a formula: one that would be begins with an apostrophe.
+std::string description(std::string_view text, size_t max_chars);
+
+// HTML's entities for characters that code has, as those characters: "&lt;" becomes "<".
+std::string unescaped_html(std::string_view text);
 
 // `text` between fences that it can't close, whatever it contains: longer than any in it.
 std::string fenced(const std::string& text, const std::string& language);

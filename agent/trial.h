@@ -39,6 +39,8 @@ struct Baseline {
 
 // How much more than the baseline a candidate's sealed file, and the scorer on it, may take.
 constexpr int64_t kScoreFactor = 4;
+// What its sealed file may take in any case.
+constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 
 struct Measurement {
   Outcome outcome;

@@ -264,6 +264,109 @@ std::string fenced_inside(const std::string& text, Random& random) {
   return below(random, 2) ? spoilt : replaced(text, ">>>>>>> REPLACE\n", "```\n>>>>>>> REPLACE\n");
 }
 
+// ------------------------------------------------------------------------------------------------
+// Dialects: nothing is wrong with the edit, but it is written as some model or tool does
+
+std::string one_of(Random& random, const std::vector<std::string>& all) {
+  return all[below(random, all.size())];
+}
+
+std::string each_line(const std::string& text, const std::string& before,
+                      const std::string& after) {
+  std::string result;
+  for (const std::string& line : split_lines(text)) result += before + line + after + "\n";
+  return result;
+}
+
+std::string other_label(const std::string& text, Random& random) {
+  const std::string form =
+      one_of(random, {"Idea: ", "idea\xef\xbc\x9a", "**IDEA:**\n", "## Idea\n\n", "1. IDEA: ",
+                      "\xf0\x9f\x92\xa1 IDEA: ", "IDEA - ", "`IDEA:` ", "\xef\xbb\xbfIDEA #1: "});
+  return replaced(text, "IDEA: ", form);
+}
+
+std::string other_markers(const std::string& text, Random& random) {
+  std::string result = text;
+  if (below(random, 4) == 0)
+    result = replaced(result, "=======\n", one_of(random, {"======\n", "=========\n"}));
+  if (below(random, 2) == 0)
+    result =
+        replaced(result, ">>>>>>> REPLACE", one_of(random, {"+++++++ REPLACE", ">>>>>>> replace"}));
+  return replaced(
+      result, "<<<<<<< SEARCH",
+      one_of(random, {"------- SEARCH", "<<<<<<< SEARCH>", "<<<<<<< SEARCH train.cpp",
+                      "<<<<<< SEARCH", "<<<<<<<SEARCH", "<<<<<<< SEARCH\n:start_line:9\n-------"}));
+}
+
+std::string quoted_blocks(const std::string& text, Random& random) {
+  const size_t begin = text.find("<<<<<<<"), end = text.rfind("NEXT");
+  return text.substr(0, begin) +
+         each_line(text.substr(begin, end - begin), one_of(random, {"> ", "    ", "> > "}), "") +
+         text.substr(end);
+}
+
+std::string escaped_markers(const std::string& text, Random& random) {
+  if (below(random, 2) == 0) return replaced(text, "\n<<<<<<<", "\n\\<<<<<<<");
+  return replaced(replaced(text, "<<<<<<<", "&lt;&lt;&lt;&lt;&lt;&lt;&lt;"), ">>>>>>>",
+                  "&gt;&gt;&gt;&gt;&gt;&gt;&gt;");
+}
+
+std::string from_a_terminal(const std::string& text, Random& random) {
+  switch (below(random, 4)) {
+    case 0:
+      return each_line(text, "\x1b[32m", "\x1b[0m");
+    case 1:
+      return "\xe2\xa0\x8b thinking\r\x1b[2K\xe2\xa0\x99 thinking\r\x1b[2K" + text;
+    case 2:
+      return "\x1b]0;assistant\x07" + text + "\ntokens used\n1,234\n";
+    default:
+      return replaced(text, "\n", one_of(random, {"\r", "\xe2\x80\xa8"}));
+  }
+}
+
+std::string prose_like_code(const std::string& text, Random& random) {
+  const std::string line = one_of(random, {"for instance {0.8, 0.95}, {0.9, 0.99}",
+                                           "The rest stays as it is;", "Thanks! {smile}"});
+  return below(random, 2) ? text + line + "\n" : replaced(text, "WHY:", "WHY: so,\n" + line);
+}
+
+// A draft of the same block, which must not be run, before the reply.
+std::string after_a_draft(std::vector<BlockOfLines> blocks, size_t block, Random& random) {
+  const std::string reply = text_of(blocks);
+  blocks[block].replace.insert(blocks[block].replace.begin() + 1, "  rejected(draft);");
+  const std::string draft = replaced(text_of({blocks[block]}), "one change", "a draft");
+  switch (below(random, 4)) {
+    case 0:
+      return "[THINK]\n" + draft + "Too much.\n[/THINK]\n" + reply;
+    case 1:
+      return "analysis" + draft + "Too much.<|end|>assistant<|channel|>final<|message|>" + reply;
+    case 2:
+      return draft + "\nWait, that is too much. Corrected reply:\n\n" + reply;
+    default:
+      return draft + "\n" + reply;  // nobody can know: it is asked for
+  }
+}
+
+void signed_lines(BlockOfLines& block, Random&) {
+  for (std::string& line : block.search) line.insert(0, "-");
+  for (std::string& line : block.replace) line.insert(0, "+");
+}
+
+// The lines that change and no others, as a strong model sends them.
+void least_context(BlockOfLines& block, Random&) {
+  const auto drop = [&](bool at_end) {
+    const auto line = [&](Lines& lines) { return at_end ? lines.end() - 1 : lines.begin(); };
+    block.search.erase(line(block.search));
+    block.replace.erase(line(block.replace));
+  };
+  while (block.search.size() > 1 && !block.replace.empty() &&
+         block.search.front() == block.replace.front())
+    drop(false);
+  while (block.search.size() > 1 && !block.replace.empty() &&
+         block.search.back() == block.replace.back())
+    drop(true);
+}
+
 const std::vector<std::pair<std::string, Spoil>>& errors() {
   static const std::vector<std::pair<std::string, Spoil>> all = {
       {"stale context", in_lines(stale_context)},
@@ -323,7 +426,22 @@ const std::vector<std::pair<std::string, Spoil>>& errors() {
              line.erase(i, 1);
              return;
            }
-       })}};
+       })},
+      {"other label", in_text(other_label)},
+      {"other markers", in_text(other_markers)},
+      {"quoted or indented", in_text(quoted_blocks)},
+      {"escaped markers", in_text(escaped_markers)},
+      {"from a terminal", in_text(from_a_terminal)},
+      {"prose like code", in_text(prose_like_code)},
+      {"after a draft", after_a_draft},
+      {"signs of a diff", in_lines(signed_lines)},
+      {"no-break blanks", in_each_line([](const std::string& line, Random&) {
+         return replaced(line, " ", "\xc2\xa0");
+       })},
+      {"full-width characters", in_each_line([](const std::string& line, Random&) {
+         return replaced(replaced(line, ";", "\xef\xbc\x9b"), ", ", "\xef\xbc\x8c");
+       })},
+      {"least context", in_lines(least_context)}};
   return all;
 }
 

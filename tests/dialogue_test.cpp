@@ -69,6 +69,32 @@ TEST(Dialogue, GoesOnWithReplyAndFeedbackInTheSameConversation) {
   EXPECT_NE(talk.transcript().find("the source"), std::string::npos);
 }
 
+TEST(Dialogue, NoReplyIsSaidAgainOnceItIsReplaced) {
+  Script model("m", {says("first"), says("second"), says("third")});
+  Dialogue talk = dialogue(model);
+  for (const char* problem : {"nowhere", "twice"}) {
+    talk.next();
+    ASSERT_TRUE(talk.feed_back({Failure::kEdit, problem}));
+  }
+  talk.next();
+  std::string said;
+  for (const Message& message : model.asked.at(2)) said += message.text + "\n";
+  EXPECT_EQ(said.find("first\n"), std::string::npos);
+  for (const char* part : {"nowhere", "second\n", "twice"})
+    EXPECT_NE(said.find(part), std::string::npos) << part;
+}
+
+TEST(Dialogue, OnACpuNothingIsSaidOfCudaKernels) {
+  PromptInputs in;
+  in.kernels = "// A.\nint a();\n\n// B.\nclass CudaKernel {\n  int x;\n};\n\nint c();\n";
+  Script model("m", {says("x")});
+  for (const std::string device : {"cpu", "cuda"}) {
+    const Dialogue talk(&model, in, device, 1, nullptr);
+    EXPECT_EQ(talk.transcript().find("CudaKernel") == std::string::npos, device == "cpu");
+    EXPECT_NE(talk.transcript().find("int c();"), std::string::npos);
+  }
+}
+
 TEST(Dialogue, EndsAfterFourCalls) {
   Script model("m", {says("x")});
   Dialogue talk = dialogue(model);

@@ -78,7 +78,7 @@ TEST(ResultsTsv, NoDescriptionBreaksARow) {
   RunState state = state_of({{"keep", "a\tb\nc\r\nd \"quoted\" \x01\x1b[31m", 1.0}});
   EXPECT_EQ(results_tsv(state),
             "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
-            "aaaaaaa\t1.000000\t45.2\tkeep\ta b c d 'quoted' [31m\n");
+            "aaaaaaa\t1.000000\t45.2\tkeep\ta b c d 'quoted'\n");
 }
 
 TEST(ExperimentLine, ShowsStatusFigureChangeMinutesAndRunningBest) {

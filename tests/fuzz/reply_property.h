@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/cpp_tokens.h"
+#include "agent/dialects.h"
 #include "agent/edit.h"
 #include "agent/reply.h"
 #include "agent/text.h"
@@ -38,13 +39,23 @@ inline Place place_of(const Block& block, const std::string& source,
   return {};
 }
 
+// The first reading of a block that has a place.
+inline Block meant_by(const Block& block, const std::string& source,
+                      const std::vector<Token>& tokens) {
+  for (const Block& reading : readings(block))
+    if (place_of(reading, source, tokens).found) return reading;
+  return block;
+}
+
 // The source's tokens with all of `blocks` replaced; empty where one has no place. Written another
 // way than agent/edit on purpose: on one flat list of tokens.
 inline std::vector<std::string> tokens_after(const std::string& source,
                                              const std::vector<Block>& blocks) {
   const std::vector<Token> tokens = lex(source);
   std::vector<std::pair<Place, const Block*>> changes;
-  for (const Block& block : blocks) changes.push_back({place_of(block, source, tokens), &block});
+  std::vector<Block> meant;
+  for (const Block& block : blocks) meant.push_back(meant_by(block, source, tokens));
+  for (const Block& block : meant) changes.push_back({place_of(block, source, tokens), &block});
   std::stable_sort(changes.begin(), changes.end(), [](const auto& a, const auto& b) {
     const auto key = [](const Place& p) { return std::tuple(p.token, p.length > 0, p.text); };
     return key(a.first) < key(b.first);

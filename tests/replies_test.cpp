@@ -1,0 +1,415 @@
+// Replies as models, assistants and servers really give them: one edit of the real train.cpp in
+// many dresses. Each prints a line with what is expected and what is seen.
+//
+//   build/tests/replies_test [FILE...]    also says what becomes of the replies in those files
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <functional>
+
+#include "agent/cpp_tokens.h"
+#include "agent/edit.h"
+#include "agent/text.h"
+#include "common/files.h"
+
+namespace autoresearch {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+const std::string& train_cpp() {
+  static const std::string text = read_file(SOURCE_DIR "/train.cpp");
+  return text;
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+std::string joined(const Lines& lines, const std::string& before = "",
+                   const std::string& after = "\n") {
+  std::string text;
+  for (const std::string& line : lines) text += before + line + after;
+  return text;
+}
+
+// The edit that every reply means: the three lines around a constant, whose value changes.
+struct Edit {
+  Lines search, replace;
+};
+
+Edit edit_of(const std::string& name, const std::string& value) {
+  const Lines lines = split_lines(train_cpp());
+  for (size_t i = 1; i + 1 < lines.size(); ++i) {
+    const size_t at = lines[i].find(name + " = ");
+    if (at == std::string::npos || !lines[i].starts_with("constexpr double")) continue;
+    const size_t begin = at + name.size() + 3, end = lines[i].find(';', begin);
+    const std::string changed = lines[i].substr(0, begin) + value + lines[i].substr(end);
+    return {{lines[i - 1], lines[i], lines[i + 1]}, {lines[i - 1], changed, lines[i + 1]}};
+  }
+  ADD_FAILURE() << "train.cpp has no " << name;
+  return {};
+}
+
+const Edit kEdit = edit_of("kEmbeddingLr", "0.582");
+const Edit kDraftEdit = edit_of("kEmbeddingLr", "0.3");
+const Edit kOtherEdit = edit_of("kWarmdown", "0.7");
+const std::string kSearch = "<<<<<<< SEARCH\n", kDivider = "=======\n",
+                  kReplace = ">>>>>>> REPLACE\n";
+
+std::string block(const Edit& edit = kEdit, const std::string& search = kSearch,
+                  const std::string& divider = kDivider, const std::string& replace = kReplace) {
+  return search + joined(edit.search) + divider + joined(edit.replace) + replace;
+}
+
+const std::string kIdea = "embeddings learn a little slower";
+const std::string kHead = "IDEA: " + kIdea + "\nWHY: less noise late. Expect no change of speed.\n";
+const std::string kGood = kHead + block() + "NEXT: the same for the head\n";
+const std::string kDraft = "IDEA: embeddings at half the rate\n" + block(kDraftEdit);
+
+struct Case {
+  const char* name;
+  std::string reply;
+  std::string refusal = "";  // a part of the feedback; empty: the edit is applied
+  std::string idea = kIdea;
+};
+
+std::string each_line(const std::string& text, const std::string& before,
+                      const std::string& after = "") {
+  return joined(split_lines(text), before, after + "\n");
+}
+
+Edit changed(const std::function<std::string(const std::string&)>& change) {
+  Edit edit = kEdit;
+  for (Lines* lines : {&edit.search, &edit.replace})
+    for (std::string& line : *lines) line = change(line);
+  return edit;
+}
+
+Edit swapped(const std::string& from, const std::string& to) {
+  return changed([&](const std::string& line) { return replaced(line, from, to); });
+}
+
+std::string numbered(const std::string& separator, size_t first) {
+  Edit edit = kEdit;
+  for (Lines* lines : {&edit.search, &edit.replace})
+    for (size_t i = 0; i < lines->size(); ++i)
+      (*lines)[i] = std::to_string(first + i) + separator + (*lines)[i];
+  return block(edit);
+}
+
+std::string signed_block(const std::string& context, const std::string& gone,
+                         const std::string& added) {
+  Edit edit = kEdit;
+  for (const size_t i : {0, 2})
+    for (Lines* lines : {&edit.search, &edit.replace}) (*lines)[i].insert(0, context);
+  if (context.empty()) edit = kEdit;
+  edit.search[1].insert(0, gone);
+  edit.replace[1].insert(0, added);
+  return block(edit);
+}
+
+std::vector<Case> labels() {
+  const auto all = [](const std::string& idea, const std::string& why, const std::string& next) {
+    return replaced(replaced(replaced(kGood, "IDEA: ", idea), "WHY: ", why), "NEXT: ", next);
+  };
+  return {{"control", kGood},
+          {"full-width colon", replaced(kGood, ": ", "\uff1a")},
+          {"ratio sign as colon", replaced(kGood, "IDEA:", "IDEA\u2236")},
+          {"full-width letters", replaced(kGood, "IDEA:", "\uff29\uff24\uff25\uff21\uff1a")},
+          {"title case", all("Idea: ", "Why: ", "Next: ")},
+          {"small letters", all("idea: ", "why: ", "next: ")},
+          {"byte order mark", "\ufeff" + kGood},
+          {"zero-width space", replaced(kGood, "IDEA", "\u200bIDEA")},
+          {"no-break space before the colon", replaced(kGood, "IDEA:", "IDEA\u00a0:")},
+          {"numbered", all("1. IDEA: ", "2. WHY: ", "3. NEXT: ")},
+          {"numbered in brackets", all("(1) Idea: ", "(2) Why: ", "(3) Next: ")},
+          {"headings", all("## IDEA\n", "## WHY\n", "## NEXT\n")},
+          {"headings with blank lines", all("### Idea\n\n", "### Why\n\n", "### Next\n\n")},
+          {"bold on its own line", all("**IDEA:**\n", "**WHY:**\n", "**NEXT:**\n")},
+          {"bold, colon outside", all("**Idea**: ", "**Why**: ", "**Next**: ")},
+          {"backticks", all("`IDEA:` ", "`WHY:` ", "`NEXT:` ")},
+          {"brackets", all("[IDEA]: ", "[WHY]: ", "[NEXT]: ")},
+          {"list items", all("- IDEA: ", "- WHY: ", "- NEXT: ")},
+          {"picture", replaced(kGood, "IDEA:", "\U0001f4a1 IDEA:")},
+          {"picture with a variation selector", replaced(kGood, "IDEA:", "\u2699\ufe0f **Idea:**")},
+          {"dash", all("IDEA - ", "WHY - ", "NEXT - ")},
+          {"em dash", all("Idea \u2014 ", "Why \u2014 ", "Next \u2014 ")},
+          {"idea with a number", replaced(kGood, "IDEA:", "IDEA #1:")},
+          {"equals sign", all("IDEA = ", "WHY = ", "NEXT = ")},
+          {"idea behind the block", block() + kHead},
+          {"no idea, but a sentence", kIdea + "\n\n" + block()},
+          {"no idea at all", block(), "", "(no idea given)"},
+          {"several ideas, one edit", "IDEA: wider\nIDEA: " + kIdea + "\n" + block()},
+          {"preface", "Sure! Here is my reply.\n\n" + kGood + "\nGood luck!\n"}};
+}
+
+std::vector<Case> prose() {
+  return {{"next ends in a brace",
+           kHead + block() + "NEXT: other betas for the head,\nfor instance {0.8, 0.95}, {0.9}\n"},
+          {"why ends in a semicolon",
+           "IDEA: " + kIdea + "\nWHY: the rate is set in one place,\nconstexpr double kRate;\n" +
+               block()},
+          {"the rest stays", kHead + "The rest stays as it is;\n\n" + block()},
+          {"quotes the old line", kHead + "The line is `" + kEdit.search[1] + "`\n" + block()},
+          {"sign-off", kGood + "\nLet me know how it goes! {smile}\n"},
+          {"a line of the file outside of blocks", kHead + kOtherEdit.search[1] + "\n\n" + block(),
+           "stands outside of a block"},
+          {"a block that lost its markers",
+           kHead + joined(kOtherEdit.search) + joined(kOtherEdit.replace) + "\n" + block(),
+           "outside of a block"},
+          {"new code between blocks", kHead + "int helper() {\n  return 3;\n}\n\n" + block(),
+           "outside of a block"},
+          {"new code behind a block", kHead + block() + "constexpr int kNew = 3;\n",
+           "outside of a block"}};
+}
+
+std::vector<Case> markers() {
+  const std::string new_lines = joined(kEdit.replace), old_lines = joined(kEdit.search);
+  return {
+      {"dashes and plus signs",
+       kHead + block(kEdit, "------- SEARCH\n", kDivider, "+++++++ REPLACE\n")},
+      {"two styles in one block", kHead + block(kEdit, "------- SEARCH\n")},
+      {"SEARCH>", kHead + block(kEdit, "<<<<<<< SEARCH>\n")},
+      {"file name behind SEARCH", kHead + block(kEdit, "<<<<<<< SEARCH train.cpp\n")},
+      {"file name above", kHead + "train.cpp\n```cpp\n" + block() + "```\n"},
+      {"six characters", kHead + block(kEdit, "<<<<<< SEARCH\n", "======\n", ">>>>>> REPLACE\n")},
+      {"nine characters",
+       kHead + block(kEdit, "<<<<<<<<< SEARCH\n", "=========\n", ">>>>>>>>> REPLACE\n")},
+      {"small letters", kHead + block(kEdit, "<<<<<<< search\n", kDivider, ">>>>>>> replace\n")},
+      {"no blank", kHead + block(kEdit, "<<<<<<<SEARCH\n", kDivider, ">>>>>>>REPLACE\n")},
+      {"one divider too many",
+       kHead + kSearch + old_lines + kDivider + new_lines + kDivider + kReplace,
+       "should close this part"},
+      {"original and updated",
+       kHead + block(kEdit, "<<<<<<< ORIGINAL\n", kDivider, ">>>>>>> UPDATED\n"),
+       "marker without a block"},
+      {"conflict of git", kHead + block(kEdit, "<<<<<<< HEAD\n", kDivider, ">>>>>>> slower\n"),
+       "marker without a block"},
+      {"start line", kHead + block(kEdit, kSearch + ":start_line:57\n-------\n")},
+      {"start and end line", kHead + block(kEdit, kSearch + ":start_line:57\n:end_line:59\n"
+                                                            "-------\n")},
+      {"backslashes before markers",
+       kHead + block(kEdit, "\\<<<<<<< SEARCH\n", "\\=======\n", "\\>>>>>>> REPLACE\n"),
+       "escaped marker"},
+      {"a backslash before the divider", kHead + block(kEdit, kSearch, "\\=======\n"),
+       "escaped marker"},
+      {"quoted block", kHead + each_line(block(), "> ")},
+      {"quoted reply", each_line(kGood, "> ")},
+      {"quoted block, half", kHead + replaced(each_line(block(), "> "), "> =", "="), "cut off"},
+      {"indented block", kHead + each_line(block(), "    ")},
+      {"code behind a marker", kHead + block(kEdit, "<<<<<<< SEARCH " + kEdit.search[0] + "\n"),
+       "nothing else on them"},
+      {"four backticks around", kHead + "````diff\n" + block() + "````\n"},
+      {"four backticks inside",
+       kHead + block(kEdit, kSearch + "````cpp\n", "````\n" + kDivider + "````cpp\n",
+                     "````\n" + kReplace)},
+      {"tildes inside", kHead + block(kEdit, kSearch + "~~~cpp\n", "~~~\n" + kDivider + "~~~cpp\n",
+                                      "~~~\n" + kReplace)},
+      {"no final line break", trim(kHead + block())},
+      {"block twice", kHead + block() + block()},
+      {"one line, exact and unique",
+       kHead + kSearch + kEdit.search[1] + "\n" + kDivider + kEdit.replace[1] + "\n" + kReplace},
+      {"two lines, exact and unique",
+       kHead + block({{kEdit.search[1], kEdit.search[2]}, {kEdit.replace[1], kEdit.replace[2]}})},
+      {"one line, spaced otherwise",
+       kHead + kSearch + replaced(kEdit.search[1], " = ", "=") + "\n" + kDivider +
+           kEdit.replace[1] + "\n" + kReplace,
+       "not in the file"}};
+}
+
+std::vector<Case> notations() {
+  const std::string hunk = " " + kEdit.search[0] + "\n-" + kEdit.search[1] + "\n+" +
+                           kEdit.replace[1] + "\n " + kEdit.search[2] + "\n";
+  return {
+      {"unified diff",
+       kHead + "```diff\n--- a/train.cpp\n+++ b/train.cpp\n@@ -56,3 +56,3 @@\n" + hunk + "```\n",
+       "diff or a patch"},
+      {"patch",
+       kHead + "*** Begin Patch\n*** Update File: train.cpp\n@@\n" + hunk + "*** End Patch\n",
+       "diff or a patch"},
+      {"JSON", "{\"idea\": \"slower\", \"edit\": \"...\"}\n", "JSON"},
+      {"one string of JSON",
+       "\"" + replaced(replaced(replaced(kGood, "\\", "\\\\"), "\"", "\\\""), "\n", "\\n") + "\""},
+      {"tool call", "<tool_call>\n{\"name\": \"edit\"}\n</tool_call>\n", "calls a tool"},
+      {"signs of a diff on all lines",
+       kHead + block({split_lines(each_line(joined(kEdit.search), "-")),
+                      split_lines(each_line(joined(kEdit.replace), "+"))})},
+      {"signs of a diff and context", kHead + signed_block(" ", "-", "+")},
+      {"signs of a diff on what changes", kHead + signed_block("", "-", "+"), "not in the file"},
+      {"line numbers, colon", kHead + numbered(": ", 57)},
+      {"line numbers, bar", kHead + numbered(" | ", 9)},
+      {"line numbers, tab", kHead + numbered("\t", 98)}};
+}
+
+std::vector<Case> characters() {
+  return {{"entities in the markers of a reply without < and >",
+           kHead + block(kEdit, "&lt;&lt;&lt;&lt;&lt;&lt;&lt; SEARCH\n", kDivider,
+                         "&gt;&gt;&gt;&gt;&gt;&gt;&gt; REPLACE\n")},
+          {"entities in the markers beside < and >",
+           kHead + "It is < 1.\n" +
+               block(kEdit, "&lt;&lt;&lt;&lt;&lt;&lt;&lt; SEARCH\n", kDivider,
+                     "&gt;&gt;&gt;&gt;&gt;&gt;&gt; REPLACE\n"),
+           "escaped marker"},
+          {"no-break spaces in code", kHead + block(swapped("  //", "\u00a0\u00a0//"))},
+          {"no-break spaces everywhere", kHead + block(swapped(" ", "\u00a0"))},
+          {"full-width semicolons", kHead + block(swapped(";", "\uff1b"))},
+          {"zero-width spaces in code", kHead + block(swapped(" = ", " \u200b= "))},
+          {"minus sign in a comment",
+           kHead + block({kEdit.search,
+                          split_lines(replaced(joined(kEdit.replace), "//", "// \u2212 3 %:"))})},
+          {"line separators", replaced(kGood, "\n", "\u2028")},
+          {"carriage returns alone", replaced(kGood, "\n", "\r")},
+          {"CR LF", replaced(kGood, "\n", "\r\n")},
+          {"NUL inside", replaced(kGood, "less noise", std::string("less\0noise", 10))},
+          {"two blanks behind each line", each_line(kGood, "", "  ")}};
+}
+
+std::vector<Case> terminals() {
+  return {{"colours", each_line(kGood, "\x1b[32m", "\x1b[0m")},
+          {"colours in 8 bits", each_line(kGood, "\u009b32m", "\u009b0m")},
+          {"character sets", each_line(kGood, "\x1b(B\x1b[m")},
+          {"spinner", "\u280b thinking\r\u2819 thinking\r\x1b[2K" + kGood},
+          {"spinner on the idea's line", "thinking ...\r" + kGood},
+          {"spinner of backspaces", "|\b/\b-\b\\\b" + kGood},
+          {"banner",
+           "Loaded cached credentials.\nworkdir: /tmp\n--------\n" + kGood + "\ntokens used\n9\n"},
+          {"banner of equals signs", std::string(40, '=') + "\n" + kGood},
+          {"window title", "\x1b]0;assistant: working\x07" + kGood},
+          {"window title, ended by ST", "\x1b]0;assistant: working\x1b\\" + kGood},
+          {"hyperlink", replaced(kGood, kIdea, "\x1b]8;;http://x\x07" + kIdea + "\x1b]8;;\x07")}};
+}
+
+std::vector<Case> no_edits() {
+  return {{"limit reached", "You've hit your session limit. It resets at 5am (UTC).\n", "no IDEA"},
+          {"not logged in", "Invalid API key. Please run the login command.\n", "no IDEA"},
+          {"asks for leave", "I need permission to edit train.cpp. Shall I go on?\n", "no IDEA"},
+          {"did it itself", "Done. I changed kEmbeddingLr from 0.6 to 0.582.\n", "no IDEA"},
+          {"refuses", "I'm sorry, but I can't help with that.\n", "no IDEA"}};
+}
+
+std::vector<Case> drafts() {
+  const std::string harmony = "Too much.<|end|><|start|>assistant<|channel|>final<|message|>";
+  const std::string elsewhere = "IDEA: a longer decay\n" + block(kOtherEdit);
+  const std::string format = "IDEA: one line, at most 100 characters\n" + kSearch +
+                             "whole lines\n" + kDivider + "new lines\n" + kReplace;
+  const std::string which = "Send only that one";
+  return {
+      {"thoughts in square brackets",
+       "[THINK]\nPerhaps\n" + kDraft + "Too much.\n[/THINK]\n" + kGood},
+      {"thoughts whose draft is elsewhere and has a next",
+       "<seed:think>\nFirst:\n" + elsewhere + "NEXT: x\nNot good.\n</seed:think>\n" + kGood},
+      {"thoughts, the opening tag is missing", kDraft + "Too much.\n</reflection>\n" + kGood},
+      {"channels", "<|channel|>analysis<|message|>Perhaps\n" + kDraft + harmony + kGood},
+      {"channels, draft with a next",
+       "analysis\n" + kDraft + "NEXT: more<|end|><|channel|>final<|message|>" + kGood},
+      {"channels, the draft is elsewhere",
+       "<|channel|>analysis<|message|>" + elsewhere + harmony + kGood},
+      {"channels without brackets",
+       "analysisPerhaps\n" + kDraft + "Too much.assistantfinal" + kGood},
+      {"thoughts that never end", "<seed:think>\nPerhaps\n" + kGood, which},
+      {"channels, no final one", "<|channel|>analysis<|message|>Perhaps\n" + kGood, which},
+      {"channels without brackets, no final one", "analysisPerhaps\n" + kGood, which},
+      {"an analysis that is none", "Analysis: the rate is too high.\n\n" + kGood},
+      {"headings", "**Reasoning**\n\n" + kDraft + "\n**Final answer**\n\n" + kGood},
+      {"corrected", kDraft + "Wait, that is too much. Corrected reply:\n" + kGood},
+      {"the format is repeated",
+       "The reply must look like this:\n" + format + "\nMy reply:\n" + kGood},
+      {"the format is repeated without a word", format + "\n" + kGood},
+      {"the same reply twice", kGood + "\n" + kGood},
+      {"two ideas", kGood + "\nIDEA: a longer decay\nWHY: as well\n" + block(kOtherEdit)},
+      {"no word between two versions", kDraft + kGood, which},
+      {"doubt between two edits elsewhere", elsewhere + "Hmm, that was tried.\n" + kGood, which},
+      {"doubt within a list's next", elsewhere + "NEXT: x\nNo, that was tried.\n" + kGood, which},
+      {"doubt behind the last",
+       kDraft + "Final answer:\n" + kGood + "On reflection, the first one is better.\n", which},
+      {"an alternative", kDraft + "Alternatively, as a final answer:\n" + kGood, which},
+      {"a draft without a title", "Perhaps:\n" + block(kDraftEdit) + "Too much.\n" + kGood, which},
+      {"two edits under one title", kHead + block(kOtherEdit) + "Wait, that was tried.\n" + block(),
+       which},
+      {"two versions under one title", kHead + block(kDraftEdit) + block(), "not meant"}};
+}
+
+std::vector<Case> descriptions() {
+  const auto with = [](const std::string& idea) { return replaced(kGood, kIdea, idea); };
+  std::string umlauts, half;
+  for (int i = 0; i < 150; ++i) umlauts += "\u00e4";
+  for (int i = 0; i < 100; ++i) half += "\u00e4";
+  return {{"tab", with("embeddings\tlearn \"slower\", 3 % | x"), "",
+           "embeddings learn \"slower\", 3 % | x"},
+          {"formula", with("=1+1 slower"), "", "'=1+1 slower"},
+          {"formula of another sign", with("@SUM(A1) slower"), "", "'@SUM(A1) slower"},
+          {"formula behind an invisible character", with("\u200b=1+1"), "", "'=1+1"},
+          {"formula, full-width", with("\uff1d1+1"), "", "'\uff1d1+1"},
+          {"right-to-left override", with("slo\u202eewer\u2066"), "", "sloewer"},
+          {"C1 controls", with("slow\u009b31mer \u0090x\u009c\u0085end"), "", "slower"},
+          {"tag characters", with("slower\U000e0041\U000e0042"), "", "slower"},
+          {"HTML, which is the report's to escape", with("<img src=x onerror=alert(1)> slower"), "",
+           "<img src=x onerror=alert(1)> slower"},
+          {"600 characters", with(umlauts), "", half}};
+}
+
+// What becomes of a reply: the idea under which it is applied, or the feedback's first line.
+struct Seen {
+  bool applied = false;
+  std::string words, source;
+};
+
+Seen seen_of(const std::string& reply) {
+  const auto parsed = parse_reply(reply, false, false);
+  if (const auto* feedback = std::get_if<Feedback>(&parsed)) return {false, feedback->text, ""};
+  const auto& proposal = std::get<Proposal>(parsed);
+  const auto result = apply_proposal(train_cpp(), proposal);
+  if (const auto* feedback = std::get_if<Feedback>(&result)) return {false, feedback->text, ""};
+  return {true, proposal.idea, std::get<std::string>(result)};
+}
+
+void expect_as_foretold(const std::vector<Case>& cases) {
+  const std::string intended = replaced(train_cpp(), joined(kEdit.search), joined(kEdit.replace));
+  for (const Case& c : cases) {
+    const Seen seen = seen_of(c.reply);
+    std::printf("%-44s expected: %-34s seen: %s%s\n", c.name,
+                (c.refusal.empty() ? "applied" : "\"" + c.refusal + "\"").c_str(),
+                seen.applied ? "applied as " : "refused: ", one_line(seen.words, 120).c_str());
+    EXPECT_EQ(seen.applied, c.refusal.empty()) << c.name << "\n" << seen.words;
+    EXPECT_TRUE(!seen.applied || code_tokens(seen.source) == code_tokens(intended)) << c.name;
+    EXPECT_TRUE(!seen.applied || seen.words == c.idea) << c.name << ": " << seen.words;
+    EXPECT_NE(seen.words.find(c.refusal), std::string::npos) << c.name << "\n" << seen.words;
+  }
+}
+
+TEST(Replies, LabelsInAnyDress) { expect_as_foretold(labels()); }
+TEST(Replies, ProseThatEndsLikeCode) { expect_as_foretold(prose()); }
+TEST(Replies, MarkersOfOtherTools) { expect_as_foretold(markers()); }
+TEST(Replies, OtherNotations) { expect_as_foretold(notations()); }
+TEST(Replies, OtherCharacters) { expect_as_foretold(characters()); }
+TEST(Replies, WhatTerminalsAreSent) { expect_as_foretold(terminals()); }
+// Whether code is new is for those to judge who know what was measured.
+TEST(Replies, AnEditWithoutEffectIsTheCodeThatItWas) {
+  Edit comment{kEdit.search, kEdit.search};
+  comment.replace[1] = replaced(comment.replace[1], "AdamW", "adamw");
+  for (const Edit& edit : {Edit{kEdit.search, kEdit.search}, comment}) {
+    const Seen seen = seen_of(kHead + block(edit));
+    EXPECT_TRUE(seen.applied) << seen.words;
+    EXPECT_EQ(code_tokens(seen.source), code_tokens(train_cpp()));
+  }
+}
+
+TEST(Replies, WhatIsNoEdit) { expect_as_foretold(no_edits()); }
+TEST(Replies, OfSeveralDraftsTheMeantOneIsRun) { expect_as_foretold(drafts()); }
+TEST(Replies, DescriptionsMisleadNobody) { expect_as_foretold(descriptions()); }
+
+}  // namespace
+}  // namespace autoresearch
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  for (int i = 1; i < argc; ++i) {
+    const auto seen = autoresearch::seen_of(autoresearch::read_file(argv[i]));
+    std::printf("%s: %s%s\n", argv[i], seen.applied ? "applied as " : "refused: ",
+                autoresearch::one_line(seen.words, 160).c_str());
+  }
+  return RUN_ALL_TESTS();
+}

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <memory>
 #include <regex>
 #include <set>
+#include <tuple>
 
 #include "agent/edit.h"
 #include "common/files.h"
@@ -58,6 +61,29 @@ TEST(Tree, NothingIncludesUpwards) {
     for (const auto& [file, included] : includes(kRoot / room))
       for (const char* other : others)
         EXPECT_FALSE(included.starts_with(other)) << room << "/" << file << ": " << included;
+}
+
+// The libraries that a program loads, as the loader lists them.
+std::string libraries_of(const std::string& program) {
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(popen(("ldd " + program).c_str(), "r"),
+                                                      pclose);
+  std::string text;
+  char buffer[4096];
+  while (const size_t n = std::fread(buffer, 1, sizeof buffer, out.get())) text.append(buffer, n);
+  return text;
+}
+
+TEST(Tree, EachProgramLoadsNoMoreThanItNeeds) {
+  const std::tuple<const char*, const char*, std::vector<const char*>> programs[] = {
+      {PREPARE_PROGRAM, "libarrow", {"libtorch", "libc10"}},
+      {AGENT_PROGRAM, "libcurl", {"libtorch", "libc10", "libarrow"}},
+      {SCORE_PROGRAM, "libtorch_cpu", {"libtorch_cuda", "libcurl", "libarrow", "libparquet"}}};
+  for (const auto& [program, needed, others] : programs) {
+    const std::string libraries = libraries_of(program);
+    EXPECT_NE(libraries.find(needed), std::string::npos) << program << ": " << libraries;
+    for (const char* other : others)
+      EXPECT_EQ(libraries.find(other), std::string::npos) << program << ": " << libraries;
+  }
 }
 
 TEST(Tree, TheReadmeAndTheTestsInstallTheSamePackages) {

@@ -183,7 +183,8 @@ bool heads_agree(int64_t queries, int64_t keys, bool grouped) {
 
 }  // namespace
 
-// The CPU's flash kernel takes the number of keys from `value` and the size of a head from `query`.
+// The CPU's flash kernel takes the number of keys from `value` and the size of a head from `query`,
+// and divides by the number of rows and heads.
 void attention_rule(const Arguments& call) {
   const at::Tensor q = call.tensor("query"), k = call.tensor("key"), v = call.tensor("value");
   const at::Tensor mask = call.tensor("attn_mask");
@@ -192,6 +193,7 @@ void attention_rule(const Arguments& call) {
   require(same_kind(q, k) && same_kind(q, v), "query, key and value of one type and device");
   require(k.size(-2) == v.size(-2), "as many keys as values");
   require(k.size(-1) == q.size(-1), "keys and queries of one size");
+  require(q.numel() > 0 && v.numel() > 0, "a row, a head, a query and a key at least");
   for (int64_t i = 0; i < rank - 2; i++) {
     const bool grouped = call["enable_gqa"].toBool() && i == rank - 3;
     require(k.size(i) == v.size(i) && heads_agree(q.size(i), k.size(i), grouped),

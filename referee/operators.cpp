@@ -25,39 +25,42 @@ struct Family {
 };
 
 constexpr Family kFamilies[] = {
+    // Shapes: metadata, or a copy by it, whose sizes and dimensions libtorch checks.
     {nullptr, R"(
-  detach lift_fresh clone contiguous view reshape view_as reshape_as expand expand_as permute
-  transpose.int t numpy_T mT movedim.int unsqueeze squeeze squeeze.dim flatten.using_ints
-  unflatten.int select.int slice.Tensor narrow chunk split.Tensor split_with_sizes unbind.int
-  unfold diagonal flip roll repeat repeat_interleave.self_int cat stack constant_pad_nd
-  select_scatter slice_scatter)"},
+  detach clone contiguous view reshape view_as expand expand_as permute transpose.int t mT
+  movedim.int unsqueeze squeeze squeeze.dim flatten.using_ints unflatten.int select.int
+  slice.Tensor narrow chunk split.Tensor split_with_sizes unbind.int unfold diagonal flip roll
+  repeat repeat_interleave.self_int cat stack constant_pad_nd select_scatter slice_scatter)"},
+    // Types and constants.
     {nullptr, R"(
   to.dtype to.device to.other to.dtype_layout type_as zeros ones full zeros_like ones_like
   full_like new_zeros new_ones new_full scalar_tensor arange arange.start arange.start_step
   linspace eye tril triu one_hot)"},
+    // Elementwise: one iterator broadcasts the operands and finds their common type.
     {nullptr, R"(
-  add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Tensor rsub.Scalar mul.Tensor mul.Scalar
-  div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode floor_divide floor_divide.Scalar
-  remainder.Tensor remainder.Scalar fmod.Tensor fmod.Scalar abs neg sign floor ceil round trunc
-  reciprocal square sqrt rsqrt exp exp2 expm1 log log2 log1p pow.Tensor_Tensor pow.Tensor_Scalar
-  pow.Scalar sin cos tan tanh sinh cosh asinh atan atan2 erf lerp.Scalar lerp.Tensor addcmul
-  addcdiv logaddexp nan_to_num clamp clamp.Tensor clamp_min clamp_min.Tensor clamp_max
-  clamp_max.Tensor maximum minimum max.other min.other relu relu6 leaky_relu elu selu celu gelu
-  silu mish sigmoid log_sigmoid hardtanh hardsigmoid hardswish hardshrink softshrink softplus
-  prelu glu)"},
+  add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar mul.Tensor mul.Scalar div.Tensor
+  div.Scalar div.Tensor_mode div.Scalar_mode floor_divide floor_divide.Scalar remainder.Tensor
+  remainder.Scalar abs neg sign floor ceil round trunc reciprocal square sqrt rsqrt exp exp2
+  expm1 log log2 log1p pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar sin cos tanh asinh atan
+  erf lerp.Scalar lerp.Tensor addcmul addcdiv logaddexp nan_to_num clamp clamp.Tensor clamp_min
+  clamp_min.Tensor clamp_max clamp_max.Tensor maximum minimum max.other min.other relu relu6
+  leaky_relu elu selu celu gelu silu mish sigmoid log_sigmoid hardtanh hardsigmoid hardswish
+  softplus prelu glu)"},
     {nullptr, R"(
   eq.Tensor eq.Scalar ne.Tensor ne.Scalar lt.Tensor lt.Scalar le.Tensor le.Scalar gt.Tensor
-  gt.Scalar ge.Tensor ge.Scalar logical_and logical_or logical_xor logical_not bitwise_and.Tensor
-  bitwise_and.Scalar bitwise_or.Tensor bitwise_or.Scalar bitwise_xor.Tensor bitwise_xor.Scalar
-  bitwise_not bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor_Scalar __and__.Tensor
-  __or__.Tensor __xor__.Tensor isfinite where.self where.Scalar where.ScalarSelf
+  gt.Scalar ge.Tensor ge.Scalar logical_and logical_or logical_xor logical_not
+  bitwise_and.Tensor bitwise_and.Scalar bitwise_or.Tensor bitwise_or.Scalar bitwise_xor.Tensor
+  bitwise_xor.Scalar bitwise_not bitwise_left_shift.Tensor_Scalar
+  bitwise_right_shift.Tensor_Scalar isfinite where.self where.Scalar where.ScalarSelf
   where.ScalarOther masked_fill.Scalar masked_fill.Tensor)"},
+    // Along a dimension.
     {nullptr, R"(
   sum sum.dim_IntList mean mean.dim prod.dim_int max max.dim min min.dim amax amin argmax argmin
-  any any.dim all all.dim norm.Scalar norm.ScalarOpt_dim linalg_vector_norm var var.dim
-  var.correction std std.dim std.correction logsumexp softmax.int log_softmax.int cumsum cumprod
+  any any.dim all all.dim norm.Scalar norm.ScalarOpt_dim linalg_vector_norm var.dim
+  var.correction std.dim std.correction logsumexp softmax.int log_softmax.int cumsum cumprod
   cummax logcumsumexp topk sort argsort)"},
-    {nullptr, "matmul mm bmm mv addmm baddbmm outer linear einsum tensordot"},
+    // Products: libtorch checks that the sizes agree.
+    {nullptr, "matmul mm bmm mv addmm baddbmm outer linear einsum"},
     {mixed_mm_rule, "mm.dtype bmm.dtype addmm.dtype baddbmm.dtype"},
     {scaled_mm_rule, "_scaled_mm"},
     {convolution_rule, "_convolution _convolution_mode"},
@@ -67,9 +70,10 @@ constexpr Family kFamilies[] = {
     {attention_rule, "scaled_dot_product_attention"},
     {flash_attention_rule, "_flash_attention_forward"},
     {pad_rule, "pad"},
+    // Look-ups: libtorch checks indices on a CPU, the kernels themselves do on a GPU.
     {nullptr, R"(
-  embedding index_select index.Tensor index.Tensor_hacked_twin gather take_along_dim scatter.src
-  scatter.value bucketize.Tensor)"}};
+  embedding index_select index.Tensor gather take_along_dim scatter.src scatter.value
+  bucketize.Tensor)"}};
 
 const std::map<std::string, Rule>& rules() {
   static const auto all = [] {

@@ -31,6 +31,7 @@ class GuardedMemory : public c10::Allocator {
     return {data, new Block{map, whole, data + size, inside + pages * kPage, poison_}, &release,
             c10::Device(c10::kCPU)};
   }
+  void fill_with(uint8_t poison) { poison_ = poison; }  // blocks from now on
   void copy_data(void* to, const void* from, size_t size) const override {
     default_copy_data(to, from, size);
   }

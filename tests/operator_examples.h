@@ -4,8 +4,6 @@
 #include <ATen/ATen.h>
 
 #include <functional>
-#include <string>
-#include <vector>
 
 #include "harness/trace.h"
 
@@ -22,14 +20,14 @@ struct Operands {
   at::Tensor half = square.to(at::kBFloat16);
 };
 
+using O = const Operands&;
+
 struct Example {
-  std::string name;
-  std::function<at::Tensor(const Operands&)> call;
+  const char* name;
+  at::Tensor (*call)(O);
 };
 
-inline const std::vector<Example>& operator_examples() {
-  using O = const Operands&;
-  static const std::vector<Example> examples = {
+inline constexpr Example kOperatorExamples[] = {
       // Shapes
       {"detach", [](O o) { return o.x.detach(); }},
       {"clone", [](O o) { return o.x.clone(); }},
@@ -287,16 +285,14 @@ inline const std::vector<Example>& operator_examples() {
       {"scatter.src", [](O o) { return o.x.scatter(2, o.whole, o.y); }},
       {"scatter.value", [](O o) { return o.x.scatter(2, o.whole, 1); }},
       {"bucketize.Tensor", [](O o) { return at::bucketize(o.x, o.row); }},
-  };
-  return examples;
-}
+};
 
-// The example as a sealed model of one row, one token and one word.
-inline SealedModel sealed_example(const Example& example) {
+// A sealed model of one row, one token and one word that makes the call.
+inline SealedModel sealed_call(const std::function<at::Tensor(O)>& call) {
   const Operands operands;
   return trace(
       [&](const at::Tensor&) {
-        return example.call(operands).to(at::kFloat).sum().view({1, 1, 1});
+        return call(operands).to(at::kFloat).sum().view({1, 1, 1});
       },
       1, 1, 1, at::kCPU);
 }

@@ -123,7 +123,7 @@ struct Memory {
 };
 
 [[noreturn]] void run_child(const std::vector<Subject>& subjects, size_t calls, Memory memory,
-                            Shared& shared, size_t first) {
+                            Shared& shared, size_t first) noexcept {
   static GuardedMemory guarded(memory.side, memory.poison, kLargestBlock);
   c10::SetCPUAllocator(&guarded, /*priority=*/100);
   mallopt(M_PERTURB, memory.poison);
@@ -222,7 +222,7 @@ TEST(Sweep, NoCallOfAnOperatorOnTheListLeavesItsTensors) {
   at::set_num_threads(1);
   std::vector<Subject> subjects;
   const Operands operands;
-  for (const Example& example : operator_examples())
+  for (const Example& example : kOperatorExamples)
     subjects.push_back(subject_of(example.name, [&] { example.call(operands); }));
   Sweep sweep{subjects, calls_by_user(), true, {}};
   const size_t done = sweep.run();

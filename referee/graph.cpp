@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "referee/arguments.h"
 #include "referee/operators.h"
 #include "referee/refusal.h"
 
@@ -106,24 +107,6 @@ c10::IValue constant(const jit::Node& node, at::Device device) {
   return *value;
 }
 
-bool fits(const c10::IValue& value, const c10::Type& element) {
-  switch (element.kind()) {
-    case c10::TypeKind::TensorType:
-      return value.isTensor();
-    case c10::TypeKind::OptionalType:
-      return value.isNone() ||
-             fits(value, *element.expectRef<c10::OptionalType>().getElementType());
-    case c10::TypeKind::IntType:
-      return value.isInt();
-    case c10::TypeKind::FloatType:
-      return value.isDouble();
-    case c10::TypeKind::BoolType:
-      return value.isBool();
-    default:
-      return false;
-  }
-}
-
 void run_list(const Step& step, jit::Stack& stack) {
   c10::impl::GenericList list(step.element);
   for (c10::IValue& value : stack) {
@@ -199,7 +182,6 @@ struct Graph::Impl {
     if (!node->blocks().empty()) refuse_operator(node->kind().toQualString());
     if (node->kind() == jit::prim::Constant) {
       slots[slot_of(node->output())] = constant(*node, device);
-      constants_.insert(node->output());
       return;
     }
     if (node->hasAttributes()) refuse("the sealed graph has an attribute outside a constant");
@@ -211,10 +193,7 @@ struct Graph::Impl {
     } else if (node->kind() == jit::prim::ListUnpack) {
       step.kind = Step::kUnpack;
     } else {
-      const auto known = [this](const jit::Value* value) {
-        return constants_.contains(value) ? &slots[slot_of(value)] : nullptr;
-      };
-      step.run = check_operator(*node, known).getOperation(node);
+      step.run = checked_operation(*node);
     }
     for (const jit::Value* input : node->inputs()) step.in.push_back(slot_of(input));
     for (const jit::Value* output : node->outputs()) step.out.push_back(slot_of(output));
@@ -233,7 +212,6 @@ struct Graph::Impl {
   }
 
   std::unordered_map<const jit::Value*, size_t> slot_;
-  std::unordered_set<const jit::Value*> constants_;
 };
 
 Graph::Graph(const SealedModel& model) try : impl_(std::make_unique<Impl>(model)) {

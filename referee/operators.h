@@ -4,18 +4,21 @@
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/runtime/operator.h>
 
-#include <functional>
 #include <string>
+#include <vector>
 
 namespace autoresearch {
 
-// The value of a graph's constant; null if the value is computed while the graph runs.
-using KnownValue = std::function<const c10::IValue*(const torch::jit::Value*)>;
+// The list, sorted: "aten::add.Scalar", "aten::add.Tensor", ...
+std::vector<std::string> operator_names();
 
-// The operator that a node calls. Throws Error (kCannotSeal) with the operator's name and what to
-// write instead if it is not on the list, or if arguments that are constants would make it random,
-// racy, or read memory that is not its own.
-const torch::jit::Operator& check_operator(const torch::jit::Node& node, const KnownValue& known);
+// Throws Error (kCannotSeal) if the operator of this schema is not on the list, or if a call with
+// these values would be random or racy, or read memory that is not its own.
+void check_call(const c10::FunctionSchema& schema, at::ArrayRef<c10::IValue> values);
+
+// The operator that a node calls, which checks each call. Throws Error (kCannotSeal) with the
+// operator's name and what to write instead if it is not on the list.
+torch::jit::Operation checked_operation(const torch::jit::Node& node);
 
 // Throws Error (kCannotSeal): `name` can't be sealed, and why.
 [[noreturn]] void refuse_operator(const std::string& name);

@@ -26,21 +26,21 @@ using namespace autoresearch;
 // ------------------------------------------------------------------------------------------------
 // Hyperparameters
 
-// Size on a large GPU (A100, H100); preset_of shrinks it for smaller ones. Width is depth * aspect,
-// rounded up to whole heads. A step's tokens are worked off in micro-batches, which are halved on
-// their own when memory runs out.
+// Size on a large GPU (A100, H100) that has five minutes; preset_of shrinks it for smaller ones and
+// for shorter budgets. Width is depth * aspect, rounded up to whole heads. A step's tokens are
+// worked off in micro-batches, which are halved on their own when memory runs out.
 constexpr int64_t kGpuDepth = 8;            // layers
 constexpr int64_t kGpuAspect = 64;          // width per layer
 constexpr int64_t kGpuHeadDim = 128;        // channels per attention head
 constexpr int64_t kGpuTotalBatch = 524288;  // tokens per optimizer step
-constexpr int64_t kGpuMicroRows = 128;      // rows per forward pass
+constexpr int64_t kGpuMicroBatch = 262144;  // tokens per forward pass
 
 // Size on a CPU.
 constexpr int64_t kCpuDepth = 2;          // layers
 constexpr int64_t kCpuAspect = 32;        // width per layer
 constexpr int64_t kCpuHeadDim = 32;       // channels per attention head
 constexpr int64_t kCpuTotalBatch = 1024;  // tokens per optimizer step
-constexpr int64_t kCpuMicroRows = 4;      // rows per forward pass
+constexpr int64_t kCpuMicroBatch = 1024;  // tokens per forward pass
 
 // Architecture, everywhere.
 constexpr std::string_view kWindowPattern = "SSSL";  // layers in turn: L all, S the nearest keys
@@ -95,37 +95,40 @@ struct Config {
 };
 
 struct Preset {
-  int64_t depth, aspect, head_dim, total_batch, micro_rows;
+  int64_t depth, aspect, head_dim, total_batch, micro_batch;
 };
 
 // The best size for a budget grows with the root of the speed (Chinchilla, arXiv 2203.15556), and a
-// run needs hundreds of steps.
-Preset preset_of(const Device& device) {
+// run needs hundreds of steps, so that in a shorter one a step of a GPU has fewer tokens.
+Preset preset_of(const Device& device, double time_budget) {
   if (!device.is_cuda()) {
-    return {kCpuDepth, kCpuAspect, kCpuHeadDim, kCpuTotalBatch, kCpuMicroRows};
+    return {kCpuDepth, kCpuAspect, kCpuHeadDim, kCpuTotalBatch, kCpuMicroBatch};
   }
   const auto has = [&](double memory_gb, double flops) {
     const bool fast = device.peak_flops == 0 || device.peak_flops >= flops;
     return device.bfloat16 && device.memory_gb >= memory_gb && fast;
   };
-  Preset p{kGpuDepth, kGpuAspect, kGpuHeadDim, kGpuTotalBatch, kGpuMicroRows};
+  constexpr double kGpuBudget = 300;  // seconds
+  const double share = std::min(1.0, time_budget / kGpuBudget);
+  Preset p{kGpuDepth, kGpuAspect, kGpuHeadDim, std::llround(kGpuTotalBatch * share),
+           kGpuMicroBatch};
   if (has(40, 300e12)) return p;
   const bool medium = has(12, 60e12);  // RTX 3090 and 4090, A10, L4; small: RTX 3060, T4
   p.depth = medium ? (3 * p.depth + 2) / 4 : (p.depth + 1) / 2;
   p.total_batch /= medium ? 4 : 8;
-  p.micro_rows /= medium ? 8 : 16;
+  p.micro_batch /= medium ? 8 : 16;
   return p;
 }
 
 Config configure(const Task& task, const Device& device) {
-  const Preset preset = preset_of(device);
+  const Preset preset = preset_of(device, task.time_budget);
   Config c{.vocab_size = task.vocab_size, .seq_len = task.seq_len};
   c.depth = preset.depth;
   c.head_dim = preset.head_dim;
   c.heads = (preset.depth * preset.aspect + preset.head_dim - 1) / preset.head_dim;
   c.width = c.heads * c.head_dim;
   c.total_rows = std::max<int64_t>(1, preset.total_batch / c.seq_len);
-  c.micro_rows = std::clamp<int64_t>(preset.micro_rows, 1, c.total_rows);
+  c.micro_rows = std::clamp<int64_t>(preset.micro_batch / c.seq_len, 1, c.total_rows);
   c.compute_type = device.bfloat16 ? at::kBFloat16 : at::kFloat;
   return c;
 }

@@ -222,8 +222,8 @@ TEST(Model, TheGpuPresetHasTheAncestorsSizeAndArithmetic) {
   EXPECT_NEAR(fact(record, "lr_head"), 0.004 / std::sqrt(512 / 768.0), 1e-12);
 }
 
-Config config_on(const char* name, double memory_gb, double peak_tflops, int capability) {
-  const Task task{"climbmix", 8192, 2048, 300};
+Config config_on(const char* name, double memory_gb, double peak_tflops, int capability,
+                 const Task& task = {"climbmix", 8192, 2048, 300}) {
   return configure(
       task, {at::Device(at::kCUDA, 0), name, memory_gb, peak_tflops * 1e12, capability >= 80});
 }
@@ -241,19 +241,61 @@ TEST(Model, SmallerGpusGetSmallerPieces) {
   }
 }
 
-// Half of what the data sheet promises: more than such small models reach.
-double most_steps_in_five_minutes(const Config& config, double peak_tflops) {
-  const double flops = flops_per_token(Gpt(config, at::kMeta));
-  return 300 * 0.5e12 * peak_tflops / (flops * static_cast<double>(config.total_rows * 2048));
+struct Card {
+  const char* name;
+  double memory_gb, peak_tflops;
+  int capability;
+  double reached;  // TFLOP/s: half of the data sheet's, more than such small models reach
+};
+const Card kCards[] = {
+    {"NVIDIA H200", 151, 989.5, 90, 495}, {"NVIDIA H100", 85, 989.5, 90, 495},
+    {"NVIDIA A100", 42, 312, 80, 156},    {"NVIDIA A40", 48, 149.7, 86, 75},
+    {"RTX 4090", 25, 165, 89, 83},        {"RTX 3090", 25, 71, 86, 36},
+    {"RTX 4060 Ti", 17, 44.1, 89, 22},    {"RTX 3060", 12.6, 25.5, 86, 13},
+    {"RTX 3060 Ti", 8, 32.4, 86, 16},     {"Tesla T4", 15.8, 65, 75, 4}};  // in float32: 8.1
+
+TEST(Model, EveryGpuTrainsHundredsOfStepsInEveryBudget) {
+  for (const double budget : {5, 11, 60, 300, 3600})
+    for (const auto& [vocab, T] : {std::pair{1024, 256}, {8192, 2048}, {32768, 1024}})
+      for (const Card& card : kCards) {
+        const Config c = config_on(card.name, card.memory_gb, card.peak_tflops, card.capability,
+                                   {"task", vocab, T, budget});
+        const double flops =
+            flops_per_token(Gpt(c, at::kMeta)) * static_cast<double>(c.total_rows * c.seq_len);
+        EXPECT_GT(budget * 1e12 * card.reached / flops, 150)
+            << card.name << ", " << budget << " s, T " << T << ": " << c.total_rows << " rows";
+        EXPECT_LE(c.micro_rows, c.total_rows);
+      }
 }
 
-TEST(Model, SlowGpusTrainHundredsOfStepsWhateverMemoryTheyHave) {
-  EXPECT_GT(most_steps_in_five_minutes(config_on("NVIDIA A40", 48, 149.7, 86), 149.7), 400);
-  EXPECT_GT(most_steps_in_five_minutes(config_on("RTX 3090", 25, 71, 86), 71), 400);
-  EXPECT_GT(most_steps_in_five_minutes(config_on("RTX 4060 Ti", 17, 44.1, 89), 44.1), 400);
-  EXPECT_GT(most_steps_in_five_minutes(config_on("RTX 3060", 12.6, 25.5, 86), 25.5), 400);
-  constexpr double kT4Float32 = 8.1;  // the 65 TFLOP/s of its data sheet are in float16
-  EXPECT_GT(most_steps_in_five_minutes(config_on("Tesla T4", 15.8, 65, 75), kT4Float32), 300);
+TEST(Model, AShortBudgetGetsFewerTokensAStepAndNoneGetsMoreThanFiveMinutes) {
+  const auto rows = [](double budget) {
+    return config_on("NVIDIA H100", 85, 989.5, 90, {"demo", 1024, 256, budget}).total_rows;
+  };
+  EXPECT_EQ(rows(3600), 2048);
+  EXPECT_EQ(rows(300), 2048);
+  EXPECT_EQ(rows(150), 1024);
+  EXPECT_EQ(rows(11), 75);
+  EXPECT_EQ(rows(5), 34);
+  EXPECT_EQ(rows(0.01), 1);
+}
+
+TEST(Model, AMicroBatchHasAsManyTokensWhateverTheRowsLength) {
+  for (const int64_t T : {64, 256, 2048, 8192}) {
+    const Config c = config_on("NVIDIA H100", 85, 989.5, 90, {"task", 8192, T, 300});
+    EXPECT_EQ(c.micro_rows * T, 262144);
+    EXPECT_EQ(c.total_rows * T, 524288);
+  }
+  const Config long_rows = config_on("NVIDIA H100", 85, 989.5, 90, {"task", 8192, 1 << 20, 300});
+  EXPECT_EQ(long_rows.micro_rows, 1);
+}
+
+TEST(Model, TheBudgetChangesNothingOnACpu) {
+  for (const double budget : {5, 11, 3600}) {
+    const Config c = configure({"demo", 1024, 256, budget}, Device());
+    EXPECT_EQ(c.total_rows, 4);
+    EXPECT_EQ(c.micro_rows, 4);
+  }
 }
 
 TEST(Model, AnUnknownGpuIsJudgedByItsMemory) {

@@ -38,6 +38,7 @@
 #include "agent/verdict.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/nvidia.h"
 #include "common/progress.h"
 #include "prepare/task.h"
 

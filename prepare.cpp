@@ -577,6 +577,7 @@ SealedModel open_model(const ModelOptions& options) {
   check(fs::exists(options.model),
         "no sealed model at " + options.model + "; make one: build/train --seal " + options.model);
   const at::Device device = choose_device(options.device, cuda_status());
+  use_device(device);
   set_precision(device);
   return load_sealed(options.model, device);
 }

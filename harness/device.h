@@ -12,7 +12,7 @@ namespace autoresearch {
 struct CudaStatus {
   bool usable = false;  // libtorch sees at least one CUDA device
   int devices = 0;
-  std::string driver;   // NVIDIA kernel driver's version; empty: no NVIDIA device here
+  std::string driver;   // nvidia_driver() of common/nvidia.h; empty: no NVIDIA device here
   std::string library;  // CUDA version libtorch was built for
 };
 CudaStatus cuda_status();
@@ -25,9 +25,17 @@ at::Device choose_device(const std::string& wanted, const CudaStatus& status);
 // Name, memory, peak FLOP/s and arithmetic of a device that was chosen.
 Device describe_device(at::Device device);
 
-// Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0
-// where it is not in the table, and for laptops, which share their names with faster cards.
+// Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0 if
+// it is not in the table, and for those that share the name of a faster one: laptops, MIG slices.
 double peak_flops(const std::string& gpu_name);
+
+// Rows of a batch when a model is scored, which is fixed when the model is sealed. It depends on
+// the memory that the device has, not on what is free, so that it is the same in both programs.
+int64_t scoring_rows(const Device& device, int64_t seq_len, int64_t vocab_size);
+
+// Makes `device` the current one of this thread: what CUDA does without naming a device would else
+// take memory on the first one. To be called before anything is computed.
+void use_device(at::Device device);
 
 // The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU
 // (the ancestor's "high" precision), exact float32 on a CPU.

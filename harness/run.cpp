@@ -49,6 +49,7 @@ std::string starting_on;
 Device start_on(const std::string& wanted) {
   const at::Device device = choose_device(wanted, cuda_status());
   starting_on = device.str();
+  use_device(device);
   return describe_device(device);
 }
 

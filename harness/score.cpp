@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "harness/device.h"
 #include "prepare/task.h"
 #include "prepare/tokenizer.h"
 
@@ -240,11 +241,7 @@ Score count(const at::Tensor& targets, const Counts& counts) {
 }  // namespace
 
 int64_t scoring_rows(at::Device device, int64_t seq_len, int64_t vocab_size) {
-  // CPU: 2,048 tokens a batch keep a small model's activations in the cache. CUDA: logits in
-  // float32 of at most 2 GiB, of which there are a few copies.
-  const int64_t per_row = seq_len * vocab_size * int64_t(sizeof(float));
-  const int64_t rows = device.is_cuda() ? (int64_t(2) << 30) / per_row : 2048 / seq_len;
-  return std::clamp<int64_t>(rows, 1, 256);
+  return scoring_rows(describe_device(device), seq_len, vocab_size);
 }
 
 Score score(const SealedModel& model, const fs::path& task_dir, const std::string& split) {

@@ -50,7 +50,7 @@ Figures figures_of(const Experiment& experiment, const json& record) {
   if (number("steps") > 0)
     add(figures, "ms_per_step", 1000 * number("training_seconds") / number("steps"));
   for (const auto& [name, value] : record.items()) {
-    if (name == "seed" || name == "task" || name == "profile") continue;
+    if (name == "seed" || name == "task" || name == "profile" || name == kFusedOperations) continue;
     add(figures, name, value);
     if (value.is_object())
       for (const auto& [inner, figure] : value.items()) add(figures, inner, figure);
@@ -149,7 +149,9 @@ std::vector<Past> past_of(const RunState& state) {
 std::string measurements_of(const RunState& state, const Records& record) {
   if (state.champion_n < 0) return "";
   const Experiment& champion = state.experiments.at(static_cast<size_t>(state.champion_n));
-  std::string text = report_on(state, champion, record);
+  const std::string slow = slow_operations(state);
+  std::string text = slow.empty() ? "" : slow + "\n\n";
+  text += report_on(state, champion, record);
   const Experiment* latest = nullptr;
   for (const Experiment& e : state.experiments)
     if (!e.status.empty()) latest = &e;

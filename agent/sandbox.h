@@ -30,4 +30,8 @@ std::vector<std::string> confine(const std::vector<std::string>& argv, const Vie
 // to type; nothing when it does: found out by running `true` in a real cage.
 std::optional<std::string> sandbox_problem();
 
+// CUDA inside a sandbox needs the driver's node /dev/nvidia-uvm, which nothing inside can make.
+// Makes it if it is missing; if that fails, says so in one line with what to type.
+std::optional<std::string> make_nvidia_uvm(const fs::path& root = "/");
+
 }  // namespace autoresearch

@@ -112,7 +112,8 @@ struct Run::Impl {
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();
-    record.fused = trusted_on(device.device).warning;  // compiled and checked now, not in step 0
+    const auto type = device.bfloat16 ? at::kBFloat16 : at::kFloat;
+    record.fused = trusted_on(device.device, type).warning;  // found out now, not in step 0
     if (options.profile) profiler.emplace(device.is_cuda());
     record.task = info.name;
     record.device = device.name;

@@ -103,10 +103,12 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuTypes, testing::Values(at::kFloat, at::kBFloa
                          [](const auto& info) { return at::toString(info.param); });
 
 TEST_F(Gpu, TheCheckAtStartUpFindsNothing) {
-  const Trusted& here = trusted_on(cuda_);
-  EXPECT_NE(here.ops.fused, nullptr);
-  EXPECT_TRUE(here.ops.twins.none());
-  EXPECT_EQ(here.warning, "");
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Trusted& here = trusted_on(cuda_, type);
+    EXPECT_NE(here.ops.fused, nullptr);
+    EXPECT_TRUE(here.ops.twins.none());
+    EXPECT_EQ(here.warning, "");
+  }
 }
 
 TEST_F(Gpu, AKernelOfOnesOwnRunsAndItsMistakesAreTold) {

@@ -412,7 +412,8 @@ std::map<std::string, Tensor> gradients_in(at::ScalarType type) {
 }
 
 TEST(Model, GradientsInBfloat16AreThoseInFloat32ButForRoundings) {
-  EXPECT_EQ(trusted_on(at::kCPU).warning, "");  // else twins would hide what is wrong
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    EXPECT_EQ(trusted_on(at::kCPU, type).warning, "");  // else twins would hide what is wrong
   const auto exact = gradients_in(at::kFloat), rounded = gradients_in(at::kBFloat16);
   for (const auto& [name, grad] : rounded) {
     // Each of resid_scale's is a sum over the whole stream whose terms cancel.

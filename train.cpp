@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <string_view>
 #include <vector>
@@ -444,16 +445,21 @@ class Optimizer {
     for (Tensor* p : gpt.parameters()) weights_.push_back(*p);
   }
 
+  // What the matrices will lose, and their next moments.
+  std::vector<Muon::Update> prepare(const Schedule& s) const {
+    at::NoGradGuard no_grad;
+    std::vector<Muon::Update> updates;
+    for (const Muon& group : muon_) updates.push_back(group.prepare(s));
+    return updates;
+  }
+
   // Everything that needs memory is computed before the first weight is written, so that a step
   // which runs out of memory leaves weights and moments as they were and can be repeated.
   void step(const Schedule& s) {
     at::NoGradGuard no_grad;
-    std::vector<Muon::Update> updates;
+    const std::vector<Muon::Update> updates = prepare(s);
     std::vector<CautiousStep> steps;
-    for (const Muon& group : muon_) {
-      updates.push_back(group.prepare(s));
-      steps.push_back(updates.back().step);
-    }
+    for (const Muon::Update& update : updates) steps.push_back(update.step);
     cautious_step(steps);
     for (size_t i = 0; i < muon_.size(); ++i) muon_[i].keep_moments(updates[i]);
     for (AdamW& group : adamw_) group.step(s);
@@ -516,13 +522,15 @@ std::vector<Fact> facts(const Gpt& gpt) {
 // ------------------------------------------------------------------------------------------------
 // Training
 
-// Adds up the gradients of one step's mean loss in micro-batches; returns that loss.
-Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
+using Rows = std::function<Batch(int64_t rows)>;
+
+// Adds up the gradients of one step's mean loss in micro-batches of `rows`; returns that loss.
+Tensor accumulate_gradients(Run& run, const Gpt& gpt, const Rows& rows) {
   const Config& c = gpt.config;
   const at::Device device = run.device().device;
   Tensor total = at::zeros({}, at::device(device).dtype(at::kFloat));
   for (int64_t done = 0; done < c.total_rows; done += c.micro_rows) {
-    const Batch batch = run.batch(std::min(c.micro_rows, c.total_rows - done));
+    const Batch batch = rows(std::min(c.micro_rows, c.total_rows - done));
     run.phase("forward");
     Tensor loss;
     {
@@ -537,17 +545,14 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
   return total;
 }
 
-// One optimizer step; returns its loss. Out of memory, it repeats the step on the same rows in
-// micro-batches of half the size.
-Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
+// Does `step`, which changes no weight before it has all the memory that it needs. Out of memory,
+// it repeats the step on the same rows in micro-batches of half the size.
+void in_memory(Run& run, Gpt& gpt, Optimizer& optimizer, const std::function<void()>& step) {
   for (;;) {
     try {
-      const Tensor loss = accumulate_gradients(run, gpt);
-      run.phase("optimizer");
-      optimizer.step(schedule(run.progress(), run.step()));
-      return loss;
-    } catch (const c10::OutOfMemoryError&) {
-      if (gpt.config.micro_rows == 1) throw;
+      return step();
+    } catch (const std::exception& error) {
+      if (!Run::out_of_memory(error) || gpt.config.micro_rows == 1) throw;
     }
     // Unwinding has freed the graph, and the optimizer has changed nothing.
     gpt.config.micro_rows = (gpt.config.micro_rows + 1) / 2;
@@ -555,6 +560,33 @@ Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
     run.rewind_step();
     run.describe({{"micro_batch", gpt.config.micro_rows}});
   }
+}
+
+// One optimizer step; returns its loss.
+Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
+  Tensor loss;
+  in_memory(run, gpt, optimizer, [&] {
+    loss = accumulate_gradients(run, gpt, [&](int64_t rows) { return run.batch(rows); });
+    run.phase("optimizer");
+    optimizer.step(schedule(run.progress(), run.step()));
+  });
+  return loss;
+}
+
+// All of a step but its end, on made-up ids and before the clock starts: a GPU loads each kernel
+// when it is first used, and micro-batches that do not fit are found out now.
+void warm_up(Run& run, Gpt& gpt, Optimizer& optimizer) {
+  const Config& c = gpt.config;
+  const auto made_up = [&](int64_t rows) {
+    const auto options = at::device(run.device().device).dtype(at::kLong);
+    const Tensor ids = at::arange(rows * c.seq_len, options).remainder(c.vocab_size);
+    return Batch{ids.view({rows, c.seq_len}), ids.view({rows, c.seq_len}), 1};
+  };
+  in_memory(run, gpt, optimizer, [&] {
+    accumulate_gradients(run, gpt, made_up);
+    optimizer.prepare(schedule(0, 0));
+  });
+  optimizer.clear_gradients();
 }
 
 int train(int argc, char** argv) {
@@ -569,6 +601,7 @@ int train(int argc, char** argv) {
     return frozen.logits(ids);
   });
 
+  if (device.is_cuda()) warm_up(run, gpt, optimizer);
   while (run.next_step()) run.log_loss(train_step(run, gpt, optimizer));
   return run.finish();
 }

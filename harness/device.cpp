@@ -1,6 +1,7 @@
 #include "harness/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -259,6 +260,11 @@ void tell_lack_of_memory() {
   static CpuAllocator allocator(c10::GetCPUAllocator());
   constexpr uint8_t kPriority = 50;  // above ATen's own
   c10::SetCPUAllocator(&allocator, kPriority);
+}
+
+void expand_segments() {
+  if (std::getenv("PYTORCH_ALLOC_CONF") || std::getenv("PYTORCH_CUDA_ALLOC_CONF")) return;
+  c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
 }
 
 void keep_memory() {

@@ -45,6 +45,10 @@ void set_precision(at::Device device);
 // and not the plain c10::Error of ATen's allocator: a step can then be repeated in smaller pieces.
 void tell_lack_of_memory();
 
+// From here on a GPU's memory is taken in segments that grow, so that what a large step has left
+// can serve smaller ones of any size. What the user has set in PYTORCH_ALLOC_CONF stays as it is.
+void expand_segments();
+
 // Keeps freed memory for the next step: fetching the same pages from the kernel in every step took
 // a tenth of the time of a step on a CPU.
 void keep_memory();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "harness/fused_ops.h"
+#include "harness/harness.h"
 
 namespace autoresearch {
 namespace {
@@ -183,9 +184,8 @@ std::string disagreement(const Check& check, const FusedOps& ops) {
       if (!(difference <= tolerance))
         return "result " + std::to_string(i) + " differs by " + std::to_string(difference);
     }
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
   } catch (const std::exception& error) {
+    if (Run::out_of_memory(error)) throw;
     return error.what();
   }
   return "";

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -112,6 +113,7 @@ struct Run::Impl {
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();
+    if (device.is_cuda()) expand_segments();
     const auto type = device.bfloat16 ? at::kBFloat16 : at::kFloat;
     record.fused = trusted_on(device.device, type).warning;  // found out now, not in step 0
     if (options.profile) profiler.emplace(device.is_cuda());
@@ -124,7 +126,7 @@ struct Run::Impl {
   void check_model();
   double seconds() const { return seconds_since(started); }
   std::string attempt() const;
-  void read_loss();
+  void read_losses(int64_t before);
   void report_step();
   void seal();
 
@@ -144,9 +146,12 @@ struct Run::Impl {
   std::vector<int64_t> micro_batches;  // rows, each that was tried
   int64_t step = -1;                   // before the first next_step()
   double elapsed = 0;
-  at::Tensor pending_loss;  // of step `pending_step`, not read yet
-  int64_t pending_step = 0;
-  double next_report = 0;  // share of the run at which the next status line is due
+  struct Loss {
+    int64_t step;
+    at::Tensor value;  // on the host, perhaps still to be written by a GPU
+  };
+  std::deque<Loss> losses;  // not read yet
+  double next_report = 0;   // share of the run at which the next status line is due
 };
 
 Run::Run(int argc, char** argv) {
@@ -219,8 +224,10 @@ void Run::Impl::check_model() {
 bool Run::next_step() {
   Impl& run = *impl_;
   check(run.logits != nullptr, "Run::model must be called before the first step");
+  // The end of a step waits for the one before. A profile has no use for two steps at a time.
   if (run.step >= 0) run.clock.end_step(run.record.phases);
-  synchronize(run.device.device);
+  if (run.step < 0 || run.profiler || !run.clock.works()) synchronize(run.device.device);
+  run.read_losses(run.step);
   if (run.step < 0) {
     run.first_step = Clock::now();
     run.record.startup_seconds = run.seconds();
@@ -228,6 +235,10 @@ bool Run::next_step() {
   }
   ++run.step;
   run.elapsed = seconds_since(run.first_step);
+  if (progress() >= 1) {  // what the device has yet to do counts
+    synchronize(run.device.device);
+    run.elapsed = seconds_since(run.first_step);
+  }
   if (run.profiler) run.profiler->between_steps(run.step, progress());
   run.clock.begin_step();
   run.loader.begin_step();
@@ -279,20 +290,23 @@ double Run::progress() const {
 int64_t Run::step() const { return std::max<int64_t>(impl_->step, 0); }
 
 void Run::log_loss(at::Tensor mean_loss) {
-  impl_->read_loss();
-  impl_->pending_loss = mean_loss.detach();
-  impl_->pending_step = impl_->step;
+  // From a GPU into pinned memory, behind what the step has yet to do there.
+  impl_->losses.push_back({impl_->step, mean_loss.detach().to(at::kCPU, /*non_blocking=*/true)});
 }
 
-void Run::Impl::read_loss() {
-  if (!pending_loss.defined()) return;
-  const auto loss = pending_loss.item<double>();
-  pending_loss.reset();
-  if (!(loss <= 100))
-    throw Error(format("diverged: the loss is %.1f at step %lld", loss,
-                       static_cast<long long>(pending_step)),
-                kDiverged);
-  record.curve.add(pending_step, elapsed, loss);
+// Of steps before `before`, which are done.
+void Run::Impl::read_losses(int64_t before) {
+  while (!losses.empty() && losses.front().step < before) {
+    const int64_t at = losses.front().step;
+    const auto loss = losses.front().value.item<double>();
+    losses.pop_front();
+    if (!(loss <= 100))
+      throw Error(
+          format("diverged: the loss is %.1f at step %lld", loss, static_cast<long long>(at)),
+          kDiverged);
+    // On a CPU `elapsed` is still the end of that step; a GPU has ended it just now.
+    record.curve.add(at, device.is_cuda() ? seconds_since(first_step) : elapsed, loss);
+  }
 }
 
 void Run::Impl::seal() {
@@ -315,7 +329,9 @@ void Run::Impl::seal() {
 int Run::finish() {
   Impl& run = *impl_;
   check(run.step > 0, "no step was trained; the budget must allow at least one");
-  run.read_loss();
+  synchronize(run.device.device);  // with a program that left before the end
+  run.clock.finish(run.record.phases);
+  run.read_losses(run.step + 1);
   run.progress.reset();
   if (run.profiler) {
     run.profiler->stop(run.step);  // running still where the program leaves before the end
@@ -333,7 +349,14 @@ int Run::finish() {
 
 namespace {
 
-int out_of_memory(const std::string& details) {
+std::string message(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error))
+    return "the harness or the C++ library could not allocate";
+  const auto* atens = dynamic_cast<const c10::Error*>(&error);
+  return first_line(atens ? atens->what_without_backtrace() : error.what());
+}
+
+int ended_by_memory(const std::string& details) {
   const std::string attempt =
       starting_on.empty()
           ? last_attempt +
@@ -341,28 +364,31 @@ int out_of_memory(const std::string& details) {
           : "on " + starting_on +
                 " before there is a model; another process may hold its memory, " +
                 "end it or choose another --device";
-  std::cerr << "train: error: out of memory " << attempt << ": " << first_line(details) << "\n";
+  std::cerr << "train: error: out of memory " << attempt << ": " << details << "\n";
   return kOutOfMemory;
 }
 
 }  // namespace
 
+bool Run::out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) ||
+      dynamic_cast<const std::bad_alloc*>(&error))
+    return true;
+  const std::string what = message(error);
+  for (const char* words : {"out of memory", "STATUS_ALLOC_FAILED"})  // CUDA; cuBLAS and cuDNN
+    if (what.find(words) != std::string::npos) return true;
+  return false;
+}
+
 int run_main(int argc, char** argv, int (*program)(int, char**)) {
   try {
     return program(argc, argv);
-  } catch (const Error& error) {
-    std::cerr << "train: error: " << first_line(error.what()) << "\n";
-    return error.code;
-  } catch (const c10::OutOfMemoryError& error) {
-    return out_of_memory(error.what_without_backtrace());
-  } catch (const std::bad_alloc&) {
-    return out_of_memory("the harness or the C++ library could not allocate");
-  } catch (const c10::Error& error) {
-    std::cerr << "train: error: " << first_line(error.what_without_backtrace()) << "\n";
   } catch (const std::exception& error) {
-    std::cerr << "train: error: " << first_line(error.what()) << "\n";
+    if (Run::out_of_memory(error)) return ended_by_memory(message(error));
+    std::cerr << "train: error: " << message(error) << "\n";
+    const auto* ours = dynamic_cast<const Error*>(&error);
+    return ours ? ours->code : kError;
   }
-  return kError;
 }
 
 }  // namespace autoresearch

@@ -1,5 +1,6 @@
 #include "harness/device.h"
 
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <gtest/gtest.h>
 
@@ -172,6 +173,18 @@ TEST(UseDevice, TheSecondDeviceBecomesTheCurrentOne) {
   EXPECT_EQ(FakeGuard::current.index(), 1);
   use_device(at::kCPU);
   EXPECT_EQ(FakeGuard::current.index(), 1);
+}
+
+TEST(ExpandSegments, LeavesWhatTheUserHasSet) {
+  using Settings = c10::CachingAllocator::AcceleratorAllocatorConfig;
+  for (const char* name : {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}) {
+    setenv(name, "expandable_segments:False", 1);
+    expand_segments();
+    unsetenv(name);
+    EXPECT_FALSE(Settings::use_expandable_segments()) << name;
+  }
+  expand_segments();
+  EXPECT_TRUE(Settings::use_expandable_segments());
 }
 
 TEST(DescribeDevice, TheCpuHasANameAndMemory) {

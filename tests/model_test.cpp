@@ -45,6 +45,11 @@ class FakeRun {
   int64_t step() const { return step_; }
   void log_loss(at::Tensor loss) { losses.push_back(loss.item<double>()); }
   int finish() { return kept(*this); }
+  static bool out_of_memory(const std::exception& error) {
+    return autoresearch::Run::out_of_memory(error);
+  }
+
+  int64_t handed_out() const { return next_row_; }  // rows
 
   std::vector<std::string> phases;
   std::vector<int64_t> rewound;  // steps
@@ -754,6 +759,7 @@ class FailingAllocator : public c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     ++allocations_;
     if (fail_from_ <= allocations_ && allocations_ < fail_until_) {
+      TORCH_CHECK(!as_cuda_, "CUDA error: out of memory (a test)");
       TORCH_CHECK_WITH(OutOfMemoryError, false, "no memory for ", bytes, " bytes (a test)");
     }
     return real_->allocate(bytes);
@@ -763,8 +769,10 @@ class FailingAllocator : public c10::Allocator {
     real_->copy_data(to, from, bytes);
   }
 
-  // The `n`th allocation from now on fails, and `times` - 1 after it.
-  void fail_at(int64_t n, int64_t times = 1) {
+  // The `n`th allocation from now on fails, and `times` - 1 after it; `as_cuda`, as where CUDA gets
+  // no memory for itself.
+  void fail_at(int64_t n, int64_t times = 1, bool as_cuda = false) {
+    as_cuda_ = as_cuda;
     allocations_ = 0;
     fail_from_ = n;
     fail_until_ = n + times;
@@ -773,17 +781,23 @@ class FailingAllocator : public c10::Allocator {
  private:
   c10::Allocator* real_;
   int64_t allocations_ = 0, fail_from_ = 0, fail_until_ = 0;
+  bool as_cuda_ = false;
 };
 
-// Three steps of two rows; before the second `arm` may change the model or make memory fail.
-// Updates of `update_type`: of float64 they are ATen's matter, not the fused operations'.
-std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt&)>& arm,
-                                      at::ScalarType update_type = at::kFloat) {
+Config small_config() {
   Config config = golden_config();
   config.seq_len = FakeRun::seq_len;
   config.depth = 1;
   config.width = 32;
   config.head_dim = 16;
+  return config;
+}
+
+// Three steps of two rows; before the second `arm` may change the model or make memory fail.
+// Updates of `update_type`: of float64 they are ATen's matter, not the fused operations'.
+std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt&)>& arm,
+                                      at::ScalarType update_type = at::kFloat) {
+  const Config config = small_config();
   Gpt gpt(config, at::kCPU);
   fill(gpt);
   gpt.config.compute_type = update_type;
@@ -822,6 +836,34 @@ TEST_P(Memory, AStepThatRunsOutAnywhereIsRepeatedWholeInHalfTheRows) {
 
 INSTANTIATE_TEST_SUITE_P(FusedAndATens, Memory, testing::Values(at::kFloat, at::kDouble),
                          [](const auto& info) { return at::toString(info.param); });
+
+TEST(Memory, WhatCudaLacksForItselfIsAStepInHalfTheRowsToo) {
+  FailingAllocator allocator;
+  FakeRun run(0, nullptr);
+  train_three_steps(run, [&](Gpt&) { allocator.fail_at(40, 1, /*as_cuda=*/true); });
+  EXPECT_EQ(run.rewound, std::vector<int64_t>{1});
+}
+
+TEST(WarmUp, FindsTheMicroBatchThatFitsAndLeavesTheModelAsItWas) {
+  FailingAllocator allocator;
+  for (const bool fits : {true, false}) {
+    FakeRun run(0, nullptr);
+    Gpt gpt(small_config(), at::kCPU);
+    Optimizer optimizer(gpt);
+    std::vector<Tensor> before;
+    for (Tensor* p : gpt.parameters()) before.push_back(p->detach().clone());
+    if (!fits) allocator.fail_at(100);
+    warm_up(run, gpt, optimizer);
+    EXPECT_EQ(gpt.config.micro_rows, fits ? 2 : 1);
+    EXPECT_EQ(run.record.contains("micro_batch"), !fits);
+    const auto after = gpt.parameters();
+    for (size_t i = 0; i < before.size(); ++i) {
+      EXPECT_TRUE(at::equal(*after[i], before[i])) << i;
+      EXPECT_FALSE(after[i]->grad().defined()) << i;
+    }
+    EXPECT_EQ(run.handed_out(), 0) << "made-up ids are none of the task's rows";
+  }
+}
 
 TEST(MemoryOfOneRow, ASingleRowThatDoesNotFitEndsTheRun) {
   FailingAllocator allocator;

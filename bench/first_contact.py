@@ -89,7 +89,8 @@ class Contact:
         lib = os.path.join(self.folder, "lib")
         path = os.pathsep.join([self.wheels(), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         self.env = {**os.environ, "AUTORESEARCH_DATA": self.data, "PYTHONUNBUFFERED": "1",
-                    "AUTORESEARCH_PROGRAMS": self.programs, "PYTHONPATH": path}
+                    "AUTORESEARCH_PROGRAMS": self.programs, "PYTHONPATH": path,
+                    "TORCHINDUCTOR_CACHE_DIR": os.path.join(self.out, "cache")}
         self.ours = {**self.env, "PATH": f"{os.environ['PATH']}:{lib}", "LD_LIBRARY_PATH": ":".join(
             places + [p for p in [os.environ.get("LD_LIBRARY_PATH")] if p])}
         self.quick_task()

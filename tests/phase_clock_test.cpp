@@ -125,8 +125,8 @@ TEST_F(FakeDevice, WaitingForRowsCountsWhereTheDeviceHasNothingElseToDo) {
   PhaseClock clock(kDevice);
   Phases phases;
   one_step(clock, phases, 1, 1);
-  // Of the first wait the device spends 3.8 ms on the step before, of the second 2.9 ms on the first
-  // micro-batch.
+  // Of the first wait the device spends 3.8 ms on the step before, of the second 2.9 ms on the
+  // first micro-batch.
   one_step(clock, phases, 2, 1, 10);
   EXPECT_NEAR(ms_per_step(clock, phases).at("loader_wait"), (10 - 3.8) + (10 - 2.9), 1e-9);
 }

@@ -77,7 +77,7 @@ class Contact:
         self.programs = os.path.join(self.folder, "programs")
         self.device = "cpu" if cpu else "cuda"
         self.begin = time.monotonic()
-        self.steps_per_second = {}  # of programs, for comparisons
+        self.speed = self.loss = None  # of the section `steps`, for the peer
         os.makedirs(self.out, exist_ok=True)
         spec = importlib.util.find_spec("torch")
         if not spec:
@@ -122,7 +122,8 @@ class Contact:
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             text, code = done.stdout, done.returncode
         except subprocess.TimeoutExpired as error:
-            text, code = (error.stdout or b"").decode(errors="replace"), f"after {limit:.0f} s"
+            text, code = error.stdout or "", f"after {limit:.0f} s"
+            text = text.decode(errors="replace") if isinstance(text, bytes) else text
         with open(os.path.join(self.out, f"{name}.log"), "a") as log:
             log.write(f"$ {' '.join(command)}\n{text}\n[exit {code}]\n")
         if code != 0:
@@ -190,7 +191,7 @@ def small(c):
 def steps(c):
     record = c.seal("steps", 40)
     speed, seconds = after_start(record)
-    c.steps_per_second["train"], c.loss = speed, record["loss_curve"][-1][2]
+    c.speed, c.loss = speed, record["loss_curve"][-1][2]
     phases = [f"{record['phases'].get('ms_' + name, 0):.1f}"
               for name in ("forward", "backward", "optimizer", "loader_wait")]
     return [f"{record['startup_seconds']:.1f}", f"{1000 * seconds:.1f}", f"{speed / 1e6:.3f}",
@@ -225,6 +226,8 @@ def parts(c):
 
 
 def peer(c):
+    if not c.speed:
+        raise Failed("the section `steps` must run before it")
     with open(os.path.join(c.out, "steps.json")) as f:
         shape = json.load(f)["configuration"]
     sizes = {"depth": shape["depth"], "width": shape["width"], "head-dim": shape["head_dim"],
@@ -236,7 +239,7 @@ def peer(c):
     command += [word for name, size in sizes.items() for word in (f"--{name}", str(size))]
     result = json.loads(c.run("peer", command, env=c.env, limit=240).splitlines()[-1])
     speed = result["tokens_per_second"]
-    return [f"{speed / 1e6:.3f}", f"{c.steps_per_second['train'] / speed:.2f}",
+    return [f"{speed / 1e6:.3f}", f"{c.speed / speed:.2f}",
             f"{result['losses'][-1] - c.loss:+.3f}"]
 
 

@@ -47,5 +47,5 @@ grep -q '| libraries missing | none | none |' "$page"
 # A section that fails is told, and the next one runs all the same.
 rm "$root/packed/programs/gpu_test"
 if elsewhere /packed/first_contact.sh run --cpu tests look; then echo "it did not fail"; exit 1; fi
-grep -A3 '^## tests' "$page" | grep -q 'FileNotFoundError'
+grep -A4 '^## tests' "$page" | grep -q 'FileNotFoundError'
 grep -q '| libraries missing | none | none |' "$page"

@@ -165,7 +165,7 @@ def look(c):
         query = "name,driver_version,memory.total,clocks.max.sm,power.limit"
         driver = c.run("look", ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"])
     missing = set()
-    for name in os.listdir(c.programs):
+    for name in sorted(set(os.listdir(c.programs)) - {"candidate.json"}):
         listed = c.run("look", ["ldd", os.path.join(c.programs, name)])
         missing |= {line.split()[0] for line in listed.splitlines() if "not found" in line}
     return [driver.strip(), ", ".join(sorted(missing)) or "none"]

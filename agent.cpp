@@ -37,6 +37,7 @@
 #include "agent/verdict.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/nvidia.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
 #include "prepare/task.h"
@@ -185,6 +186,8 @@ void Loop::check_sandbox_and_models() {
   if (problem && models_)
     throw Error(*problem + ", which runs model-written code with your rights");
   bench_.caged = wanted && !problem;
+  if (bench_.caged && bench_.gpu)
+    if (const auto missing = make_nvidia_uvm()) log_warning(*missing);
   log_info(std::string("sandbox     ") +
            (bench_.caged ? "bubblewrap: read-only system, no network"
             : models_    ? "OFF: model-written code runs with your rights"
@@ -433,6 +436,8 @@ void Loop::measure_and_decide(int64_t n, Dialogue* dialogue) {
   const Measurement result = train_and_score(n);
   json measured = {{"event", "measured"}, {"n", n}, {"attempt", experiment_at(n).attempts}};
   measured.update(result.event);
+  if (n == 0)
+    measured[kFusedOperations] = trainer_record(folder(n)).value(kFusedOperations, json("all"));
   append(measured);
   if (dialogue && repair(*dialogue, n, result.outcome)) return measure_and_decide(n, dialogue);
   decide(n, measured);
@@ -644,6 +649,7 @@ void Loop::derive() {
 
 void Loop::speak_after(int64_t n) {
   log_info(experiment_line(state_, n));
+  if (const std::string slow = slow_operations(state_); n == 0 && !slow.empty()) log_warning(slow);
   const auto& all = state_.experiments;
   if (n > 0 && !said_safe_ && all.back().status != "crash" && seconds_each()) {
     said_safe_ = true;

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <string_view>
 #include <vector>
@@ -26,21 +27,21 @@ using namespace autoresearch;
 // ------------------------------------------------------------------------------------------------
 // Hyperparameters
 
-// Size on a large GPU (A100, H100); preset_of shrinks it for smaller ones. Width is depth * aspect,
-// rounded up to whole heads. A step's tokens are worked off in micro-batches, which are halved on
-// their own when memory runs out.
+// Size on a large GPU (A100, H100) that has five minutes; preset_of shrinks it for smaller ones and
+// for shorter budgets. Width is depth * aspect, rounded up to whole heads. A step's tokens are
+// worked off in micro-batches, which are halved on their own when memory runs out.
 constexpr int64_t kGpuDepth = 8;            // layers
 constexpr int64_t kGpuAspect = 64;          // width per layer
 constexpr int64_t kGpuHeadDim = 128;        // channels per attention head
 constexpr int64_t kGpuTotalBatch = 524288;  // tokens per optimizer step
-constexpr int64_t kGpuMicroRows = 128;      // rows per forward pass
+constexpr int64_t kGpuMicroBatch = 262144;  // tokens per forward pass
 
 // Size on a CPU.
 constexpr int64_t kCpuDepth = 2;          // layers
 constexpr int64_t kCpuAspect = 32;        // width per layer
 constexpr int64_t kCpuHeadDim = 32;       // channels per attention head
 constexpr int64_t kCpuTotalBatch = 1024;  // tokens per optimizer step
-constexpr int64_t kCpuMicroRows = 4;      // rows per forward pass
+constexpr int64_t kCpuMicroBatch = 1024;  // tokens per forward pass
 
 // Architecture, everywhere.
 constexpr std::string_view kWindowPattern = "SSSL";  // layers in turn: L all, S the nearest keys
@@ -95,37 +96,40 @@ struct Config {
 };
 
 struct Preset {
-  int64_t depth, aspect, head_dim, total_batch, micro_rows;
+  int64_t depth, aspect, head_dim, total_batch, micro_batch;
 };
 
 // The best size for a budget grows with the root of the speed (Chinchilla, arXiv 2203.15556), and a
-// run needs hundreds of steps.
-Preset preset_of(const Device& device) {
+// run needs hundreds of steps, so that in a shorter one a step of a GPU has fewer tokens.
+Preset preset_of(const Device& device, double time_budget) {
   if (!device.is_cuda()) {
-    return {kCpuDepth, kCpuAspect, kCpuHeadDim, kCpuTotalBatch, kCpuMicroRows};
+    return {kCpuDepth, kCpuAspect, kCpuHeadDim, kCpuTotalBatch, kCpuMicroBatch};
   }
   const auto has = [&](double memory_gb, double flops) {
     const bool fast = device.peak_flops == 0 || device.peak_flops >= flops;
     return device.bfloat16 && device.memory_gb >= memory_gb && fast;
   };
-  Preset p{kGpuDepth, kGpuAspect, kGpuHeadDim, kGpuTotalBatch, kGpuMicroRows};
+  constexpr double kGpuBudget = 300;  // seconds
+  const double share = std::min(1.0, time_budget / kGpuBudget);
+  Preset p{kGpuDepth, kGpuAspect, kGpuHeadDim, std::llround(kGpuTotalBatch * share),
+           kGpuMicroBatch};
   if (has(40, 300e12)) return p;
   const bool medium = has(12, 60e12);  // RTX 3090 and 4090, A10, L4; small: RTX 3060, T4
   p.depth = medium ? (3 * p.depth + 2) / 4 : (p.depth + 1) / 2;
   p.total_batch /= medium ? 4 : 8;
-  p.micro_rows /= medium ? 8 : 16;
+  p.micro_batch /= medium ? 8 : 16;
   return p;
 }
 
 Config configure(const Task& task, const Device& device) {
-  const Preset preset = preset_of(device);
+  const Preset preset = preset_of(device, task.time_budget);
   Config c{.vocab_size = task.vocab_size, .seq_len = task.seq_len};
   c.depth = preset.depth;
   c.head_dim = preset.head_dim;
   c.heads = (preset.depth * preset.aspect + preset.head_dim - 1) / preset.head_dim;
   c.width = c.heads * c.head_dim;
   c.total_rows = std::max<int64_t>(1, preset.total_batch / c.seq_len);
-  c.micro_rows = std::clamp<int64_t>(preset.micro_rows, 1, c.total_rows);
+  c.micro_rows = std::clamp<int64_t>(preset.micro_batch / c.seq_len, 1, c.total_rows);
   c.compute_type = device.bfloat16 ? at::kBFloat16 : at::kFloat;
   return c;
 }
@@ -441,16 +445,21 @@ class Optimizer {
     for (Tensor* p : gpt.parameters()) weights_.push_back(*p);
   }
 
+  // What the matrices will lose, and their next moments.
+  std::vector<Muon::Update> prepare(const Schedule& s) const {
+    at::NoGradGuard no_grad;
+    std::vector<Muon::Update> updates;
+    for (const Muon& group : muon_) updates.push_back(group.prepare(s));
+    return updates;
+  }
+
   // Everything that needs memory is computed before the first weight is written, so that a step
   // which runs out of memory leaves weights and moments as they were and can be repeated.
   void step(const Schedule& s) {
     at::NoGradGuard no_grad;
-    std::vector<Muon::Update> updates;
+    const std::vector<Muon::Update> updates = prepare(s);
     std::vector<CautiousStep> steps;
-    for (const Muon& group : muon_) {
-      updates.push_back(group.prepare(s));
-      steps.push_back(updates.back().step);
-    }
+    for (const Muon::Update& update : updates) steps.push_back(update.step);
     cautious_step(steps);
     for (size_t i = 0; i < muon_.size(); ++i) muon_[i].keep_moments(updates[i]);
     for (AdamW& group : adamw_) group.step(s);
@@ -513,13 +522,15 @@ std::vector<Fact> facts(const Gpt& gpt) {
 // ------------------------------------------------------------------------------------------------
 // Training
 
-// Adds up the gradients of one step's mean loss in micro-batches; returns that loss.
-Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
+using Rows = std::function<Batch(int64_t rows)>;
+
+// Adds up the gradients of one step's mean loss in micro-batches of `rows`; returns that loss.
+Tensor accumulate_gradients(Run& run, const Gpt& gpt, const Rows& rows) {
   const Config& c = gpt.config;
   const at::Device device = run.device().device;
   Tensor total = at::zeros({}, at::device(device).dtype(at::kFloat));
   for (int64_t done = 0; done < c.total_rows; done += c.micro_rows) {
-    const Batch batch = run.batch(std::min(c.micro_rows, c.total_rows - done));
+    const Batch batch = rows(std::min(c.micro_rows, c.total_rows - done));
     run.phase("forward");
     Tensor loss;
     {
@@ -534,17 +545,14 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt) {
   return total;
 }
 
-// One optimizer step; returns its loss. Out of memory, it repeats the step on the same rows in
-// micro-batches of half the size.
-Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
+// Does `step`, which changes no weight before it has all the memory that it needs. Out of memory,
+// it repeats the step on the same rows in micro-batches of half the size.
+void in_memory(Run& run, Gpt& gpt, Optimizer& optimizer, const std::function<void()>& step) {
   for (;;) {
     try {
-      const Tensor loss = accumulate_gradients(run, gpt);
-      run.phase("optimizer");
-      optimizer.step(schedule(run.progress(), run.step()));
-      return loss;
-    } catch (const c10::OutOfMemoryError&) {
-      if (gpt.config.micro_rows == 1) throw;
+      return step();
+    } catch (const std::exception& error) {
+      if (!Run::out_of_memory(error) || gpt.config.micro_rows == 1) throw;
     }
     // Unwinding has freed the graph, and the optimizer has changed nothing.
     gpt.config.micro_rows = (gpt.config.micro_rows + 1) / 2;
@@ -552,6 +560,33 @@ Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
     run.rewind_step();
     run.describe({{"micro_batch", gpt.config.micro_rows}});
   }
+}
+
+// One optimizer step; returns its loss.
+Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
+  Tensor loss;
+  in_memory(run, gpt, optimizer, [&] {
+    loss = accumulate_gradients(run, gpt, [&](int64_t rows) { return run.batch(rows); });
+    run.phase("optimizer");
+    optimizer.step(schedule(run.progress(), run.step()));
+  });
+  return loss;
+}
+
+// All of a step but its end, on made-up ids and before the clock starts: a GPU loads each kernel
+// when it is first used, and micro-batches that do not fit are found out now.
+void warm_up(Run& run, Gpt& gpt, Optimizer& optimizer) {
+  const Config& c = gpt.config;
+  const auto made_up = [&](int64_t rows) {
+    const auto options = at::device(run.device().device).dtype(at::kLong);
+    const Tensor ids = at::arange(rows * c.seq_len, options).remainder(c.vocab_size);
+    return Batch{ids.view({rows, c.seq_len}), ids.view({rows, c.seq_len}), 1};
+  };
+  in_memory(run, gpt, optimizer, [&] {
+    accumulate_gradients(run, gpt, made_up);
+    optimizer.prepare(schedule(0, 0));
+  });
+  optimizer.clear_gradients();
 }
 
 int train(int argc, char** argv) {
@@ -566,6 +601,7 @@ int train(int argc, char** argv) {
     return frozen.logits(ids);
   });
 
+  if (device.is_cuda()) warm_up(run, gpt, optimizer);
   while (run.next_step()) run.log_loss(train_step(run, gpt, optimizer));
   return run.finish();
 }

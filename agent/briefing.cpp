@@ -65,7 +65,7 @@ Figures figures_of(const Experiment& experiment, const json& record) {
     add(figures, "ms_per_step",
         1000 * number_of(record, "training_seconds") / number_of(record, "steps"));
   for (const auto& [name, value] : record.items()) {
-    if (name == "seed" || name == "task" || name == "profile") continue;
+    if (name == "seed" || name == "task" || name == "profile" || name == kFusedOperations) continue;
     add(figures, name, value);
     if (value.is_object())
       for (const auto& [inner, figure] : value.items()) add(figures, inner, figure);
@@ -199,7 +199,9 @@ std::vector<Past> past_of(const RunState& state) {
 std::string measurements_of(const RunState& state, const Records& record) {
   if (state.champion_n < 0) return "";
   const Experiment& champion = state.experiments.at(static_cast<size_t>(state.champion_n));
-  std::string text = limits_of(state.experiments.front()) + report_on(state, champion, record);
+  const std::string slow = slow_operations(state);
+  std::string text = slow.empty() ? "" : slow + "\n\n";
+  text += limits_of(state.experiments.front()) + report_on(state, champion, record);
   const Experiment* latest = nullptr;
   for (const Experiment& e : state.experiments)
     if (!e.status.empty()) latest = &e;

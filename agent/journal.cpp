@@ -12,6 +12,7 @@
 #include <ctime>
 #include <unordered_set>
 
+#include "agent/text.h"
 #include "common/error.h"
 
 namespace autoresearch {
@@ -223,6 +224,14 @@ RunState replay(const std::vector<json>& events) {
   state.spending = spending_of(events);
   state.backlog = backlog_of(events, state.experiments);
   return state;
+}
+
+std::string slow_operations(const RunState& state) {
+  if (state.experiments.empty() || !state.experiments[0].measured) return "";
+  const nlohmann::json& measured = *state.experiments[0].measured;
+  const auto found = measured.find(kFusedOperations);
+  if (found == measured.end() || !found->is_string() || *found == "all") return "";
+  return one_line(found->get<std::string>(), 400);
 }
 
 }  // namespace autoresearch

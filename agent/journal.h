@@ -15,7 +15,8 @@
 //              of lines. Once more for the same n when a repair replaces it: then the measurement
 //              before it was of the replaced one, and the verdict is on the last.
 //   run        {n, attempt, pid, starttime}  before the child execs; attempt counts from 1 within n
-//   measured   {n, attempt, seed, bpb, wall_seconds, overhead_seconds, memory_gb, score, ...}
+//   measured   {n, attempt, seed, bpb, wall_seconds, overhead_seconds, memory_gb, score, ...}; of
+//              the baseline also fused_operations, as in train.json
 //   refused    {n, proposer, reason}  a proposal that never became a candidate; n is used again
 //   verdict    {n, status, reason, champion}  the commit point: status keep|discard|crash
 //   stop       {why}
@@ -93,5 +94,12 @@ struct RunState {
 };
 // Throws Error where an invariant does not hold, with the event's number, which is its line.
 RunState replay(const std::vector<nlohmann::json>& events);
+
+// The key of the baseline's `measured` event, and of train.json, that says which operations are not
+// fused on this device, in a sentence; or "all".
+constexpr const char* kFusedOperations = "fused_operations";
+
+// That sentence, in one line; empty if all are fused.
+std::string slow_operations(const RunState& state);
 
 }  // namespace autoresearch

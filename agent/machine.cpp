@@ -8,6 +8,7 @@
 
 #include "agent/text.h"
 #include "common/files.h"
+#include "common/nvidia.h"
 
 namespace autoresearch {
 namespace {
@@ -29,11 +30,6 @@ std::string machine_name() {
     name += "; " + value_of(gpu.path() / "information", "Model:");
   if (has_nvidia_device()) name += "; " + value_of("/proc/driver/nvidia/version", "NVRM");
   return name;
-}
-
-bool has_nvidia_device() {
-  std::error_code ignored;
-  return fs::exists("/dev/nvidiactl", ignored);
 }
 
 int64_t usable_memory() {

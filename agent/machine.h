@@ -9,8 +9,6 @@ namespace autoresearch {
 // Processor, GPUs and their driver in one line. Figures of two machines do not compare.
 std::string machine_name();
 
-bool has_nvidia_device();
-
 // Resident memory that a child may use, in bytes: most of the machine's, so that a greedy candidate
 // is ended by its parent and not by the kernel, which might choose something else.
 int64_t usable_memory();

@@ -200,6 +200,7 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
   }
   lines += "stopped: " + one_line(why, 300) + "\n";
   lines += proposer_lines(state);
+  if (const std::string slow = slow_operations(state); !slow.empty()) lines += slow + "\n";
   lines += "files: " + run_dir.string() + " (results.tsv, report.html, experiments/, champion/)\n";
   if (state.champion_n > 0) {
     lines += text("to put the best train.cpp (#%lld) into the checkout:\n  ",
@@ -492,6 +493,7 @@ std::string facts_html(const RunState& state) {
     fact("champion", "#" + std::to_string(state.champion_n) + ", commit " + state.champion);
   }
   fact("proposed by", proposers_in_words(state));
+  if (const std::string slow = slow_operations(state); !slow.empty()) fact("slow operations", slow);
   if (state.spending.calls > 0)
     fact("models", spending_line(state.spending, count(state).all(), count(state).kept));
   if (state.start.is_object()) {

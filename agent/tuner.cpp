@@ -102,7 +102,7 @@ constexpr std::array<Prior, 27> kPriors = {{{"FinalLr", 0.35, 0.2},
                                             {"ShortWindow", 0.2, 0.25},
                                             {"HeadDim", 0.15, 0.2},
                                             {"Eps", 0.1, 0.1},
-                                            {"MicroRows", 0.05, 0.05}}};
+                                            {"MicroBatch", 0.05, 0.05}}};
 
 double prior(const Knob& knob, bool up) {
   for (const Prior& row : kPriors) {

@@ -1,7 +1,8 @@
 """train beside the same training in PyTorch, eager and compiled: same rows, same machine, one run.
 
     cmake --workflow --preset test          # builds build/train and build/prepare
-    python3 bench/train.py [--device cpu|cuda] [--task FOLDER] [--python PYTHON] [--quick]
+    python3 bench/train.py [--device cpu|cuda] [--task FOLDER] [--python PYTHON]
+                           [--quick [--budget SECONDS]] [--programs FOLDER]
 
 The peer is bench/reference.py. Two sizes: the preset of this device, and one twice as wide, built
 from train.cpp with one constant changed. Ours, eager and compiled take turns, once a seed; speed is
@@ -9,8 +10,10 @@ that after the first steps, in which the peer compiles. Then one run each of the
 budget, of which compilation takes nothing, with its val_bpb; on CUDA also where the time of ours
 goes, operator by operator. Exit code 0 where both sizes show equal losses and meet the targets of
 speed. Without --task the demo is prepared in a temporary folder. torch comes from --python, from
-this python, or from PyPI into a throw-away environment. --quick only shows that all of it works:
-its figures say nothing and are not judged.
+this python, or from PyPI into a throw-away environment. --quick only shows that all of it works, in
+one size and with one seed: its figures say nothing and are not judged. With --budget 20 it takes
+less than ten minutes on a GPU. --programs: the folder of programs that bench/first_contact.sh has
+packed, for a machine that has no build folder and no compiler.
 
 Peers compute in the precision of ours, and losses are compared with theirs. On a CPU where that is
 bfloat16, eager in float32 takes part too, since the target of eager is set in float32.
@@ -30,6 +33,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import variants
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(HERE, "..", "build")
@@ -88,25 +93,31 @@ def machine():
 # Ours
 
 
-def build_variant(folder, constant):
-    """train.cpp with a constant doubled, built as candidates are; the program and the seconds."""
-    with open(os.path.join(HERE, "..", "train.cpp")) as f:
-        source = f.read()
-    changed, count = re.subn(rf"({constant} = )(\d+);", lambda m: f"{m[1]}{2 * int(m[2])};", source)
-    if count != 1:
-        sys.exit(f"train.cpp has no constant {constant}")
-    paths = {"kit": os.path.join(BUILD, "kit"), "source": os.path.join(folder, "train.cpp"),
-             "object": os.path.join(folder, "train.o"), "program": os.path.join(folder, "train")}
-    with open(paths["source"], "w") as f:
-        f.write(changed)
-    with open(os.path.join(BUILD, "candidate.json")) as f:
-        commands = json.load(f)["build"]
-    begin = time.perf_counter()
-    for command in commands:
-        for name, path in paths.items():
-            command = [word.replace("{" + name + "}", path) for word in command]
-        run(command, cwd=folder)  # elsewhere a harness/ could stand before the kit's
-    return paths["program"], time.perf_counter() - begin
+def program_of(options, name):
+    return os.path.join(options.programs or BUILD, name)
+
+
+def wide_program(options, folder):
+    """The preset twice as wide, and the seconds in which it was built; packed ones are there."""
+    if options.programs:
+        return program_of(options, "train_wide"), 0
+    program, begin = os.path.join(folder, "train_wide"), time.perf_counter()
+    variants.build(program, {"kGpuAspect" if options.device == "cuda" else "kCpuAspect": "x2"})
+    return program, time.perf_counter() - begin
+
+
+def with_budget(task, seconds, folder):
+    """The same task with another time budget."""
+    copy = os.path.join(folder, "short")
+    os.mkdir(copy)
+    for name in os.listdir(task):
+        os.symlink(os.path.join(task, name), os.path.join(copy, name))
+    with open(os.path.join(task, "task.json")) as f:
+        info = json.load(f)
+    os.remove(os.path.join(copy, "task.json"))
+    with open(os.path.join(copy, "task.json"), "w") as f:
+        json.dump({**info, "time_budget": seconds}, f)
+    return copy
 
 
 class Ours:
@@ -318,7 +329,11 @@ def parse_options():
     parser.add_argument("--rounds", type=int, help="seeds; by itself 10 on a CPU, 3 on CUDA")
     parser.add_argument("--steps", type=int, default=150, help="of each run, at most 200")
     parser.add_argument("--quick", action="store_true", help="one seed, few steps, one size")
+    parser.add_argument("--budget", type=float, help="seconds of the whole runs, with --quick")
+    parser.add_argument("--programs", help="folder of packed programs, instead of build/")
     options = parser.parse_args()
+    if options.budget and not options.quick:
+        parser.error("--budget goes with --quick: a shorter budget is another task")
     if options.quick:
         options.rounds, options.steps = 1, 30
     elif options.rounds is None:
@@ -332,17 +347,20 @@ def parse_options():
 
 def compare(options, task, folder, python):
     """All measurements; whether what they show is good."""
-    preset = Ours(os.path.join(BUILD, "train"), task, options.device, folder)
+    preset = Ours(program_of(options, "train"), task, options.device, folder)
     precision = preset.precision()
     peers = peers_beside(precision, python, task, options, folder)
     results = measure("preset", preset, peers, options.rounds, options.steps)
     if options.quick:
+        if options.budget:
+            short = with_budget(task, options.budget, folder)
+            preset = Ours(program_of(options, "train"), short, options.device, folder)
+            peers = peers_beside(precision, python, short, options, folder)
         full_runs(preset, peers)
         print("\nnothing is judged: the figures of --quick say nothing")
         return True
     good = judge(results, peers, options.device, precision)
-    constant = "kGpuAspect" if options.device == "cuda" else "kCpuAspect"
-    program, seconds = build_variant(folder, constant)
+    program, seconds = wide_program(options, folder)
     wide = Ours(program, task, options.device, folder)
     results = measure("twice as wide", wide, peers, options.rounds, options.steps)
     print(f"  ours was built in {seconds:.1f} s")
@@ -357,13 +375,13 @@ def main():
     options = parse_options()
     sys.stdout.reconfigure(line_buffering=True)  # in order with what `tell` prints
     for program in ("train", "prepare"):
-        if not os.path.exists(os.path.join(BUILD, program)):
-            sys.exit(f"no build/{program}; run: cmake --workflow --preset test")
+        if not os.path.exists(program_of(options, program)):
+            sys.exit(f"no {program_of(options, program)}; run: cmake --workflow --preset test")
     with tempfile.TemporaryDirectory() as folder:
         python = python_with_torch(options.python, folder)
         task = os.path.abspath(options.task or os.path.join(folder, "demo"))
         if not options.task:
-            run([os.path.join(BUILD, "prepare"), "--source", "demo", "--data", folder])
+            run([program_of(options, "prepare"), "--source", "demo", "--data", folder])
         version = run([python, "-c", "import torch; print(torch.__version__)"]).stdout.strip()
         print(f"{machine()}, {os.cpu_count()} cores, device {options.device}; PyTorch {version}")
         good = compare(options, task, folder, python)

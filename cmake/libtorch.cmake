@@ -18,8 +18,10 @@ function(libtorch_version_of folder out)
   set(${out} "${version}" PARENT_SCOPE)
 endfunction()
 
+nvidia_driver("" NVIDIA_DRIVER)
+torch_arguments("${NVIDIA_DRIVER}" TORCH_ARGUMENTS)
 find_wheel(libtorch MODULE torch VERSION 2.11 SIZE "5 GB on disk, some minutes"
-           FILES include/ATen/ATen.h lib/libtorch_cpu.so)
+           ARGUMENTS ${TORCH_ARGUMENTS} FILES include/ATen/ATen.h lib/libtorch_cpu.so)
 
 set(LIBTORCH_INCLUDES ${LIBTORCH_ROOT}/include ${LIBTORCH_ROOT}/include/torch/csrc/api/include)
 # libstdc++ first: libtorch 2.11 exports a std::filesystem of its own, whose remove_all crashes.

@@ -1,11 +1,11 @@
 # C++ libraries that come in Python wheels: found where one is installed, else fetched.
 #
-#   find_wheel(NAME MODULE module VERSION version FILES file... SIZE text)
+#   find_wheel(NAME MODULE module VERSION version FILES file... SIZE text ARGUMENTS argument...)
 #
 # sets NAME_ROOT (in capitals, cached) to the folder of the Python package `module`, the one with
 # FILES in it. In this order: CMAKE_PREFIX_PATH (that folder, or a python site-packages folder, or
 # one with CMake's config files below it), the first python3 in PATH, an earlier download in the
-# build folder, and last `pip install` into it, of which SIZE says what it costs.
+# build folder, and last `pip install ARGUMENTS` into it, of which SIZE says what it costs.
 # NAME_version_of(FOLDER OUT), a function of the caller's, tells a folder's version.
 
 # Sets `out` to the package folder at or near `prefix`, if there is one of the right version.
@@ -53,7 +53,7 @@ function(_wheel_fetch venv)
     message(FATAL_ERROR "${name}: `python3 -m venv` failed; apt-get install python3-venv")
   endif()
   execute_process(COMMAND ${venv}/bin/pip install --disable-pip-version-check
-                          ${WHEEL_MODULE}==${WHEEL_VERSION}.*
+                          ${WHEEL_MODULE}==${WHEEL_VERSION}.* ${WHEEL_ARGUMENTS}
                   RESULT_VARIABLE failed)
   if(failed)
     message(FATAL_ERROR "${name}: pip could not install ${WHEEL_MODULE}; see its message above. "
@@ -62,7 +62,7 @@ function(_wheel_fetch venv)
 endfunction()
 
 function(find_wheel name)
-  cmake_parse_arguments(WHEEL "" "MODULE;VERSION;SIZE" "FILES" ${ARGN})
+  cmake_parse_arguments(WHEEL "" "MODULE;VERSION;SIZE" "FILES;ARGUMENTS" ${ARGN})
   string(TOUPPER ${name}_ROOT result)
   list(GET WHEEL_FILES 0 file)
   if(NOT EXISTS "${${result}}/${file}")

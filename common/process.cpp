@@ -640,8 +640,8 @@ std::vector<std::string> scrubbed_environment() {
   // Compiler messages are read by a language model and by tests: always in English.
   std::vector<std::string> env = {"PATH=" + value("PATH", "/usr/local/bin:/usr/bin:/bin"),
                                   "HOME=" + value("HOME", "/tmp"), "LANG=C.UTF-8", "TMPDIR=/tmp"};
-  for (const char* name :
-       {"CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}) {
+  for (const char* name : {"CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
+                           "OMP_NUM_THREADS", "MKL_NUM_THREADS"}) {
     if (std::getenv(name)) env.push_back(std::string(name) + "=" + value(name, ""));
   }
   return env;

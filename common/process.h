@@ -88,8 +88,9 @@ bool interrupt_requested();
 // user: it holds keys.
 void keep_memory_private();
 
-// PATH, HOME, LANG, TMPDIR=/tmp, and of the caller's environment only CUDA_VISIBLE_DEVICES,
-// LD_LIBRARY_PATH, OMP_NUM_THREADS, MKL_NUM_THREADS: no key and no token ever reaches a child.
+// PATH, HOME, LANG, TMPDIR=/tmp, and of the caller's environment only CUDA_DEVICE_ORDER,
+// CUDA_VISIBLE_DEVICES, LD_LIBRARY_PATH, OMP_NUM_THREADS, MKL_NUM_THREADS: no key and no token ever
+// reaches a child.
 std::vector<std::string> scrubbed_environment();
 
 }  // namespace autoresearch

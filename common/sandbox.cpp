@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "common/nvidia.h"
 #include "common/process.h"
 #include "common/seccomp.h"
 
@@ -163,6 +164,15 @@ std::optional<std::string> sandbox_problem() {
   }
   return "bubblewrap can't build its sandbox here (" + last_line(exit.output) +
          "); type: " + remedy() + ", or use --sandbox off";
+}
+
+std::optional<std::string> make_nvidia_uvm(const fs::path& root) {
+  if (!lacks_nvidia_uvm(root)) return std::nullopt;
+  // Comes with the driver and belongs to root with the setuid bit, so that CUDA itself can call it.
+  run({.argv = {"nvidia-modprobe", "-u", "-c=0"}, .env = scrubbed_environment(), .limit = 20});
+  if (!lacks_nvidia_uvm(root)) return std::nullopt;
+  return "/dev/nvidia-uvm is missing, without which CUDA does not start in the sandbox; type: "
+         "sudo nvidia-modprobe -u -c=0";
 }
 
 }  // namespace autoresearch

@@ -31,4 +31,8 @@ Command confine(Command command, const View& view);
 // to type; nothing when it does: found out by running `true` in a real sandbox.
 std::optional<std::string> sandbox_problem();
 
+// CUDA inside a sandbox needs the driver's node /dev/nvidia-uvm, which nothing inside can make.
+// Makes it if it is missing; if that fails, says so in one line with what to type.
+std::optional<std::string> make_nvidia_uvm(const fs::path& root = "/");
+
 }  // namespace autoresearch

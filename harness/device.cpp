@@ -1,6 +1,7 @@
 #include "harness/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -12,7 +13,7 @@
 #include <regex>
 
 #include "common/error.h"
-#include "common/files.h"
+#include "common/nvidia.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
 #include "harness/cuda_api.h"
@@ -50,18 +51,40 @@ constexpr Card kCards[] = {
     {"A10", 125e12},
     {"L40S", 362e12},
     {"L40", 181e12},
+    {"L20", 119.5e12},
     {"L4", 121e12},
+    {"A2", 18e12},
+    {"V100S", 130e12},
     {"V100-PCIE", 112e12},
     {"V100", 125e12},
     {"T4", 65e12},
     // Workstations
+    {"RTX PRO 6000 Blackwell Max-Q", 438.9e12},
+    {"RTX PRO 6000 Blackwell Server", 480e12},
+    {"RTX PRO 6000", 503.8e12},
     {"RTX 6000 Ada", 364.2e12},
+    {"RTX 5000 Ada", 261.1e12},
+    {"RTX 4500 Ada", 158.5e12},
+    {"RTX 4000 SFF Ada", 76.7e12},
+    {"RTX 4000 Ada", 106.9e12},
+    {"RTX 2000 Ada", 48e12},
     {"RTX A6000", 154.8e12},
+    {"RTX A5500", 136.4e12},
+    {"RTX A5000", 111.1e12},
+    {"RTX A4500", 94.6e12},
+    {"RTX A4000", 76.7e12},
+    {"RTX A2000", 31.9e12},
+    {"Quadro RTX 8000", 130.5e12},
+    {"Quadro RTX 6000", 130.5e12},
+    {"Quadro RTX 5000", 89.2e12},
     // Desktops: twice the shaders' float32 rate
     {"RTX 5090", 209.5e12},
     {"RTX 5080", 112.6e12},
     {"RTX 5070 Ti", 87.9e12},
     {"RTX 5070", 61.7e12},
+    {"RTX 5060 Ti", 47.4e12},
+    {"RTX 5060", 38.4e12},
+    {"RTX 4090 D", 147.1e12},
     {"RTX 4090", 165.2e12},
     {"RTX 4080 SUPER", 104.4e12},
     {"RTX 4080", 97.5e12},
@@ -79,6 +102,15 @@ constexpr Card kCards[] = {
     {"RTX 3070", 40.6e12},
     {"RTX 3060 Ti", 32.4e12},
     {"RTX 3060", 25.5e12},
+    {"RTX 3050", 18.2e12},
+    {"TITAN RTX", 130.5e12},
+    {"RTX 2080 Ti", 53.8e12},
+    {"RTX 2080 SUPER", 44.6e12},
+    {"RTX 2080", 40.3e12},
+    {"RTX 2070 SUPER", 36.2e12},
+    {"RTX 2070", 29.9e12},
+    {"RTX 2060 SUPER", 28.7e12},
+    {"RTX 2060", 25.8e12},
 };
 
 // Whether `word` stands in `text`, not as a part of a longer word: "RTX A1000" is no A100.
@@ -119,20 +151,33 @@ std::string cpu_name() {
   return "CPU";
 }
 
+// The oldest driver that runs programs of this CUDA version; 0 if that is not known.
+int oldest_driver(const std::string& cuda) {
+  return cuda.starts_with("13.") ? 580 : cuda.starts_with("12.") ? 525 : 0;
+}
+
+// Of a status that is not usable: what is wrong, and what to type.
+std::string why_unusable(const CudaStatus& status) {
+  if (status.driver.empty()) return "no NVIDIA device here; check the driver with nvidia-smi";
+  const std::string facts = "driver " + status.driver + ", libtorch is for CUDA " + status.library;
+  const int needed = oldest_driver(status.library), found = std::atoi(status.driver.c_str());
+  if (found == 0 || found >= needed)
+    return "an NVIDIA device is here, but CUDA can't use it (" + facts +
+           "); see what nvidia-smi says of it";
+  const std::string update = "update the driver to " + std::to_string(needed) + " or later";
+  const std::string old = "the NVIDIA driver is too old for this libtorch (" + facts + "); ";
+  if (found < oldest_driver("12.8")) return old + update;
+  return old + update +
+         ", or type: python3 -m venv ~/cu128 && ~/cu128/bin/pip install 'torch==2.11.*' "
+         "--index-url https://download.pytorch.org/whl/cu128 && cmake --fresh --preset demo "
+         "-DCMAKE_PREFIX_PATH=$(echo ~/cu128/lib/python3*/site-packages) && cmake --build build";
+}
+
 }  // namespace
 
 CudaStatus cuda_status() {
   CudaStatus status;
-  std::error_code ignored;
-  if (std::ifstream in("/proc/driver/nvidia/version"); in) {
-    std::string line;
-    std::getline(in, line);
-    std::smatch match;
-    status.driver =
-        std::regex_search(line, match, std::regex(R"(\d+\.\d+(\.\d+)?)")) ? match.str() : "unknown";
-  } else if (fs::exists("/dev/nvidia0", ignored)) {
-    status.driver = "unknown";
-  }
+  status.driver = nvidia_driver();
   status.library = "none";
 #ifdef AUTORESEARCH_CUDA
   int version = 0;
@@ -153,10 +198,7 @@ at::Device choose_device(const std::string& wanted, const CudaStatus& status) {
         "unknown device '" + wanted + "'; use --device auto, cpu, cuda or cuda:N");
   if (!status.usable) {
     if (wanted == "auto" && status.driver.empty()) return at::kCPU;
-    if (status.driver.empty()) throw Error("no NVIDIA device here; use --device cpu");
-    throw Error("an NVIDIA device is here, but CUDA can't use it (driver " + status.driver +
-                ", libtorch's CUDA " + status.library +
-                "); update the driver or install a matching libtorch, or use --device cpu");
+    throw Error(why_unusable(status) + ", or use --device cpu");
   }
   const int index = any ? 0 : std::stoi(wanted.substr(5));
   check(index < status.devices, "no device " + wanted + "; this machine has " +
@@ -199,16 +241,38 @@ int cuda_capability([[maybe_unused]] at::Device device) {
 }
 
 double peak_flops(const std::string& gpu_name) {
-  if (has_word(gpu_name, "Laptop")) return 0;  // slower than the desktop card of the same name
+  for (const char* slower : {"Laptop", "MIG"})
+    if (has_word(gpu_name, slower)) return 0;
   for (const Card& card : kCards)
     if (has_word(gpu_name, card.name)) return card.flops;
   return 0;
+}
+
+int64_t scoring_rows(const Device& device, int64_t seq_len, int64_t vocab_size) {
+  if (!device.is_cuda()) return scoring_rows_on_cpu(seq_len);
+  // CUDA: float32 logits, of which three copies live at a time, and activations that may take as
+  // much as 2,048 logits more, beside the weights and half a GB of CUDA's own. 640 MiB a copy keep
+  // a large GPU busy; a small one spares a sixteenth of its memory.
+  constexpr double kEnough = 640 << 20, kActivations = 2048;
+  const double token = 4 * (static_cast<double>(vocab_size) + kActivations);
+  const double copy = std::min(kEnough, device.memory_gb * 1e9 / 16);
+  const auto rows = static_cast<int64_t>(copy / (token * static_cast<double>(seq_len)));
+  return std::clamp<int64_t>(rows, 1, kMostScoringRows);
+}
+
+void use_device(at::Device device) {
+  if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
 }
 
 void tell_lack_of_memory() {
   static CpuAllocator allocator(c10::GetCPUAllocator());
   constexpr uint8_t kPriority = 50;  // above ATen's own
   c10::SetCPUAllocator(&allocator, kPriority);
+}
+
+void expand_segments() {
+  if (std::getenv("PYTORCH_ALLOC_CONF") || std::getenv("PYTORCH_CUDA_ALLOC_CONF")) return;
+  c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
 }
 
 void keep_memory() {

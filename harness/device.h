@@ -12,7 +12,7 @@ namespace autoresearch {
 struct CudaStatus {
   bool usable = false;  // libtorch sees at least one CUDA device
   int devices = 0;
-  std::string driver;   // NVIDIA kernel driver's version; empty: no NVIDIA device here
+  std::string driver;   // nvidia_driver() of common/nvidia.h; empty: no NVIDIA device here
   std::string library;  // CUDA version libtorch was built for
 };
 CudaStatus cuda_status();
@@ -28,13 +28,25 @@ Device describe_device(at::Device device);
 // Compute capability of a CUDA device, 90 for sm_90; 0 if this build knows no CUDA.
 int cuda_capability(at::Device device);
 
-// Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0
-// where it is not in the table, and for laptops, which share their names with faster cards.
+// Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0 if
+// it is not in the table, and for those that share the name of a faster one: laptops, MIG slices.
 double peak_flops(const std::string& gpu_name);
+
+// Rows of a batch when a model is scored, which is fixed when the model is sealed. It depends on
+// the memory that the device has, not on what is free, so that it is the same for every candidate.
+int64_t scoring_rows(const Device& device, int64_t seq_len, int64_t vocab_size);
+
+// Makes `device` the current one of this thread: what CUDA does without naming a device would else
+// take memory on the first one. To be called before anything is computed.
+void use_device(at::Device device);
 
 // From here on a lack of main memory throws c10::OutOfMemoryError, as that of a GPU's memory does,
 // and not the plain c10::Error of ATen's allocator: a step can then be repeated in smaller pieces.
 void tell_lack_of_memory();
+
+// From here on a GPU's memory is taken in segments that grow, so that what a large step has left
+// can serve smaller ones of any size. What the user has set in PYTORCH_ALLOC_CONF stays as it is.
+void expand_segments();
 
 // Keeps freed memory for the next step: fetching the same pages from the kernel in every step took
 // a tenth of the time of a step on a CPU.

@@ -4,8 +4,9 @@
 //
 // One warp works on one row (a part of a warp on one head), one block on one row of logits, so that
 // sums take a few shuffles and at most two barriers. Rows are read again rather than kept in
-// registers: the second time they come from the first-level cache. Row lengths are int, everything
-// that counts rows or elements is 64 bits wide.
+// registers: the second time they come from the first-level cache. Those of logits are kept, since
+// squashing them again would cost more than reading them. Row lengths are int, everything that
+// counts rows or elements is 64 bits wide.
 //
 // tests/cuda_emulation.h runs this file on the CPU. It knows one-dimensional grids, blocks of whole
 // warps, static shared memory (outside of templates), __syncthreads, shuffles by whole warps, and
@@ -18,7 +19,6 @@ using Index = long long;
 constexpr int W = WIDE ? 16 / sizeof(T) : 1;
 constexpr int kWarp = 32;
 constexpr float kEpsilon = 1.1920928955078125e-07f;  // float32's, as in at::rms_norm
-constexpr float kLargest = 3.402823466e+38f;         // float32's
 
 __device__ __forceinline__ float not_a_number() { return __uint_as_float(0x7fc00000u); }
 
@@ -458,37 +458,63 @@ __device__ void leave_out(T* logits, float* loss, int V, bool ignored) {
   if (threadIdx.x == 0) *loss = z[0];
 }
 
-KERNEL softcap_cross_entropy(T* __restrict__ logits, const Index* __restrict__ targets,
-                             float* __restrict__ loss, int V, float cap, float scale) {
+// Packs of a row that a thread keeps in registers; of single elements, addresses take registers too.
+constexpr int kKept = WIDE ? 32 / W : 8;
+
+__device__ __forceinline__ void squash(const T* logits, float inverse, float (&t)[W]) {
+  load(logits, t);
+  for (int i = 0; i < W; ++i) t[i] = fast_tanh(t[i] * inverse);
+}
+
+// f(v, squashed logits v ... v + W - 1) for all of a row that are this thread's: `kept`, and what
+// lies beyond the registers and is read again.
+template <typename F>
+__device__ __forceinline__ void each_squashed(const float (&kept)[kKept][W], const T* logits, int V,
+                                              float inverse, F f) {
+  const int begin = threadIdx.x * W, stride = blockDim.x * W;
+  for (int k = 0; k < kKept; ++k)
+    if (begin + k * stride < V) f(begin + k * stride, kept[k]);
+  float t[W];
+  for (int v = begin + kKept * stride; v < V; v += stride) {
+    squash(logits + v, inverse, t);
+    f(v, t);
+  }
+}
+
+// One pass over memory if the registers hold the row.
+KERNEL __launch_bounds__(1024)
+    softcap_cross_entropy(T* __restrict__ logits, const Index* __restrict__ targets,
+                          float* __restrict__ loss, int V, float cap, float scale) {
   const Index n = blockIdx.x, aim = targets[n];
   if (aim < 0 || aim >= V) return leave_out(logits + n * V, loss + n, V, aim == kIgnored);
-  const int target = aim, begin = threadIdx.x * W, stride = blockDim.x * W;
+  const int target = aim;
   const float inverse = 1.0f / cap;
   logits += n * V;
-  float z[W], top = -kLargest;
-  for (int v = begin; v < V; v += stride) {
-    load(logits + v, z);
-    for (int i = 0; i < W; ++i) top = fmaxf(top, z[i]);
+  float kept[kKept][W];
+  for (int k = 0; k < kKept; ++k) {
+    const int v = (threadIdx.x + k * blockDim.x) * W;
+    if (v < V) squash(logits + v, inverse, kept[k]);
   }
-  top = cap * fast_tanh(block_max(top) * inverse);  // tanh grows with its argument
 
-  float sum = 0;
-  for (int v = begin; v < V; v += stride) {
-    load(logits + v, z);
-    for (int i = 0; i < W; ++i) sum += __expf(cap * fast_tanh(z[i] * inverse) - top);
-  }
+  float top = -1, sum = 0;
+  each_squashed(kept, logits, V, inverse, [&](int, const float (&t)[W]) {
+    for (int i = 0; i < W; ++i) top = fmaxf(top, t[i]);
+  });
+  top = block_max(top);
+  each_squashed(kept, logits, V, inverse, [&](int, const float (&t)[W]) {
+    for (int i = 0; i < W; ++i) sum += __expf(cap * (t[i] - top));
+  });
   const float wanted = cap * fast_tanh(to_float(logits[target]) * inverse);
-  const float log_sum = top + logf(block_sum(sum));  // its barriers part reading from writing
+  const float log_sum = cap * top + logf(block_sum(sum));  // its barriers part reading from writing
   if (threadIdx.x == 0) loss[n] = log_sum - wanted;
-
-  for (int v = begin; v < V; v += stride) {
-    load(logits + v, z);
+  each_squashed(kept, logits, V, inverse, [&](int v, const float (&t)[W]) {
+    float z[W];
     for (int i = 0; i < W; ++i) {
-      const float t = fast_tanh(z[i] * inverse), p = __expf(cap * t - log_sum);
-      z[i] = scale * (p - (v + i == target ? 1.0f : 0.0f)) * (1.0f - t * t);
+      const float p = __expf(cap * t[i] - log_sum);
+      z[i] = scale * (p - (v + i == target ? 1.0f : 0.0f)) * (1.0f - t[i] * t[i]);
     }
     store(z, logits + v);
-  }
+  });
 }
 
 // ------------------------------------------------------------------------------------------------

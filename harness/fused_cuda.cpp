@@ -225,8 +225,11 @@ Tensor FusedCuda::softcap_cross_entropy(Tensor& logits, const Tensor& targets, d
                                         double scale) const {
   const int64_t N = logits.size(0), V = logits.size(1);
   const Tensor loss = at::empty({N}, logits.options().dtype(at::kFloat));
-  launch(variant(logits.scalar_type(), V, {logits}), "softcap_cross_entropy", N,
-         {logits, targets, loss, V, cap, scale});
+  // 32 logits a thread, which are what it keeps in registers.
+  const int64_t threads = std::min<int64_t>(kWarp * ceil_div(V, 32 * kWarp), 1024);
+  if (N > 0)
+    launcher_(variant(logits.scalar_type(), V, {logits}), "softcap_cross_entropy", N, threads,
+              {logits, targets, loss, V, cap, scale});
   return loss;
 }
 

@@ -59,8 +59,10 @@ struct FusedOps {
 };
 
 // Runs every operation and its gradient on `device`, fused and as its twin, over small odd shapes
-// (some 50 ms). Returns what was found of the operations in which they disagree, or that failed.
-std::map<Operation, std::string> disagreements(const FusedOps& ops, at::Device device);
+// (some 25 ms on a CPU), on activations of `type`, float32 or bfloat16. Returns what was found of
+// the operations in which they disagree, or that failed.
+std::map<Operation, std::string> disagreements(const FusedOps& ops, at::Device device,
+                                               at::ScalarType type);
 
 // What kernels.h uses on a device.
 struct Trusted {
@@ -69,10 +71,12 @@ struct Trusted {
 };
 
 // `fused`, or null for attention alone, without what disagrees with its twin.
-Trusted trusted(const Fused* fused, at::Device device);
+Trusted trusted(const Fused* fused, at::Device device, at::ScalarType type);
 
-// What this process found of `device`. The first call compiles and checks, and warns on stderr, so
-// it is made at start-up.
-const Trusted& trusted_on(at::Device device);
+// What this process found of `device` for activations of `type`; of others than float32 and
+// bfloat16 it is what was found for float32. The first call compiles and checks, and warns on
+// stderr, so it is made at start-up for the type that the run will compute in; for the other one at
+// its first use.
+const Trusted& trusted_on(at::Device device, at::ScalarType type);
 
 }  // namespace autoresearch

@@ -17,6 +17,7 @@
 
 #include <ATen/ATen.h>
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -80,9 +81,10 @@ class Run {
   void model(std::function<at::Tensor(at::Tensor ids)> logits);
 
   // True while there is budget (or --steps) left, and not if one more step as long as the last
-  // would overrun the budget by more than 1 %; synchronizes with the device. The clock starts when
-  // it first returns true. The parent's clock counts start-up, training and sealing, each by
-  // itself, and a run that takes far longer for one of them than the baseline is void.
+  // would overrun the budget by more than 1 %. The clock starts when it first returns true. The
+  // parent's clock counts start-up, training and sealing, each by itself, and a run that takes far
+  // longer for one of them than the baseline is void. On a GPU the program may be a step ahead of
+  // the device, so that this never has to wait for work.
   bool next_step();
 
   // The next rows of the training split, prefetched on a thread. T is task().seq_len.
@@ -104,6 +106,10 @@ class Run {
   // The mean training loss of this step, in nats per token, as a 0-d tensor on any device. It is
   // read one step later, so it costs no synchronization. NaN or more than 100 ends the run: exit 3.
   void log_loss(at::Tensor mean_loss);
+
+  // Whether this exception says that memory ran out: not only c10::OutOfMemoryError, but also what
+  // CUDA, cuBLAS and cuDNN throw when they get none for themselves.
+  static bool out_of_memory(const std::exception& error);
 
   // Seals the model; scores it here, or hands it over (--seal FILE); writes train.json; prints the
   // summary. Returns the exit code.

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <tuple>
 
 #include "common/log.h"
 #include "harness/cuda_program.h"
@@ -16,17 +17,29 @@ namespace autoresearch {
 
 using at::Tensor;
 
-const Trusted& trusted_on(at::Device device) {
+namespace {
+
+// The fused operations of a device; null if this libtorch compiles none for it.
+const Fused* fused_on(at::Device device) {
+  if (device.is_cpu()) return &fused_cpu();
+  if (!device.is_cuda() || !can_compile_cuda()) return nullptr;
+  static std::map<at::DeviceIndex, std::unique_ptr<Fused>> gpus;
+  auto& fused = gpus[device.index()];
+  if (!fused) fused = fused_cuda(device);
+  return fused.get();
+}
+
+}  // namespace
+
+const Trusted& trusted_on(at::Device device, at::ScalarType type) {
   static std::mutex mutex;
-  static std::map<std::pair<at::DeviceType, at::DeviceIndex>, Trusted> known;
-  static std::vector<std::unique_ptr<Fused>> on_gpus;
+  static std::map<std::tuple<at::DeviceType, at::DeviceIndex, at::ScalarType>, Trusted> known;
   const std::lock_guard lock(mutex);
-  const auto key = std::pair(device.type(), device.index());
+  const auto checked = type == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
+  const auto key = std::tuple(device.type(), device.index(), checked);
   if (const auto found = known.find(key); found != known.end()) return found->second;
-  const Fused* fused = device.is_cpu() ? &fused_cpu() : nullptr;
-  if (device.is_cuda() && can_compile_cuda())
-    fused = on_gpus.emplace_back(fused_cuda(device)).get();
-  Trusted result = trusted(fused, device);
+  const Fused* fused = fused_on(device);
+  Trusted result = trusted(fused, device, checked);
   if (!fused)
     result.warning = "plain ATen computes on " + device.str() +
                      ": this libtorch can't compile CUDA; use one for CUDA 12.8 or later";
@@ -36,15 +49,18 @@ const Trusted& trusted_on(at::Device device) {
 
 namespace {
 
-// Gradients off: a trace must see ATen operators.
-FusedOps ops(const Tensor& x) {
+// Of operations on activations of `type`, by itself that of x. Gradients off: a trace must see ATen
+// operators.
+FusedOps ops(const Tensor& x, std::optional<at::ScalarType> type = std::nullopt) {
   check_given(x, "an operation of kernels.h");
-  if (at::GradMode::is_enabled()) return trusted_on(x.device()).ops;
-  return {nullptr, trusted_on(x.device()).ops.twins};
+  const FusedOps& trusted = trusted_on(x.device(), type.value_or(x.scalar_type())).ops;
+  return {at::GradMode::is_enabled() ? trusted.fused : nullptr, trusted.twins};
 }
 
 // The optimizer's are never traced.
-const FusedOps& optimizer_ops(const Tensor& x) { return trusted_on(x.device()).ops; }
+const FusedOps& optimizer_ops(const Tensor& x, at::ScalarType type) {
+  return trusted_on(x.device(), type).ops;
+}
 
 }  // namespace
 
@@ -73,7 +89,7 @@ Summed add_norm(Tensor x, const Tensor& h, const Tensor& w) {
 }
 
 Tensor embedding(const Tensor& table, const Ids& ids, at::ScalarType type) {
-  return ops(table).embedding(table, ids, type);
+  return ops(table, type).embedding(table, ids, type);
 }
 
 QueriesKeysValues rope_norm_gate(const Tensor& qkv, const Rope& rope,
@@ -89,16 +105,18 @@ Tensor softcap_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& 
 }
 
 Momentum nesterov(const Tensor& grad, const Tensor& momentum, double mu, at::ScalarType type) {
-  return optimizer_ops(grad).nesterov(grad, momentum, mu, type);
+  return optimizer_ops(grad, type).nesterov(grad, momentum, mu, type);
 }
 
 SecondMoment normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
                               double beta2) {
-  return optimizer_ops(update).normalize_update(update, second, dim, beta2);
+  return optimizer_ops(update, update.scalar_type()).normalize_update(update, second, dim, beta2);
 }
 
 void cautious_step(const std::vector<CautiousStep>& steps) {
-  if (!steps.empty()) optimizer_ops(steps[0].update).cautious_step(steps);
+  if (steps.empty()) return;
+  const Tensor& update = steps[0].update;
+  optimizer_ops(update, update.scalar_type()).cautious_step(steps);
 }
 
 }  // namespace autoresearch

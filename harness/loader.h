@@ -63,7 +63,9 @@ class Loader {
   Block make_block(Packer& packer);
   void produce();
   Block take_block();
-  at::Tensor staging(int64_t rows);
+  const uint16_t* row(int64_t row, int64_t& epoch);
+  Batch on_cpu(int64_t rows);
+  Batch on_gpu(int64_t rows);
 
   fs::path task_dir_;
   std::vector<MappedTokens> shards_;
@@ -87,5 +89,8 @@ class Loader {
   int64_t step_begin_ = 0, next_ = 0;
   std::thread thread_;
 };
+
+// The tokens of a shard as they are in memory, int16 with the bits of uint16, as int64.
+at::Tensor widened(const at::Tensor& tokens);
 
 }  // namespace autoresearch

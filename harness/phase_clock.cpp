@@ -2,6 +2,8 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <utility>
+
 #include "common/log.h"
 #include "harness/device.h"
 
@@ -13,12 +15,12 @@ PhaseClock::~PhaseClock() {
   try {
     synchronize(device_);
   } catch (const c10::Error&) {
-    static_cast<void>(new std::vector<c10::Event>(std::move(events_)));
+    static_cast<void>(new std::pair<Step, Step>(std::move(step_), std::move(before_)));
   }
 }
 
 void PhaseClock::begin_step() {
-  marks_.clear();
+  step_.marks.clear();
   enter("other");
 }
 
@@ -30,25 +32,38 @@ void PhaseClock::enter(const std::string& phase) {
 void PhaseClock::end_step(Phases& phases) {
   attempt([&] {
     mark("");
-    if (!device_.is_cpu()) events_[marks_.size() - 1].synchronize();
-    std::vector<std::pair<std::string, double>> lasted;
-    for (size_t i = 0; i + 1 < marks_.size(); ++i)
-      lasted.emplace_back(marks_[i].phase, seconds_after(i));
-    phases.add_step(lasted);
+    if (device_.is_cpu()) return add(step_, phases);
+    add(before_, phases);
+    std::swap(step_, before_);
   });
 }
 
-void PhaseClock::mark(const std::string& phase) {
-  marks_.push_back({phase, std::chrono::steady_clock::now()});
-  if (device_.is_cpu()) return;
-  if (events_.size() < marks_.size())
-    events_.emplace_back(device_.type(), c10::EventFlag::BACKEND_DEFAULT);
-  events_[marks_.size() - 1].record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+void PhaseClock::finish(Phases& phases) {
+  attempt([&] { add(before_, phases); });
 }
 
-double PhaseClock::seconds_after(size_t mark) const {
-  if (!device_.is_cpu()) return events_[mark].elapsedTime(events_[mark + 1]) / 1000;
-  return std::chrono::duration<double>(marks_[mark + 1].time - marks_[mark].time).count();
+void PhaseClock::mark(const std::string& phase) {
+  auto& [marks, events] = step_;
+  marks.push_back({phase, std::chrono::steady_clock::now()});
+  if (device_.is_cpu()) return;
+  if (events.size() < marks.size())
+    events.emplace_back(device_.type(), c10::EventFlag::BACKEND_DEFAULT);
+  events[marks.size() - 1].record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+}
+
+// Waits for the step's end. A step of no marks has been added before.
+void PhaseClock::add(Step& step, Phases& phases) {
+  const auto marks = std::exchange(step.marks, {});
+  if (marks.empty()) return;
+  if (!device_.is_cpu()) step.events[marks.size() - 1].synchronize();
+  std::vector<std::pair<std::string, double>> lasted;
+  for (size_t i = 0; i + 1 < marks.size(); ++i) {
+    const double seconds =
+        device_.is_cpu() ? std::chrono::duration<double>(marks[i + 1].time - marks[i].time).count()
+                         : step.events[i].elapsedTime(step.events[i + 1]) / 1000;
+    lasted.emplace_back(marks[i].phase, seconds);
+  }
+  phases.add_step(lasted);
 }
 
 template <typename F>

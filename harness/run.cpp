@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <deque>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -53,6 +54,7 @@ std::string starting_on;
 Device start_on(const std::string& wanted) {
   const at::Device device = choose_device(wanted, cuda_status());
   starting_on = device.str();
+  use_device(device);
   return describe_device(device);
 }
 
@@ -123,7 +125,9 @@ struct Run::Impl {
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();
-    record.fused = trusted_on(device.device).warning;  // compiled and checked now, not in step 0
+    if (device.is_cuda()) expand_segments();
+    const auto type = device.bfloat16 ? at::kBFloat16 : at::kFloat;
+    record.fused = trusted_on(device.device, type).warning;  // found out now, not in step 0
     if (options.profile) profiler.emplace(device.is_cuda());
     record.task = info.name;
     record.device = device.name;
@@ -136,7 +140,7 @@ struct Run::Impl {
   std::string attempt() const;
   bool fits_another_step() const;
   void end_training();
-  void read_loss();
+  void read_losses(int64_t before);
   void report_step();
   void seal();
   Score score_alone(const SealedModel& sealed) const;
@@ -158,9 +162,12 @@ struct Run::Impl {
   int64_t step = -1;                   // before the first next_step()
   double elapsed = 0, last_step = 0;
   bool ended = false;
-  at::Tensor pending_loss;  // of step `pending_step`, not read yet
-  int64_t pending_step = 0;
-  double next_report = 0;  // share of the run at which the next status line is due
+  struct Loss {
+    int64_t step;
+    at::Tensor value;  // on the host, perhaps still to be written by a GPU
+  };
+  std::deque<Loss> losses;  // not read yet
+  double next_report = 0;   // share of the run at which the next status line is due
 };
 
 Run::Run(int argc, char** argv) {
@@ -233,8 +240,10 @@ void Run::Impl::check_model() {
 bool Run::next_step() {
   Impl& run = *impl_;
   check(run.logits != nullptr, "Run::model must be called before the first step");
+  // The end of a step waits for the one before. A profile has no use for two steps at a time.
   if (run.step >= 0) run.clock.end_step(run.record.phases);
-  synchronize(run.device.device);
+  if (run.step < 0 || run.profiler || !run.clock.works()) synchronize(run.device.device);
+  run.read_losses(run.step);
   if (run.step < 0) {
     run.first_step = Clock::now();
     run.record.startup_seconds = run.seconds();
@@ -256,11 +265,16 @@ bool Run::next_step() {
 // A step that would probably end later than the parent allows is not begun. The first one says
 // nothing of those to come: it pays for what they find ready.
 bool Run::Impl::fits_another_step() const {
-  return options.steps > 0 || step < 2 || elapsed + last_step <= longest_training(task.time_budget);
+  const int pending = device.is_cuda() ? 2 : 1;  // a GPU has yet to do the last one as well
+  return options.steps > 0 || step < 2 ||
+         elapsed + pending * last_step <= longest_training(task.time_budget);
 }
 
 void Run::Impl::end_training() {
-  if (!std::exchange(ended, true)) tell_parent(kEnds);
+  if (std::exchange(ended, true)) return;
+  synchronize(device.device);  // what the device has yet to do counts
+  elapsed = seconds_since(first_step);
+  tell_parent(kEnds);
 }
 
 void Run::Impl::report_step() {
@@ -307,20 +321,23 @@ double Run::progress() const {
 int64_t Run::step() const { return std::max<int64_t>(impl_->step, 0); }
 
 void Run::log_loss(at::Tensor mean_loss) {
-  impl_->read_loss();
-  impl_->pending_loss = mean_loss.detach();
-  impl_->pending_step = impl_->step;
+  // From a GPU into pinned memory, behind what the step has yet to do there.
+  impl_->losses.push_back({impl_->step, mean_loss.detach().to(at::kCPU, /*non_blocking=*/true)});
 }
 
-void Run::Impl::read_loss() {
-  if (!pending_loss.defined()) return;
-  const auto loss = pending_loss.item<double>();
-  pending_loss.reset();
-  if (!(loss <= 100))
-    throw Error(format("diverged: the loss is %.1f at step %lld", loss,
-                       static_cast<long long>(pending_step)),
-                kDiverged);
-  record.curve.add(pending_step, elapsed, loss);
+// Of steps before `before`, which are done.
+void Run::Impl::read_losses(int64_t before) {
+  while (!losses.empty() && losses.front().step < before) {
+    const int64_t at = losses.front().step;
+    const auto loss = losses.front().value.item<double>();
+    losses.pop_front();
+    if (!(loss <= 100))
+      throw Error(
+          format("diverged: the loss is %.1f at step %lld", loss, static_cast<long long>(at)),
+          kDiverged);
+    // On a CPU `elapsed` is still the end of that step; a GPU has ended it just now.
+    record.curve.add(at, device.is_cuda() ? seconds_since(first_step) : elapsed, loss);
+  }
 }
 
 void Run::Impl::seal() {
@@ -347,11 +364,11 @@ Score Run::Impl::score_alone(const SealedModel& sealed) const {
   } remove{name};
   const fs::path model = remove.folder / "model.safetensors";
   save_sealed(sealed, model);
-  const Exit exit = autoresearch::run({.argv = {scorer.string(), model.string(), "--task",
-                                                folder.string(), "--device", device.device.str(),
-                                                "--json", "-"},
-                                       .env = scrubbed_environment(),
-                                       .limit = 24 * 3600});
+  const Exit exit =
+      autoresearch::run({.argv = {scorer.string(), model.string(), "--task", folder.string(),
+                                  "--device", device.device.str(), "--json", "-"},
+                         .env = scrubbed_environment(),
+                         .limit = 24 * 3600});
   const size_t json = exit.output.rfind("\n{") + 1;  // 0 if it is the first line
   check(exit.code == 0, exit.output.empty() ? "the scorer ended without a word" : exit.output);
   const auto score = nlohmann::json::parse(exit.output.substr(json));
@@ -361,8 +378,9 @@ Score Run::Impl::score_alone(const SealedModel& sealed) const {
 int Run::finish() {
   Impl& run = *impl_;
   check(run.step > 0, "no step was trained; the budget must allow at least one");
-  run.end_training();
-  run.read_loss();
+  run.end_training();  // of a program that left before the end
+  run.clock.finish(run.record.phases);
+  run.read_losses(run.step + 1);
   run.progress.reset();
   if (run.profiler) {
     run.profiler->stop(run.step);  // running still where the program leaves before the end
@@ -380,7 +398,14 @@ int Run::finish() {
 
 namespace {
 
-int out_of_memory(const std::string& details) {
+std::string message(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error))
+    return "the harness or the C++ library could not allocate";
+  const auto* atens = dynamic_cast<const c10::Error*>(&error);
+  return first_line(atens ? atens->what_without_backtrace() : error.what());
+}
+
+int ended_by_memory(const std::string& details) {
   const std::string attempt =
       starting_on.empty()
           ? last_attempt +
@@ -388,28 +413,31 @@ int out_of_memory(const std::string& details) {
           : "on " + starting_on +
                 " before there is a model; another process may hold its memory, " +
                 "end it or choose another --device";
-  std::cerr << "train: error: out of memory " << attempt << ": " << first_line(details) << "\n";
+  std::cerr << "train: error: out of memory " << attempt << ": " << details << "\n";
   return kOutOfMemory;
 }
 
 }  // namespace
 
+bool Run::out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) ||
+      dynamic_cast<const std::bad_alloc*>(&error))
+    return true;
+  const std::string what = message(error);
+  for (const char* words : {"out of memory", "STATUS_ALLOC_FAILED"})  // CUDA; cuBLAS and cuDNN
+    if (what.find(words) != std::string::npos) return true;
+  return false;
+}
+
 int run_main(int argc, char** argv, int (*program)(int, char**)) {
   try {
     return program(argc, argv);
-  } catch (const Error& error) {
-    std::cerr << "train: error: " << first_line(error.what()) << "\n";
-    return error.code;
-  } catch (const c10::OutOfMemoryError& error) {
-    return out_of_memory(error.what_without_backtrace());
-  } catch (const std::bad_alloc&) {
-    return out_of_memory("the harness or the C++ library could not allocate");
-  } catch (const c10::Error& error) {
-    std::cerr << "train: error: " << first_line(error.what_without_backtrace()) << "\n";
   } catch (const std::exception& error) {
-    std::cerr << "train: error: " << first_line(error.what()) << "\n";
+    if (Run::out_of_memory(error)) return ended_by_memory(message(error));
+    std::cerr << "train: error: " << message(error) << "\n";
+    const auto* ours = dynamic_cast<const Error*>(&error);
+    return ours ? ours->code : kError;
   }
-  return kError;
 }
 
 }  // namespace autoresearch

@@ -30,12 +30,9 @@ void check_shape(const at::Tensor& logits, at::IntArrayRef wanted) {
   }
 }
 
-int64_t scoring_rows(at::Device device, int64_t seq_len, int64_t vocab_size) {
-  // CPU: 2,048 tokens a batch keep a small model's activations in the cache. CUDA: logits in
-  // float32 of at most 2 GiB, of which there are a few copies.
-  const int64_t per_row = seq_len * vocab_size * int64_t(sizeof(float));
-  const int64_t rows = device.is_cuda() ? (int64_t(2) << 30) / per_row : 2048 / seq_len;
-  return std::clamp<int64_t>(rows, 1, kMostScoringRows);
+int64_t scoring_rows_on_cpu(int64_t seq_len) {
+  // 2,048 tokens a batch keep a small model's activations in the cache.
+  return std::clamp<int64_t>(2048 / seq_len, 1, kMostScoringRows);
 }
 
 void set_precision(at::Device device) {

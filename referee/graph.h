@@ -8,8 +8,9 @@
 
 namespace autoresearch {
 
-// Rows a batch the scorer uses on this device: the harness's choice, never the candidate's.
-int64_t scoring_rows(at::Device device, int64_t seq_len, int64_t vocab_size);
+// Rows a batch when a model is scored on a CPU: the harness's choice, never the candidate's. On a
+// GPU it depends on the card (harness/device.h), and is at most kMostScoringRows.
+int64_t scoring_rows_on_cpu(int64_t seq_len);
 constexpr int64_t kMostScoringRows = 256;
 
 // The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU

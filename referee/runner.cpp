@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -137,7 +138,9 @@ at::Device runner_device(const std::string& wanted, bool sealed_on_cuda) {
         "the model needs a GPU, and CUDA can't be used here; see build/train --device cuda");
   const int index = wanted.starts_with("cuda:") ? std::stoi(wanted.substr(5)) : 0;
   check(index < static_cast<int>(at::getNumGPUs()), "no device " + wanted + " here");
-  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+  c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);  // or the first one's memory is taken
+  return device;
 }
 
 class Served {
@@ -170,8 +173,9 @@ class Served {
 
   // How many rows a batch has is the harness's choice, and on a CPU the same for all models.
   void check_rows() const {
-    const int64_t rows = scoring_rows(model_.device, model_.seq_len, model_.vocab_size);
-    if (model_.device.is_cpu() ? model_.rows == rows : model_.rows <= kMostScoringRows) return;
+    const int64_t rows =
+        model_.device.is_cpu() ? scoring_rows_on_cpu(model_.seq_len) : kMostScoringRows;
+    if (model_.device.is_cpu() ? model_.rows == rows : model_.rows <= rows) return;
     refuse("the model was sealed for batches of " + std::to_string(model_.rows) +
            " rows; this scorer uses " + std::to_string(rows) + "; train it again");
   }

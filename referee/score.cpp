@@ -146,7 +146,7 @@ class Scorer {
              info_.name + " has " + std::to_string(info_.seq_len) + " and " +
              std::to_string(info_.vocab_size) + "; name the task it was trained on with --task");
     // How many rows a batch has decides how much memory is shared.
-    const int64_t rows = scoring_rows(at::kCPU, info_.seq_len, info_.vocab_size);
+    const int64_t rows = scoring_rows_on_cpu(info_.seq_len);
     const bool fits = runner.keeps_logits() ? shape.rows <= kMostScoringRows : shape.rows == rows;
     if (!fits) refuse("a runner broke the protocol");
   }

@@ -127,6 +127,25 @@ TEST(MeasurementsOf, BeginsWithTheLimitsThatTheBaselineSets) {
   EXPECT_EQ(text.rfind("limits", 0), 0u);
 }
 
+TEST(MeasurementsOf, OperationsThatAreNotFusedStandFirstAndWhole) {
+  std::vector<json> events = night();
+  const auto told = [&](const json& fused) {
+    events[2]["fused_operations"] = fused;
+    return measurements_of(replay(events), [](int64_t n) {
+      json record = record_of(n);
+      record["fused_operations"] = "all";
+      return record;
+    });
+  };
+  const std::string sentence =
+      "plain ATen computes windowed_attention on cuda:0, slower than fused "
+      "operations, because the first of them failed: no memory";
+  EXPECT_TRUE(told(sentence).starts_with(sentence + "\n\nexperiment 1, the best so far"));
+  for (const json& nothing : {json("all"), json(nullptr), json(7)})
+    EXPECT_LACKS(told(nothing), "fused_operations");
+  EXPECT_EQ(told("all"), measurements_of(replay(night()), record_of));
+}
+
 TEST(MeasurementsOf, TheBaselineAloneHasNothingToDifferFrom) {
   std::vector<json> events = night();
   events.resize(4);

@@ -31,6 +31,7 @@
 #define __device__ static inline
 #define __global__ static
 #define __forceinline__
+#define __launch_bounds__(threads)
 #define __shared__ static __attribute__((section("emulated_shared")))
 #define KERNEL static void
 

@@ -138,7 +138,8 @@ TEST_P(EmulatedKernels, ComputeTheSameOnOperandsThatAreNotAlignedTo16Bytes) {
 TEST(StartUpCheck, RunsEveryKernelInEveryVariantAndFindsNothing) {
   launches.clear();
   const std::unique_ptr<Fused> fused = fused_cuda(launch_on_cpu);
-  EXPECT_TRUE(disagreements({fused.get()}, at::kCPU).empty());
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    EXPECT_TRUE(disagreements({fused.get()}, at::kCPU, type).empty());
   for (const FusedVariant& variant : kFusedVariants)
     for (const char* kernel : kKernels)
       EXPECT_TRUE(std::any_of(launches.begin(), launches.end(),
@@ -154,7 +155,7 @@ TEST(StartUpCheck, FindsAKernelThatIsWrong) {
     if (kernel == "nesterov") arguments[2].value = 0.5;  // another momentum
     launch_on_cpu(variant, kernel, blocks, threads, arguments);
   });
-  const auto found = disagreements({wrong.get()}, at::kCPU);
+  const auto found = disagreements({wrong.get()}, at::kCPU, at::kFloat);
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found.begin()->first, Operation::kNesterov);
   EXPECT_TRUE(found.begin()->second.starts_with("result 1 differs by")) << found.begin()->second;

@@ -379,19 +379,29 @@ class WrongFused : public Fused {
   std::string wrong_;
 };
 
-// What the check finds, "name: what" a line.
+// What the check finds in both types, "name: what" a line.
 std::string findings(const FusedOps& ops) {
   std::string text;
-  for (const auto& [operation, what] : disagreements(ops, at::kCPU))
-    text += std::string(name_of(operation)) + ": " + what + "\n";
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    for (const auto& [operation, what] : disagreements(ops, at::kCPU, type))
+      text += std::string(name_of(operation)) + ": " + what + "\n";
   return text;
 }
 
 TEST(Check, TrustsTheCpusOperations) {
-  const Trusted here = trusted_on(at::kCPU);
-  EXPECT_EQ(here.ops.fused, &fused_cpu());
-  EXPECT_TRUE(here.ops.twins.none());
-  EXPECT_EQ(here.warning, "");
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Trusted here = trusted_on(at::kCPU, type);
+    EXPECT_EQ(here.ops.fused, &fused_cpu());
+    EXPECT_TRUE(here.ops.twins.none());
+    EXPECT_EQ(here.warning, "");
+  }
+}
+
+TEST(Check, FindsOutAboutTheTypeInUseAlone) {
+  const WrongFused fused("relu_squared in bfloat16");
+  EXPECT_TRUE(trusted(&fused, at::kCPU, at::kFloat).ops.twins.none());
+  EXPECT_FALSE(trusted(&fused, at::kCPU, at::kBFloat16).ops.twins.none());
+  EXPECT_EQ(&trusted_on(at::kCPU, at::kDouble), &trusted_on(at::kCPU, at::kFloat));
 }
 
 TEST(Loops, OfEveryLevelAgreeWithTheTwins) {
@@ -441,7 +451,8 @@ TEST(Check, LeavesEachWrongOperationToItsTwinAndNamesIt) {
       expected.set(static_cast<size_t>(operation));
       EXPECT_NE(findings({&fused}).find(name_of(operation)), std::string::npos);
     }
-    const Trusted result = trusted(&fused, at::kCPU);
+    const bool in_half = wrong.ends_with("bfloat16");
+    const Trusted result = trusted(&fused, at::kCPU, in_half ? at::kBFloat16 : at::kFloat);
     EXPECT_EQ(result.ops.twins, expected) << wrong << ": " << result.warning;
     EXPECT_NE(result.warning.find(name_of(operations[0])), std::string::npos) << result.warning;
   }
@@ -449,7 +460,7 @@ TEST(Check, LeavesEachWrongOperationToItsTwinAndNamesIt) {
 
 TEST(Check, TellsWhatFailedInOneLine) {
   const WrongFused fused("rope_norm_gate");
-  EXPECT_EQ(trusted(&fused, at::kCPU).warning,
+  EXPECT_EQ(trusted(&fused, at::kCPU, at::kFloat).warning,
             "plain ATen computes rope_norm_gate on cpu, slower than fused operations, because the "
             "first of them failed: no such kernel");
 }
@@ -463,7 +474,7 @@ TEST(Check, CoversAttentionInBothTypesAndItsTwinIsMaskedAttention) {
   };
   const auto handle =
       at::addThreadLocalCallback(at::RecordFunctionCallback(count).needsInputs(true));
-  disagreements({&fused_cpu()}, at::kCPU);
+  EXPECT_EQ(findings({&fused_cpu()}), "");
   at::removeCallback(handle);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
     EXPECT_EQ(calls[type], 6) << "three windows, two sizes";
@@ -481,7 +492,7 @@ TEST(Check, IsNoPartOfATraceThatMeetsItFirst) {
   const auto [state, output] = torch::jit::tracer::trace(
       {at::ones({3})},
       [](const torch::jit::Stack& inputs) -> torch::jit::Stack {
-        disagreements({&fused_cpu()}, at::kCPU);
+        disagreements({&fused_cpu()}, at::kCPU, at::kFloat);
         return {inputs[0].toTensor() * 2};
       },
       [](const at::Tensor&) { return ""; });
@@ -494,7 +505,7 @@ TEST(Check, LeavesTheRandomNumbersAlone) {
   at::manual_seed(5);
   const Tensor expected = at::randn({4});
   at::manual_seed(5);
-  disagreements({&fused_cpu()}, at::kCPU);
+  disagreements({&fused_cpu()}, at::kCPU, at::kFloat);
   EXPECT_TRUE(at::equal(at::randn({4}), expected));
 }
 
@@ -762,7 +773,7 @@ TEST(Kernels, TakeOperandsThatAreNotContiguous) {
                                           {table, at::ones({2, 4, 2}), all});
     return Tensors{ops.rms_norm(x), ops.relu_squared(x), heads.q, heads.k, heads.v};
   };
-  const Tensors actual = run(trusted_on(at::kCPU).ops), expected = run({nullptr});
+  const Tensors actual = run(trusted_on(at::kCPU, at::kFloat).ops), expected = run({nullptr});
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << i;
 }

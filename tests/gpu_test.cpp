@@ -28,9 +28,11 @@ class Gpu : public testing::Test {
   const at::Device cuda_{at::kCUDA, 0};
 };
 
-// A command run in the build folder; its exit code.
+// A command run where the programs are, by itself the build folder; its exit code.
 int shell(const std::string& command) {
-  return std::system(("cd '" BUILD_DIR "' && " + command + " > /dev/null 2>&1").c_str());
+  const char* packed = std::getenv("AUTORESEARCH_PROGRAMS");
+  const std::string folder = packed ? packed : BUILD_DIR;
+  return std::system(("cd '" + folder + "' && " + command + " > /dev/null 2>&1").c_str());
 }
 
 TEST_F(Gpu, FlashAttentionEqualsTheMaskedReferenceWithItsGradients) {
@@ -103,10 +105,12 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuTypes, testing::Values(at::kFloat, at::kBFloa
                          [](const auto& info) { return at::toString(info.param); });
 
 TEST_F(Gpu, TheCheckAtStartUpFindsNothing) {
-  const Trusted& here = trusted_on(cuda_);
-  EXPECT_NE(here.ops.fused, nullptr);
-  EXPECT_TRUE(here.ops.twins.none());
-  EXPECT_EQ(here.warning, "");
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Trusted& here = trusted_on(cuda_, type);
+    EXPECT_NE(here.ops.fused, nullptr);
+    EXPECT_TRUE(here.ops.twins.none());
+    EXPECT_EQ(here.warning, "");
+  }
 }
 
 TEST_F(Gpu, AKernelOfOnesOwnRunsAndItsMistakesAreTold) {

@@ -205,5 +205,13 @@ TEST_F(LoaderTest, AShardWithoutASecondDocumentIsOneDocument) {
   EXPECT_TRUE((batch.targets == 3).all().item<bool>());
 }
 
+TEST(Widened, TokensAreTheirIdsUpToTheLargest) {
+  const std::vector<uint16_t> tokens{0, 1, 32767, 32768, 65535};
+  const at::Tensor raw = at::from_blob(const_cast<uint16_t*>(tokens.data()), {5}, at::kShort);
+  const at::Tensor ids = widened(raw);
+  EXPECT_EQ(ids.scalar_type(), at::kLong);
+  EXPECT_TRUE(at::equal(ids, at::tensor({0, 1, 32767, 32768, 65535}, at::kLong)));
+}
+
 }  // namespace
 }  // namespace autoresearch

@@ -81,6 +81,18 @@ TEST(ResultsTsv, NoDescriptionBreaksARow) {
             "aaaaaaa\t1.000000\t45.2\tkeep\ta b c d 'quoted'\n");
 }
 
+TEST(Report, TellsWhichOperationsAreNotFused) {
+  RunState state = a_night();
+  EXPECT_EQ(closing_lines(state, "done", "/run", "").find("plain ATen"), std::string::npos);
+  EXPECT_EQ(report_html(state, "x").find("slow operations"), std::string::npos);
+  (*state.experiments[0].measured)["fused_operations"] = "plain ATen computes <b>";
+  EXPECT_NE(closing_lines(state, "done", "/run", "").find("\nplain ATen computes <b>\n"),
+            std::string::npos);
+  EXPECT_NE(
+      report_html(state, "x").find("<dt>slow operations</dt><dd>plain ATen computes &lt;b&gt;"),
+      std::string::npos);
+}
+
 TEST(ExperimentLine, ShowsStatusFigureChangeMinutesAndRunningBest) {
   RunState state = a_night();
   EXPECT_EQ(experiment_line(state, 0),

@@ -189,6 +189,32 @@ TEST(Run, AModelThatNeverFitsEndsWithExit4Too) {
   EXPECT_NE(ended.err.find("out of memory before the first step"), std::string::npos) << ended.err;
 }
 
+// What CUDA and its libraries say when they get no memory for themselves.
+std::string lacking;
+
+int lacks_memory(int argc, char** argv) {
+  Run run(argc, argv);
+  if (lacking.starts_with("the CUDA kernel")) throw Error(lacking);
+  TORCH_CHECK(lacking.empty(), lacking);
+  throw std::bad_alloc();
+}
+
+TEST(Run, EveryLackOfMemoryEndsWithExit4) {
+  for (const char* what :
+       {"CUDA error: out of memory\nCUDA kernel errors might be asynchronous",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "the CUDA kernel rms_norm can't be loaded: out of memory", ""}) {
+    lacking = what;
+    const Ended ended = run_program(lacks_memory, {});
+    EXPECT_EQ(ended.code, kOutOfMemory) << ended.err;
+    EXPECT_NE(ended.err.find("train: error: out of memory before the first step"),
+              std::string::npos)
+        << ended.err;
+  }
+  lacking = "CUDA error: an illegal memory access was encountered";
+  EXPECT_EQ(run_program(lacks_memory, {}).code, kError);
+}
+
 struct NoMemory : c10::Allocator {
   c10::DataPtr allocate(size_t) override {
     TORCH_CHECK_WITH(OutOfMemoryError, false, "no memory (a test)");

@@ -64,6 +64,52 @@ class SandboxTest : public testing::Test {
   fs::path dir_;
 };
 
+// A folder that stands for / of a machine that was booted without a display.
+class NvidiaUvm : public testing::Test {
+ protected:
+  NvidiaUvm() {
+    char pattern[] = "/tmp/nvidia_uvm.XXXXXX";
+    root_ = mkdtemp(pattern);
+    fs::create_directories(root_ / "dev");
+    setenv("PATH", (root_.string() + ":" + path_).c_str(), 1);
+  }
+  ~NvidiaUvm() override {
+    setenv("PATH", path_.c_str(), 1);
+    fs::remove_all(root_);
+  }
+  void modprobe(const std::string& script) {
+    std::ofstream(root_ / "nvidia-modprobe") << "#!/bin/sh\n" << script << "\n";
+    fs::permissions(root_ / "nvidia-modprobe", fs::perms::owner_all);
+  }
+  std::string node() const { return root_.string() + "/dev/nvidia-uvm"; }
+
+  const std::string path_ = std::getenv("PATH");
+  fs::path root_;
+};
+
+TEST_F(NvidiaUvm, TheNodeIsMadeBeforeTheFirstSandbox) {
+  std::ofstream(root_ / "dev/nvidiactl");
+  modprobe("[ \"$*\" = '-u -c=0' ] && touch " + node());
+  EXPECT_EQ(make_nvidia_uvm(root_), std::nullopt);
+  EXPECT_TRUE(fs::exists(node()));
+}
+
+TEST_F(NvidiaUvm, ANodeThatCannotBeMadeIsToldWithTheCommand) {
+  std::ofstream(root_ / "dev/nvidiactl");
+  for (const bool installed : {false, true}) {
+    if (installed) modprobe("exit 1");
+    const auto problem = make_nvidia_uvm(root_);
+    ASSERT_TRUE(problem);
+    EXPECT_NE(problem->find("type: sudo nvidia-modprobe -u -c=0"), std::string::npos) << *problem;
+  }
+}
+
+TEST_F(NvidiaUvm, WithoutADriverNothingIsMade) {
+  modprobe("touch " + node());
+  EXPECT_EQ(make_nvidia_uvm(root_), std::nullopt);
+  EXPECT_FALSE(fs::exists(node()));
+}
+
 // How many processes of the machine have `mark` in their command line.
 int processes_with(const std::string& mark) {
   int count = 0;

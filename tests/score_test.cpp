@@ -47,8 +47,7 @@ struct RandomTask {
   ~RandomTask() { fs::remove_all(dir); }
 
   SealedModel seal(const Logits& logits) const {
-    return trace(logits, scoring_rows(at::kCPU, kLen, info.vocab_size), kLen, info.vocab_size,
-                 at::kCPU);
+    return trace(logits, scoring_rows_on_cpu(kLen), kLen, info.vocab_size, at::kCPU);
   }
   // Through real runners; without their sandbox, which is not what is tested here.
   Score run(const SealedModel& model, ScoreOptions options = {}) const {
@@ -136,7 +135,7 @@ TEST(Score, AModelForAnotherTaskOrBatchIsRefusedClearly) {
   const RandomTask task(4);
   const ToyGpt other(task.info.vocab_size + 1, kLen, 32, 2, 1),
       shorter(task.info.vocab_size, kLen / 2, 32, 2, 1);
-  const int64_t rows = scoring_rows(at::kCPU, kLen, task.info.vocab_size);
+  const int64_t rows = scoring_rows_on_cpu(kLen);
   const auto message = [&](const ToyGpt& model, int64_t n) {
     return error_of([&] {
       task.run(trace([&](at::Tensor ids) { return model(ids); }, n, model.seq_len, model.vocab,

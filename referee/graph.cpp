@@ -232,7 +232,11 @@ at::Tensor Graph::operator()(const at::Tensor& ids) const {
   if (!slots[impl_->logits].isTensor()) refuse("the sealed graph doesn't return a tensor");
   const at::Tensor logits = slots[impl_->logits].toTensor();
   check_logits(logits, ids, impl_->vocab_size);
-  return logits;
+  // What the caller writes to its logits must not reach the next call by a tensor of the model.
+  const bool shared = std::any_of(impl_->slots.begin(), impl_->slots.end(), [&](auto& slot) {
+    return slot.isTensor() && slot.toTensor().is_alias_of(logits);
+  });
+  return shared ? logits.clone() : logits;
 }
 
 }  // namespace autoresearch

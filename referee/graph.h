@@ -1,4 +1,5 @@
-// A sealed graph, parsed, checked and run node by node. It has no memory between calls.
+// A sealed graph, parsed, checked and run node by node. It has no memory between calls: no operator
+// on the list writes to its arguments or reads memory that nothing has filled.
 #pragma once
 
 #include <functional>
@@ -31,7 +32,7 @@ class Graph {
   explicit Graph(const SealedModel& model);
   ~Graph();
   // ids: (rows, seq_len) int64. Returns logits (rows, seq_len, vocab_size): checked to be dense,
-  // floating, finite, of that shape and on the device; throws Error otherwise.
+  // floating, finite, of that shape and on the device, and the caller's own; throws Error otherwise.
   at::Tensor operator()(const at::Tensor& ids) const;
 
  private:

@@ -1,4 +1,5 @@
 // Sealing: what a sealed model computes, what its file may hold, what its graph may not.
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -331,6 +332,73 @@ TEST(AllowList, AnAttentionBackendThatTrustsItsCallersShapesIsRefused) {
           head +
           "  %x : Tensor, %y : Tensor = "
           "aten::_scaled_dot_product_flash_attention_for_cpu(%c0, %c0, %c0, %p, %b, %n, %n)\n"));
+}
+
+// A call by hand: the text of its arguments names these values.
+std::string refusal_of_call(const std::string& name, const std::string& arguments) {
+  return refusal(
+      "  %n : NoneType = prim::Constant()\n  %off : bool = prim::Constant[value=0]()\n"
+      "  %on : bool = prim::Constant[value=1]()\n  %zero : float = prim::Constant[value=0.]()\n"
+      "  %minus : int = prim::Constant[value=-1]()\n  %f32 : int = prim::Constant[value=6]()\n"
+      "  %quint8 : int = prim::Constant[value=13]()\n  %c64 : int = prim::Constant[value=9]()\n"
+      "  %1 : int = prim::Constant[value=1]()\n"
+      "  %2 : int = prim::Constant[value=2]()\n  %3 : int = prim::Constant[value=3]()\n"
+      "  %24 : int = prim::Constant[value=24]()\n  %53 : int = prim::Constant[value=53]()\n"
+      "  %huge : int = prim::Constant[value=4611686018427387904]()\n"
+      "  %sizes : int[] = prim::ListConstruct(%3, %24, %53)\n"
+      "  %less : int[] = prim::ListConstruct(%minus, %3)\n"
+      "  %far : int[] = prim::ListConstruct(%huge)\n"
+      "  %circular : str = prim::Constant[value=\"circular\"]()\n"
+      "  %constant : str = prim::Constant[value=\"constant\"]()\n"
+      "  %short : Tensor = aten::slice(%c0, %2, %n, %53, %2)\n"
+      "  %fewer : Tensor = aten::slice(%c0, %1, %n, %24, %2)\n"
+      "  %x : Tensor = aten::" +
+      name + "(" + arguments + ")\n");
+}
+
+TEST(AllowList, ConstantsThatLibtorchTrustsAreChecked) {
+  EXPECT_EQ(refusal_of_call("zeros", "%sizes, %f32, %n, %n, %off"), "");
+  expect_refused("aten::zeros", refusal_of_call("zeros", "%sizes, %minus, %n, %n, %n"), "dtype");
+  expect_refused("aten::zeros", refusal_of_call("zeros", "%sizes, %quint8, %n, %n, %n"), "dtype");
+  expect_refused("aten::to", refusal_of_call("to", "%c0, %c64, %off, %off, %n"), "dtype");
+  expect_refused("aten::zeros", refusal_of_call("zeros", "%sizes, %f32, %2, %n, %n"), "layout");
+  expect_refused("aten::clone", refusal_of_call("clone", "%c0, %2"), "memory format");
+  expect_refused("aten::zeros", refusal_of_call("zeros", "%sizes, %f32, %n, %n, %on"),
+                 "pin_memory");
+  expect_refused("aten::roll", refusal_of_call("roll", "%c0, %far, %far"), "2^31");
+}
+
+TEST(AllowList, ShapesThatAKernelTrustsAreChecked) {
+  const std::string rest = ", %n, %zero, %off, %n, %off",
+                    attention = "scaled_dot_product_attention";
+  EXPECT_EQ(refusal_of_call(attention, "%c0, %c0, %c0" + rest), "");
+  expect_refused("as many keys", refusal_of_call(attention, "%c0, %fewer, %c0" + rest));
+  expect_refused("of one size", refusal_of_call(attention, "%c0, %short, %c0" + rest));
+  expect_refused("mask",
+                 refusal_of_call(attention, "%c0, %c0, %c0, %short, %zero, %off, %n, %off"));
+  expect_refused("_weight_norm", refusal_of_call("_weight_norm", "%c0, %c0, %2"));
+  expect_refused("constant", refusal_of_call("pad", "%c0, %less, %circular, %n"));
+}
+
+// An operator takes whatever the values are when it runs, not what the text says of their types.
+TEST(AllowList, AValueOfAnotherTypeThanTheOperatorTakesIsRefused) {
+  const std::string mixed =
+      "  %i : int = prim::Constant[value=3]()\n  %l : int[] = prim::ListConstruct(%i)\n"
+      "  %a : Tensor = prim::ListUnpack(%l)\n  %x : Tensor = aten::exp(%a)\n";
+  expect_refused("aten::exp", refusal(mixed), "another type");
+}
+
+TEST(Output, WritingToTheLogitsDoesNotReachTheNextCall) {
+  SealedModel model{"graph(%ids : Tensor, %c0 : Tensor):\n  return (%c0)\n",
+                    {at::ones({kRows, kLen, kVocab})},
+                    kRows,
+                    kLen,
+                    kVocab,
+                    at::kCPU};
+  const Graph graph(model);
+  const c10::InferenceMode inference;
+  graph(random_ids()).zero_();
+  EXPECT_EQ(graph(random_ids()).min().item<float>(), 1);
 }
 
 TEST(Output, LogitsThatAreNotFiniteDenseOrFloatingAreRefused) {

@@ -240,6 +240,7 @@ class OddCalls {
   at::Tensor refilled(const at::Tensor& tensor) {
     const bool odd = below(4) == 0;
     const auto bytes = int64_t(tensor.storage().nbytes()) / int64_t(tensor.element_size());
+    if (bytes > 100'000) return tensor;  // filled when it was copied, and it takes long
     at::Tensor numbers = at::empty({bytes}, at::kDouble);
     auto* const to = numbers.mutable_data_ptr<double>();
     const bool floating = tensor.is_floating_point();

@@ -147,7 +147,7 @@ std::string first_chars(const std::string& text, size_t max_chars) {
 Character first_character(std::string_view text) {
   if (text.empty()) return {};
   constexpr std::array<uint8_t, 5> kBits = {0, 0x7F, 0x1F, 0x0F, 0x07};  // of the first byte
-  const size_t bytes = sequence_length(text, 0);
+  const size_t bytes = utf8_length(text, 0);
   if (bytes == 0) return {'?', 1};
   char32_t code = static_cast<uint8_t>(text[0]) & kBits[bytes];
   for (size_t i = 1; i < bytes; ++i) code = code << 6 | (static_cast<uint8_t>(text[i]) & 0x3F);

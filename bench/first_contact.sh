@@ -74,7 +74,7 @@ pack() {
 
   local part
   for part in programs lib kit data; do
-    XZ_OPT=${small:+-1} tar cJf "$folder/$part.tar.xz" -C "$folder" "$part"
+    XZ_OPT=-1 tar cJf "$folder/$part.tar.xz" -C "$folder" "$part"
     rm -r "${folder:?}/$part"
   done
 

@@ -248,7 +248,7 @@ def score(c):
     record = c.train("score", "--steps", steps)
     c.train("score", "--steps", steps, "--seal", os.path.join(c.out, "sealed"))
     begin = time.monotonic()
-    text = c.run("score", [os.path.join(c.programs, "prepare"), "score",
+    text = c.run("score", [os.path.join(c.programs, "score"),
                            os.path.join(c.out, "sealed"), "--task", "big", "--device", c.device])
     seconds, alone = time.monotonic() - begin, float(re.search(r"val_bpb: *([\d.]+)", text)[1])
     # Two trainings of one seed differ on a GPU: FlashAttention-2 adds up in any order.
@@ -276,7 +276,7 @@ def kit(c):
     kit = os.path.join(c.folder, "kit")
     names = ("harness/candidate.h", "harness/harness.h", "harness/kernels.h", "harness.o")
     recipe["files"] = [{"from": os.path.join(kit, name), "to": name} for name in names]
-    recipe["files"].append({"from": os.path.join(c.programs, "prepare"), "to": "prepare"})
+    recipe["files"].append({"from": os.path.join(c.programs, "score"), "to": "score"})
     recipe["build"][-1] += ["-L" + os.path.join(c.folder, "lib")]
     compiler = shutil.which(recipe["build"][0][0]) and os.path.isdir(
         os.path.join(c.site, "torch", "include", "ATen"))

@@ -30,7 +30,7 @@ pack() {
   local small=
   if [ "${1:-}" = --small ]; then small=1; shift; fi
   local root=$here/.. build=$here/../build folder=${1:-$here/../build/first_contact}
-  for program in train prepare agent tests/gpu_test; do
+  for program in train prepare agent score tests/gpu_test; do
     [ -x "$build/$program" ] || fail "no build/$program; run: cmake --workflow --preset test"
   done
   command -v bwrap > /dev/null || fail "bubblewrap is missing; apt-get install bubblewrap"
@@ -40,7 +40,7 @@ pack() {
   mkdir -p "$folder"/{programs,lib,kit,checkout,bench,data,whl}
 
   # Programs; variants of train.cpp are there too, as a machine without headers can't build any.
-  cp "$build"/{train,prepare,agent,tests/gpu_test} "$folder/programs/"
+  cp "$build"/{train,prepare,agent,score,tests/gpu_test} "$folder/programs/"
   if [ -z "$small" ]; then
     python3 "$here/variants.py" "$folder/programs/train_wide" kGpuAspect=x2
     python3 "$here/variants.py" "$folder/programs/train_one_micro_batch" kGpuMicroBatch=x2
@@ -56,7 +56,7 @@ pack() {
   # Libraries that a machine may lack, and bubblewrap; those of CUDA and libtorch come with torch.
   # What is compiled there is linked with two of them, by their plain names.
   local program name
-  for program in "$build/agent" "$build/prepare" "$build/train" "$(command -v bwrap)"; do
+  for program in "$build/agent" "$build/prepare" "$build/score" "$build/train" "$(command -v bwrap)"; do
     copy_libraries "$program" "$folder/lib"
   done
   cp "$(command -v bwrap)" "$folder/lib/"

@@ -1,6 +1,6 @@
 """train beside the same training in PyTorch, eager and compiled: same rows, same machine, one run.
 
-    cmake --workflow --preset test          # builds build/train and build/prepare
+    cmake --workflow --preset test          # builds build/train, build/prepare and build/score
     python3 bench/train.py [--device cpu|cuda] [--task FOLDER] [--python PYTHON]
                            [--quick [--budget SECONDS]] [--programs FOLDER]
 
@@ -374,7 +374,7 @@ def compare(options, task, folder, python):
 def main():
     options = parse_options()
     sys.stdout.reconfigure(line_buffering=True)  # in order with what `tell` prints
-    for program in ("train", "prepare"):
+    for program in ("train", "prepare", "score"):
         if not os.path.exists(program_of(options, program)):
             sys.exit(f"no {program_of(options, program)}; run: cmake --workflow --preset test")
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@
 #include "agent/trial.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/nvidia.h"
 #include "common/sandbox.h"
 #include "prepare/task.h"
 

@@ -14,6 +14,7 @@
 
 #include "common/error.h"
 #include "common/nvidia.h"
+#include "referee/graph.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
 #include "harness/cuda_api.h"

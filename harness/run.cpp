@@ -341,7 +341,7 @@ void Run::Impl::read_losses(int64_t before) {
 }
 
 void Run::Impl::seal() {
-  const int64_t rows = scoring_rows(device.device, task.seq_len, task.vocab_size);
+  const int64_t rows = scoring_rows(device, task.seq_len, task.vocab_size);
   const SealedModel sealed = trace(logits, rows, task.seq_len, task.vocab_size, device.device);
   if (!options.seal.empty()) return save_sealed(sealed, options.seal);
   record.score = score_alone(sealed);

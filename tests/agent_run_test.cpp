@@ -185,10 +185,10 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
   for (const Experiment& e : state.experiments) {
     if (e.status != "keep") continue;
     Command score = agent({});
-    score.argv = {
-        PREPARE_PROGRAM, "score",  (run_dir() / "champion" / e.commit / "model.safetensors"),
-        "--task",        "tiny",   "--device",
-        "cpu",           "--json", dir_ / "again.json"};
+    score.argv = {SCORE_PROGRAM, (run_dir() / "champion" / e.commit / "model.safetensors"),
+                  "--task",      "tiny",
+                  "--device",    "cpu",
+                  "--json",      dir_ / "again.json"};
     const Exit again = run(score);
     ASSERT_EQ(again.code, 0) << again.output;
     EXPECT_NEAR(nlohmann::json::parse(read_file(dir_ / "again.json")).at("val_bpb").get<double>(),

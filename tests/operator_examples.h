@@ -218,7 +218,7 @@ inline constexpr Example kOperatorExamples[] = {
       {"all.dim", [](O o) { return o.mask.all(2); }},
       {"norm.Scalar", [](O o) { return o.x.norm(); }},
       {"norm.ScalarOpt_dim", [](O o) { return o.x.norm(2, {2}, true); }},
-      {"linalg_vector_norm", [](O o) { return at::linalg_vector_norm(o.x, 2, {{2}}); }},
+      {"linalg_vector_norm", [](O o) { return at::linalg_vector_norm(o.x, 2, at::IntArrayRef{2}); }},
       {"var.correction", [](O o) { return o.x.var(); }},
       {"var.dim", [](O o) { return o.x.var(at::IntArrayRef{2}, false, true); }},
       {"std.correction", [](O o) { return o.x.std(); }},

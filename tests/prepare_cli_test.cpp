@@ -403,9 +403,6 @@ TEST_F(PrepareTest, BadOptionsAreRefusedInOneLine) {
   expect_error("--source corpus --workers 33", {"--workers", "1 and 32"}, 2);
   expect_error("--source corpus --eval-tokens 0", {"--eval-tokens", "1 and 67108864"}, 2);
   expect_error("--source corpus --shard 3", {"--shard", "--help"}, 2);
-  expect_error("score m --split train", {"train"}, 2);
-  expect_error("sample m --temperature nan", {"--temperature"}, 2);
-  expect_error("sample m --top-k -1", {"--top-k", "1048576"}, 2);
 }
 
 TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
@@ -464,8 +461,6 @@ TEST_F(PrepareTest, AShortPipeIsCutIntoEnoughParts) {
 TEST_F(PrepareTest, CommandsWithoutATaskNameTheCommandThatMakesOne) {
   expect_error("info", {"build/prepare --source demo"});
   expect_error("encode --task books", {"--task books --source PATH"});
-  expect_error("score model", {"build/prepare --source demo"});
-  expect_error("sample model --task demo", {"build/prepare --source demo"});
 }
 
 TEST_F(PrepareTest, ADamagedTaskIsNotedNotUsed) {
@@ -557,23 +552,6 @@ TEST_F(PrepareTest, OutputThatCannotBeWrittenIsAnError) {
     EXPECT_EQ(full.code, 1) << command;
     EXPECT_NE(full.err.find("can't write the output: No space left"), std::string::npos)
         << full.err;
-  }
-}
-
-TEST_F(PrepareTest, AMissingOrForeignModelIsAnError) {
-  write_corpus();
-  ASSERT_EQ(prepare(kSmall).code, 0);
-  const Output folder = prepare("score none.sealed --json nowhere/score.json");
-  EXPECT_NE(folder.err.find("can't write nowhere/score.json"), std::string::npos) << folder.err;
-  const Output missing = prepare("score none.sealed --device cpu");
-  EXPECT_EQ(missing.code, 1);
-  EXPECT_NE(missing.err.find("no sealed model at none.sealed"), std::string::npos) << missing.err;
-  write_file(dir_ / "foreign", "this is no model");
-  for (const std::string command : {"score foreign --device cpu", "sample foreign --device cpu"}) {
-    const Output foreign = prepare(command);
-    EXPECT_EQ(foreign.code, 1) << command;
-    EXPECT_EQ(foreign.err.find("prepare: error: "), 0u) << foreign.err;
-    EXPECT_EQ(foreign.out, "");
   }
 }
 

@@ -288,5 +288,73 @@ TEST(Probe, OneTrainingRowShowsAMissingMaskAndPassesAnHonestModel) {
   EXPECT_NE(message.find("position"), std::string::npos) << message;
 }
 
+// ------------------------------------------------------------------------------------------------
+// Sealed files that once copied the answers, remembered, or broke the scorer: the red team's holes
+// A, B, D and K, through the real scorer
+
+// Why a graph is void that computes %x, which is added to constant logits. Tensors are %c0 and on;
+// the last one is the logits'.
+std::string void_because(const std::string& body, std::vector<at::Tensor> tensors) {
+  const RandomTask task(8);
+  const int64_t rows = scoring_rows_on_cpu(kLen), vocab = task.info.vocab_size;
+  tensors.push_back(at::ones({rows, kLen, vocab}));
+  std::string inputs = "%ids : Tensor";
+  for (size_t i = 0; i < tensors.size(); i++) inputs += ", %c" + std::to_string(i) + " : Tensor";
+  const std::string logits = "%c" + std::to_string(tensors.size() - 1);
+  const SealedModel model{"graph(" + inputs +
+                              "):\n"
+                              "  %none : NoneType = prim::Constant()\n"
+                              "  %zero : int = prim::Constant[value=0]()\n"
+                              "  %one : int = prim::Constant[value=1]()\n" +
+                              body + "  %sum : Tensor = aten::sum(%x, %none)\n" +
+                              "  %all : Tensor = aten::add(" + logits +
+                              ", %sum, %one)\n  return (%all)\n",
+                          tensors,
+                          rows,
+                          kLen,
+                          vocab,
+                          at::kCPU};
+  return error_of([&] { task.run(model); });
+}
+
+TEST(Holes, AttentionWithMoreValuesThanKeysReadsNothing) {
+  const std::string message = void_because(
+      "  %p : float = prim::Constant[value=0.]()\n"
+      "  %no : bool = prim::Constant[value=0]()\n"
+      "  %x : Tensor = aten::scaled_dot_product_attention(%c0, %c1, %c2, %none, %p, %no, %none, "
+      "%no)\n",
+      {at::ones({1, 1, 4, 1}), at::ones({1, 4, 1, 1}), at::ones({1, 4, 2, 1})});
+  EXPECT_NE(message.find("scaled_dot_product_attention"), std::string::npos) << message;
+}
+
+TEST(Holes, CircularPaddingReadsNoUninitializedMemory) {
+  const std::string message = void_because(
+      "  %less : int = prim::Constant[value=-4]()\n  %more : int = prim::Constant[value=4]()\n"
+      "  %sizes : int[] = prim::ListConstruct(%less, %more)\n"
+      "  %mode : str = prim::Constant[value=\"circular\"]()\n"
+      "  %x : Tensor = aten::pad(%c0, %sizes, %mode, %none)\n",
+      {at::ones({1, 1, 8})});
+  EXPECT_NE(message.find("pad"), std::string::npos) << message;
+}
+
+TEST(Holes, WeightNormIsNoOperatorOfOurs) {
+  const std::string message = void_because("  %x : Tensor = aten::_weight_norm(%c0, %c1, %zero)\n",
+                                           {at::ones({1000, 4}), at::ones({1})});
+  EXPECT_NE(message.find("_weight_norm"), std::string::npos) << message;
+}
+
+TEST(Holes, AnUnknownTypeDoesNotBreakTheScorer) {
+  const std::string message = void_because(
+      "  %bad : int = prim::Constant[value=-1]()\n"
+      "  %sizes : int[] = prim::ListConstruct(%one)\n"
+      "  %x : Tensor = aten::zeros(%sizes, %bad, %none, %none, %none)\n",
+      {});
+  EXPECT_NE(message.find("zeros"), std::string::npos) << message;
+}
+
+TEST(Holes, AGraphWithoutThemIsScored) {
+  EXPECT_EQ(void_because("  %x : Tensor = aten::mul(%c0, %zero)\n", {at::ones({3})}), "");
+}
+
 }  // namespace
 }  // namespace autoresearch

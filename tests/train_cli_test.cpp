@@ -55,8 +55,8 @@ TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
   ASSERT_EQ(sealed.code, 0) << sealed.output;
   EXPECT_EQ(sealed.output.find("val_bpb"), std::string::npos)
       << "a handed-over model is not scored";
-  const Exit score = program(PREPARE_PROGRAM, {"score", "model.safetensors", "--task", "tiny",
-                                               "--device", "cpu", "--json", "score.json"});
+  const Exit score = program(SCORE_PROGRAM, {"model.safetensors", "--task", "tiny", "--device",
+                                             "cpu", "--json", "score.json"});
   ASSERT_EQ(score.code, 0) << score.output;
   const auto said = nlohmann::json::parse(read_file(dir_ / "score.json"));
   EXPECT_NEAR(said.at("val_bpb").get<double>(), bpb, 1e-6);

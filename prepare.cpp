@@ -620,8 +620,8 @@ CLI::App* CommandLine::command(const std::string& name, const std::string& help,
 
 void CommandLine::add_make() {
   app.add_option("--source", make.source,
-                 "climbmix or tinystories from the hub, demo, or files and folders; - is text on "
-                 "stdin, -.jsonl JSON lines")
+                 "climbmix or tinystories from the hub, demo, or files and folders; - is "
+                 "stdin, -.jsonl that with JSON lines")
       ->expected(1, 1 << 20)
       ->capture_default_str();
   app.add_option("--task", make.task, "name of the task (default: the source's)");

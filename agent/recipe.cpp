@@ -263,7 +263,7 @@ Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args,
                                    caged ? "on" : "off"};
   argv.insert(argv.end(), args.begin(), args.end());
   // The scorer runs none of the model, and puts the processes that do into sandboxes itself.
-  return {.argv = std::move(argv), .env = scrubbed_environment()};
+  return {.argv = std::move(argv), .env = scrubbed_environment(), .dies_with_caller = true};
 }
 
 const std::string& Kit::fingerprint() const { return fingerprint_; }

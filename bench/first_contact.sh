@@ -21,7 +21,7 @@ TORCH='gomp.*|torch.*|c10.*|shm|nv.*|cu(da|bl|dnn|ff|sp|so|ra|pt|fi).*|nccl'
 # Copies what a program is linked with, but for glibc, g++'s own, libtorch and CUDA.
 copy_libraries() { # PROGRAM TO
   local name path
-  ldd "$1" | sed -n 's/^\s*\(\S*\) => \(\/\S*\).*/\1 \2/p' |
+  ldd "$1" | sed -n 's/^\s*\(\S*\) => \(\/.*\) (0x.*/\1 \2/p' |
     grep -vE "^lib($SYSTEM|$TORCH)\.so" |
     while read -r name path; do cp -Lf "$path" "$2/$name"; done
 }

@@ -29,6 +29,7 @@ set(LIBTORCH_CPU_LINK -L${LIBTORCH_ROOT}/lib -Wl,-rpath,${LIBTORCH_ROOT}/lib -Wl
                       -lstdc++ -ltorch_cpu -lc10)
 set(LIBTORCH_LINK -Wl,--push-state,--no-as-needed -ltorch)  # what the other half adds
 set(LIBTORCH_DEFINITIONS)
+set(LIBTORCH_SYSTEM)
 if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
   # The CUDA runtime and NVRTC, which load and compile kernels while a program runs: libtorch's own
   # copies, linked by their full names, for wheels have no development names. None of CUDA's headers
@@ -36,12 +37,19 @@ if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
   # its builtins in the system's folders alone, so they are linked too.
   list(APPEND LIBTORCH_LINK -ltorch_cuda -lc10_cuda)
   set(LIBTORCH_DEFINITIONS AUTORESEARCH_CUDA)
+  # NVIDIA's wheels of another CUDA may be there too: those of the version that torch names.
+  set(_nvidia_folders ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/lib
+                      ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/lib)
+  if(EXISTS ${LIBTORCH_ROOT}/version.py)
+    file(STRINGS ${LIBTORCH_ROOT}/version.py _cuda REGEX "^cuda")
+  endif()
+  if(NOT _cuda MATCHES "'12")
+    list(PREPEND _nvidia_folders ${LIBTORCH_ROOT}/../nvidia/cu13/lib)
+  endif()
   foreach(name cudart nvrtc nvrtc-builtins)
     string(MAKE_C_IDENTIFIER ${name} _key)
     set(_${_key})
-    foreach(folder ${LIBTORCH_ROOT}/lib ${LIBTORCH_ROOT}/../nvidia/cu13/lib
-                   ${LIBTORCH_ROOT}/../nvidia/cuda_nvrtc/lib
-                   ${LIBTORCH_ROOT}/../nvidia/cuda_runtime/lib)
+    foreach(folder ${LIBTORCH_ROOT}/lib ${_nvidia_folders})
       file(GLOB _files ${folder}/lib${name}.so* ${folder}/lib${name}-*.so*)
       if(NOT name STREQUAL nvrtc-builtins)
         list(FILTER _files EXCLUDE REGEX builtins)
@@ -74,9 +82,14 @@ endif()
 file(GLOB _openmp ${LIBTORCH_ROOT}/lib/libgomp*.so* ${LIBTORCH_ROOT}/../torch.libs/libgomp*.so*)
 list(APPEND _openmp -lgomp)
 list(GET _openmp 0 _openmp)
+if(_openmp MATCHES "^/")  # torch.libs is not on libtorch's own path
+  get_filename_component(_folder ${_openmp} DIRECTORY)
+  list(APPEND _openmp -Wl,-rpath,${_folder})
+  list(APPEND LIBTORCH_SYSTEM ${_folder})
+endif()
 list(APPEND LIBTORCH_CPU_LINK ${_openmp} -Wl,--as-needed)
 set(LIBTORCH_LINK ${LIBTORCH_CPU_LINK} ${LIBTORCH_LINK} -Wl,--pop-state)
-set(LIBTORCH_SYSTEM ${LIBTORCH_ROOT})
+list(APPEND LIBTORCH_SYSTEM ${LIBTORCH_ROOT})
 get_filename_component(_nvidia ${LIBTORCH_ROOT}/../nvidia REALPATH)
 if(EXISTS ${_nvidia})
   list(APPEND LIBTORCH_SYSTEM ${_nvidia})

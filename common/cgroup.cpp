@@ -133,10 +133,12 @@ ControlGroup& ControlGroup::operator=(ControlGroup&& other) noexcept {
 }
 
 bool ControlGroup::ran_out_of_memory() const {
-  return counted(memory_ / "memory.events", "oom_kill") ||
-         counted(memory_ / "memory.oom_control", "oom_kill");
+  return !memory_.empty() && (counted(memory_ / "memory.events", "oom_kill") ||
+                              counted(memory_ / "memory.oom_control", "oom_kill"));
 }
 
-bool ControlGroup::ran_out_of_tasks() const { return counted(tasks_ / "pids.events", "max"); }
+bool ControlGroup::ran_out_of_tasks() const {
+  return !tasks_.empty() && counted(tasks_ / "pids.events", "max");
+}
 
 }  // namespace autoresearch

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -39,7 +40,7 @@ constexpr unsigned kAllowed[] = {
     SYS_gettid,        SYS_getpid,          SYS_exit,         SYS_exit_group,
     SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,    SYS_gettimeofday,
     SYS_getrandom,     SYS_getcpu,          SYS_getrusage,    SYS_restart_syscall,
-    SYS_uname,         SYS_sysinfo,
+    SYS_uname,
 #ifdef SYS_poll
     SYS_poll,
 #endif
@@ -78,8 +79,9 @@ std::vector<sock_filter> filter() {
 void lock_down() {
   std::vector<sock_filter> code = filter();
   const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
-  const bool done = kArchitecture != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-                    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  const bool done =
+      kArchitecture != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
   check(done, std::string("the kernel takes no system-call filter: ") + std::strerror(errno));
 }
 

@@ -150,7 +150,8 @@ struct Launch {
   int nice = 0, input = -1, output = -1, go = -1, go_write = -1;
   int report = -1, filter = -1, tell = -1;  // -1: the child has no such descriptor
   uint64_t max_file_bytes = 0;
-  bool expendable = false;       // the first to die when memory runs out
+  bool expendable = false;  // the first to die when memory runs out
+  bool dies_with_caller = false;
   std::vector<int> groups = {};  // control groups to join
 };
 
@@ -218,6 +219,7 @@ void set_limits(const Launch& launch) {
   do n = read(launch.go, &byte, 1);
   while (n < 0 && errno == EINTR);
   if (n != 1) _exit(127);
+  if (launch.dies_with_caller) prctl(PR_SET_PDEATHSIG, SIGKILL);
   reset_signals();
   // A keyring of its own: the user's could be read, and would carry notes from child to child.
   syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
@@ -354,6 +356,7 @@ void Child::prepare(const Command& command) {
              .tell = tell_.write.get(),
              .max_file_bytes = command.max_file_bytes,
              .expendable = command.max_rss_bytes > 0,
+             .dies_with_caller = command.dies_with_caller,
              .groups = group_.entrances()};
 }
 

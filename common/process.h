@@ -26,7 +26,8 @@ struct Command {
   int64_t max_tasks = 0;  // their processes and threads in sum; 0: no limit
   fs::path disk = {};     // a folder of a disk that the child must not fill; empty: no limit
   int nice = 0;
-  uint64_t max_file_bytes = 0;  // of one file that it writes; 0: no limit
+  uint64_t max_file_bytes = 0;    // of one file that it writes; 0: no limit
+  bool dies_with_caller = false;  // SIGKILL if the thread that called run() ends first
   bool finishes = false;  // an interrupt leaves it alone: git, and what else a clean end needs
   // Called in the parent once the child exists, before it execs: the child waits on a pipe until
   // this returns, so that a journal line about it is on disk first. An exception kills the child.

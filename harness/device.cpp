@@ -160,6 +160,9 @@ int oldest_driver(const std::string& cuda) {
 // Of a status that is not usable: what is wrong, and what to type.
 std::string why_unusable(const CudaStatus& status) {
   if (status.driver.empty()) return "no NVIDIA device here; check the driver with nvidia-smi";
+  if (status.library == "none")
+    return "an NVIDIA device is here, but this libtorch is for CPUs alone; use --device cpu, or "
+           "fetch one with CUDA: cmake --fresh --preset demo, in a shell that has no other torch";
   const std::string facts = "driver " + status.driver + ", libtorch is for CUDA " + status.library;
   const int needed = oldest_driver(status.library), found = std::atoi(status.driver.c_str());
   if (found == 0 || found >= needed)

@@ -122,6 +122,7 @@ struct Run::Impl {
         loader(folder, info, device.device),
         clock(device.device) {
     task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
+    if (options.seal.empty()) scorer();  // missed now, and not after the training
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();
@@ -143,6 +144,7 @@ struct Run::Impl {
   void read_losses(int64_t before);
   void report_step();
   void seal();
+  static fs::path scorer();
   Score score_alone(const SealedModel& sealed) const;
 
   Clock::time_point started, first_step;
@@ -347,12 +349,18 @@ void Run::Impl::seal() {
   record.score = score_alone(sealed);
 }
 
+// The program that scores a run by hand: beside this one, or above the folder of tests.
+fs::path Run::Impl::scorer() {
+  const fs::path folder = fs::read_symlink("/proc/self/exe").parent_path();
+  for (const fs::path& place : {folder, folder.parent_path()})
+    if (fs::is_regular_file(place / "score")) return place / "score";
+  throw Error("there is no " + (folder / "score").string() +
+              " to score the model with; build it: cmake --build build, or hand the model over "
+              "with --seal FILE");
+}
+
 // Of a run by hand: another process scores, as it does in the loop.
 Score Run::Impl::score_alone(const SealedModel& sealed) const {
-  const fs::path scorer = fs::read_symlink("/proc/self/exe").parent_path() / "score";
-  check(fs::exists(scorer), "the model is trained, but there is no " + scorer.string() +
-                                " to score it with; build it: cmake --build build, or hand the "
-                                "model over with --seal FILE");
   char name[] = "/tmp/autoresearch-XXXXXX";
   check(mkdtemp(name) != nullptr, "can't make a folder in /tmp for the sealed model");
   struct Remove {
@@ -365,12 +373,16 @@ Score Run::Impl::score_alone(const SealedModel& sealed) const {
   const fs::path model = remove.folder / "model.safetensors";
   save_sealed(sealed, model);
   const Exit exit =
-      autoresearch::run({.argv = {scorer.string(), model.string(), "--task", folder.string(),
+      autoresearch::run({.argv = {scorer().string(), model.string(), "--task", folder.string(),
                                   "--device", device.device.str(), "--json", "-"},
                          .env = scrubbed_environment(),
-                         .limit = 24 * 3600});
+                         .limit = 24 * 3600,
+                         .dies_with_caller = true});
   const size_t json = exit.output.rfind("\n{") + 1;  // 0 if it is the first line
-  check(exit.code == 0, exit.output.empty() ? "the scorer ended without a word" : exit.output);
+  const size_t error = exit.output.rfind("score: error: ");
+  check(exit.code == 0,
+        error == std::string::npos ? "the scorer ended without a word" : exit.output.substr(error));
+  if (json > 0) log_info(exit.output.substr(0, json - 1));  // a warning
   const auto score = nlohmann::json::parse(exit.output.substr(json));
   return {.bpb = score.at("val_bpb"), .bpb_upstream = score.at("val_bpb_upstream")};
 }

@@ -196,7 +196,9 @@ size_t BpeEncoder::merge_short(std::string_view piece, uint16_t* ids) const {
     if (id == kNoRank) break;
     const uint32_t i = lowest & 0xFFFF;
     uint64_t after = alive & (~uint64_t{1} << i);
-    const int gone = std::countr_zero(after);
+    // The pair has a right part, so this is below 64 without the remainder, as a compiler can't
+    // see.
+    const size_t gone = static_cast<size_t>(std::countr_zero(after)) % kShortPiece;
     after &= after - 1;
     alive &= ~(uint64_t{1} << gone);
     wanted[gone] = kNone;

@@ -32,7 +32,8 @@ class Graph {
   explicit Graph(const SealedModel& model);
   ~Graph();
   // ids: (rows, seq_len) int64. Returns logits (rows, seq_len, vocab_size): checked to be dense,
-  // floating, finite, of that shape and on the device, and the caller's own; throws Error otherwise.
+  // floating, finite, of that shape and on the device, and the caller's own; throws Error
+  // otherwise.
   at::Tensor operator()(const at::Tensor& ids) const;
 
  private:

@@ -18,6 +18,7 @@
 
 #include "common/error.h"
 #include "common/lockdown.h"
+#include "common/nvidia.h"
 #include "common/sandbox.h"
 #include "referee/graph.h"
 #include "referee/refusal.h"
@@ -130,9 +131,7 @@ std::pair<int, uint64_t> receive_descriptor(int socket) {
 
 // libtorch's CUDA half is opened only for a model that needs it: it doubles the time to start and
 // takes four times the memory.
-at::Device runner_device(const std::string& wanted, bool sealed_on_cuda) {
-  const bool cuda = wanted.starts_with("cuda") || (wanted == "auto" && sealed_on_cuda);
-  if (!cuda) return at::kCPU;
+at::Device open_cuda(const std::string& wanted) {
   const bool loaded = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
   check(loaded && at::globalContext().hasCUDA(),
         "the model needs a GPU, and CUDA can't be used here; see build/train --device cuda");
@@ -143,14 +142,22 @@ at::Device runner_device(const std::string& wanted, bool sealed_on_cuda) {
   return device;
 }
 
+// The device to compute on. On a CPU the process is locked from here on: before a byte of the file
+// is parsed, since its runners share a sandbox.
+at::Device choose_and_lock(const std::string& wanted, std::string_view file) {
+  if (wanted.starts_with("cuda") ||
+      (wanted == "auto" && has_nvidia_device() && seems_sealed_on_cuda(file)))
+    return open_cuda(wanted);
+  lock_down();
+  return at::kCPU;
+}
+
 class Served {
  public:
   Served(const fs::path& path, const std::string& device, bool keeps_logits)
       : model_(load(path, device)),
         keeps_logits_(keeps_logits || model_.device.is_cuda()),
-        graph_((check_rows(), model_)) {
-    if (model_.device.is_cpu()) lock_down();
-  }
+        graph_((check_rows(), model_)) {}
 
   void serve() {
     const int64_t hello[] = {model_.rows, model_.seq_len, model_.vocab_size, keeps_logits_};
@@ -166,9 +173,11 @@ class Served {
 
  private:
   static SealedModel load(const fs::path& path, const std::string& wanted) {
-    const at::Device device = runner_device(wanted, sealed_on_cuda(path));
+    check(fs::is_regular_file(path), "there is no sealed model at " + path.string());
+    const std::string file = read_file(path);
+    const at::Device device = choose_and_lock(wanted, file);
     set_precision(device);
-    return load_sealed(path, device);
+    return parse_sealed(file, path.string(), device);
   }
 
   // How many rows a batch has is the harness's choice, and on a CPU the same for all models.
@@ -272,6 +281,10 @@ int nursery_main(const fs::path& model, const std::string& device, bool keeps_lo
     if (child == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       dup2(socket, STDIN_FILENO);
+      // No words of its own: runners would share them.
+      const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+      dup2(nowhere, STDOUT_FILENO);
+      dup2(nowhere, STDERR_FILENO);
       close_range(STDERR_FILENO + 1, ~0U, 0);  // above all, the sockets of other runners
       _exit(serve(model, device, keeps_logits));
     }
@@ -290,6 +303,7 @@ struct Runner::Mapping {
     const bool made = fd >= 0 && fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0 &&
                       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
     data = made ? mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (data == MAP_FAILED && fd >= 0) close(fd);
     check(data != MAP_FAILED,
           std::string("no memory to share with a runner: ") + std::strerror(errno));
   }
@@ -303,11 +317,6 @@ struct Runner::Mapping {
 };
 
 namespace {
-
-bool has_gpu_device() {
-  std::error_code ignored;
-  return fs::exists("/dev/nvidiactl", ignored) || fs::exists("/dev/dxg", ignored);  // dxg: WSL
-}
 
 // Folders that a program linked with libtorch needs to start, as CMake found them; one that is not
 // here (another machine's) is left out, LD_LIBRARY_PATH may name what takes its place.
@@ -397,9 +406,12 @@ void Nursery::explain_end() {
               plain(said.substr(said.rfind('\n') + 1)));
 }
 
+bool may_use_gpu(const std::string& device) {
+  return device.starts_with("cuda") || (device == "auto" && has_nvidia_device());
+}
+
 std::vector<std::shared_ptr<Nursery>> nurseries(const RunnerOptions& options, int64_t runners) {
-  const bool gpu =
-      options.device.starts_with("cuda") || (options.device == "auto" && has_gpu_device());
+  const bool gpu = may_use_gpu(options.device);
   std::vector<std::shared_ptr<Nursery>> result;
   for (int64_t i = 0; i < runners; i++)
     result.push_back(gpu || i == 0 ? std::make_shared<Nursery>(options) : result[0]);
@@ -420,7 +432,10 @@ std::vector<char> Runner::receive(uint32_t kind) {
   if (message->kind == kFailed && message->bytes.size() >= sizeof(int32_t)) {
     int32_t code;
     std::memcpy(&code, message->bytes.data(), sizeof code);
-    throw Error(plain({message->bytes.begin() + sizeof code, message->bytes.end()}), code);
+    // The runner's word on what went wrong; 0 would be a success.
+    const bool known = code == kOutOfMemory || code == kCannotSeal;
+    throw Error(plain({message->bytes.begin() + sizeof code, message->bytes.end()}),
+                known ? code : kError);
   }
   if (message->kind != kind) throw Error("a runner broke the protocol", kCannotSeal);
   return message->bytes;
@@ -446,20 +461,25 @@ void Runner::share_memory() {
   send_descriptor(socket_, memory_->fd, memory_->size);
 }
 
-void Runner::begin(const std::vector<uint16_t>& ids) {
+// Sends; if the runner has ended, its last message tells why.
+void Runner::ask(uint32_t kind, const void* data, size_t size) {
   try {
-    send_message(socket_, kRun, ids.data(), ids.size() * sizeof ids[0]);
+    send_message(socket_, static_cast<Kind>(kind), data, size);
   } catch (const Error&) {
-    receive(kAnswer);  // tells why it ended
+    receive(kAnswer);
     throw;
   }
+}
+
+void Runner::begin(const std::vector<uint16_t>& ids) {
+  ask(kRun, ids.data(), ids.size() * sizeof ids[0]);
 }
 
 void Runner::finish() { receive(kAnswer); }
 
 at::Tensor Runner::logits(int64_t place) {
   if (keeps_logits_) {
-    send_message(socket_, kRow, &place, sizeof place);
+    ask(kRow, &place, sizeof place);
     receive(kAnswer);
     place = 0;
   }
@@ -476,7 +496,7 @@ at::Tensor Runner::nats(const std::vector<int64_t>& places, const at::Tensor& ta
   numbers.insert(numbers.end(), places.begin(), places.end());
   const int64_t* from = targets.const_data_ptr<int64_t>();
   numbers.insert(numbers.end(), from, from + targets.numel());
-  send_message(socket_, kNats, numbers.data(), numbers.size() * sizeof numbers[0]);
+  ask(kNats, numbers.data(), numbers.size() * sizeof numbers[0]);
   const std::vector<char> bytes = receive(kNats);
   if (bytes.size() != result.nbytes()) throw Error("a runner broke the protocol", kCannotSeal);
   std::memcpy(result.mutable_data_ptr(), bytes.data(), bytes.size());

@@ -1,5 +1,5 @@
-// Runners: processes that run a sealed graph, each in a sandbox of its own, and hold nothing that
-// the graph wants: no targets, no other rows than they are given, no files but the model.
+// Runners: processes that run a sealed graph in a sandbox, and hold nothing that the graph wants:
+// no targets, no other rows than they are given, no files but the model.
 //
 // Parent and runner speak over a Unix socket, which is the runner's standard input. Every message
 // is a Header and its bytes. The logits stand in memory that both map: on a CPU those of a whole
@@ -32,10 +32,11 @@ struct RunnerOptions {
 };
 
 // A sandboxed process that has libtorch loaded, nothing else, and forks runners on request: they
-// start in milliseconds. It never hears what they are asked. A runner on a CPU loads the model and
-// gives up all system calls but those that computing takes (common/lockdown.h), so that not even
-// one that is taken over could reach another. Not so on a GPU, whose driver needs its calls: there
-// each runner gets a nursery, and so a sandbox, of its own.
+// start in milliseconds. It never hears what they are asked. A runner on a CPU reads the model's
+// file and, before a byte of it is parsed, gives up all system calls but those that computing takes
+// (common/lockdown.h), so that not even one that is taken over could reach another. Not so on a
+// GPU, whose driver needs its calls: there each runner gets a nursery, and so a sandbox, of its
+// own.
 class Nursery {
  public:
   explicit Nursery(const RunnerOptions& options);  // starts it; does not wait
@@ -67,6 +68,7 @@ class Runner {
   // The one shape that the model runs at. Wait until the model is loaded.
   struct Shape {
     int64_t rows = 0, seq_len = 0, vocab_size = 0;
+    bool operator==(const Shape&) const = default;
   };
   const Shape& shape();
 
@@ -88,6 +90,7 @@ class Runner {
  private:
   struct Mapping;
   std::vector<char> receive(uint32_t kind);
+  void ask(uint32_t kind, const void* data, size_t size);
 
   std::shared_ptr<Nursery> nursery_;
   int socket_;
@@ -95,6 +98,9 @@ class Runner {
   bool keeps_logits_ = false;
   std::unique_ptr<Mapping> memory_;
 };
+
+// Whether a model may be run on a GPU: `device` names one, or there is one and it is "auto".
+bool may_use_gpu(const std::string& device);
 
 // Nurseries for so many runners: one for all on a CPU, one for each if a GPU may be used.
 std::vector<std::shared_ptr<Nursery>> nurseries(const RunnerOptions& options, int64_t runners);

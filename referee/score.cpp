@@ -16,6 +16,7 @@
 #include "prepare/tokenizer.h"
 #include "referee/graph.h"
 #include "referee/plan.h"
+#include "referee/refusal.h"
 #include "referee/runner.h"
 
 namespace autoresearch {
@@ -30,8 +31,6 @@ constexpr double kCpuTolerance = 0, kCudaTolerance = 1e-3;
 // A runner on a GPU computes the losses itself. The parent computes those of the probed rows again;
 // a row's nats may differ by what sums in another order differ.
 constexpr double kNatsTolerance = 1e-2;
-
-[[noreturn]] void refuse(const std::string& what) { throw Error(what, kCannotSeal); }
 
 // ------------------------------------------------------------------------------------------------
 // What is scored
@@ -83,6 +82,18 @@ class Scorer {
     nats_.assign(size_t(heldout.rows.count), NAN);
   }
 
+  void run_all(const Effort& effort) {
+    for (int64_t wave = 0; wave < effort.waves; wave++) run(effort);
+  }
+
+  double nats() const {
+    double sum = 0;
+    for (const double nats : nats_) sum += nats;  // in the rows' order: the same in every scoring
+    return sum;
+  }
+  int64_t cuts() const { return compared_; }
+
+ private:
   // Fresh runners go through all rows. Sets the rows' nats, or compares with those of an earlier
   // wave.
   void run(const Effort& effort) {
@@ -102,14 +113,6 @@ class Scorer {
     runners_.clear();
   }
 
-  double nats() const {
-    double sum = 0;
-    for (const double nats : nats_) sum += nats;  // in the rows' order: the same in every scoring
-    return sum;
-  }
-  int64_t cuts() const { return compared_; }
-
- private:
   // What a batch left, by runner and place, copied: a runner can't change it any more. A runner
   // that keeps the logits hands over only those of rows that are compared, and nats of its
   // originals.
@@ -132,14 +135,17 @@ class Scorer {
     if (nurseries_.size() < size_t(count)) nurseries_ = nurseries(runner_options(), count);
     for (int64_t i = 0; i < count; i++)
       runners_.push_back(std::make_unique<Runner>(nurseries_[size_t(i)]));
+    shape_ = runners_[0]->shape();
+    const bool keeps = runners_[0]->keeps_logits();
+    check_shape(shape_, keeps);
     for (const auto& runner : runners_) {
-      check_shape(*runner, runner->shape());
+      if (!(runner->shape() == shape_) || runner->keeps_logits() != keeps)
+        refuse("a runner broke the protocol");
       runner->share_memory();
     }
-    shape_ = runners_[0]->shape();
   }
 
-  void check_shape(const Runner& runner, const Runner::Shape& shape) const {
+  void check_shape(const Runner::Shape& shape, bool keeps_logits) const {
     if (shape.seq_len != info_.seq_len || shape.vocab_size != info_.vocab_size)
       refuse("the model was sealed for rows of " + std::to_string(shape.seq_len) +
              " tokens and a vocabulary of " + std::to_string(shape.vocab_size) + "; task " +
@@ -147,8 +153,10 @@ class Scorer {
              std::to_string(info_.vocab_size) + "; name the task it was trained on with --task");
     // How many rows a batch has decides how much memory is shared.
     const int64_t rows = scoring_rows_on_cpu(info_.seq_len);
-    const bool fits = runner.keeps_logits() ? shape.rows <= kMostScoringRows : shape.rows == rows;
-    if (!fits) refuse("a runner broke the protocol");
+    const bool fits = keeps_logits ? shape.rows <= kMostScoringRows : shape.rows == rows;
+    // On a CPU no runner has a reason to compute the losses itself.
+    const bool may_keep = options_.keeps_logits || may_use_gpu(options_.device);
+    if (!fits || (keeps_logits && !may_keep)) refuse("a runner broke the protocol");
   }
 
   void begin(const PlannedBatch& batch) {
@@ -282,12 +290,11 @@ Score score(const fs::path& model, const fs::path& task_dir, const ScoreOptions&
     return scorer.nats() / (std::numbers::ln2 * double(bytes));
   };
   const int64_t rows = heldout.rows.count;
-  if (!options.full) scorer.run(light_effort(rows));
-  const bool promising = options.full_below && bpb(heldout.bytes) < *options.full_below;
   const Effort full = full_effort(rows);
-  const bool covered = !options.full && full.cuts * full.waves <= scorer.cuts();
-  if (options.full || (promising && !covered))
-    for (int64_t wave = 0; wave < full.waves; wave++) scorer.run(full);
+  if (!options.full) scorer.run_all(light_effort(rows));
+  const bool promising = options.full_below && bpb(heldout.bytes) < *options.full_below;
+  const bool covered = full.cuts * full.waves <= scorer.cuts();
+  if (options.full || (promising && !covered)) scorer.run_all(full);
   Score score;
   score.bpb = bpb(heldout.bytes);
   score.bpb_upstream = bpb(heldout.bytes_upstream);

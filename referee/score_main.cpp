@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "common/log.h"
 #include "common/process.h"
@@ -158,6 +159,10 @@ void add_common(CLI::App* app, Options& options) {
       "folder for all data");
   app->add_option("--device", options.score.device,
                   "auto (the model's own kind), cpu, cuda or cuda:N")
+      ->check([](const std::string& device) {
+        const bool known = std::regex_match(device, std::regex("auto|cpu|cuda(:[0-9]{1,2})?"));
+        return known ? "" : "use auto, cpu, cuda or cuda:N";
+      })
       ->capture_default_str();
   app->add_option("--sandbox", options.sandbox,
                   "for the processes that run the model: auto, on or off")

@@ -171,7 +171,7 @@ bool is_of_cuda(const json& metadata) {
   return metadata.at("device") == "cuda";
 }
 
-SealedModel parse_sealed(std::string_view data, at::Device device) {
+SealedModel parse_file(std::string_view data, at::Device device) {
   const json header = take_header(data);
   const json& metadata = header.at("__metadata__");
   const bool of_cuda = is_of_cuda(metadata);
@@ -189,28 +189,29 @@ SealedModel parse_sealed(std::string_view data, at::Device device) {
   return model;
 }
 
-template <class Parse>
-auto read_sealed(const fs::path& path, const Parse& parse) try {
+}  // namespace
+
+SealedModel parse_sealed(std::string_view bytes, const std::string& name, at::Device device) try {
   const at::NoGradGuard no_grad;
-  check(fs::is_regular_file(path), "there is no such file");
-  const std::string file = read_file(path);
-  return parse(std::string_view(file));
+  return parse_file(bytes, device);
 } catch (const c10::OutOfMemoryError&) {
   throw;
 } catch (const std::exception& e) {
-  throw Error(path.string() + " is not a sealed model: " + first_line(e) +
+  throw Error(name + " is not a sealed model: " + first_line(e) +
               "; build/train --seal writes one");
 }
 
-}  // namespace
-
 SealedModel load_sealed(const fs::path& path, at::Device device) {
-  return read_sealed(path, [&](std::string_view file) { return parse_sealed(file, device); });
+  std::error_code ignored;
+  const bool plain = fs::is_regular_file(path, ignored);
+  check(plain, path.string() +
+                   " is not a sealed model: there is no such file; build/train --seal " +
+                   "writes one");
+  return parse_sealed(read_file(path), path.string(), device);
 }
 
-bool sealed_on_cuda(const fs::path& path) {
-  return read_sealed(
-      path, [](std::string_view file) { return is_of_cuda(take_header(file).at("__metadata__")); });
+bool seems_sealed_on_cuda(std::string_view bytes) {
+  return bytes.substr(0, kMaxHeader).find(R"("device":"cuda")") != bytes.npos;
 }
 
 }  // namespace autoresearch

@@ -12,6 +12,7 @@
 #include <ATen/ATen.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/files.h"
@@ -36,10 +37,12 @@ std::string dtype_name(const at::Tensor& tensor);
 void save_sealed(const SealedModel& model, const fs::path& path);  // whole or not at all
 
 // Reads a file as hostile input: sizes, offsets and dtypes are checked before any use. Throws
-// Error. The tensors are on `device`.
+// Error, which calls the file `name`. The tensors are on `device`.
+SealedModel parse_sealed(std::string_view bytes, const std::string& name, at::Device device);
 SealedModel load_sealed(const fs::path& path, at::Device device);
 
-// Whether the file says that the model was sealed on a GPU. Reads the header alone.
-bool sealed_on_cuda(const fs::path& path);
+// Whether the header's text says that the model was sealed on a GPU. Parses nothing, so that it
+// can be asked before a process has given up what a hostile file might use.
+bool seems_sealed_on_cuda(std::string_view bytes);
 
 }  // namespace autoresearch

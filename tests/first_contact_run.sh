@@ -11,8 +11,8 @@ size=$(du -sm "$root/packed" | cut -f1)
 [ "$size" -le 55 ] || { echo "the folder has $size MB, more than 55"; exit 1; }
 
 prefix=$(python3 -c 'import sys; print(sys.base_prefix)')
-site=$(python3 -c 'import importlib.util as u, os
-print(os.path.dirname(u.find_spec("torch").submodule_search_locations[0]))')
+site=$(dirname "$(sed -n 's/^LIBTORCH_ROOT:PATH=//p' "$1/build/CMakeCache.txt")")
+case $site/ in "$1"/*) hide=() ;; *) hide=(--tmpfs "$site") ;; esac  # the build folder is not shown
 links=()
 for name in bin sbin lib lib64; do
   if [ -L /$name ]; then
@@ -23,7 +23,7 @@ for name in bin sbin lib lib64; do
 done
 elsewhere() {
   bwrap --unshare-all --die-with-parent --ro-bind /usr /usr "${links[@]}" \
-    --ro-bind "$prefix" "$prefix" --tmpfs "$site" --ro-bind "$site" /site \
+    --ro-bind "$prefix" "$prefix" "${hide[@]}" --ro-bind "$site" /site \
     --proc /proc --dev /dev --ro-bind-try /sys /sys \
     --tmpfs /tmp --bind "$root/packed" /packed --chdir / --clearenv \
     --setenv PATH "$prefix/bin:/usr/bin:/bin" --setenv HOME /tmp --setenv PYTHONPATH /site \

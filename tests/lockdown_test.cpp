@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <functional>
 #include <thread>
@@ -36,7 +37,7 @@ TEST(LockDown, ComputingMemoryThreadsAndOpenDescriptorsGoOn) {
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   EXPECT_EQ(locked([&] {
               std::vector<char> memory(64 << 20, 1);
-              int sum = 0;
+              std::atomic<int> sum = 0;
               std::vector<std::thread> threads;
               for (int i = 0; i < 4; ++i) threads.emplace_back([&sum, i] { sum |= 1 << i; });
               for (std::thread& thread : threads) thread.join();

@@ -361,19 +361,19 @@ TEST_F(PrepareTest, CommandsThatMakeNothingEndAtASignal) {
   write_corpus();
   ASSERT_EQ(prepare(kSmall).code, 0);
   const std::string command = "sleep 2 | AUTORESEARCH_DATA=" + data().string() +
-                              " timeout --preserve-status -s TERM 1 " PREPARE_PROGRAM " encode";
+                              " timeout --preserve-status -s TERM 1 '" PREPARE_PROGRAM "' encode";
   EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 128 + SIGTERM);
 }
 
 TEST_F(PrepareTest, ClosedStandardDescriptorsDoNotBecomeOtherFiles) {
   write_corpus();
   const Output no_input =
-      run_in_shell(PREPARE_PROGRAM " --source - --task piped --vocab 300 <&-", "stdout");
+      run_in_shell("'" PREPARE_PROGRAM "' --source - --task piped --vocab 300 <&-", "stdout");
   EXPECT_EQ(no_input.code, 1);
   EXPECT_NE(no_input.err.find("can't read stdin: Bad file descriptor"), std::string::npos)
       << no_input.err;
   EXPECT_EQ(
-      run_in_shell("( " PREPARE_PROGRAM " " + std::string(kSmall) + " <&- 2>&- )", "stdout").code,
+      run_in_shell("( '" PREPARE_PROGRAM "' " + std::string(kSmall) + " <&- 2>&- )", "stdout").code,
       0);
   EXPECT_EQ(read_file(data() / ".corpus.lock").find_first_not_of("0123456789"), std::string::npos);
 }

@@ -115,7 +115,7 @@ bool run_and_kill(const std::string& command, const fs::path& data,
     const int null = open("/dev/null", O_WRONLY);
     dup2(null, STDOUT_FILENO);
     dup2(null, STDERR_FILENO);
-    execl("/bin/sh", "sh", "-c", ("exec " PREPARE_PROGRAM " " + command).c_str(), nullptr);
+    execl("/bin/sh", "sh", "-c", ("exec '" PREPARE_PROGRAM "' " + command).c_str(), nullptr);
     _exit(127);
   }
   std::this_thread::sleep_for(delay);

@@ -24,13 +24,13 @@ class PrepareProgramTest : public FolderTest {
   Output prepare(const std::string& arguments, const std::string& input = "",
                  const std::string& out = "stdout") const {
     write_file(dir_ / "stdin", input);
-    return run_in_shell(PREPARE_PROGRAM " " + arguments + " < stdin", out);
+    return run_in_shell("'" PREPARE_PROGRAM "' " + arguments + " < stdin", out);
   }
 
   // The same as an argument of another program, and what follows it.
   Output prepare_under(const std::string& program, const std::string& arguments,
                        const std::string& then = "") const {
-    return run_in_shell(program + PREPARE_PROGRAM " " + arguments + then, "stdout");
+    return run_in_shell(program + "'" PREPARE_PROGRAM "' " + arguments + then, "stdout");
   }
 
   Output run_in_shell(const std::string& words, const std::string& out) const {

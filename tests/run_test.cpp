@@ -119,7 +119,9 @@ TEST(Run, TheParentIsToldOnceWhenTrainingBeginsAndOnceWhenItEnds) {
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);
     setenv(kClockVariable, std::to_string(ends[1]).c_str(), 1);
-    EXPECT_EQ(run_program(program, {"--steps", "5"}).code, kDone);
+    const fs::path sealed = temporary("sealed");
+    EXPECT_EQ(run_program(program, {"--steps", "5", "--seal", sealed.string()}).code, kDone);
+    EXPECT_TRUE(fs::remove(sealed));
     unsetenv(kClockVariable);
     close(ends[1]);
     char words[8] = "";
@@ -141,8 +143,11 @@ int takes_long_steps(int argc, char** argv) {
 
 // Of a budget of 3 s, 3.5 s at most: a third step would end at 3.6 s.
 TEST(Run, AStepThatWouldEndTooLateIsNotBegun) {
-  const fs::path record = temporary("json");
-  EXPECT_EQ(run_program(takes_long_steps, {"--json", record.string()}).code, kDone);
+  const fs::path record = temporary("json"), sealed = temporary("sealed");
+  EXPECT_EQ(
+      run_program(takes_long_steps, {"--json", record.string(), "--seal", sealed.string()}).code,
+      kDone);
+  EXPECT_TRUE(fs::remove(sealed));
   EXPECT_EQ(nlohmann::json::parse(taken(record)).at("steps"), 2);
 }
 

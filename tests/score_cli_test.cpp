@@ -9,7 +9,7 @@ namespace {
 class ScoreCliTest : public PrepareProgramTest {
  protected:
   Output score(const std::string& arguments) const {
-    return run_in_shell(SCORE_PROGRAM " " + arguments, "stdout");
+    return run_in_shell("'" SCORE_PROGRAM "' " + arguments, "stdout");
   }
   void expect_error(const std::string& arguments, const std::string& part, int code = 1) const {
     const Output result = score(arguments);

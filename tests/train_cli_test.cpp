@@ -116,7 +116,7 @@ TEST_F(TrainCli, EveryLibraryIsFoundWithoutTheSystemsCache) {
     for (const auto& entry : fs::directory_iterator(folder))
       if (entry.path().filename().string().starts_with("ld-linux-")) linker = entry.path();
   ASSERT_FALSE(linker.empty());
-  for (const char* path : {TRAIN_PROGRAM, PREPARE_PROGRAM}) {
+  for (const char* path : {TRAIN_PROGRAM, SCORE_PROGRAM}) {
     const Exit list = program(linker, {"--inhibit-cache", "--list", path});
     EXPECT_EQ(list.code, 0) << list.output;
     EXPECT_NE(list.output.find("libtorch_cpu.so => /"), std::string::npos) << list.output;

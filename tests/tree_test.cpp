@@ -65,7 +65,7 @@ TEST(Tree, NothingIncludesUpwards) {
 
 // The libraries that a program loads, as the loader lists them.
 std::string libraries_of(const std::string& program) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(popen(("ldd " + program).c_str(), "r"),
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(popen(("ldd '" + program + "'").c_str(), "r"),
                                                       pclose);
   std::string text;
   char buffer[4096];

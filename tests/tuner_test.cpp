@@ -20,7 +20,7 @@ namespace {
 
 std::string real_source() {
   std::stringstream text;
-  text << std::ifstream(fs::path(__FILE__).parent_path().parent_path() / "train.cpp").rdbuf();
+  text << std::ifstream(fs::path(SOURCE_DIR) / "train.cpp").rdbuf();
   return text.str();
 }
 

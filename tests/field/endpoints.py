@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import ssl
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,7 @@ class Trial:
         reply = self.folder / "reply.md"
         reply.write_text(mock_endpoint.edit(3, "the assistant's edit"))
         self.ask("command " + how, expected,
-                 ["--command", f"{HERE}/fake_assistant.sh {how} {reply}", *options], None,
+                 ["--command", shlex.join([f"{HERE}/fake_assistant.sh", how, str(reply)]), *options], None,
                  "the assistant's edit", because)
 
 

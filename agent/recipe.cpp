@@ -205,7 +205,7 @@ BuildResult Kit::build(const fs::path& folder, bool caged) const {
   const fs::path here = fs::absolute(folder), source = here / spec_.edited;
   const fs::path work = fresh_folder(here / "build"), program = here / "train";
   fs::remove(program);
-  View view{.read_only = parts_to_build_with(), .writable = work};
+  View view{.read_only = parts_to_build_with(), .writable = work, .builds = true};
   view.read_only.push_back(source);
   BuildResult result;
   std::string log;

@@ -510,11 +510,11 @@ void Child::sample(const Command& command, Exit& exit) {
 }
 
 void Child::look_after(const Command& command, Exit& exit) {
-  if (seconds_since(last_sample_) >= kSampleSeconds) sample(command, exit);
-  if (!killed_ && seconds_since(start_) > command.limit) {
+  if (!killed_ && seconds_since(start_) > command.limit) {  // first: a look at many may take long
     exit.timed_out = killed_ = true;
     signal_group(SIGKILL);
   }
+  if (seconds_since(last_sample_) >= kSampleSeconds) sample(command, exit);
   if (!killed_ && command.stop && command.stop()) {
     killed_ = true;
     signal_group(SIGKILL);

@@ -152,7 +152,7 @@ Command confine(Command command, const View& view) {
   args.insert(args.end(), command.argv.begin(), command.argv.end());
   command.argv = std::move(args);
   command.cwd.clear();
-  command.filter = seccomp_filter();
+  command.filter = seccomp_filter(view.builds);
   return command;
 }
 

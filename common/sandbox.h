@@ -21,6 +21,7 @@ struct View {
   std::vector<fs::path> read_only = {};  // beside the system; missing ones are an Error
   fs::path writable = {};                // also the working directory; empty: there is none
   bool gpu = false;
+  bool builds = false;  // for a compiler, which marks its output as executable
 };
 
 // `command`, whose environment is scrubbed_environment(), in a sandbox of its own. Paths are the

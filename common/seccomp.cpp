@@ -91,6 +91,18 @@ constexpr uint32_t kRefused[] = {
 #endif
 };
 
+// Marks on files that are the machine's: the nodes in /dev are its own, and root's in a sandbox of
+// root's. A compiler needs some of these for what it writes.
+constexpr uint32_t kMarks[] = {
+    SYS_fchmod,    SYS_fchmodat,    452 /* fchmodat2 */, SYS_fchown,
+    SYS_fchownat,  SYS_utimensat,   SYS_setxattr,        SYS_lsetxattr,
+    SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr,    SYS_fremovexattr,
+#ifdef __x86_64__
+    SYS_chmod,     SYS_chown,       SYS_lchown,          SYS_utime,
+    SYS_utimes,    SYS_futimesat,
+#endif
+};
+
 constexpr uint32_t kNewNamespace = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
                                    CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
@@ -109,7 +121,7 @@ sock_filter load_argument(size_t i) { return load(offsetof(seccomp_data, args) +
 
 }  // namespace
 
-std::string seccomp_filter() {
+std::string seccomp_filter(bool may_mark_files) {
   std::vector<sock_filter> program = {
       load(offsetof(seccomp_data, arch)), jump(BPF_JEQ, kArchitecture, 1, 0),
       end(SECCOMP_RET_KILL_PROCESS), load(offsetof(seccomp_data, nr))};
@@ -121,6 +133,8 @@ std::string seccomp_filter() {
   add({jump(BPF_JGE, kX32, 0, 1), fail(ENOSYS)});
 #endif
   for (const uint32_t number : kRefused) add({jump(BPF_JEQ, number, 0, 1), fail(EPERM)});
+  for (const uint32_t number : kMarks)
+    if (!may_mark_files) add({jump(BPF_JEQ, number, 0, 1), fail(EPERM)});
   // Its flags lie in memory, which a filter can't read; glibc then takes clone, whose flags it can.
   add({jump(BPF_JEQ, SYS_clone3, 0, 1), fail(ENOSYS)});
   add({jump(BPF_JEQ, SYS_clone, 0, 4), load_argument(0), jump(BPF_JSET, kNewNamespace, 0, 1),

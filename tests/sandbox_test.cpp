@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -251,6 +252,18 @@ TEST_F(SandboxTest, NoSecretIsInAnyEnvironment) {
   unsetenv("OPENAI_API_KEY");
 }
 
+// They are the machine's own: what is marked there would be read in the next sandbox.
+TEST_F(SandboxTest, NodesInDevKeepTheirModesAndTimes) {
+  struct stat before = {}, after = {};
+  ASSERT_EQ(stat("/dev/full", &before), 0);
+  const Exit exit = inside("chmod 1640 /dev/full && echo marked; touch -m -d 2001-02-03 /dev/full");
+  EXPECT_EQ(exit.output.find("marked"), std::string::npos) << exit.output;
+  ASSERT_EQ(stat("/dev/full", &after), 0);
+  EXPECT_EQ(before.st_mode, after.st_mode);
+  EXPECT_EQ(before.st_mtim.tv_sec, after.st_mtim.tv_sec);
+  EXPECT_EQ(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+}
+
 TEST_F(SandboxTest, ADaemonDiesWithTheCage) {
   std::string mark = "3600." + std::to_string(getpid());
   Command command = caged("setsid setsid sleep " + mark + " & sleep 1");
@@ -375,7 +388,10 @@ TEST_F(SandboxTest, DisksAndTheKernelsLogAreNotAmongTheDevices) {
 }
 
 TEST_F(SandboxTest, CppCompilesInTheCage) {
-  Exit exit = inside("echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a");
+  View builder = view();
+  builder.builds = true;
+  const std::string script = "echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a";
+  Exit exit = run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, builder));
   EXPECT_EQ(exit.code, 42) << exit.output;
 }
 

@@ -74,7 +74,7 @@ std::string failure_of_clock(const Outcome& outcome, const Allowance& allowance)
   std::string why = over("train took", outcome.wall_seconds, allowance.wall_limit());
   if (!why.empty() || !allowance.baseline) return why;
   if (!outcome.phases) return "void: train did not tell once when training began and when it ended";
-  why = over("training took", outcome.phases->training, longest_training(allowance.budget));
+  why = over("training took", outcome.phases->training, judged_training(allowance.budget));
   if (why.empty())
     why = over("before training, train took", outcome.phases->startup,
                allowance.phase_limit(allowance.baseline->startup));

@@ -20,6 +20,7 @@
 
 #include "agent/machine.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "prepare/packing.h"
 
 using namespace autoresearch;
@@ -131,7 +132,7 @@ void use_cores(int count) {
     if (CPU_ISSET(core, &allowed)) CPU_SET(core, &chosen);
   }
   check(CPU_COUNT(&chosen) == count && sched_setaffinity(0, sizeof chosen, &chosen) == 0,
-        "this machine has no " + std::to_string(count) + " cores to measure on");
+        format("this machine has no %d cores to measure on", count));
 }
 
 double two_epochs(const SyntheticTask& task, const Shape& shape) {

@@ -356,8 +356,7 @@ TEST_F(RecipeAttackTest, TheBuilderSeesNoScorer) {
 // Each attempt begins in an empty folder, and the builder too.
 TEST_F(RecipeAttackTest, NothingOfAnAttemptIsThereForTheNext) {
   const std::string leave =
-      "return mkdir(\"a\", 0700) || mkdir(\"a/b\", 0700) || chmod(\"a/b\", 0) || chmod(\"a\", 0)"
-      " || chmod(\".\", 0);";
+      "return mkdir(\"a\", 0300) || mkdir(\"a/b\", 0);";  // closed: not to be listed
   EXPECT_EQ(train(leave, true), 0);
   EXPECT_EQ(train(leave, true), 0) << "the second finds no a";
   EXPECT_TRUE(Kit::open(dir_ / "run/kit").build(dir_ / "run/1", true).ok);

@@ -169,8 +169,8 @@ TEST_F(SandboxTest, PathsBelowTmpWorkThoughTmpIsFresh) {
   std::ofstream(tmp / "other") << "unseen\n";
   // The writable folder lies within a read-only one.
   View seen{.read_only = {tmp / "outer"}, .writable = tmp / "outer/inner"};
-  const std::string script = "cat ../file; touch made; touch ../no; ls /tmp; ls " + tmp.string() +
-                             "; touch /tmp/mine && echo mine";
+  const std::string script = "cat ../file; : > made; touch ../no; ls /tmp; ls " + tmp.string() +
+                             "; : > /tmp/mine && echo mine";
   Exit exit = run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, seen));
   EXPECT_EQ(exit.output, "seen\ntouch: cannot touch '../no': Read-only file system\n" +
                              tmp.filename().string() + "\nouter\nmine\n");

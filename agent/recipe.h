@@ -47,8 +47,8 @@ class Kit {
 
   // Commands for one experiment in `folder`; the caller adds limits. The trainer sees <task>/train
   // and nothing of the kit, and may write to folder/attempt, empty at first; its output goes to
-  // folder/run.log, and it tells when training begins and ends (common/budget.h). The scorer runs no
-  // code of the model but in sandboxes of its own making (`caged`); its output is Exit::output.
+  // folder/run.log, and it tells when training begins and ends (common/budget.h). The scorer runs
+  // no code of the model but in sandboxes of its own making (`caged`); its output is Exit::output.
   Command train(const fs::path& folder, const fs::path& task, const std::vector<std::string>& args,
                 bool caged, bool gpu) const;
   Command score(const fs::path& sealed, const std::vector<std::string>& args, bool caged) const;

@@ -17,30 +17,30 @@
 #include <regex>
 #include <thread>
 
-#include "agent/briefing.h"
-#include "agent/change.h"
-#include "agent/clean_log.h"
-#include "agent/constants.h"
-#include "agent/dialogue.h"
-#include "agent/diff.h"
-#include "agent/edit.h"
-#include "agent/history.h"
-#include "agent/journal.h"
-#include "agent/known.h"
+#include "agent/edit/constants.h"
+#include "agent/edit/diff.h"
+#include "agent/edit/edit.h"
+#include "agent/edit/edit_summary.h"
+#include "agent/lab/compiler_log.h"
+#include "agent/lab/machine.h"
+#include "agent/lab/measurement.h"
+#include "agent/lab/verdict.h"
+#include "agent/llm/models.h"
 #include "agent/llm/recorded.h"
-#include "agent/machine.h"
-#include "agent/models.h"
-#include "agent/report.h"
-#include "agent/text.h"
-#include "agent/toml_config.h"
-#include "agent/trial.h"
-#include "agent/verdict.h"
+#include "agent/loop/toml_config.h"
+#include "agent/propose/briefing.h"
+#include "agent/propose/dialogue.h"
+#include "agent/record/earlier_result.h"
+#include "agent/record/history.h"
+#include "agent/record/journal.h"
+#include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/nvidia.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
-#include "prepare/task.h"
+#include "common/text.h"
+#include "task/task.h"
 
 namespace autoresearch {
 namespace {
@@ -185,13 +185,13 @@ void Loop::check_sandbox_and_models() {
   const auto problem = wanted ? sandbox_problem() : std::nullopt;
   if (problem && models_)
     throw Error(*problem + ", which runs model-written code with your rights");
-  bench_.caged = wanted && !problem;
-  if (bench_.caged && bench_.gpu)
+  bench_.sandboxed = wanted && !problem;
+  if (bench_.sandboxed && bench_.gpu)
     if (const auto missing = make_nvidia_uvm()) log_warning(*missing);
   log_info(std::string("sandbox     ") +
-           (bench_.caged ? "bubblewrap: read-only system, no network"
-            : models_    ? "OFF: model-written code runs with your rights"
-                         : "none: the builtin proposer only changes numbers and needs none"));
+           (bench_.sandboxed ? "bubblewrap: read-only system, no network"
+            : models_        ? "OFF: model-written code runs with your rights"
+                             : "none: the builtin proposer only changes numbers and needs none"));
   if (!models_)
     log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 }
@@ -279,7 +279,7 @@ void Loop::recover() {
 void Loop::repeat(const Experiment& experiment) {
   tidy(folder(experiment.n));
   write_file(folder(experiment.n) / "train.cpp", history_->source_at(experiment.commit));
-  const BuildResult build = kit_->build(folder(experiment.n), bench_.caged);
+  const BuildResult build = kit_->build(folder(experiment.n), bench_.sandboxed);
   if (interrupt_requested()) throw Interrupted{};
   if (build.ok) return measure_and_decide(experiment.n, nullptr);
   check(experiment.n > 0, "train.cpp does not build again; see " +
@@ -297,7 +297,7 @@ void Loop::baseline() {
   fs::create_directories(folder(0));
   write_file(folder(0) / "train.cpp", source);
   log_info("building the baseline, train.cpp as it is here");
-  const BuildResult build = kit_->build(folder(0), bench_.caged);
+  const BuildResult build = kit_->build(folder(0), bench_.sandboxed);
   if (interrupt_requested()) throw Interrupted{};
   check(build.ok, "train.cpp does not build; see " + (folder(0) / "build.log").string());
   const std::string commit = history_->commit_start(source, "baseline of " + options_.tag);
@@ -395,7 +395,7 @@ std::variant<Loop::Candidate, Setback> Loop::realize(const Reply& reply, bool al
     return Setback{Failure::kKnown,
                    "This code was tried before and did not build:\n" + fenced(before->second, "")};
   write_candidate(n, candidate.source);
-  const BuildResult build = kit_->build(folder(n), bench_.caged);
+  const BuildResult build = kit_->build(folder(n), bench_.sandboxed);
   if (build.ok) return candidate;
   const std::string errors = clean_compiler_output(build.log);
   if (!interrupt_requested()) refused_[code_fingerprint(candidate.source)] = errors;
@@ -617,7 +617,7 @@ void Loop::check_prompt() {
 }
 
 // ------------------------------------------------------------------------------------------------
-// The record, and what a person sees
+// The record, and what a user sees
 
 void Loop::append(json event) {
   journal_->append(std::move(event));

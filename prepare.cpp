@@ -4,7 +4,7 @@
 //   build/prepare --source PATH...         files and folders of text, source code, .jsonl
 //   build/prepare info|encode|decode       what a task holds; text to ids and back
 //
-// A corpus becomes a task folder (prepare/task.h) in this order: index the documents, set some
+// A corpus becomes a task folder (task/task.h) in this order: index the documents, set some
 // aside, train the tokenizer on the others, pack val and test for ever, write the training shards.
 // Nothing in it depends on the clock, the number of threads or the order of files.
 
@@ -39,10 +39,10 @@
 #include "prepare/shuffle.h"
 #include "prepare/splits.h"
 #include "prepare/stream.h"
-#include "prepare/task.h"
-#include "prepare/tokenizer.h"
-#include "prepare/unicode.h"
 #include "prepare/workplace.h"
+#include "task/task.h"
+#include "task/tokenizer.h"
+#include "task/unicode.h"
 
 namespace autoresearch {
 namespace {
@@ -363,7 +363,7 @@ void write_train(const Making& making, DocumentReader& reader, int64_t total,
   info.train.bytes = counts.bytes;
 }
 
-// Thrown when no row can be filled: what would be enough, in the person's own terms. `set_aside`
+// Thrown when no row can be filled: what would be enough, in the user's own terms. `set_aside`
 // are the tokens that val and test could draw from.
 Error too_small(int64_t documents, int64_t bytes, int64_t seq_len, double bytes_per_token,
                 int64_t set_aside) {

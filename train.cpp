@@ -4,7 +4,7 @@
 //   cmake --build build --target train && build/train
 //
 // The model maps token ids (B, T) to logits (B, T, vocab_size); the harness scores it on rows that
-// this program never sees. ATen does the arithmetic, harness/kernels.h the fused operations; the
+// this program never sees. ATen does the arithmetic, kernels/kernels.h the fused operations; the
 // harness gives data, clock and record.
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "harness/harness.h"
-#include "harness/kernels.h"
+#include "kernels/kernels.h"
 
 namespace {
 
@@ -375,7 +375,7 @@ class Muon {
   }
 
  private:
-  // Scalars enter in the precision of the update, as in the ancestor.
+  // Scalars enter in the precision of the update, as in upstream.
   double rounded(double x) const {
     return type_ == at::kBFloat16 ? static_cast<float>(at::BFloat16(static_cast<float>(x))) : x;
   }

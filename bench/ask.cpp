@@ -14,12 +14,12 @@
 #include <nlohmann/json.hpp>
 #include <variant>
 
-#include "agent/models.h"
-#include "agent/reply.h"
-#include "agent/text.h"
+#include "agent/edit/reply.h"
+#include "agent/llm/models.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -22,11 +22,11 @@
 #include <string>
 #include <vector>
 
-#include "agent/cpp_tokens.h"
-#include "agent/edit.h"
-#include "agent/reply.h"
-#include "agent/text.h"
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/edit.h"
+#include "agent/edit/reply.h"
 #include "common/files.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -274,7 +274,7 @@ def kit(c):
     recipe["system"] = [p for p in [os.path.join(c.site, "torch"), os.path.join(c.site, "nvidia"),
                                     os.path.join(c.folder, "lib")] if os.path.isdir(p)]
     kit = os.path.join(c.folder, "kit")
-    names = ("harness/candidate.h", "harness/harness.h", "harness/kernels.h", "harness.o")
+    names = ("harness/candidate.h", "harness/harness.h", "kernels/kernels.h", "harness.o")
     recipe["files"] = [{"from": os.path.join(kit, name), "to": name} for name in names]
     recipe["files"].append({"from": os.path.join(c.programs, "score"), "to": "score"})
     recipe["build"][-1] += ["-L" + os.path.join(c.folder, "lib")]

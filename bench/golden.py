@@ -1,4 +1,4 @@
-"""Writes tests/data/golden.json: what the ancestor's own code computes, for tests/model_test.cpp.
+"""Writes tests/data/golden.json: what upstream's own code computes, for tests/model_test.cpp.
 
     python bench/golden.py path/to/autoresearch/train.py > tests/data/golden.json
 
@@ -55,7 +55,7 @@ def attention(q, k, v, causal, window_size):
     return torch.einsum("bhij,bjhd->bihd", weights, v)
 
 
-def ancestor(path):
+def upstream(path):
     """The global names of train.py when it reaches its loop."""
     kernels = types.ModuleType("kernels")
     flash = types.SimpleNamespace(flash_attn_func=attention)
@@ -106,7 +106,7 @@ def fill(named, bounds):
 
 
 def named_parameters(model):
-    """The ancestor's parameters under train.cpp's names, in its order."""
+    """Upstream's parameters under train.cpp's names, in its order."""
     m = model.transformer
     named = [("token_table", m.wte.weight), ("head", model.lm_head.weight),
              ("resid_scale", model.resid_lambdas), ("x0_scale", model.x0_lambdas)]
@@ -244,7 +244,7 @@ def muon_case(names, shape, dtype):
 def adamw_case(names, dtype):
     """One vector of 64, three steps at a rate of 0.05; the last weights.
 
-    The ancestor compiles this step, and the compiler computes in float32 and rounds what it stores.
+    Upstream compiles this step, and the compiler computes in float32 and rounds what it stores.
     Uncompiled it would round every intermediate, so bfloat16 is cast around each call here.
     """
     p = hashed((64,), 400, 1.0).to(dtype)
@@ -260,8 +260,8 @@ def adamw_case(names, dtype):
 
 
 def main():
-    names = ancestor(sys.argv[1])
-    stdout, sys.stdout = sys.stdout, sys.stderr  # the ancestor prints
+    names = upstream(sys.argv[1])
+    stdout, sys.stdout = sys.stdout, sys.stderr  # upstream prints
     points = [(0.0, 0), (0.3, 50), (0.5, 299), (0.75, 300), (1.0, 1000)]  # progress, step
     schedule = [[names["get_lr_multiplier"](p), names["get_muon_momentum"](s),
                  names["get_weight_decay"](p)] for p, s in points]

@@ -13,9 +13,9 @@
 
 #include "common/error.h"
 #include "harness/trace.h"
-#include "prepare/task.h"
-#include "prepare/tokenizer.h"
 #include "referee/score.h"
+#include "task/task.h"
+#include "task/tokenizer.h"
 #include "tests/toy_gpt.h"
 
 namespace autoresearch {

@@ -1,6 +1,6 @@
 // How fast the training rows come: the packer alone, and the whole loader (documents found, packed,
 // handed over as int64 tensors) with producer and consumer on one core and on two, over a task of
-// its own making whose documents are as long as web text's. Beside them the ancestor's loader in
+// its own making whose documents are as long as web text's. Beside them upstream's loader in
 // Python, fed with encoded documents (bench/loader.py), in the same run on the same files.
 //
 //   build/bench/loader [PYTHON]     an interpreter that has torch; python3 where none is named
@@ -18,10 +18,10 @@
 #include <random>
 #include <thread>
 
-#include "agent/machine.h"
+#include "agent/lab/machine.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "prepare/packing.h"
+#include "task/packing.h"
 
 using namespace autoresearch;
 
@@ -178,7 +178,7 @@ double startup_milliseconds(const SyntheticTask& task) {
 }
 
 // What bench/loader.py prints, in millions of tokens a second; 0 where it can't run.
-double ancestor_rate(const SyntheticTask& task, const Shape& shape, const std::string& python) {
+double upstream_rate(const SyntheticTask& task, const Shape& shape, const std::string& python) {
   use_cores(1);
   const std::string command = python + " '" SOURCE_DIR "/bench/loader.py' '" + task.dir().string() +
                               "' " + std::to_string(shape.seq_len) + " " +
@@ -200,12 +200,12 @@ double measure(const Shape& shape, const std::string& python) {
   const double one_core = loader_rate(task, shape, 1);
   std::printf("  loader on one core      %8.1f\n", one_core);
   std::printf("  loader on two cores     %8.1f\n", loader_rate(task, shape, 2));
-  const double ancestor = ancestor_rate(task, shape, python);
-  if (ancestor > 0) {
-    std::printf("  ancestor's rule, Python %8.2f  (ratio on one core %.0f)\n", ancestor,
-                one_core / ancestor);
+  const double upstream = upstream_rate(task, shape, python);
+  if (upstream > 0) {
+    std::printf("  upstream's rule, Python %8.2f  (ratio on one core %.0f)\n", upstream,
+                one_core / upstream);
   } else {
-    std::printf("  ancestor's rule, Python: not run; name an interpreter that has torch\n");
+    std::printf("  upstream's rule, Python: not run; name an interpreter that has torch\n");
   }
   use_cores(2);
   std::printf("  training thread %.2f ns a token; first row after %.1f ms\n",

@@ -1,4 +1,4 @@
-"""The ancestor's make_dataloader on a task's shards, for bench/loader.cpp: prints M tokens/s.
+"""Upstream's make_dataloader on a task's shards, for bench/loader.cpp: prints M tokens/s.
 
     python bench/loader.py TASK_FOLDER SEQ_LEN ROWS BOS
 

@@ -1,5 +1,5 @@
-// How long a rebuild of the full train.cpp as a candidate takes: compile, localize, link, caged as
-// in the loop. The loop pays this once an experiment.
+// How long a rebuild of the full train.cpp as a candidate takes: compile, localize, link, sandboxed
+// as in the loop. The loop pays this once an experiment.
 //
 //   build/bench/rebuild [TASK]
 

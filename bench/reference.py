@@ -8,7 +8,7 @@ equal seeds from the same weights. The first --skip steps, in which compilation 
 for speed nor for the time budget; nor does packing rows, which is done ahead, for all --steps or
 for 64 steps at a time, while the clock stands still. On CUDA it computes in bfloat16 under
 autocast, on a CPU in float32, unless --dtype says otherwise. --attention is sdpa on a CPU; on CUDA
-flash2, PyTorch's own. flash3, the ancestor's, comes over the network from the Hugging Face hub and
+flash2, PyTorch's own. flash3, upstream's, comes over the network from the Hugging Face hub and
 needs the PyPI package `kernels` and a Hopper GPU. That this is the same model and optimizer is
 shown by bench/reference_check.py.
 """
@@ -68,7 +68,7 @@ def rotate(x, cos, sin):
 
 
 def flash_attention_3():
-    """The kernel that the ancestor uses, from the Hugging Face hub by the package `kernels`."""
+    """The kernel that upstream uses, from the Hugging Face hub by the package `kernels`."""
     from kernels import get_kernel
     hopper = torch.cuda.get_device_capability() == (9, 0)
     name = "varunneal/flash-attention-3" if hopper else "kernels-community/flash-attn3"

@@ -1,4 +1,4 @@
-"""bench/reference.py beside the ancestor's numbers, as tests/model_test.cpp for train.cpp.
+"""bench/reference.py beside upstream's numbers, as tests/model_test.cpp for train.cpp.
 
     python bench/reference_check.py
 

@@ -5,7 +5,7 @@
 
 #include <iostream>
 
-#include "agent/journal.h"
+#include "agent/record/journal.h"
 #include "bench/workbench.h"
 
 using namespace autoresearch;

@@ -4,7 +4,7 @@
 //
 //   ninja -C build bench_splitter && build/bench/splitter [MILLIONS, 10] [SEED, 1]
 
-#include "prepare/splitter.h"
+#include "task/splitter.h"
 
 #include <algorithm>
 #include <atomic>

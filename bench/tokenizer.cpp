@@ -6,7 +6,7 @@
 // DOCUMENTS: each a little-endian uint32 length, then so many bytes. OUT.ids: each document's ids
 // as little-endian uint16 behind a uint32 that counts them.
 
-#include "prepare/tokenizer.h"
+#include "task/tokenizer.h"
 
 #include <algorithm>
 #include <atomic>

@@ -19,7 +19,7 @@ Peers compute in the precision of ours, and losses are compared with theirs. On 
 bfloat16, eager in float32 takes part too, since the target of eager is set in float32.
 
 --attention is the peers'. By itself it is sdpa on a CPU, PyTorch's own flash2 on CUDA. flash3 is
-what the ancestor uses, and needs the PyPI package `kernels`, the network, and a Hopper GPU; there
+what upstream uses, and needs the PyPI package `kernels`, the network, and a Hopper GPU; there
 it is the stricter peer, made for that GPU: judge a Hopper with --attention flash3.
 """
 

@@ -8,14 +8,14 @@
 #include <regex>
 #include <string>
 
-#include "agent/machine.h"
-#include "agent/recipe.h"
-#include "agent/trial.h"
+#include "agent/lab/machine.h"
+#include "agent/lab/measurement.h"
+#include "agent/lab/recipe.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/nvidia.h"
 #include "common/sandbox.h"
-#include "prepare/task.h"
+#include "task/task.h"
 
 namespace autoresearch {
 
@@ -28,7 +28,7 @@ class Workbench {
     bench.budget = load_task(bench.task).time_budget;
     bench.device = "auto";
     bench.gpu = has_nvidia_device();
-    bench.caged = !sandbox_problem();
+    bench.sandboxed = !sandbox_problem();
     bench.memory_bytes = usable_memory();
   }
   ~Workbench() {
@@ -40,7 +40,7 @@ class Workbench {
   BuildResult build(const std::string& name, const std::string& source) const {
     fs::create_directories(root_ / name);
     write_file(root_ / name / "train.cpp", source);
-    const BuildResult result = kit_.build(root_ / name, bench.caged);
+    const BuildResult result = kit_.build(root_ / name, bench.sandboxed);
     check(result.ok, name + " does not build: " + result.log);
     return result;
   }

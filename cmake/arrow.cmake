@@ -1,5 +1,5 @@
 # Finds Arrow and Parquet C++ 26 in the pyarrow wheel (cmake/wheel.cmake), and defines the target
-# `arrow`. Sets ARROW_ROOT, which a cage must show for a program linked with it to start.
+# `arrow`. Sets ARROW_ROOT, which a sandbox must show for a program linked with it to start.
 
 function(arrow_version_of folder out)
   file(STRINGS ${folder}/include/arrow/util/config.h version REGEX "define ARROW_VERSION_MAJOR ")

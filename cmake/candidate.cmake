@@ -1,7 +1,7 @@
 # How a candidate, that is any version of train.cpp, becomes a program. The same commands build
 # `train` here and every candidate in the loop: CMake writes them to build/candidate.json, with
 # {kit}, {source}, {object} and {program} for paths, and agent runs them on its frozen copy of
-# build/kit (agent/recipe.h). They
+# build/kit (agent/lab/recipe.h). They
 #   compile   one translation unit against one precompiled header,
 #   ungroup   dissolve its COMDAT groups: the linker would otherwise keep one copy of each inline
 #             function for candidate and harness together, and it might be the candidate's,
@@ -11,7 +11,7 @@
 # The harness's own object is treated likewise: only its public functions are global.
 
 set(KIT ${CMAKE_BINARY_DIR}/kit)
-set(KIT_HEADERS harness/candidate.h harness/harness.h harness/kernels.h)
+set(KIT_HEADERS harness/candidate.h harness/harness.h kernels/kernels.h)
 set(KIT_INCLUDES)
 foreach(folder ${LIBTORCH_INCLUDES})
   list(APPEND KIT_INCLUDES -isystem ${folder})
@@ -58,11 +58,11 @@ list(APPEND kit_files ${KIT}/harness/candidate.h.gch)
 
 # All trusted objects as one, so that the kit has one file to copy and hash.
 set(kit_objects
-    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:sealed>;$<TARGET_OBJECTS:harness>")
+    "$<TARGET_OBJECTS:common>;$<TARGET_OBJECTS:task_parts>;$<TARGET_OBJECTS:sealed>;$<TARGET_OBJECTS:kernels>;$<TARGET_OBJECTS:harness>")
 foreach(loops ${LOOPS_OBJECTS})
   list(APPEND kit_objects "$<TARGET_OBJECTS:${loops}>")
 endforeach()
-set(kit_objects "$<FILTER:${kit_objects},INCLUDE,\\.o$>")  # without harness's precompiled header
+set(kit_objects "$<FILTER:${kit_objects},INCLUDE,\\.o$>")  # without the precompiled header
 add_custom_command(OUTPUT ${KIT}/harness.o
   COMMAND ${UNGROUP} -o ${KIT}/harness.o "${kit_objects}"
   COMMAND ${HARNESS_LOCALIZE} ${KIT}/harness.o

@@ -1,6 +1,6 @@
-# Writes files into a C++ source, as the string constants that harness/embedded.h declares:
+# Writes files into a C++ source, as the string constants that kernels/embedded.h declares:
 #   cmake -DOUTPUT=embedded.cpp -DkDevicePrelude=FILE -DkFusedSource=FILE -P embed.cmake
-set(text "#include \"harness/embedded.h\"\n\nnamespace autoresearch {\n\n")
+set(text "#include \"kernels/embedded.h\"\n\nnamespace autoresearch {\n\n")
 foreach(name kDevicePrelude kFusedSource)
   file(READ "${${name}}" content)
   string(APPEND text "const char* const ${name} = R\"cuda(${content})cuda\";\n\n")

@@ -33,7 +33,7 @@ set(LIBTORCH_SYSTEM)
 if(EXISTS ${LIBTORCH_ROOT}/lib/libtorch_cuda.so)
   # The CUDA runtime and NVRTC, which load and compile kernels while a program runs: libtorch's own
   # copies, linked by their full names, for wheels have no development names. None of CUDA's headers
-  # is needed (harness/cuda_api.h), so neither a toolkit nor its version matters. NVRTC looks for
+  # is needed (kernels/cuda_api.h), so neither a toolkit nor its version matters. NVRTC looks for
   # its builtins in the system's folders alone, so they are linked too.
   list(APPEND LIBTORCH_LINK -ltorch_cuda -lc10_cuda)
   set(LIBTORCH_DEFINITIONS AUTORESEARCH_CUDA)

@@ -1,7 +1,7 @@
 // What cmake/libtorch.cmake compiles and links before anything else.
 #include <ATen/core/TensorBase.h>
 #ifdef AUTORESEARCH_CUDA
-#include "harness/cuda_api.h"
+#include "kernels/cuda_api.h"
 #endif
 
 int main() {

@@ -1,4 +1,4 @@
-// How all three programs fail. A mistake that a person can make is an Error: one line that says
+// How all three programs fail. A mistake that a user can make is an Error: one line that says
 // what was wrong and what to type next. `main` is the only place that catches; it prints
 // "<program>: error: <what>" on stderr and returns `code`.
 #pragma once

@@ -13,7 +13,7 @@ namespace autoresearch {
 namespace {
 
 // Descriptors 0 to 2 that the caller has closed would go to the next files that are opened, and
-// what is meant for a person into those. Reading and writing what O_PATH opens fails as before.
+// what is meant for a user into those. Reading and writing what O_PATH opens fails as before.
 void take_standard_descriptors() {
   int fd;
   do fd = ::open("/dev/null", O_PATH);

@@ -1,4 +1,4 @@
-// Status lines for a person: spdlog behind a door without templates, because libtorch's headers
+// Status lines for a user: spdlog behind a door without templates, because libtorch's headers
 // bring a newer fmt than the system's spdlog is made for.
 #pragma once
 

@@ -66,7 +66,7 @@ std::vector<std::string> table_lines(std::vector<ProgressTable::Row> rows,
                                      const std::string& unit, double unit_size, size_t columns,
                                      size_t lines);
 
-// "3 s", "4 min 05 s", "2 h 10 min": how programs print a duration for a person.
+// "3 s", "4 min 05 s", "2 h 10 min": how programs print a duration for a user.
 std::string human_seconds(double seconds);
 
 }  // namespace autoresearch

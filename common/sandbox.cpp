@@ -63,7 +63,7 @@ void add_devices(Args& args, bool gpu) {
   append(args, {"--remount-ro", "/dev"});  // the same kind of memory as /tmp
 }
 
-// Folders of the loader's search path. One that holds the person's home is not the loader's.
+// Folders of the loader's search path. One that holds the user's home is not the loader's.
 std::vector<fs::path> library_folders() {
   std::vector<fs::path> result;
   const char* list = std::getenv("LD_LIBRARY_PATH");

@@ -14,10 +14,11 @@
 
 #include "common/error.h"
 #include "common/nvidia.h"
+#include "kernels/cuda_program.h"
 #include "referee/graph.h"
 
 #ifdef AUTORESEARCH_CUDA  // libtorch has CUDA in it; a libtorch for CPUs alone serves as well
-#include "harness/cuda_api.h"
+#include "kernels/cuda_api.h"
 #endif
 
 namespace autoresearch {
@@ -230,18 +231,6 @@ Device describe_device(at::Device device) {
   result.bfloat16 = cuda_capability(device) >= 80;
   result.peak_flops = peak_flops(result.name);
   return result;
-}
-
-int cuda_capability([[maybe_unused]] at::Device device) {
-#ifdef AUTORESEARCH_CUDA
-  int major = 0, minor = 0;
-  const bool known = cudaDeviceGetAttribute(&major, kCudaCapabilityMajor, device.index()) == 0 &&
-                     cudaDeviceGetAttribute(&minor, kCudaCapabilityMinor, device.index()) == 0;
-  check(known, "CUDA does not tell the compute capability of " + device.str());
-  return major * 10 + minor;
-#else
-  return 0;
-#endif
 }
 
 double peak_flops(const std::string& gpu_name) {

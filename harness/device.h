@@ -25,9 +25,6 @@ at::Device choose_device(const std::string& wanted, const CudaStatus& status);
 // Name, memory, peak FLOP/s and arithmetic of a device that was chosen.
 Device describe_device(at::Device device);
 
-// Compute capability of a CUDA device, 90 for sm_90; 0 if this build knows no CUDA.
-int cuda_capability(at::Device device);
-
 // Dense bf16 FLOP/s (fp16 on cards without bf16) by the data sheet of the GPU with this name; 0 if
 // it is not in the table, and for those that share the name of a faster one: laptops, MIG slices.
 double peak_flops(const std::string& gpu_name);

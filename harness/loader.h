@@ -12,8 +12,8 @@
 
 #include "common/files.h"
 #include "harness/harness.h"
-#include "prepare/packing.h"
-#include "prepare/task.h"
+#include "task/packing.h"
+#include "task/task.h"
 
 namespace autoresearch {
 
@@ -32,7 +32,7 @@ class MappedTokens {
 };
 
 // Rows in an order that depends on the task only: documents in order of the shards, packed best-fit
-// (prepare/packing.h), again from the start after the last one. What is prefetched is bounded by
+// (task/packing.h), again from the start after the last one. What is prefetched is bounded by
 // `kAhead` tokens, or two blocks where rows are longer. Not for several threads at once.
 class Loader {
  public:

@@ -20,7 +20,7 @@ void erase_all(std::string& text, std::string_view part) {
   for (size_t at; (at = text.find(part)) != std::string::npos;) text.erase(at, part.size());
 }
 
-// What a person wants of a name. The engine's own work is one thing, whichever node it is for; a
+// What a user wants of a name. The engine's own work is one thing, whichever node it is for; a
 // node of an autograd function is named as ATen names its own; kernels lose what all of them say.
 std::string readable(std::string name) {
   constexpr std::string_view kNode = "torch::autograd::CppNode<";

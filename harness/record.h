@@ -70,7 +70,7 @@ struct Record {
   // Model FLOP/s as a share of the device's peak, in per cent; 0 where either is unknown.
   double mfu_percent() const;
   nlohmann::json json() const;
-  // The block after the line `---`: the ancestor's keys first and in its order, then ours.
+  // The block after the line `---`: upstream's keys first and in its order, then ours.
   std::string summary() const;
 };
 

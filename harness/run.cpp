@@ -19,15 +19,16 @@
 #include "common/process.h"
 #include "common/progress.h"
 #include "harness/device.h"
-#include "harness/fused_ops.h"
 #include "harness/harness.h"
 #include "harness/loader.h"
 #include "harness/phase_clock.h"
 #include "harness/profile.h"
 #include "harness/record.h"
 #include "harness/trace.h"
-#include "prepare/task.h"
+#include "kernels/fused_ops.h"
+#include "kernels/lack_of_memory.h"
 #include "referee/causality.h"
+#include "task/task.h"
 
 namespace autoresearch {
 namespace {
@@ -431,15 +432,7 @@ int ended_by_memory(const std::string& details) {
 
 }  // namespace
 
-bool Run::out_of_memory(const std::exception& error) {
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) ||
-      dynamic_cast<const std::bad_alloc*>(&error))
-    return true;
-  const std::string what = message(error);
-  for (const char* words : {"out of memory", "STATUS_ALLOC_FAILED"})  // CUDA; cuBLAS and cuDNN
-    if (what.find(words) != std::string::npos) return true;
-  return false;
-}
+bool Run::out_of_memory(const std::exception& error) { return is_lack_of_memory(error); }
 
 int run_main(int argc, char** argv, int (*program)(int, char**)) {
   try {

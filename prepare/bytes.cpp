@@ -16,7 +16,7 @@
 #include <utility>
 
 #include "common/error.h"
-#include "prepare/unicode.h"
+#include "task/unicode.h"
 
 namespace autoresearch {
 namespace {

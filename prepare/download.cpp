@@ -25,7 +25,7 @@ constexpr double kLeastRate = 100;    // bytes/s, below which a connection count
 constexpr int kMostDamaged = 3;       // times that a file may arrive whole, but wrong
 constexpr size_t kMostFailures = 8;   // files given up, after which no further one is begun
 constexpr int kToldAttempts = 3;      // in a row that brought nothing new: why is told then
-constexpr double kToldWait = 60;      // seconds: a pause that a person is told about
+constexpr double kToldWait = 60;      // seconds: a pause that a user is told about
 constexpr double kPollSeconds = 0.1;  // how often an interrupt is noticed
 
 Clock::duration from_seconds(double seconds) {
@@ -266,7 +266,7 @@ void Downloader::again(Transfer& transfer, const std::string& reason, double ret
     return give_up(transfer,
                    reason + " and asks to wait " + human_seconds(retry_after) + "; try again then");
   }
-  // A person who waits for minutes is told for what, once.
+  // A user who waits for minutes is told for what, once.
   if (transfer.attempts == kToldAttempts && !std::exchange(told_, true))
     say(transfer.name + ": " + reason + "; trying again");
   transfer.part.close();

@@ -29,7 +29,7 @@ struct DownloadOptions {
   // What is wrong with a file that should be whole, or nothing. Called for every file that arrives,
   // and for those that are there already, so it should be quick.
   std::function<std::optional<std::string>(const fs::path&)> problem;
-  // True when the person wants to stop; asked some ten times a second.
+  // True when the user wants to stop; asked some ten times a second.
   std::function<bool()> interrupted;
 
   // How patiently. All in seconds.

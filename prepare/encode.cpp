@@ -4,7 +4,7 @@
 #include <future>
 #include <string>
 
-#include "prepare/unicode.h"
+#include "task/unicode.h"
 
 namespace autoresearch {
 namespace {

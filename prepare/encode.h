@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "prepare/reader.h"
-#include "prepare/tokenizer.h"
+#include "task/tokenizer.h"
 
 namespace autoresearch {
 

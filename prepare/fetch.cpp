@@ -75,7 +75,7 @@ std::string validator_of(const Headers& headers) {
   return modified;
 }
 
-// "host:port" of a URL, without user, password, path and query, for a line to a person.
+// "host:port" of a URL, without user, password, path and query, for a line to a user.
 std::string host_of(const std::string& url) {
   const size_t scheme = url.find("://");
   const size_t begin = scheme == std::string::npos ? 0 : scheme + 3;

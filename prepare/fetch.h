@@ -24,7 +24,7 @@ struct Outcome {
   enum class Kind {
     kWhole,  // every byte is in the PartFile, and none is checked yet
     kAgain,  // a later request may do better
-    kNever,  // no request will, until a person does something
+    kNever,  // no request will, until a user does something
   } kind;
   std::string reason;      // without the file's name: "the server answered 503"
   double retry_after = 0;  // seconds that the server asks to wait; 0 where it names none

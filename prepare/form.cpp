@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "prepare/json_line.h"
-#include "prepare/unicode.h"
 #include "prepare/utf16.h"
+#include "task/unicode.h"
 
 namespace autoresearch {
 namespace {

@@ -129,12 +129,12 @@ std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
 }
 
 std::string budget_at_a_glance(const fs::path& dir, const TaskInfo& info, double peak_flops) {
-  constexpr double kAncestorRate = 1.65e6;    // tokens a second of the ancestor's baseline on
-  constexpr double kAncestorPeak = 989.5e12;  // an H100, whose peak this is, in FLOP/s
+  constexpr double kUpstreamRate = 1.65e6;    // tokens a second of upstream's baseline on
+  constexpr double kUpstreamPeak = 989.5e12;  // an H100, whose peak this is, in FLOP/s
   const std::string budget = "one training budget (" + human_seconds(info.time_budget) + ")";
   const auto run = newest_rate(sha256_of_file(dir / "task.json"));
-  double rate = kAncestorRate * peak_flops / kAncestorPeak;
-  std::string basis = "by the ancestor's throughput on an H100, in proportion to this GPU's peak";
+  double rate = kUpstreamRate * peak_flops / kUpstreamPeak;
+  std::string basis = "by upstream's throughput on an H100, in proportion to this GPU's peak";
   if (run) {
     rate = run->tokens_per_second;
     basis = "as fast as the last experiment of run " + run->tag;

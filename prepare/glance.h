@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
-#include "prepare/task.h"
-#include "prepare/tokenizer.h"
+#include "task/task.h"
+#include "task/tokenizer.h"
 
 namespace autoresearch {
 
@@ -20,7 +20,7 @@ std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
                                 const Tokenizer& tokenizer);
 
 // How many tokens one training budget takes in, and how many epochs that is: by the latest run on
-// this task, else by the ancestor's throughput on an H100 in proportion to `peak_flops` of the GPU
+// this task, else by upstream's throughput on an H100 in proportion to `peak_flops` of the GPU
 // at hand; where that is 0 (no GPU, or one that is not known), what to type to find out.
 std::string budget_at_a_glance(const fs::path& dir, const TaskInfo& info, double peak_flops);
 

@@ -48,7 +48,7 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
-// An address without slashes at its end; `origin` says where a person gave it.
+// An address without slashes at its end; `origin` says where a user gave it.
 std::string checked_url(std::string url, const std::string& origin) {
   while (url.ends_with('/')) url.pop_back();
   check(url.starts_with("http://") || url.starts_with("https://"),

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "common/error.h"
-#include "prepare/packing.h"
+#include "task/packing.h"
 
 namespace autoresearch {
 namespace {
@@ -105,7 +105,7 @@ std::optional<Split> take_split(const TokenSequences& documents, size_t begin, i
   return {};
 }
 
-// Rows as the ancestor's loader packs them from documents[begin, ...): drawn in batches that do not
+// Rows as upstream's loader packs them from documents[begin, ...): drawn in batches that do not
 // cross the end of a row group.
 std::optional<Split> take_split_in_order(const TokenSequences& documents,
                                          const std::vector<size_t>& group_ends, size_t begin,

@@ -8,7 +8,7 @@
 // document is cut into passages of at most seq_len tokens after a BOS: the packer drops what
 // overhangs a row, which would lose most of a corpus of long files.
 //
-// Of a corpus from the hub, figures must compare with the ancestor's: documents stay whole and in
+// Of a corpus from the hub, figures must compare with upstream's: documents stay whole and in
 // order, and one pinned file is held out.
 #pragma once
 
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "prepare/encode.h"
-#include "prepare/task.h"
+#include "task/task.h"
 
 namespace autoresearch {
 
@@ -53,7 +53,7 @@ int64_t documents_to_set_aside(DocumentReader& reader, int64_t documents, int64_
 HeldOut hold_out(const TokenSequences& documents, int64_t rows, int64_t seq_len, int64_t bos,
                  int64_t corpus_tokens);
 
-// As the ancestor evaluates: val is the first `rows` rows that its loader packs from the documents
+// As upstream evaluates: val is the first `rows` rows that its loader packs from the documents
 // in order, test is packed likewise from those after the last one drawn for val. `group_ends` are
 // the numbers of documents at which a row group ends. Where the documents can't fill so many, test
 // gets fewer rows than val, or both do.

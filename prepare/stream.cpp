@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
-#include "prepare/splitter.h"
+#include "task/splitter.h"
 
 namespace autoresearch {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "prepare/tokenizer.h"
+#include "task/tokenizer.h"
 
 namespace autoresearch {
 

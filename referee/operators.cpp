@@ -87,7 +87,7 @@ const std::map<std::string, Rule>& rules() {
   return all;
 }
 
-// Why operators of a kind are outside the list and what to write instead, for the person and the
+// Why operators of a kind are outside the list and what to write instead, for the user and the
 // model; the first row with a word that is in the operator's name counts.
 struct Advice {
   std::vector<std::string_view> words;

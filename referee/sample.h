@@ -1,4 +1,4 @@
-// Text from a sealed model, so that a person can read what it has learned.
+// Text from a sealed model, so that a user can read what it has learned.
 //
 // A sealed model runs at one shape (rows, seq_len): its rows serve as several samples at once. Ids
 // stand at the left of a row and anything may follow them, as the model is causal; what is longer

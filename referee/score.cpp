@@ -12,12 +12,12 @@
 
 #include "common/error.h"
 #include "common/progress.h"
-#include "prepare/task.h"
-#include "prepare/tokenizer.h"
 #include "referee/graph.h"
 #include "referee/plan.h"
 #include "referee/refusal.h"
 #include "referee/runner.h"
+#include "task/task.h"
+#include "task/tokenizer.h"
 
 namespace autoresearch {
 namespace {

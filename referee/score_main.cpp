@@ -20,11 +20,11 @@
 #include "common/process.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
-#include "prepare/task.h"
-#include "prepare/tokenizer.h"
 #include "referee/runner.h"
 #include "referee/sample.h"
 #include "referee/score.h"
+#include "task/task.h"
+#include "task/tokenizer.h"
 
 namespace autoresearch {
 namespace {

@@ -7,11 +7,11 @@
 #include <fstream>
 #include <sstream>
 
-#include "agent/journal.h"
+#include "agent/record/journal.h"
 #include "common/error.h"
 #include "common/process.h"
 #include "common/sandbox.h"
-#include "prepare/task.h"
+#include "task/task.h"
 #include "tests/loopback_server.h"
 #include "tests/support.h"
 
@@ -441,9 +441,9 @@ TEST_F(AgentRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {
   write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
   const fs::path in_the_way = run_dir() / "experiments/0001";
   Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
-  std::thread person;
+  std::thread user;
   command.before_exec = [&](pid_t, uint64_t) {
-    person = std::thread([&] {
+    user = std::thread([&] {
       wait_until_it_trains(0);
       write(in_the_way, "");
       wait_for([](const auto& event) { return event.at("event") == "refused"; });
@@ -451,7 +451,7 @@ TEST_F(AgentRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {
     });
   };
   const Exit exit = run(command);
-  person.join();
+  user.join();
   ASSERT_EQ(exit.code, 0) << exit.output;
   EXPECT_NE(exit.output.find(in_the_way.string()), std::string::npos) << exit.output;
   EXPECT_EQ(statuses().size(), 2u);

@@ -1,11 +1,11 @@
 // What a proposer is told about a run: differences to the parent, and earlier results of known
 // code.
-#include "agent/briefing.h"
+#include "agent/propose/briefing.h"
 
 #include <gtest/gtest.h>
 
-#include "agent/constants.h"
-#include "agent/known.h"
+#include "agent/edit/constants.h"
+#include "agent/record/earlier_result.h"
 
 namespace autoresearch {
 namespace {

@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "agent/recipe.h"
-#include "agent/trial.h"
-#include "agent/verdict.h"
+#include "agent/lab/measurement.h"
+#include "agent/lab/recipe.h"
+#include "agent/lab/verdict.h"
 #include "common/error.h"
 #include "common/sandbox.h"
-#include "prepare/task.h"
+#include "task/task.h"
 
 namespace autoresearch {
 
@@ -28,7 +28,7 @@ class CandidateTest : public testing::Test {
     bench_.budget = load_task(bench_.task).time_budget;
     bench_.device = "cpu";
     bench_.memory_bytes = int64_t{8} << 30;
-    bench_.caged = !sandbox_problem();
+    bench_.sandboxed = !sandbox_problem();
     const auto honest = attempt("honest", {});
     honest_ = honest.event.value("bpb", 0.0);
     baseline_ = baseline_of(honest.event, bench_.budget);
@@ -53,7 +53,7 @@ class CandidateTest : public testing::Test {
     const fs::path folder = root_ / name;
     fs::create_directories(folder);
     write_file(folder / "train.cpp", source_with(inserts));
-    return kit_->build(folder, bench_.caged);
+    return kit_->build(folder, bench_.sandboxed);
   }
 
   // Builds and measures; the build must work.
@@ -85,6 +85,6 @@ class CandidateTest : public testing::Test {
 };
 
 #define NEEDS_SANDBOX() \
-  if (!bench_.caged) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
+  if (!bench_.sandboxed) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
 
 }  // namespace autoresearch

@@ -1,13 +1,13 @@
-// Who is asked when, who is left alone for how long, and what a person hears of it.
-#include "agent/chain.h"
+// Who is asked when, who is left alone for how long, and what a user hears of it.
+#include "agent/llm/chain.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <deque>
 
-#include "agent/models.h"
-#include "agent/toml_config.h"
+#include "agent/llm/models.h"
+#include "agent/loop/toml_config.h"
 #include "tests/loopback_server.h"
 #include "tests/support.h"
 

@@ -55,7 +55,7 @@ TEST_F(Cheats, TheHonestCandidateIsScored) {
 
 TEST_F(Cheats, RedefiningAnyHarnessFunctionDoesNotLink) {
   const BuildResult built = build("redefine", {{"globals", R"(
-#include "harness/kernels.h"
+#include "kernels/kernels.h"
 namespace autoresearch {
 struct Run::Impl {};
 Run::Run(int, char**) {}
@@ -93,7 +93,7 @@ void CudaKernel::launch(int64_t, int64_t, std::initializer_list<Argument>) const
 // No cheat: what train.cpp may do, through the same door.
 TEST_F(Cheats, AKernelOfACandidatesOwnIsCompiledOnAGpuAndAnErrorElsewhere) {
   const Measurement m = attempt("kernel", {{"globals", R"(
-#include "harness/kernels.h"
+#include "kernels/kernels.h"
 const autoresearch::CudaKernel twice(R"cuda(
   KERNEL twice(float* x, long n) {
     const long i = blockIdx.x * 256L + threadIdx.x;

@@ -1,12 +1,12 @@
 // What a source's constants are worth, and when two sources say the same.
-#include "agent/constants.h"
+#include "agent/edit/constants.h"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "agent/change.h"
-#include "agent/cpp_tokens.h"
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/edit_summary.h"
 #include "common/files.h"
 
 namespace autoresearch {

@@ -1,5 +1,5 @@
 // Our declarations of CUDA's functions against NVIDIA's headers.
-#include "harness/cuda_api.h"
+#include "kernels/cuda_api.h"
 
 #include <gtest/gtest.h>
 

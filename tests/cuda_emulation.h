@@ -1,5 +1,5 @@
 // Runs CUDA kernels on the CPU, one block after the other, its threads as coroutines of one thread:
-// enough of the language for harness/fused.cu, and stricter than a GPU where kernels go wrong.
+// enough of the language for kernels/fused.cu, and stricter than a GPU where kernels go wrong.
 //
 //   - Warps run as far ahead as barriers let them, in varying order: a missing barrier shows.
 //   - Shared memory is filled with huge numbers before each block: a value nobody wrote shows.
@@ -23,7 +23,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "harness/kernels.h"
+#include "kernels/kernels.h"
 
 // ------------------------------------------------------------------------------------------------
 // The language
@@ -46,7 +46,7 @@ inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 
-#include "harness/device_prelude.cuh"
+#include "kernels/device_prelude.cuh"
 
 // ------------------------------------------------------------------------------------------------
 // Blocks

@@ -11,8 +11,8 @@
 #include "agent/llm/stream.h"
 #include "agent/llm/thoughts.h"
 #include "agent/llm/wire.h"
-#include "agent/text.h"
 #include "common/http.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -1,5 +1,5 @@
 // A conversation's rules: how many calls, who answers, what is sent again.
-#include "agent/dialogue.h"
+#include "agent/propose/dialogue.h"
 
 #include <gtest/gtest.h>
 

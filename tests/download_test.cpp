@@ -814,7 +814,7 @@ TEST_F(DownloadTest, AKillAtAnyMomentLeavesAStateThatTheNextCallFinishes) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// What a person sees
+// What a user sees
 
 TEST_F(DownloadTest, ALogFileGetsALineForEachFile) {
   FileServer server;

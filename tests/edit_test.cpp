@@ -1,5 +1,5 @@
 // A reply becomes a source exactly as it says, or a sentence; never something in between.
-#include "agent/edit.h"
+#include "agent/edit/edit.h"
 
 #include <gtest/gtest.h>
 
@@ -8,11 +8,11 @@
 #include <random>
 #include <sstream>
 
-#include "agent/constants.h"
-#include "agent/cpp_tokens.h"
-#include "agent/diff.h"
-#include "agent/text.h"
+#include "agent/edit/constants.h"
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/diff.h"
 #include "common/files.h"
+#include "common/text.h"
 #include "tests/fuzz/reply_property.h"
 
 namespace autoresearch {

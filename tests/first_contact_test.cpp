@@ -10,9 +10,9 @@
 #include <limits>
 #include <thread>
 
-#include "harness/attention.h"
-#include "harness/fused_ops.h"
-#include "harness/kernels.h"
+#include "kernels/attention.h"
+#include "kernels/fused_ops.h"
+#include "kernels/kernels.h"
 
 namespace autoresearch {
 namespace {

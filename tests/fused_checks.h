@@ -1,4 +1,4 @@
-// The claims of harness/fused.h as checks that any implementation must pass: every operation
+// The claims of kernels/fused.h as checks that any implementation must pass: every operation
 // against its definition in ATen and float64, gradients by autograd, over odd shapes.
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <functional>
 #include <limits>
 
-#include "harness/fused.h"
+#include "kernels/fused.h"
 
 namespace autoresearch::fused_checks {
 

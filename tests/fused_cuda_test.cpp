@@ -1,6 +1,6 @@
 // The CUDA kernels without a GPU: NVRTC compiles them for every architecture, and an emulation runs
 // their source on the CPU, launched by the very code that launches them on a GPU.
-#include "harness/fused_cuda.h"
+#include "kernels/fused_cuda.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -9,9 +9,9 @@
 #include <set>
 
 #include "common/files.h"
-#include "harness/cuda_program.h"
-#include "harness/embedded.h"
-#include "harness/fused_ops.h"
+#include "kernels/cuda_program.h"
+#include "kernels/embedded.h"
+#include "kernels/fused_ops.h"
 #include "tests/cuda_emulation.h"
 #include "tests/fused_checks.h"
 #include "tests/support.h"
@@ -19,28 +19,28 @@
 namespace wide_float {
 #define ACTIVATION float
 #define WIDE 1
-#include "harness/fused.cu"
+#include "kernels/fused.cu"
 #undef ACTIVATION
 #undef WIDE
 }  // namespace wide_float
 namespace narrow_float {
 #define ACTIVATION float
 #define WIDE 0
-#include "harness/fused.cu"
+#include "kernels/fused.cu"
 #undef ACTIVATION
 #undef WIDE
 }  // namespace narrow_float
 namespace wide_bf16 {
 #define ACTIVATION bf16
 #define WIDE 1
-#include "harness/fused.cu"
+#include "kernels/fused.cu"
 #undef ACTIVATION
 #undef WIDE
 }  // namespace wide_bf16
 namespace narrow_bf16 {
 #define ACTIVATION bf16
 #define WIDE 0
-#include "harness/fused.cu"
+#include "kernels/fused.cu"
 #undef ACTIVATION
 #undef WIDE
 }  // namespace narrow_bf16
@@ -382,7 +382,7 @@ TEST_F(Nvrtc, WrongArgumentsAreNamedBeforeTheyReachTheDevice) {
 // A kernel of train.cpp's own
 
 TEST_F(Nvrtc, TheExampleInKernelsHCompiles) {
-  std::string header = read_file(SOURCE_DIR "/harness/kernels.h");
+  std::string header = read_file(SOURCE_DIR "/kernels/kernels.h");
   const size_t begin = header.find("R\"(") + 3, end = header.find(")\"", begin);
   std::string source = header.substr(begin, end - begin);
   for (size_t at = 0; (at = source.find("//", at)) != std::string::npos;) source.erase(at, 2);

@@ -15,7 +15,7 @@
 #include <map>
 
 #include "common/error.h"
-#include "harness/fused_ops.h"
+#include "kernels/fused_ops.h"
 #include "tests/support.h"
 
 namespace autoresearch {

@@ -7,13 +7,13 @@
 #include <nlohmann/json.hpp>
 
 #include "common/files.h"
-#include "harness/cuda_program.h"
 #include "harness/device.h"
-#include "harness/fused_cuda.h"
-#include "harness/fused_ops.h"
-#include "harness/kernels.h"
 #include "harness/loader.h"
-#include "prepare/task.h"
+#include "kernels/cuda_program.h"
+#include "kernels/fused_cuda.h"
+#include "kernels/fused_ops.h"
+#include "kernels/kernels.h"
+#include "task/task.h"
 #include "tests/fused_checks.h"
 #include "tests/support.h"
 

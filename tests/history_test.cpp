@@ -1,6 +1,6 @@
 // A stranger's git: whatever state a repository is in, a run's commits are kept and readable, and
 // nothing of the user's changes: no file, no index, no HEAD, no branch, no hook is run.
-#include "agent/history.h"
+#include "agent/record/history.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 namespace autoresearch {
 namespace {
 
-// A person's machine in a temporary folder: a home, a checkout with an awkward name, a run's
+// A user's machine in a temporary folder: a home, a checkout with an awkward name, a run's
 // scratch.
 class Stranger {
  public:
@@ -179,7 +179,7 @@ TEST_P(AnyRepository, KeepsTheRunAndLeavesTheUserAlone) {
   go_on(user);
   EXPECT_EQ(what_is_the_users(user, place), before);
   EXPECT_FALSE(fs::exists(user.root / "home/hook-ran"));
-  fs::remove(user.root / "home/.gitconfig");  // what follows asks git as a person without settings
+  fs::remove(user.root / "home/.gitconfig");  // what follows asks git as a user without settings
   expect_all_is_kept(user);
 }
 

@@ -1,4 +1,4 @@
-#include "agent/journal.h"
+#include "agent/record/journal.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 // Windowed attention against its definition, written as a plain softmax over an explicit mask.
-#include "harness/kernels.h"
+#include "kernels/kernels.h"
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>

@@ -1,5 +1,5 @@
 // Every answer of an endpoint ends in a reply or in one line that says what to do; real sockets.
-#include "agent/llm.h"
+#include "agent/llm/llm.h"
 
 #include <gtest/gtest.h>
 #include <netinet/in.h>

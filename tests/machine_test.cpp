@@ -1,4 +1,4 @@
-#include "agent/machine.h"
+#include "agent/lab/machine.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// train.cpp against the ancestor's own results (tests/data/golden.json, made by bench/golden.py),
+// train.cpp against upstream's own results (tests/data/golden.json, made by bench/golden.py),
 // and its behaviour when memory runs out. The harness is replaced by a Run that hands out fixed
 // rows.
 #include <ATen/Parallel.h>
@@ -9,8 +9,8 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "harness/fused_ops.h"
 #include "harness/harness.h"
+#include "kernels/fused_ops.h"
 
 // ------------------------------------------------------------------------------------------------
 // A Run without files, clock or threads, which takes the real one's place in train.cpp
@@ -86,7 +86,7 @@ namespace {
 const bool single_threaded = (at::set_num_threads(1), true);
 
 // ------------------------------------------------------------------------------------------------
-// The ancestor's results
+// Upstream's results
 
 const nlohmann::json& golden() {
   static const auto json =
@@ -212,7 +212,7 @@ double fact(const std::vector<Fact>& facts, const std::string& key) {
   return 0;
 }
 
-TEST(Model, TheGpuPresetHasTheAncestorsSizeAndArithmetic) {
+TEST(Model, TheGpuPresetHasUpstreamsSizeAndArithmetic) {
   const Task task{"climbmix", 8192, 2048, 300};
   const Device device{at::Device(at::kCUDA, 0), "NVIDIA H100", 80, 989.5e12, true};
   const Config config = configure(task, device);
@@ -320,7 +320,7 @@ TEST(Model, ComputesInBfloat16OnlyWhereThatIsNative) {
 
 // Averages over models of several seeds, as in bench/golden.py's `initial_case`. By chance two such
 // deviations differ by 0.6 %, the extremes by 4 % where numbers are normal, 0.1 % where uniform.
-TEST(Model, InitialWeightsAreDistributedAsTheAncestors) {
+TEST(Model, InitialWeightsAreDistributedAsUpstreams) {
   std::map<std::string, std::vector<Tensor>> samples;
   for (uint64_t seed = 0; seed < 8; ++seed) {
     at::manual_seed(seed);
@@ -345,7 +345,7 @@ TEST(Model, InitialWeightsAreDistributedAsTheAncestors) {
   }
 }
 
-void expect_the_ancestors_pass(const Gpt& gpt, double table_tolerance) {
+void expect_upstreams_pass(const Gpt& gpt, double table_tolerance) {
   const auto& expected = golden()["model"];
   const Tensor ids = golden_ids();
   const Tensor logits = gpt.logits(ids.narrow(1, 0, 24));
@@ -371,17 +371,17 @@ void expect_the_ancestors_pass(const Gpt& gpt, double table_tolerance) {
   }
 }
 
-TEST(Model, LogitsLossAndGradientsAreTheAncestors) {
+TEST(Model, LogitsLossAndGradientsAreUpstreams) {
   Gpt gpt(golden_config(), at::kCPU);
   fill(gpt);
-  expect_the_ancestors_pass(gpt, 1e-2);  // tables in bfloat16, and so are their gradients
+  expect_upstreams_pass(gpt, 1e-2);  // tables in bfloat16, and so are their gradients
 }
 
-TEST(Model, TheTablesGradientsAreTheAncestorsWhereNothingIsRounded) {
+TEST(Model, TheTablesGradientsAreUpstreamsWhereNothingIsRounded) {
   Gpt gpt(golden_config(), at::kCPU);
   fill(gpt);
   widen_tables(gpt);
-  expect_the_ancestors_pass(gpt, 1e-3);
+  expect_upstreams_pass(gpt, 1e-3);
 }
 
 TEST(Model, RunsInBfloat16UnderAutocastAsOnAGpu) {
@@ -576,7 +576,7 @@ TEST(Parts, LogitsStayWithinTheSoftcapAndSmallOnesPassUnchanged) {
 // ------------------------------------------------------------------------------------------------
 // Optimizer
 
-TEST(Optimizer, SchedulesAreTheAncestors) {
+TEST(Optimizer, SchedulesAreUpstreams) {
   const std::vector<std::pair<double, int64_t>> points{
       {0.0, 0}, {0.3, 50}, {0.5, 299}, {0.75, 300}, {1.0, 1000}};
   for (size_t i = 0; i < points.size(); ++i) {
@@ -604,7 +604,7 @@ Tensor muon_case(int64_t rows, int64_t cols, at::ScalarType type) {
   return at::stack(weights);
 }
 
-TEST(Optimizer, MuonStepsAreTheAncestors) {
+TEST(Optimizer, MuonStepsAreUpstreams) {
   const std::vector<std::pair<int64_t, int64_t>> shapes{{16, 16}, {32, 8}, {8, 32}, {2, 32}};
   for (const auto& [rows, cols] : shapes) {
     const std::string key = std::to_string(rows) + "x" + std::to_string(cols);
@@ -615,7 +615,7 @@ TEST(Optimizer, MuonStepsAreTheAncestors) {
     };
     const Tensor exact = change("muon_float32");
     EXPECT_LT(relative_difference(muon_case(rows, cols, at::kFloat) - start, exact), 1e-5) << key;
-    // In bfloat16 the order of roundings differs; it may not cost more than the ancestor's does.
+    // In bfloat16 the order of roundings differs; it may not cost more than upstream's does.
     const double error = relative_difference(change("muon_bfloat16"), exact);
     const Tensor coarse = muon_case(rows, cols, at::kBFloat16) - start;
     EXPECT_LT(relative_difference(coarse, exact), 1.2 * error) << key;
@@ -633,7 +633,7 @@ Tensor adamw_case(at::ScalarType type) {
   return weight;
 }
 
-TEST(Optimizer, AdamWStepsAreTheAncestorsInFloat32AndForTablesInBfloat16) {
+TEST(Optimizer, AdamWStepsAreUpstreamsInFloat32AndForTablesInBfloat16) {
   EXPECT_LT(relative_difference(adamw_case(at::kFloat), golden_tensor(golden()["adamw_float32"])),
             1e-6);
   // A value on the edge between two bfloat16 numbers may fall to either side.
@@ -650,7 +650,7 @@ std::string lr_fact(const std::string& parameter) {
   return parameter == "x0_scale" ? "lr_x0" : "lr_matrices";
 }
 
-TEST(Optimizer, RecordsAndHasTheAncestorsSettingsOfEveryParameter) {
+TEST(Optimizer, RecordsAndHasUpstreamsSettingsOfEveryParameter) {
   const Gpt gpt(golden_config(), at::kCPU);
   const auto record = facts(gpt);
   for (const auto& [name, weight, grad] : named_parameters(gpt)) {
@@ -677,7 +677,7 @@ double adamw_change(const nlohmann::json& settings, int n) {
 }
 
 // Three steps tell rate and betas apart, whatever the record says of them.
-TEST(Optimizer, StepsEveryParameterByTheAncestorsSettings) {
+TEST(Optimizer, StepsEveryParameterByUpstreamsSettings) {
   Gpt gpt(golden_config(), at::kCPU);
   fill(gpt);
   widen_tables(gpt);
@@ -728,7 +728,7 @@ class Training : public testing::Test {
   }
 };
 
-TEST_F(Training, FiftyStepsHaveTheAncestorsLosses) {
+TEST_F(Training, FiftyStepsHaveUpstreamsLosses) {
   for (const int64_t micro_rows : {16, 5}) {
     Config config = golden_config();
     config.total_rows = 16;

@@ -1,9 +1,9 @@
-// Prices, the account of a run, its limit, and what a person is told of it.
-#include "agent/money.h"
+// Prices, the account of a run, its limit, and what a user is told of it.
+#include "agent/llm/money.h"
 
 #include <gtest/gtest.h>
 
-#include "agent/journal.h"
+#include "agent/record/journal.h"
 #include "tests/support.h"
 
 namespace autoresearch {

@@ -1,4 +1,4 @@
-#include "prepare/packing.h"
+#include "task/packing.h"
 
 #include <gtest/gtest.h>
 
@@ -28,7 +28,7 @@ struct Packed {
   bool operator==(const Packed&) const = default;
 };
 
-// Takes and returns what the ancestor's loader would: a list, searched from its beginning.
+// Takes and returns what upstream's loader would: a list, searched from its beginning.
 std::vector<uint16_t> reference_take(Documents& pool, size_t left) {
   int best = -1;
   size_t best_length = 0;
@@ -104,7 +104,7 @@ Corpus random_corpus(std::mt19937_64& random, size_t count, size_t longest, size
   return corpus;
 }
 
-TEST(Packing, PacksAsTheAncestorsRuleWrittenDown) {
+TEST(Packing, PacksAsUpstreamsRuleWrittenDown) {
   std::mt19937_64 random(1);
   size_t rows = 0;
   for (const size_t count : {0, 1, 5, 999, 1000, 1001, 1128, 2500}) {
@@ -163,7 +163,7 @@ class GoldenSupply {
   size_t batch_ = 0;
 };
 
-TEST(Packing, MakesTheRowsThatTheAncestorsOwnLoaderMade) {
+TEST(Packing, MakesTheRowsThatUpstreamsOwnLoaderMade) {
   const auto golden =
       nlohmann::json::parse(read_file(SOURCE_DIR "/tests/data/packing_golden.json"));
   ASSERT_EQ(golden.at("cases").size(), 4u);

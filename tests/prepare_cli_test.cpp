@@ -1,4 +1,4 @@
-// Runs the real program as a person would: on a small corpus from end to end, and on bad input.
+// Runs the real program as a user would: on a small corpus from end to end, and on bad input.
 
 #include <signal.h>
 #include <unistd.h>
@@ -504,7 +504,7 @@ TEST_F(PrepareTest, ADataFolderThatCannotBeUsedIsNoticedFirst) {
   }
 }
 
-// Small file systems of their own, which a cage can mount without being root.
+// Small file systems of their own, which a sandbox can mount without being root.
 TEST_F(PrepareTest, AFullDiskIsOneLineAndNothingIsLeft) {
   write_corpus(400);  // 1.2 MB
   const auto in_a_folder_of = [&](int megabytes) {

@@ -1,4 +1,4 @@
-// `prepare --source climbmix` from a server on this machine: against what the ancestor makes of the
+// `prepare --source climbmix` from a server on this machine: against what upstream makes of the
 // same shards (tests/data/hub_golden.py), and killed at any moment.
 
 #include <fcntl.h>
@@ -39,7 +39,7 @@ class PrepareHubTest : public PrepareProgramTest {
   nlohmann::json golden_;
 };
 
-TEST_F(PrepareHubTest, TokenizerAndValAreTheAncestors) {
+TEST_F(PrepareHubTest, TokenizerAndValAreUpstreams) {
   const Output result = prepare(arguments());
   ASSERT_EQ(result.code, 0) << result.err;
   const fs::path task = data() / "climbmix";

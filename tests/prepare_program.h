@@ -1,4 +1,4 @@
-// Runs the real `prepare` as a person would, in a folder of the test's own.
+// Runs the real `prepare` as a user would, in a folder of the test's own.
 #pragma once
 
 #include <sys/wait.h>

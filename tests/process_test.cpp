@@ -242,7 +242,7 @@ TEST_F(ProcessTest, DescriptorsAreNotInherited) {
 }
 
 TEST_F(ProcessTest, LeadsASessionOfItsOwn) {
-  // Without the terminal of the person's session nothing can be typed into it.
+  // Without the terminal of the user's session nothing can be typed into it.
   EXPECT_EQ(
       run(shell("set -- $(cat /proc/$$/stat); [ $5 = $$ ] && [ $6 = $$ ] && echo own")).output,
       "own\n");

@@ -93,7 +93,7 @@ TEST(Summary, OfNoSpanAllIsIdle) {
   EXPECT_DOUBLE_EQ(row_of(profile, "(outside of operators)").ms, 10);
 }
 
-TEST(Names, AreWhatAPersonReads) {
+TEST(Names, AreWhatAUserReads) {
   const auto named = [](const std::string& name) {
     return summarize({span(name, 0, 1)}, 1, 0.001, true).rows[0].name;
   };

@@ -1,6 +1,6 @@
 // What a model is told: complete, in a stable order, within limits, with logs reduced to their
 // point.
-#include "agent/prompt.h"
+#include "agent/propose/prompt.h"
 
 #include <gtest/gtest.h>
 
@@ -9,11 +9,11 @@
 #include <fstream>
 #include <sstream>
 
-#include "agent/briefing.h"
-#include "agent/clean_log.h"
-#include "agent/edit.h"
-#include "agent/text.h"
+#include "agent/edit/edit.h"
+#include "agent/lab/compiler_log.h"
+#include "agent/propose/briefing.h"
 #include "common/files.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {
@@ -184,7 +184,7 @@ TEST(FirstPrompt, SaysHowManyExperimentsAreLeftAndThatALineWasCut) {
 
 TEST(FirstPrompt, WithoutAGpuTheCudaKernelIsLeftOutOfTheRealHeader) {
   PromptInputs in;
-  in.kernels = read_file(SOURCE_DIR "/harness/kernels.h");
+  in.kernels = read_file(SOURCE_DIR "/kernels/kernels.h");
   EXPECT_HAS(user(in), "class CudaKernel {");
   in.cuda = false;
   const std::string text = user(in);
@@ -275,7 +275,7 @@ TEST(FirstPrompt, ALongRunStaysWithinTheDefaultWhateverItHolds) {
   PromptInputs in;
   in.program = read_file(SOURCE_DIR "/program.md");
   in.harness = read_file(SOURCE_DIR "/harness/harness.h");
-  in.kernels = read_file(SOURCE_DIR "/harness/kernels.h");
+  in.kernels = read_file(SOURCE_DIR "/kernels/kernels.h");
   in.source = read_file(SOURCE_DIR "/train.cpp");
   in.source.resize(kMaxBytes, 'x');
   for (int i = 0; i < 150; ++i)
@@ -303,7 +303,7 @@ TEST(FirstPrompt, TheRealFilesAndALongNightFitIntoTheDefault) {
   PromptInputs in;
   in.program = read_file(SOURCE_DIR "/program.md");
   in.harness = read_file(SOURCE_DIR "/harness/harness.h");
-  in.kernels = read_file(SOURCE_DIR "/harness/kernels.h");
+  in.kernels = read_file(SOURCE_DIR "/kernels/kernels.h");
   in.source = read_file(SOURCE_DIR "/train.cpp");
   for (int i = 0; i < 300; ++i)
     in.past.push_back({i,
@@ -336,7 +336,7 @@ TEST(FeedbackPrompt, SaysWhatFailedShowsLogsAsDataAndAsksForTheWholeReply) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// The sample in tests/data, which a person reads to see what a model sees
+// The sample in tests/data, which a user reads to see what a model sees
 
 const char kSampleSource[] =
     "// A made-up train.cpp, short enough for a sample.\n"
@@ -408,7 +408,7 @@ std::string sample_prompt() {
   PromptInputs in;
   in.program = "# Program\n\nLower val_bpb. (Here stands program.md, as it is at that moment.)\n";
   in.harness = "// Here stands harness/harness.h, whole.\n";
-  in.kernels = "// Here stands harness/kernels.h, whole.\n";
+  in.kernels = "// Here stands kernels/kernels.h, whole.\n";
   in.source = kSampleSource;
   in.past = past_of(state);
   in.backlog = state.backlog;

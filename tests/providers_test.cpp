@@ -10,10 +10,10 @@
 #include <random>
 #include <set>
 
-#include "agent/llm.h"
 #include "agent/llm/endpoint.h"
+#include "agent/llm/llm.h"
+#include "agent/llm/money.h"
 #include "agent/llm/recorded.h"
-#include "agent/money.h"
 #include "tests/loopback_server.h"
 #include "tests/recorded_answers.h"
 #include "tests/support.h"

@@ -1,6 +1,7 @@
 // A kit of a tiny recipe: a trusted object with `trusted()`, a header, and a `score` that is a
-// shell script; the candidate is a one-page C++ program. Built and run in real cages and without.
-#include "agent/recipe.h"
+// shell script; the candidate is a one-page C++ program. Built and run in real sandboxes and
+// without.
+#include "agent/lab/recipe.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@ constexpr const char* kGood =
 
 class RecipeTest : public testing::Test {
  protected:
-  // Below /var/tmp: what lies below /tmp would be hidden by the cage's fresh /tmp alone.
+  // Below /var/tmp: what lies below /tmp would be hidden by the sandbox's fresh /tmp alone.
   RecipeTest() {
     char pattern[] = "/var/tmp/recipe_test.XXXXXX";
     dir_ = mkdtemp(pattern);
@@ -180,27 +181,28 @@ TEST_F(RecipeTest, ASpecCannotWriteOutsideTheKit) {
   EXPECT_TRUE(contains(problem_of_create(), "build first"));
 }
 
-// The same with a cage and without one.
-class RecipeCageTest : public RecipeTest, public testing::WithParamInterface<bool> {
+// The same with a sandbox and without one.
+class RecipeSandboxTest : public RecipeTest, public testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
     static const auto problem = sandbox_problem();
-    if (caged() && problem) GTEST_SKIP() << *problem;
+    if (sandboxed() && problem) GTEST_SKIP() << *problem;
   }
-  bool caged() const { return GetParam(); }
+  bool sandboxed() const { return GetParam(); }
   BuildResult build(const std::string& source) {
     write("run/1/train.cpp", source);
-    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", caged());
+    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", sandboxed());
   }
   Command train(const std::vector<std::string>& args = {}) {
-    return Kit::open(dir_ / "run/kit").train(dir_ / "run/1", dir_ / "task", args, caged(), false);
+    return Kit::open(dir_ / "run/kit")
+        .train(dir_ / "run/1", dir_ / "task", args, sandboxed(), false);
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Cage, RecipeCageTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Caged" : "Uncaged"; });
+INSTANTIATE_TEST_SUITE_P(Sandbox, RecipeSandboxTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Sandboxed" : "Unsandboxed"; });
 
-TEST_P(RecipeCageTest, BuildsTrainsAndScores) {
+TEST_P(RecipeSandboxTest, BuildsTrainsAndScores) {
   Kit kit = create();
   BuildResult built = build(kGood);
   ASSERT_TRUE(built.ok) << built.log;
@@ -213,13 +215,13 @@ TEST_P(RecipeCageTest, BuildsTrainsAndScores) {
   EXPECT_EQ(text("run/1/run.log"), "42 hello\n");
 
   write("run/1/model", "sealed");
-  Exit scored = run(kit.score(dir_ / "run/1/model", {"--split", "val"}, caged()));
+  Exit scored = run(kit.score(dir_ / "run/1/model", {"--split", "val"}, sandboxed()));
   EXPECT_EQ(scored.output,
-            path("run/1/model") + " --sandbox " + (caged() ? "on" : "off") + " --split val\n");
+            path("run/1/model") + " --sandbox " + (sandboxed() ? "on" : "off") + " --split val\n");
   EXPECT_EQ(text("run/1/run.log"), "42 hello\n");  // the scorer's words are its own
 }
 
-TEST_P(RecipeCageTest, AFailedCompileGivesItsLogAndLeavesNoProgram) {
+TEST_P(RecipeSandboxTest, AFailedCompileGivesItsLogAndLeavesNoProgram) {
   create();
   ASSERT_TRUE(build(kGood).ok);
   BuildResult failed = build("int main() { return undeclared_thing; }\n");
@@ -233,14 +235,14 @@ TEST_P(RecipeCageTest, AFailedCompileGivesItsLogAndLeavesNoProgram) {
   EXPECT_TRUE(contains(text("run/1/build.log"), "$ objcopy")) << "the first build's lines are gone";
 }
 
-TEST_P(RecipeCageTest, RedefiningATrustedFunctionDoesNotReachTheOthers) {
+TEST_P(RecipeSandboxTest, RedefiningATrustedFunctionDoesNotReachTheOthers) {
   create();
   // Localized: the candidate's own `trusted` serves the candidate alone, and nothing is interposed.
   ASSERT_TRUE(build("int trusted() { return 7; }\nint main() { return trusted(); }\n").ok);
   EXPECT_EQ(shell("nm " + path("run/1/train") + " | grep -c ' T _Z7trustedv'").output, "1\n");
 }
 
-TEST_P(RecipeCageTest, AMissingCompilerIsAFailedBuildNamingIt) {
+TEST_P(RecipeSandboxTest, AMissingCompilerIsAFailedBuildNamingIt) {
   spec_["build"][0][0] = "no-such-compiler";
   write_spec();
   create();
@@ -249,7 +251,7 @@ TEST_P(RecipeCageTest, AMissingCompilerIsAFailedBuildNamingIt) {
   EXPECT_TRUE(contains(failed.log, "no-such-compiler")) << failed.log;
 }
 
-TEST_P(RecipeCageTest, TheLogIsNeverWrittenThroughALink) {
+TEST_P(RecipeSandboxTest, TheLogIsNeverWrittenThroughALink) {
   create();
   write("precious", "kept");
   fs::create_symlink(dir_ / "precious", dir_ / "run/1/run.log");
@@ -258,14 +260,14 @@ TEST_P(RecipeCageTest, TheLogIsNeverWrittenThroughALink) {
   EXPECT_EQ(text("precious"), "kept");
 }
 
-TEST_P(RecipeCageTest, ASealedModelMustBeAFileOfItsOwn) {
+TEST_P(RecipeSandboxTest, ASealedModelMustBeAFileOfItsOwn) {
   Kit kit = create();
   fs::create_symlink("/etc/hostname", dir_ / "run/1/model");
-  EXPECT_THROW(kit.score(dir_ / "run/1/model", {}, caged()), Error);
+  EXPECT_THROW(kit.score(dir_ / "run/1/model", {}, sandboxed()), Error);
 }
 
-// What only a cage gives. Each is shown to succeed without one, so that it is the cage that stops
-// it.
+// What only a sandbox gives. Each is shown to succeed without one, so that it is the sandbox that
+// stops it.
 class RecipeAttackTest : public RecipeTest {
  protected:
   void SetUp() override {
@@ -273,20 +275,20 @@ class RecipeAttackTest : public RecipeTest {
     if (problem) GTEST_SKIP() << *problem;
     create();
   }
-  BuildResult build(const std::string& source, bool caged) {
+  BuildResult build(const std::string& source, bool sandboxed) {
     write("run/1/train.cpp", source);
-    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", caged);
+    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", sandboxed);
   }
   // Builds `body` as main's and runs it as the trainer; its exit status.
-  int train(const std::string& body, bool caged) {
+  int train(const std::string& body, bool sandboxed) {
     std::string source =
         "#include <cstdio>\n#include <sys/stat.h>\n#include <unistd.h>\nint "
         "main() {" +
         body + "}\n";
-    BuildResult built = build(source, caged);
+    BuildResult built = build(source, sandboxed);
     EXPECT_TRUE(built.ok) << built.log;
     Kit kit = Kit::open(dir_ / "run/kit");
-    return run(kit.train(dir_ / "run/1", dir_ / "task", {}, caged, false)).code;
+    return run(kit.train(dir_ / "run/1", dir_ / "task", {}, sandboxed, false)).code;
   }
   std::string reads(const std::string& file) const {
     return "FILE* f = std::fopen(\"" + file +
@@ -303,9 +305,9 @@ TEST_F(RecipeAttackTest, TheBuildCannotIncludeAnythingOfTheTask) {
   for (const char* file : {"task/heldout/val.bin", "task/train/00000.bin", "task/task.json"}) {
     std::string source = "asm(\".incbin \\\"" + path(file) + "\\\"\");\nint main() {}\n";
     EXPECT_TRUE(build(source, false).ok);
-    BuildResult caged = build(source, true);
-    EXPECT_FALSE(caged.ok) << file;
-    EXPECT_TRUE(contains(caged.log, "file not found: " + path(file))) << caged.log;
+    BuildResult sandboxed = build(source, true);
+    EXPECT_FALSE(sandboxed.ok) << file;
+    EXPECT_TRUE(contains(sandboxed.log, "file not found: " + path(file))) << sandboxed.log;
   }
 }
 

@@ -17,7 +17,7 @@ TEST(LossCurve, KeepsAtMost200PointsEvenlySpread) {
   EXPECT_GT(points.back().step, 12345 - 2 * stride);
 }
 
-TEST(Record, SummaryHasTheAncestorsKeysFirstAndInItsOrder) {
+TEST(Record, SummaryHasUpstreamsKeysFirstAndInItsOrder) {
   Record record;
   record.tokens = 2'000'000;
   record.training_seconds = 10;

@@ -7,8 +7,8 @@
 
 #include <fstream>
 
-#include "agent/briefing.h"
-#include "agent/text.h"
+#include "agent/propose/briefing.h"
+#include "common/text.h"
 #include "tests/candidate_test.h"
 
 namespace autoresearch {

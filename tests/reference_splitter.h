@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "common/error.h"
-#include "prepare/unicode.h"
+#include "task/unicode.h"
 
 namespace autoresearch {
 

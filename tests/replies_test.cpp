@@ -7,10 +7,10 @@
 #include <cstdio>
 #include <functional>
 
-#include "agent/cpp_tokens.h"
-#include "agent/edit.h"
-#include "agent/text.h"
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/edit.h"
 #include "common/files.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -1,4 +1,4 @@
-#include "agent/report.h"
+#include "agent/record/report.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -9,8 +9,8 @@
 #include <regex>
 #include <sstream>
 
-#include "agent/text.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {
@@ -63,7 +63,7 @@ RunState a_night() {
                    {"", "under way"}});
 }
 
-TEST(ResultsTsv, HasTheAncestorsFiveColumnsAndOneRowForEachVerdict) {
+TEST(ResultsTsv, HasUpstreamsFiveColumnsAndOneRowForEachVerdict) {
   EXPECT_EQ(results_tsv(a_night()),
             "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
             "aaaaaaa\t1.877330\t45.2\tkeep\tbaseline\n"

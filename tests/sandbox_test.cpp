@@ -48,11 +48,11 @@ class SandboxTest : public testing::Test {
   Exit outside(const std::string& script) const {
     return run({.argv = {"bash", "-c", script}, .env = scrubbed_environment(), .limit = 20});
   }
-  Command caged(const std::string& script) const {
+  Command sandboxed(const std::string& script) const {
     return confine({.argv = {"bash", "-c", script}, .env = scrubbed_environment(), .limit = 20},
                    view());
   }
-  Exit inside(const std::string& script) const { return run(caged(script)); }
+  Exit inside(const std::string& script) const { return run(sandboxed(script)); }
 
   // tests/redteam/calls.cpp as a program, seen on both sides.
   std::string calls() const { return (dir_ / "named/calls").string(); }
@@ -190,7 +190,7 @@ TEST_F(SandboxTest, NothingOutsideTheFolderCanBeWritten) {
        {"/", "/usr/", "/usr/local/bin/", "/etc/", "/var/", "/var/tmp/", "/bin/"}) {
     EXPECT_NE(inside(std::string("echo x > ") + place + "planted").code, 0) << place;
   }
-  // As root, core_pattern would run a program outside the cage. Opened only, not written to.
+  // As root, core_pattern would run a program outside the sandbox. Opened only, not written to.
   std::string open = "exec 3>> /proc/sys/kernel/core_pattern";
   if (geteuid() == 0) {
     EXPECT_EQ(outside(open).code, 0);
@@ -222,7 +222,7 @@ TEST_F(SandboxTest, ThereIsNoNetwork) {
   std::string connect = "echo > /dev/tcp/127.0.0.1/" + std::to_string(ntohs(address.sin_port));
   EXPECT_EQ(outside(connect).code, 0);
   EXPECT_NE(inside(connect).code, 0);
-  EXPECT_EQ(inside("grep -c : /proc/net/dev").output, "1\n");  // the cage's own loopback
+  EXPECT_EQ(inside("grep -c : /proc/net/dev").output, "1\n");  // the sandbox's own loopback
   close(listener);
 }
 
@@ -264,9 +264,9 @@ TEST_F(SandboxTest, NodesInDevKeepTheirModesAndTimes) {
   EXPECT_EQ(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
 }
 
-TEST_F(SandboxTest, ADaemonDiesWithTheCage) {
+TEST_F(SandboxTest, ADaemonDiesWithTheSandbox) {
   std::string mark = "3600." + std::to_string(getpid());
-  Command command = caged("setsid setsid sleep " + mark + " & sleep 1");
+  Command command = sandboxed("setsid setsid sleep " + mark + " & sleep 1");
   int seen = 0;
   command.tick = [&](double) { seen = std::max(seen, processes_with(mark)); };
   EXPECT_EQ(run(command).code, 0);
@@ -276,14 +276,14 @@ TEST_F(SandboxTest, ADaemonDiesWithTheCage) {
 
 TEST_F(SandboxTest, ADeadlineEndsTheWholeCage) {
   std::string mark = "3601." + std::to_string(getpid());
-  Command command = caged("setsid setsid sleep " + mark + " & sleep " + mark);
+  Command command = sandboxed("setsid setsid sleep " + mark + " & sleep " + mark);
   command.limit = 1;
   EXPECT_TRUE(run(command).timed_out);
   EXPECT_EQ(processes_with(mark), 0) << "run() returns when the sandbox is empty";
 }
 
-TEST_F(SandboxTest, MemoryOfADaemonInTheCageCounts) {
-  Command command = caged(
+TEST_F(SandboxTest, MemoryOfADaemonInTheSandboxCounts) {
+  Command command = sandboxed(
       "setsid bash -c 'head -c 400M /dev/zero | tail -c 400M | sleep 60' & "
       "sleep 60");
   command.max_rss_bytes = 100 << 20;
@@ -299,7 +299,7 @@ TEST_F(SandboxTest, MemoryThatNoProcessHoldsCountsToo) {
   const std::string fill = "head -c 300M /dev/zero > ";
   for (const std::string& script :
        {fill + "/tmp/x; sleep 60", fill + "/dev/shm/x; sleep 60", calls() + " memfd 300"}) {
-    Command command = caged(script);
+    Command command = sandboxed(script);
     command.max_rss_bytes = 100 << 20;
     EXPECT_TRUE(run(command).over_memory) << script;
   }
@@ -313,20 +313,20 @@ TEST_F(SandboxTest, FileSystemsInMemoryAreLimitedAndDevIsNone) {
 
 TEST_F(SandboxTest, TooManyProcessesEndTheWholeSandbox) {
   const std::string mark = "3602." + std::to_string(getpid());
-  Command command = caged("for i in {1..60}; do setsid sleep " + mark + " & done; wait");
+  Command command = sandboxed("for i in {1..60}; do setsid sleep " + mark + " & done; wait");
   command.max_tasks = 40;
   EXPECT_NE(run(command).over.find("processes and threads"), std::string::npos);
   EXPECT_EQ(processes_with(mark), 0);
 }
 
 TEST_F(SandboxTest, AChainOfProcessesIsCountedHoweverLong) {
-  Command command = caged("f() { [ $1 = 0 ] && sleep 60 || (f $(($1 - 1)); true); }; f 100");
+  Command command = sandboxed("f() { [ $1 = 0 ] && sleep 60 || (f $(($1 - 1)); true); }; f 100");
   command.max_tasks = 90;
   EXPECT_NE(run(command).over.find("processes and threads"), std::string::npos);
 }
 
 TEST_F(SandboxTest, WhatHasAMemoryLimitIsTheFirstToDieWithoutMemory) {
-  Command command = caged("cat /proc/self/oom_score_adj; echo 0 > /proc/self/oom_score_adj");
+  Command command = sandboxed("cat /proc/self/oom_score_adj; echo 0 > /proc/self/oom_score_adj");
   command.max_rss_bytes = int64_t{1} << 30;
   EXPECT_TRUE(run(command).output.starts_with("1000\n"));
 }
@@ -366,7 +366,7 @@ TEST_F(SandboxTest, ASignalToTheGroupStaysInside) {
 }
 
 TEST_F(SandboxTest, TheEndOfASandboxIsSeenThoughBwrapIsStopped) {
-  Command command = caged("sleep 0.5");
+  Command command = sandboxed("sleep 0.5");
   pid_t bwrap = 0;
   command.before_exec = [&](pid_t pid, uint64_t) { bwrap = pid; };
   command.tick = [&](double) { kill(bwrap, SIGSTOP); };
@@ -387,7 +387,7 @@ TEST_F(SandboxTest, DisksAndTheKernelsLogAreNotAmongTheDevices) {
             "");
 }
 
-TEST_F(SandboxTest, CppCompilesInTheCage) {
+TEST_F(SandboxTest, CppCompilesInTheSandbox) {
   View builder = view();
   builder.builds = true;
   const std::string script = "echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a";
@@ -409,7 +409,7 @@ TEST_F(SandboxTest, TheGpuViewStillHidesTheRest) {
 TEST_F(SandboxTest, LibraryFoldersAreVisibleUnlessTheyHoldTheHome) {
   const char* old_home = std::getenv("HOME");
   std::string home = old_home ? old_home : "";
-  setenv("HOME", (dir_ / "unnamed/person").c_str(), 1);
+  setenv("HOME", (dir_ / "unnamed/user").c_str(), 1);
   std::string list =
       (dir_ / "named").string() + "::relative:/no/such:/:" + (dir_ / "unnamed").string();
   setenv("LD_LIBRARY_PATH", list.c_str(), 1);

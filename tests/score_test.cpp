@@ -9,10 +9,10 @@
 
 #include "common/error.h"
 #include "harness/trace.h"
-#include "prepare/task.h"
-#include "prepare/tokenizer.h"
 #include "referee/causality.h"
 #include "referee/plan.h"
+#include "task/task.h"
+#include "task/tokenizer.h"
 #include "tests/toy_gpt.h"
 
 namespace autoresearch {

@@ -22,7 +22,7 @@ std::string signature(Result (*)(Arguments...)) {
 
 }  // namespace autoresearch
 
-// The functions that harness/cuda_api.h declares.
+// The functions that kernels/cuda_api.h declares.
 #define FOR_EACH_CUDA_FUNCTION(DO) \
   DO(cudaRuntimeGetVersion)        \
   DO(cudaDeviceGetAttribute)       \

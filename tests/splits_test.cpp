@@ -102,15 +102,15 @@ TEST(HoldOut, ShortDocumentsAreScoredToo) {
   EXPECT_GT(of_short, 0u);
 }
 
-// The rule of the ancestor's loader (karpathy/autoresearch, prepare.py), spelled out: a pool of
+// The rule of upstream's loader (karpathy/autoresearch, prepare.py), spelled out: a pool of
 // 1000 refilled by batches of 128 within a row group.
-struct AncestorRows {
+struct UpstreamRows {
   std::vector<uint16_t> rows;
   size_t drawn = 0;
 };
-AncestorRows ancestor_rows(const TokenSequences& documents, const std::vector<size_t>& group_ends,
+UpstreamRows upstream_rows(const TokenSequences& documents, const std::vector<size_t>& group_ends,
                            size_t begin, size_t rows) {
-  AncestorRows result{{}, begin};
+  UpstreamRows result{{}, begin};
   std::vector<std::vector<uint16_t>> pool;
   while (result.rows.size() < rows * (kSeqLen + 1)) {
     while (pool.size() < 1000 && result.drawn < documents.size()) {
@@ -141,7 +141,7 @@ AncestorRows ancestor_rows(const TokenSequences& documents, const std::vector<si
   return result;
 }
 
-TEST(HoldOutInOrder, ValIsTheAncestorsFirstRowsAndTestFollowsTheLastDocumentDrawn) {
+TEST(HoldOutInOrder, ValIsUpstreamsFirstRowsAndTestFollowsTheLastDocumentDrawn) {
   std::mt19937 random(1);
   TokenSequences documents;
   std::vector<size_t> group_ends;
@@ -151,10 +151,10 @@ TEST(HoldOutInOrder, ValIsTheAncestorsFirstRowsAndTestFollowsTheLastDocumentDraw
   }
   const HeldOut held = hold_out_in_order(documents, group_ends, 900, kSeqLen);
   ASSERT_EQ(held.rows, 900);
-  const AncestorRows val = ancestor_rows(documents, group_ends, 0, 900);
+  const UpstreamRows val = upstream_rows(documents, group_ends, 0, 900);
   EXPECT_EQ(held.val, val.rows);
   EXPECT_EQ(held.val_documents, val.drawn);
-  const AncestorRows test = ancestor_rows(documents, group_ends, val.drawn, 900);
+  const UpstreamRows test = upstream_rows(documents, group_ends, val.drawn, 900);
   EXPECT_EQ(held.test, test.rows);
   EXPECT_EQ(held.val_documents + held.test_documents, test.drawn);
 }

@@ -2,7 +2,7 @@
 // of code points; made by tests/data/tokenizer_classes.py. bench/splitter.cpp makes the comparison
 // with PCRE2 at length.
 
-#include "prepare/splitter.h"
+#include "task/splitter.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <random>
 
 #include "common/files.h"
-#include "prepare/unicode.h"
+#include "task/unicode.h"
 #include "tests/random_text.h"
 #include "tests/reference_splitter.h"
 

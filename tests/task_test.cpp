@@ -1,4 +1,4 @@
-#include "prepare/task.h"
+#include "task/task.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

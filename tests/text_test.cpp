@@ -1,5 +1,5 @@
 // Text from outside, made safe for people, terminals, tables and prompts.
-#include "agent/text.h"
+#include "common/text.h"
 
 #include <gtest/gtest.h>
 

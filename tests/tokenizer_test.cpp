@@ -1,7 +1,7 @@
 // data/tokenizer_golden.json holds what rustbpe 0.1.0 and tiktoken make of the same text; made by
 //   python tests/data/tokenizer_golden.py > tests/data/tokenizer_golden.json
 
-#include "prepare/tokenizer.h"
+#include "task/tokenizer.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -16,9 +16,9 @@
 #include <utility>
 
 #include "common/error.h"
-#include "prepare/bpe_counts.h"
-#include "prepare/bpe_merges.h"
-#include "prepare/splitter.h"
+#include "task/bpe_counts.h"
+#include "task/bpe_merges.h"
+#include "task/splitter.h"
 
 namespace autoresearch {
 namespace {
@@ -186,7 +186,7 @@ TEST_F(TokenizerTest, NoDocumentIsAskedForOnceABillionCharactersAreThere) {
   EXPECT_EQ(asked, 100'000);
 }
 
-TEST_F(TokenizerTest, CountsBytesAsTheAncestorWhereAskedTo) {
+TEST_F(TokenizerTest, CountsBytesAsUpstreamWhereAskedTo) {
   const std::vector<int64_t> upstream = golden().json["upstream_bytes"];
   bool differs = false;
   for (int64_t id = 0; id < golden().tokens; ++id) {

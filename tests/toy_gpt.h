@@ -1,4 +1,4 @@
-// A GPT in miniature of the ancestor's shape, and ways to spoil it, for the tests of seal and
+// A GPT in miniature of upstream's shape, and ways to spoil it, for the tests of seal and
 // score.
 #pragma once
 

@@ -1,4 +1,4 @@
-// `train` as a person runs it: on the tiny task, and with the mistakes a person makes.
+// `train` as a user runs it: on the tiny task, and with the mistakes a user makes.
 
 #include <gtest/gtest.h>
 

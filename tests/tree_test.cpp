@@ -1,15 +1,16 @@
-// Rules of the tree that a person or a model might break without noticing.
+// Rules of the tree that a user or a model might break without noticing.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <regex>
 #include <set>
 #include <tuple>
 
-#include "agent/edit.h"
+#include "agent/edit/edit.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -36,7 +37,7 @@ std::vector<std::pair<std::string, std::string>> includes(const fs::path& place)
   return result;
 }
 
-TEST(Tree, TrainCppStaysWithinWhatAPersonReadsInOneSitting) {
+TEST(Tree, TrainCppStaysWithinWhatAUserReadsInOneSitting) {
   const std::string source = read_file(kRoot / "train.cpp");
   EXPECT_LE(static_cast<size_t>(std::count(source.begin(), source.end(), '\n')), kMaxLines);
   EXPECT_LE(source.size(), kMaxBytes);
@@ -44,23 +45,52 @@ TEST(Tree, TrainCppStaysWithinWhatAPersonReadsInOneSitting) {
 
 TEST(Tree, TrainCppSeesOfUsOnlyTheHarnessAndTheKernels) {
   for (const auto& [file, included] : includes(kRoot / "train.cpp"))
-    for (const char* room : {"common/", "prepare/", "agent/", "harness/", "referee/"})
+    for (const char* room :
+         {"common/", "task/", "prepare/", "agent/", "harness/", "kernels/", "referee/"})
       EXPECT_TRUE(!included.starts_with(room) || included == "harness/harness.h" ||
-                  included == "harness/kernels.h")
+                  included == "kernels/kernels.h")
           << included;
 }
 
+// Every room and those below it, which are all of this project that it may include.
+const std::map<std::string, std::vector<std::string>> kRooms = {
+    {"common", {}},
+    {"task", {"common"}},
+    {"prepare", {"common", "task"}},
+    {"referee", {"common", "task"}},
+    {"kernels", {"common"}},
+    {"harness", {"common", "task", "referee", "kernels"}},
+    {"agent/edit", {"common"}},
+    {"agent/llm", {"common", "agent/edit"}},
+    {"agent/lab", {"common", "agent/edit", "agent/llm"}},
+    {"agent/record", {"common", "agent/edit", "agent/llm", "agent/lab"}},
+    {"agent/propose", {"common", "agent/edit", "agent/llm", "agent/lab", "agent/record"}},
+    {"agent/loop",
+     {"common", "task", "agent/edit", "agent/llm", "agent/lab", "agent/record", "agent/propose"}}};
+
 TEST(Tree, NothingIncludesUpwards) {
-  const std::pair<const char*, std::vector<const char*>> forbidden[] = {
-      {"common", {"prepare/", "referee/", "harness/", "agent/", "ATen/", "torch/", "c10/"}},
-      {"prepare", {"referee/", "harness/", "agent/", "ATen/", "torch/", "c10/"}},
-      {"referee", {"harness/", "agent/"}},
-      {"harness", {"agent/"}},
-      {"agent", {"referee/", "harness/", "prepare/", "ATen/", "torch/", "c10/"}}};
-  for (const auto& [room, others] : forbidden)
-    for (const auto& [file, included] : includes(kRoot / room))
-      for (const char* other : others)
-        EXPECT_FALSE(included.starts_with(other)) << room << "/" << file << ": " << included;
+  for (const auto& [room, below] : kRooms) {
+    for (const auto& [file, included] : includes(kRoot / room)) {
+      const std::string from = fs::path(included).parent_path();
+      if (kRooms.contains(from) && from != room)
+        EXPECT_TRUE(std::find(below.begin(), below.end(), from) != below.end())
+            << room << "/" << file << ": " << included;
+      for (const char* torch : {"ATen/", "torch/", "c10/"})
+        if (room != "referee" && room != "kernels" && room != "harness")
+          EXPECT_FALSE(included.starts_with(torch)) << room << "/" << file << ": " << included;
+    }
+  }
+}
+
+TEST(Tree, EveryFolderOfSourcesIsARoom) {
+  for (fs::recursive_directory_iterator i(kRoot), end; i != end; ++i) {
+    const fs::path path = i->path().lexically_relative(kRoot);
+    const std::string name = path.filename();
+    const bool other = name == "tests" || name == "bench" || name == "build" || name[0] == '.';
+    if (i.depth() == 0 && i->is_directory() && other) i.disable_recursion_pending();
+    if (i.depth() > 0 && path.extension() == ".h")
+      EXPECT_TRUE(kRooms.contains(path.parent_path())) << path;
+  }
 }
 
 // The libraries that a program loads, as the loader lists them.

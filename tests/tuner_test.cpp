@@ -1,6 +1,6 @@
 // The builtin proposer on the real train.cpp: every proposal applies, is new and in range, and what
 // was learned steers the next one.
-#include "agent/tuner.h"
+#include "agent/propose/tuner.h"
 
 #include <gtest/gtest.h>
 
@@ -11,8 +11,8 @@
 #include <set>
 #include <sstream>
 
-#include "agent/constants.h"
-#include "agent/edit.h"
+#include "agent/edit/constants.h"
+#include "agent/edit/edit.h"
 #include "common/files.h"
 
 namespace autoresearch {

@@ -1,4 +1,4 @@
-#include "agent/verdict.h"
+#include "agent/lab/verdict.h"
 
 #include <gtest/gtest.h>
 

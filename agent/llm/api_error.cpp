@@ -9,9 +9,9 @@
 #include <set>
 #include <string_view>
 
-#include "agent/json.h"
 #include "agent/llm/wire.h"
-#include "agent/text.h"
+#include "common/json.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

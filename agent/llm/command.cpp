@@ -9,14 +9,14 @@
 #include <system_error>
 
 #include "agent/llm/complaint.h"
+#include "agent/llm/money.h"
 #include "agent/llm/secret.h"
 #include "agent/llm/thoughts.h"
-#include "agent/money.h"
-#include "agent/text.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/process.h"
 #include "common/progress.h"
+#include "common/text.h"
 
 extern char** environ;
 

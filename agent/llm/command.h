@@ -5,7 +5,7 @@
 // only be 0.
 #pragma once
 
-#include "agent/llm.h"
+#include "agent/llm/llm.h"
 
 namespace autoresearch {
 

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <regex>
 
-#include "agent/text.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -9,11 +9,11 @@
 #include <utility>
 
 #include "agent/llm/complaint.h"
-#include "agent/money.h"
-#include "agent/text.h"
+#include "agent/llm/money.h"
 #include "common/error.h"
 #include "common/http.h"
 #include "common/process.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -5,9 +5,9 @@
 #include <memory>
 #include <random>
 
-#include "agent/llm.h"
 #include "agent/llm/api_error.h"
 #include "agent/llm/http.h"
+#include "agent/llm/llm.h"
 #include "agent/llm/secret.h"
 #include "agent/llm/wire.h"
 

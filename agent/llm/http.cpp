@@ -7,11 +7,11 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "agent/text.h"
 #include "common/error.h"
 #include "common/http.h"
 #include "common/process.h"
 #include "common/progress.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

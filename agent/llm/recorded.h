@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "agent/llm.h"
+#include "agent/llm/llm.h"
 #include "common/files.h"
 
 namespace autoresearch {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "agent/text.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace autoresearch {
 

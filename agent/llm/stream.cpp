@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-#include "agent/text.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

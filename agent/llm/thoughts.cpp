@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "agent/text.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

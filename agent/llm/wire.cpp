@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "agent/json.h"
 #include "agent/llm/api_error.h"
 #include "agent/llm/thoughts.h"
-#include "agent/text.h"
+#include "common/json.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {

@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "agent/llm.h"
+#include "agent/llm/llm.h"
 #include "agent/llm/stream.h"
 
 namespace autoresearch {

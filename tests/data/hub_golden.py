@@ -1,11 +1,11 @@
-"""Makes tests/data/hub/: small shards as of karpathy/climbmix-400b-shuffle, and what the ancestor
+"""Makes tests/data/hub/: small shards as of karpathy/climbmix-400b-shuffle, and what upstream
 makes of them.
 
     git clone https://github.com/karpathy/autoresearch && git -C autoresearch checkout 228791f
     pip install torch pyarrow rustbpe==0.1.0 tiktoken==0.14.*
     python tests/data/hub_golden.py autoresearch/prepare.py
 
-The ancestor's own prepare.py runs, unchanged: it trains its tokenizer on the training shards and
+Upstream's own prepare.py runs, unchanged: it trains its tokenizer on the training shards and
 packs the held-out shard. Only its constants are smaller, and what it asks of a GPU is had on a CPU.
 """
 
@@ -39,16 +39,16 @@ def write_shard(index, seed, count, extra=()):
     pq.write_table(pa.table({"text": texts}), path, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def load_ancestor(path):
+def load_upstream(path):
     sys.modules["requests"] = types.ModuleType("requests")
-    ancestor = types.ModuleType("ancestor")
+    upstream = types.ModuleType("upstream")
     with open(path) as f:
-        exec(compile(f.read(), path, "exec"), ancestor.__dict__)
-    ancestor.DATA_DIR, ancestor.VOCAB_SIZE = HERE, VOCAB
-    ancestor.TOKENIZER_DIR = os.path.join(HERE, "tokenizer")
+        exec(compile(f.read(), path, "exec"), upstream.__dict__)
+    upstream.DATA_DIR, upstream.VOCAB_SIZE = HERE, VOCAB
+    upstream.TOKENIZER_DIR = os.path.join(HERE, "tokenizer")
     empty = torch.empty
     torch.empty = lambda *shape, dtype, **kwargs: empty(*shape, dtype=dtype)  # no pinning, no GPU
-    return ancestor
+    return upstream
 
 
 def main():
@@ -57,13 +57,13 @@ def main():
     write_shard(0, 0, 900, [long_document])
     write_shard(1, 1, 900)
     write_shard(6542, 2, 5000)
-    ancestor = load_ancestor(sys.argv[1])
-    ancestor.train_tokenizer()
-    tokenizer = ancestor.Tokenizer.from_directory(ancestor.TOKENIZER_DIR)
+    upstream = load_upstream(sys.argv[1])
+    upstream.train_tokenizer()
+    tokenizer = upstream.Tokenizer.from_directory(upstream.TOKENIZER_DIR)
     ranks = sorted(tokenizer.enc._mergeable_ranks.items(), key=lambda item: item[1])
     tiktoken = "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks)
 
-    loader = ancestor.make_dataloader(tokenizer, 1, SEQ_LEN, "val")
+    loader = upstream.make_dataloader(tokenizer, 1, SEQ_LEN, "val")
     rows = b""
     for _ in range(ROWS):
         inputs, targets, epoch = next(loader)
@@ -79,9 +79,9 @@ def main():
     with open(os.path.join(HERE, "golden.json"), "w") as f:
         json.dump(golden, f, indent=1)
         f.write("\n")
-    for name in os.listdir(ancestor.TOKENIZER_DIR):
-        os.remove(os.path.join(ancestor.TOKENIZER_DIR, name))
-    os.rmdir(ancestor.TOKENIZER_DIR)
+    for name in os.listdir(upstream.TOKENIZER_DIR):
+        os.remove(os.path.join(upstream.TOKENIZER_DIR, name))
+    os.rmdir(upstream.TOKENIZER_DIR)
 
 
 main()

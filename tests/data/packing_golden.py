@@ -1,4 +1,4 @@
-"""Writes tests/data/packing_golden.json: rows of the ancestor's own loader, for tests/packing_test.cpp.
+"""Writes tests/data/packing_golden.json: rows of upstream's own loader, for tests/packing_test.cpp.
 
     python tests/data/packing_golden.py path/to/autoresearch/prepare.py > tests/data/packing_golden.json
 
@@ -54,7 +54,7 @@ def hash_of(rows):
     return h
 
 
-def ancestor(path):
+def upstream(path):
     """The global names of prepare.py."""
     for name in ("requests", "rustbpe", "tiktoken"):
         sys.modules[name] = types.ModuleType(name)
@@ -80,7 +80,7 @@ def run(names, case):
 
 
 def main():
-    names = ancestor(sys.argv[1])
+    names = upstream(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         names["DATA_DIR"] = folder
         schema = pyarrow.schema([("text", pyarrow.string())])

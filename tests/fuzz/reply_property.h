@@ -8,11 +8,11 @@
 #include <variant>
 #include <vector>
 
-#include "agent/cpp_tokens.h"
-#include "agent/dialects.h"
-#include "agent/edit.h"
-#include "agent/reply.h"
-#include "agent/text.h"
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/dialects.h"
+#include "agent/edit/edit.h"
+#include "agent/edit/reply.h"
+#include "common/text.h"
 
 namespace autoresearch {
 

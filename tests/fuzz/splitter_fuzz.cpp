@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "prepare/splitter.h"
-#include "prepare/tokenizer.h"
+#include "task/splitter.h"
+#include "task/tokenizer.h"
 #include "tests/reference_splitter.h"
 
 using namespace autoresearch;

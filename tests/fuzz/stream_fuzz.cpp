@@ -11,7 +11,7 @@
 #include "agent/llm/complaint.h"
 #include "agent/llm/thoughts.h"
 #include "agent/llm/wire.h"
-#include "agent/text.h"
+#include "common/text.h"
 
 using namespace autoresearch;
 

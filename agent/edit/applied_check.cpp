@@ -1,0 +1,200 @@
+#include "agent/edit/applied_check.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/diff.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+std::optional<Feedback> refuse_size(const std::string& source, const std::string& result) {
+  const size_t before = split_lines(source).size(), after = split_lines(result).size();
+  if (after * 2 < before) {
+    return Feedback{"The edit would delete more than half of the file (" + std::to_string(before) +
+                    " lines to " + std::to_string(after) + "). Make a smaller change."};
+  }
+  if (after > kMaxLines || result.size() > kMaxBytes) {
+    return Feedback{"The edited file would have " + std::to_string(after) + " lines and " +
+                    std::to_string(result.size()) + " bytes; the limits are " +
+                    std::to_string(kMaxLines) + " lines and " + std::to_string(kMaxBytes) +
+                    " bytes. Take code away, or do the same with less."};
+  }
+  return std::nullopt;
+}
+
+// The first line of `result` that is new and fulfils `test`.
+template <typename Test>
+std::optional<std::string> new_line(const std::string& source, const std::string& result,
+                                    Test test) {
+  const std::vector<std::string> lines = split_lines(source);
+  const std::set<std::string> old(lines.begin(), lines.end());
+  for (const std::string& line : split_lines(result)) {
+    if (!old.contains(line) && test(line)) return one_line(line, 80);
+  }
+  return std::nullopt;
+}
+
+// What a word processor or a web page makes of code, outside of strings and comments.
+bool is_typographic(const std::string& line) {
+  for (const std::string& token : code_tokens(line)) {
+    if (token.find('"') != std::string::npos) continue;
+    for (std::string_view rest = token; !rest.empty();) {
+      const Character c = first_character(rest);
+      const bool punctuation = c.code >= 0x2000 && c.code < 0x2070;
+      if (c.code >= 0x80 && (punctuation || ascii_of(c.code) != 0)) return true;
+      rest.remove_prefix(c.bytes);
+    }
+  }
+  constexpr std::array<std::string_view, 5> kEntities = {"&lt;", "&gt;", "&amp;", "&quot;", "&#"};
+  return std::any_of(kEntities.begin(), kEntities.end(), [&](std::string_view entity) {
+    return line.find(entity) != std::string::npos;
+  });
+}
+
+// How many more brackets of each kind are opened than closed.
+std::array<int, 3> open_brackets(const std::string& source) {
+  constexpr std::string_view kOpen = "({[", kClose = ")}]";
+  std::array<int, 3> count{};
+  for (const std::string& token : code_tokens(source)) {
+    if (token.size() != 1) continue;
+    if (const size_t kind = kOpen.find(token[0]); kind != kOpen.npos) ++count[kind];
+    if (const size_t kind = kClose.find(token[0]); kind != kClose.npos) --count[kind];
+  }
+  return count;
+}
+
+// The words of a line that is one comment, in small letters and without brackets before them;
+// nothing for any other line.
+std::optional<std::string> comment_words(const std::string& line) {
+  std::string text = trim(line);
+  if (!text.starts_with("//") && !text.starts_with("/*")) return std::nullopt;
+  text = trim(text.substr(2));
+  text.erase(0, std::min(text.find_first_not_of("([<-"), text.size()));
+  return lower(text);
+}
+
+// A longer comment says something.
+bool is_short(const std::string& comment) { return comment.size() <= 60; }
+
+bool has_any(const std::string& comment, std::span<const std::string_view> words) {
+  return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
+    return comment.find(word) != std::string::npos;
+  });
+}
+
+// Words that are rarely about anything but code that was left out, and words that may be.
+constexpr std::array<std::string_view, 9> kLeftOut = {"unchanged", "same as",   "as before",
+                                                      "as above",  "as it was", "omitted",
+                                                      "not shown", "snip",      "etc."};
+constexpr std::array<std::string_view, 11> kMaybeLeftOut = {
+    "...",       "\xe2\x80\xa6", "existing", "original",  "keep",         "rest of",
+    "remaining", "other lines",  "etc",      "no change", "previous code"};
+
+// Neighbouring lines of which all have changed.
+struct Hunk {
+  size_t code_gone = 0, code_added = 0, comments_gone = 0;  // lines
+  std::vector<std::string> comments;                        // added ones, short
+};
+
+std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
+  const std::vector<std::string> before = split_lines(source), after = split_lines(result);
+  const ChangedLines changed = changed_lines(source, result);
+  std::vector<Hunk> all;
+  bool open = false;
+  auto gone = changed.gone.begin();
+  auto added = changed.added.begin();
+  for (size_t i = 0, j = 0; i < before.size() || j < after.size();) {
+    const bool is_gone = gone != changed.gone.end() && *gone == i;
+    const bool is_added = added != changed.added.end() && *added == j;
+    if (!is_gone && !is_added) {
+      open = false;
+      ++i, ++j;
+      continue;
+    }
+    if (!std::exchange(open, true)) all.emplace_back();
+    if (is_gone) {
+      all.back().code_gone += !code_tokens(before[i]).empty();
+      all.back().comments_gone += comment_words(before[i++]).has_value();
+      ++gone;
+    } else {
+      const std::string& line = after[j++];
+      all.back().code_added += !code_tokens(line).empty();
+      const auto words = comment_words(line);
+      if (words && is_short(*words)) all.back().comments.push_back(line);
+      ++added;
+    }
+  }
+  return all;
+}
+
+// Code that gave way to a comment alone, or, if no more of it came back, to one that speaks of what
+// was there; also such a comment that is all that an edit adds. The comment, if there is one: no
+// list of phrases is as long as the models' own.
+std::optional<std::string> comment_for_code(const std::string& source, const std::string& result) {
+  for (const Hunk& hunk : hunks(source, result)) {
+    for (const std::string& comment : hunk.comments) {
+      const std::string words = *comment_words(comment);
+      const bool alone = hunk.code_gone > 0 && hunk.code_added == 0;
+      const bool fewer = hunk.code_gone > hunk.code_added || hunk.code_added == 0;
+      const bool no_more =
+          hunk.code_gone >= hunk.code_added && hunk.comments.size() > hunk.comments_gone;
+      if (alone || (fewer && has_any(words, kMaybeLeftOut)) ||
+          (no_more && has_any(words, kLeftOut))) {
+        return one_line(comment, 80);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool stands_for_code(const std::string& line) {
+  constexpr std::string_view kEllipsis = "\xe2\x80\xa6";  // the three dots in one character
+  constexpr std::array<std::string_view, 9> kOpenings = {
+      "rest of",        "the rest of",   "existing code", "remaining",   "unchanged",
+      "same as before", "keep the rest", "no changes",    "code omitted"};
+  const std::optional<std::string> comment = comment_words(line);
+  const std::string text = comment.value_or(trim(line));
+  if (text.starts_with("...") || text.starts_with(kEllipsis))
+    return comment || text.find_first_not_of('.') == std::string::npos || text == kEllipsis;
+  return comment && is_short(*comment) &&
+         std::any_of(kOpenings.begin(), kOpenings.end(),
+                     [&](std::string_view opening) { return text.starts_with(opening); });
+}
+
+std::optional<Feedback> implausible(const std::string& source, const std::string& result) {
+  if (auto feedback = refuse_size(source, result)) return feedback;
+  if (const auto line = new_line(source, result, stands_for_code)) {
+    return Feedback{"The line '" + *line +
+                    "' stands for code that was left out, and what it stands for would be deleted. "
+                    "Write every line out, or choose smaller blocks."};
+  }
+  if (const auto line = comment_for_code(source, result)) {
+    return Feedback{"The comment '" + *line +
+                    "' stands where code is deleted. To keep that code, write every line out; to "
+                    "delete it, leave the comment away."};
+  }
+  if (const auto line = new_line(source, result, is_typographic)) {
+    return Feedback{"The line '" + *line +
+                    "' has typographic quotes, dashes or blanks, or HTML entities, in code. Write "
+                    "plain ASCII characters."};
+  }
+  const auto open = open_brackets(result);
+  if (open != open_brackets(source) && open != std::array<int, 3>{}) {
+    return Feedback{
+        "After the edit the brackets of the file don't match: one is opened or closed too much. "
+        "Compare SEARCH and REPLACE at their first and last lines."};
+  }
+  return std::nullopt;
+}
+
+}  // namespace autoresearch

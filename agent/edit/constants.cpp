@@ -1,0 +1,357 @@
+#include "agent/edit/constants.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string_view>
+
+#include "agent/edit/cpp_tokens.h"
+#include "common/files.h"
+
+namespace autoresearch {
+namespace {
+
+// ------------------------------------------------------------------------------------------------
+// Values
+
+// The order is that of C++'s usual arithmetic conversions.
+enum class Kind { kInt, kLong, kFloat, kDouble };
+
+struct Value {
+  Kind kind;
+  int64_t whole = 0;    // of an integer
+  double fraction = 0;  // of a floating-point number
+  bool integer() const { return kind <= Kind::kLong; }
+  double number() const { return integer() ? static_cast<double>(whole) : fraction; }
+};
+
+std::optional<Value> whole_number(Kind kind, int64_t whole) {
+  const bool fits = kind == Kind::kLong || (whole >= std::numeric_limits<int32_t>::min() &&
+                                            whole <= std::numeric_limits<int32_t>::max());
+  return fits ? std::optional(Value{kind, whole}) : std::nullopt;
+}
+
+std::optional<Value> real_number(Kind kind, double fraction) {
+  if (kind == Kind::kFloat) fraction = static_cast<float>(fraction);
+  if (!std::isfinite(fraction)) return std::nullopt;
+  return Value{kind, 0, fraction};
+}
+
+std::string written(double value) {
+  std::array<char, 32> text;
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+}
+
+std::string written(const Value& value) {
+  return value.integer() ? std::to_string(value.whole) : written(value.fraction);
+}
+
+std::optional<Value> whole_literal(std::string_view digits, bool is_long) {
+  const bool hex = digits.starts_with("0x") || digits.starts_with("0X");
+  const bool binary = digits.starts_with("0b") || digits.starts_with("0B");
+  const bool octal = !hex && !binary && digits.size() > 1 && digits[0] == '0';
+  if (hex || binary) digits.remove_prefix(2);
+  int64_t whole = 0;
+  const int base = hex ? 16 : binary ? 2 : octal ? 8 : 10;
+  const char* end = digits.data() + digits.size();
+  const auto [rest, problem] = std::from_chars(digits.data(), end, whole, base);
+  if (problem != std::errc() || rest != end) return std::nullopt;
+  if (auto value = whole_number(is_long ? Kind::kLong : Kind::kInt, whole)) return value;
+  // Too large for int: long in decimal, perhaps unsigned in another base.
+  return base == 10 ? std::optional(Value{Kind::kLong, whole}) : std::nullopt;
+}
+
+std::optional<Value> real_literal(std::string_view digits, bool is_float) {
+  double fraction = 0;
+  const char* end = digits.data() + digits.size();
+  const auto [rest, problem] = std::from_chars(digits.data(), end, fraction);
+  if (problem != std::errc() || rest != end) return std::nullopt;
+  if (!is_float) return real_number(Kind::kDouble, fraction);
+  float rounded = 0;  // from the digits themselves: rounding twice could differ
+  std::from_chars(digits.data(), end, rounded);
+  return real_number(Kind::kFloat, rounded);
+}
+
+std::optional<Value> literal(std::string_view token) {
+  const bool plain = !token.empty() && token.find_first_of("xXbB") == std::string_view::npos;
+  if (plain && token.find_first_of(".eE") != std::string_view::npos) {
+    const bool is_float = token.back() == 'f' || token.back() == 'F';
+    if (is_float) token.remove_suffix(1);
+    return real_literal(token, is_float);
+  }
+  bool is_long = false;
+  for (int i = 0; i < 2 && !token.empty() && (token.back() == 'l' || token.back() == 'L'); ++i) {
+    token.remove_suffix(1);
+    is_long = true;
+  }
+  return whole_literal(token, is_long);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Expressions
+
+using Names = std::map<std::string, Value>;
+using Tokens = std::vector<std::string>;
+
+std::optional<Value> compute_whole(const std::string& op, Kind kind, int64_t a, int64_t b) {
+  int64_t result = 0;
+  bool overflow = false;
+  if (op == "+") {
+    overflow = __builtin_add_overflow(a, b, &result);
+  } else if (op == "-") {
+    overflow = __builtin_sub_overflow(a, b, &result);
+  } else if (op == "*") {
+    overflow = __builtin_mul_overflow(a, b, &result);
+  } else if (op == "<<") {
+    overflow =
+        b < 0 || b > 62 || a < 0 || __builtin_mul_overflow(a, int64_t{1} << (b & 63), &result);
+  } else if (op == ">>") {
+    overflow = b < 0 || b > 62 || a < 0;
+    result = overflow ? 0 : a >> b;
+  } else {
+    overflow = b == 0 || (b == -1 && a == std::numeric_limits<int64_t>::min());
+    if (!overflow) result = op == "/" ? a / b : a % b;
+  }
+  return overflow ? std::nullopt : whole_number(kind, result);
+}
+
+std::optional<Value> compute(const std::string& op, const Value& a, const Value& b) {
+  const bool shift = op == "<<" || op == ">>";
+  const Kind kind = shift ? a.kind : std::max(a.kind, b.kind);
+  if (a.integer() && b.integer()) return compute_whole(op, kind, a.whole, b.whole);
+  if (shift || op == "%") return std::nullopt;
+  const double x = a.number(), y = b.number();
+  return real_number(kind, op == "+" ? x + y : op == "-" ? x - y : op == "*" ? x * y : x / y);
+}
+
+class Expression {
+ public:
+  Expression(const Tokens& tokens, const Names& names) : tokens_(tokens), names_(names) {}
+
+  std::optional<Value> value() {
+    const auto result = chain(0);
+    return at_ == tokens_.size() ? result : std::nullopt;
+  }
+
+ private:
+  // Left-associative operators, the loosest first.
+  std::optional<Value> chain(size_t level) {
+    static const std::array<Tokens, 3> kLevels = {Tokens{"<<", ">>"}, {"+", "-"}, {"*", "/", "%"}};
+    if (level == kLevels.size()) return unary();
+    std::optional<Value> left = chain(level + 1);
+    while (left && at_ < tokens_.size() && is_among(kLevels[level])) {
+      const std::string& op = tokens_[at_++];
+      const auto right = chain(level + 1);
+      left = right ? compute(op, *left, *right) : std::nullopt;
+    }
+    return left;
+  }
+
+  bool is_among(const Tokens& operators) const {
+    return std::find(operators.begin(), operators.end(), tokens_[at_]) != operators.end();
+  }
+
+  std::optional<Value> unary() {
+    constexpr int kDeepest = 32;  // of brackets and signs: the recursion follows them
+    if (at_ == tokens_.size() || depth_ == kDeepest) return std::nullopt;
+    ++depth_;
+    const std::string& token = tokens_[at_++];
+    std::optional<Value> result;
+    if (token == "(") {
+      result = chain(0);
+      if (at_ == tokens_.size() || tokens_[at_++] != ")") result.reset();
+    } else if (token == "-" || token == "+") {
+      result = unary();
+      if (result && token == "-") result = negative(*result);
+    } else if (const auto known = names_.find(token); known != names_.end()) {
+      result = known->second;
+    } else {
+      result = literal(token);
+    }
+    --depth_;
+    return result;
+  }
+
+  static std::optional<Value> negative(const Value& value) {
+    if (value.integer()) return compute_whole("-", value.kind, 0, value.whole);
+    return real_number(value.kind, -value.fraction);
+  }
+
+  const Tokens& tokens_;
+  const Names& names_;
+  size_t at_ = 0;
+  int depth_ = 0;
+};
+
+// What a variable of `type` holds that is initialized with `value`.
+std::optional<Value> converted(const Value& value, const std::string& type) {
+  static const std::map<std::string, Kind> kKinds = {
+      {"int", Kind::kInt},          {"int32_t", Kind::kInt},         {"std::int32_t", Kind::kInt},
+      {"long", Kind::kLong},        {"int64_t", Kind::kLong},        {"std::int64_t", Kind::kLong},
+      {"long long", Kind::kLong},   {"ptrdiff_t", Kind::kLong},      {"float", Kind::kFloat},
+      {"std::size_t", Kind::kLong}, {"std::ptrdiff_t", Kind::kLong}, {"double", Kind::kDouble},
+      {"size_t", Kind::kLong}};
+  const auto kind = kKinds.find(type);
+  if (kind == kKinds.end()) return std::nullopt;
+  if (kind->second > Kind::kLong) return real_number(kind->second, value.number());
+  if (value.integer()) return whole_number(kind->second, value.whole);
+  if (std::fabs(value.fraction) > 1e15) return std::nullopt;
+  return whole_number(kind->second, static_cast<int64_t>(value.fraction));
+}
+
+// ------------------------------------------------------------------------------------------------
+// Definitions
+
+struct Definition {
+  size_t first, last;  // tokens [first, last) of the source, the semicolon included
+  std::string name, type;
+  Tokens value;
+  size_t line;
+};
+
+bool is_name(const std::string& token) {
+  return std::isalpha(static_cast<unsigned char>(token[0])) || token[0] == '_';
+}
+
+// `double`, `std::string_view`, `long long`
+std::string joined_type(const std::vector<Token>& tokens, size_t first, size_t last) {
+  std::string type;
+  for (size_t i = first; i < last; ++i) {
+    const bool apart = !type.empty() && type.back() != ':' && is_name(tokens[i].text);
+    type += (apart ? " " : "") + tokens[i].text;
+  }
+  return type;
+}
+
+// The definition whose first token is `first`, if there is one.
+std::optional<Definition> definition_at(const std::vector<Token>& tokens, size_t first) {
+  size_t at = first;
+  while (at < tokens.size() && (tokens[at].text == "static" || tokens[at].text == "inline")) ++at;
+  if (at == tokens.size() || tokens[at].text != "constexpr") return std::nullopt;
+  const size_t type = ++at;
+  while (at < tokens.size() && (is_name(tokens[at].text) || tokens[at].text == "::")) ++at;
+  if (at == tokens.size() || tokens[at].text != "=" || at < type + 2) return std::nullopt;
+  Definition definition{
+      first, 0, tokens[at - 1].text, joined_type(tokens, type, at - 1), {}, tokens[at].first_line};
+  for (++at; at < tokens.size() && tokens[at].text != ";"; ++at) {
+    if (tokens[at].text == "{" || tokens[at].text == "\n") return std::nullopt;
+    definition.value.push_back(tokens[at].text);
+  }
+  definition.last = at + 1;
+  return at < tokens.size() ? std::optional(std::move(definition)) : std::nullopt;
+}
+
+// All of them, by walking over the source with an eye on brackets and preprocessor lines.
+std::vector<Definition> definitions_of(const std::vector<Token>& tokens) {
+  std::vector<Definition> found;
+  size_t inside = 0;        // brackets that are open and no namespace's
+  size_t conditionals = 0;  // #if without #endif
+  size_t namespaces = 0;
+  bool opens_namespace = false, begins = true;  // begins: a statement can begin here
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string& token = tokens[i].text;
+    if (begins && inside == 0 && conditionals == 0) {
+      if (auto definition = definition_at(tokens, i)) {
+        i = definition->last - 1;
+        found.push_back(std::move(*definition));
+        continue;
+      }
+    }
+    begins = token == ";" || token == "}" || token == "\n";
+    if (token == "#" && i + 1 < tokens.size()) {
+      const std::string& directive = tokens[i + 1].text;
+      if (directive.starts_with("if")) ++conditionals;
+      if (directive == "endif" && conditionals > 0) --conditionals;
+    }
+    if (token == "namespace") opens_namespace = true;
+    if (token == "{") {
+      begins = opens_namespace;
+      ++(opens_namespace && inside == 0 ? namespaces : inside);
+    }
+    if (token == "}" && inside + namespaces > 0) --(inside > 0 ? inside : namespaces);
+    if (token == "{" || token == ";" || token == "=") opens_namespace = false;
+  }
+  std::map<std::string, int> times;
+  for (const Definition& definition : found) ++times[definition.name];
+  std::erase_if(found, [&](const Definition& d) { return times[d.name] > 1; });
+  return found;
+}
+
+// The values of all definitions, in their order; a later one may use an earlier one.
+std::vector<std::optional<Value>> values_of(const std::vector<Definition>& definitions) {
+  Names names;
+  std::vector<std::optional<Value>> values;
+  for (const Definition& definition : definitions) {
+    std::optional<Value> value = Expression(definition.value, names).value();
+    if (value) value = converted(*value, definition.type);
+    // Sizes without a sign compute by other rules, which nothing here knows.
+    const bool is_unsigned = definition.type.ends_with("size_t");
+    if (value && is_unsigned && value->whole < 0) value.reset();
+    if (value && !is_unsigned) names[definition.name] = *value;
+    values.push_back(value);
+  }
+  return values;
+}
+
+std::string join(const Tokens& tokens, const char* between) {
+  std::string text;
+  for (const std::string& token : tokens) text += (text.empty() ? "" : between) + token;
+  return text;
+}
+
+// A number as it counts, whichever way it is written; marked by its type, since 4 and 4.0 differ.
+std::string canonical(const std::string& token) {
+  if (!std::isdigit(static_cast<unsigned char>(token[0])) && token[0] != '.') return token;
+  const auto value = literal(token);
+  return value ? "#" + std::to_string(static_cast<int>(value->kind)) + written(*value) : token;
+}
+
+}  // namespace
+
+std::vector<Constant> find_constants(const std::string& source) {
+  const std::vector<Definition> definitions = definitions_of(lex(source));
+  const auto values = values_of(definitions);
+  std::vector<Constant> constants;
+  for (size_t i = 0; i < definitions.size(); ++i) {
+    const Definition& d = definitions[i];
+    constants.push_back({d.name, d.type, join(d.value, " "), std::nullopt, d.line});
+    if (values[i]) constants.back().value = written(*values[i]);
+  }
+  return constants;
+}
+
+std::optional<double> evaluate(const std::string& expression) {
+  const auto value = Expression(code_tokens(expression), {}).value();
+  return value ? std::optional(value->number()) : std::nullopt;
+}
+
+std::string code_fingerprint(const std::string& source) {
+  const std::vector<Token> tokens = lex(source);
+  const std::vector<Definition> definitions = definitions_of(tokens);
+  const auto values = values_of(definitions);
+  std::map<std::string, int> uses;
+  for (const Token& token : tokens) ++uses[token.text];
+  std::vector<std::string> constants, code;
+  size_t at = 0;
+  for (size_t i = 0; i < definitions.size(); ++i) {
+    const Definition& d = definitions[i];
+    const bool is_text = d.value.size() == 1 && d.value[0][0] == '"';
+    if (!values[i] && !is_text) continue;
+    for (; at < d.first; ++at) code.push_back(canonical(tokens[at].text));
+    at = d.last;
+    const std::string value = values[i] ? written(*values[i]) : d.value[0];
+    if (uses[d.name] > 1) constants.push_back(d.name + " " + d.type + " " + value);
+  }
+  for (; at < tokens.size(); ++at) code.push_back(canonical(tokens[at].text));
+  std::sort(constants.begin(), constants.end());
+  std::string all;
+  for (const auto* list : {&constants, &code})
+    for (const std::string& text : *list) all += text + '\0';
+  return sha256(all);
+}
+
+}  // namespace autoresearch

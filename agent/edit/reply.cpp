@@ -1,0 +1,513 @@
+#include "agent/edit/reply.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "agent/edit/cpp_tokens.h"
+#include "agent/edit/markers.h"
+#include "common/text.h"
+
+namespace autoresearch {
+
+const char kReplyFormat[] =
+    "IDEA: one line, at most 100 characters; becomes the description in results.tsv\n"
+    "WHY: at most two sentences: mechanism, expected change of val_bpb as a number, as -0.01\n"
+    "<<<<<<< SEARCH\n"
+    "whole lines, copied exactly, unique in the file; three or more are safest\n"
+    "=======\n"
+    "new lines; empty deletes\n"
+    ">>>>>>> REPLACE\n"
+    "NEXT: optional, at most two lines, other ideas, no code\n";
+
+namespace {
+
+constexpr size_t kMaxIdea = 100, kMaxWhy = 400, kMaxNext = 200;
+const char kNoIdea[] = "(no idea given)";
+
+// Thoughts of reasoning models: between <think> and </think>; where a chat template has written the
+// opening tag already, everything before the closing one.
+std::string without_thoughts(std::string text) {
+  for (const std::string tag : {"think", "thinking"}) {
+    const std::string open = "<" + tag + ">", close = "</" + tag + ">";
+    std::string rest;
+    size_t at = 0, begin = text.find(open);
+    for (size_t end; (end = text.find(close, at)) != std::string::npos; at = end + close.size()) {
+      if (begin < at) begin = text.find(open, at);
+      if (begin < end) {
+        rest.append(text, at, begin - at);
+      } else {
+        rest.clear();
+      }
+    }
+    text = rest.append(text, at);
+    if (trim(text).starts_with(open)) return "";  // never closed: nothing but thoughts
+  }
+  return text;
+}
+
+// An edit of the reply: what follows one IDEA line, or stands before the first.
+struct Section {
+  std::string idea, why;
+  bool titled = false;
+  std::vector<Block> blocks;
+  std::vector<std::string> next;
+  std::vector<std::string> before, within;  // prose before its label; between its blocks
+};
+
+const char kCutOff[] =
+    "Your reply was cut off before its end, so nothing of it was applied. Send it again, whole and "
+    "shorter: smaller SEARCH blocks around the lines that change, and less prose.";
+
+bool has_any(const std::string& line, std::initializer_list<std::string_view> words) {
+  const std::string text = lower(line);
+  return std::any_of(words.begin(), words.end(),
+                     [&](std::string_view word) { return text.find(word) != std::string::npos; });
+}
+
+// Whether prose between two blocks takes back what stands before it.
+bool takes_back(const std::string& line) {
+  return has_any(line, {"wait", "hmm", "oops", "too much", "second thought", "scrap", "discard",
+                        "correction", "corrected", "revised", "mistake", "reconsider", "rejected",
+                        "instead:", "actually,", "would break", "won't work", "draft", "no, "});
+}
+
+// Whether a model's thoughts begin here, in a form that nobody has cut off.
+bool opens_thoughts(const std::string& line) {
+  return has_any(line, {"[think", "<think", "<thought", "<reason", "<reflect", "<scratchpad",
+                        "<seed:think", "|>analysis"}) ||
+         (line.starts_with("analysis") && line.size() > 8 && line[8] >= 'A' && line[8] <= 'Z');
+}
+
+// Whether a line calls what follows it the last word, as a heading, a sentence or the end of
+// thoughts does.
+bool announces(const std::string& line) {
+  constexpr size_t kLongest = 80;  // a longer line argues
+  return line.size() <= kLongest && !opens_thoughts(line) &&
+         has_any(line, {"final", "correct", "revised", "my reply", "my answer", "answer:", "[/",
+                        "</", "|>"}) &&
+         !has_any(line, {"alternativ", "draft", "option", "another", "first", "second", "not "});
+}
+
+// A word of a chat template, which says nothing: "</answer>", "<|end|>".
+bool is_tag(const std::string& line) {
+  const bool brackets = (line.starts_with("<") && line.ends_with(">")) ||
+                        (line.starts_with("[") && line.ends_with("]"));
+  return brackets && line.find(' ') == std::string::npos;
+}
+
+// Prose hardly ever ends like this, and a line comment hides nothing of it.
+bool ends_like_code(const std::string& line) {
+  const std::vector<std::string> tokens = code_tokens(line);
+  return !tokens.empty() && (tokens.back() == ";" || tokens.back() == "{" || tokens.back() == "}");
+}
+
+std::string escaped(const std::string& marker) {
+  return "The line '" + one_line(marker, 60) +
+         "' is an escaped marker. Send < and > themselves, not &lt; and &gt;, and no backslash.";
+}
+
+// Reads a reply line by line. `problem` is set at the first line that can't be trusted.
+class Reader {
+ public:
+  explicit Reader(const std::vector<std::string>& lines) : lines_(lines) {}
+
+  void read() {
+    while (pos_ < lines_.size() && problem.empty()) {
+      const std::string& line = lines_[pos_++];
+      const std::string quotation = quotation_of(line);
+      if (marker_of(line.substr(quotation.size())) == Marker::kSearch) {
+        read_block(line.substr(0, line.find_first_of("<-")));
+      } else if (const Marker marker = marker_of(line); marker == Marker::kNone) {
+        read_prose(line);
+      } else {
+        problem = "The line '" + one_line(line, 60) +
+                  "' is a marker without a block around it. Marker lines are exactly '<<<<<<< "
+                  "SEARCH', '=======' and '>>>>>>> REPLACE', with nothing else on them.";
+        if (marker == Marker::kEscaped) problem = escaped(line);
+      }
+    }
+  }
+
+  std::vector<Section> sections;
+  std::vector<std::string> talk;     // prose since the last block or label IDEA
+  std::vector<std::string> outside;  // Proposal::outside
+  std::string problem;
+  std::string stray_code;  // the first line of a passage of code outside of all blocks
+
+ private:
+  void read_prose(const std::string& line) {
+    const bool after_block = std::exchange(after_block_, false);
+    const bool after_code = std::exchange(after_code_, false);
+    const std::string text = trim(line);
+    if (const auto idea = labelled(line, "IDEA")) return begin_section(*idea);
+    if (begins_within(line)) return;
+    if (const auto why = labelled(line, "WHY")) {
+      label_ = 'W';
+      return add_why(*why);
+    }
+    if (const auto other = labelled(line, "NEXT")) {
+      label_ = 'N';
+      return add_next(*other);
+    }
+    if (text.empty() || is_fence(line)) {
+      after_code_ = after_code;
+      if (label_ != 'I') label_ = ' ';
+      return;
+    }
+    if (!sections.empty()) {
+      outside.push_back(line);
+      // One line may be prose; two in a row, or one behind a block, are no accident.
+      after_code_ = ends_like_code(line);
+      if (after_code_ && (after_block || after_code) && stray_code.empty())
+        stray_code = one_line(line, 60);
+    }
+    read_on(text);
+  }
+
+  // What goes on with a label's text, or is prose of no label.
+  void read_on(const std::string& text) {
+    if (label_ == 'I') {
+      sections.back().idea = description(text, kMaxIdea);
+      label_ = ' ';
+    } else if (label_ == 'W') {
+      add_why(text);
+    } else if (label_ == 'N') {
+      add_next(text);
+      if (text.find_first_of("-*+0123456789") != 0) talk.push_back(text);  // no item of a list
+    } else if (!is_tag(text) || announces(text) || opens_thoughts(text)) {
+      talk.push_back(text);
+    }
+  }
+
+  void begin_section(const std::string& idea) {
+    Section section;
+    section.idea = description(idea, kMaxIdea);
+    section.titled = true;
+    section.before = std::exchange(talk, {});
+    sections.push_back(std::move(section));
+    said_.clear();
+    label_ = idea.empty() ? 'I' : ' ';
+  }
+
+  // "assistantfinalIDEA: ...": a template's words that nobody cut off stand before the label.
+  bool begins_within(const std::string& line) {
+    constexpr size_t kTold = 60;  // bytes of those words
+    const size_t at = line.find("IDEA:");
+    const bool other_label = labelled(line, "WHY") || labelled(line, "NEXT");
+    if (at == std::string::npos || (other_label && line[at - 1] == ' ')) return false;
+    talk.push_back(one_line(line.substr(at - std::min(at, kTold), std::min(at, kTold)), kTold));
+    begin_section(*labelled(line.substr(at), "IDEA"));
+    return true;
+  }
+
+  void add_why(const std::string& text) {
+    if (sections.empty()) return;
+    std::string& why = sections.back().why;
+    why = one_line(why + " " + text, kMaxWhy);
+  }
+
+  // At most two lines; a list's bullet or number is dropped.
+  void add_next(const std::string& text) {
+    if (sections.empty()) return;
+    std::string line = one_line(text, kMaxNext);
+    size_t begin = line.find_first_not_of("-*+ ");
+    if (begin == std::string::npos) return;
+    const size_t after_number = line.find_first_not_of("0123456789", begin);
+    if (after_number != std::string::npos && after_number > begin &&
+        (line.compare(after_number, 2, ". ") == 0 || line.compare(after_number, 2, ") ") == 0)) {
+      begin = after_number + 2;
+    }
+    std::vector<std::string>& next = sections.back().next;
+    if (next.size() < 2) next.push_back(line.substr(begin));
+  }
+
+  // `prefix`: what stands before the block's first marker, and so before each of its lines.
+  void read_block(const std::string& prefix) {
+    if (sections.empty()) sections.emplace_back().before = std::exchange(talk, {});
+    Section& section = sections.back();
+    if (!section.blocks.empty())
+      section.within.insert(section.within.end(), talk.begin(), talk.end());
+    talk.clear();
+    label_ = ' ';
+    const std::string name = "Block " + std::to_string(section.blocks.size() + 1);
+    std::vector<std::string> search, replace;
+    if (!read_part(Marker::kDivider, name, prefix, search) ||
+        !read_part(Marker::kReplace, name, prefix, replace))
+      return;
+    remove_start_line(search);
+    Block block;
+    if (!add_lines(search, name, block.search) || !add_lines(replace, name, block.replace)) return;
+    // What is said twice is meant once.
+    if (said_.insert(block.search + "=======\n" + block.replace).second)
+      section.blocks.push_back(std::move(block));
+    after_block_ = true;
+  }
+
+  // The lines up to `end`; any other marker in between makes the block ambiguous.
+  bool read_part(Marker end, const std::string& name, const std::string& prefix,
+                 std::vector<std::string>& part) {
+    const bool quoted = prefix.find('>') != std::string::npos;
+    bool all_prefixed = true;
+    for (; pos_ < lines_.size(); ++pos_) {
+      const std::string& line = lines_[pos_];
+      const bool prefixed = line.starts_with(prefix);
+      if (quoted && !prefixed && !trim(prefix).starts_with(trim(line))) break;
+      const std::string text = prefixed ? line.substr(prefix.size()) : quoted ? "" : line;
+      const Marker marker = marker_of(text);
+      if (marker == Marker::kNone) {
+        all_prefixed = all_prefixed && (prefixed || trim(line).empty());
+        part.push_back(quoted ? text : line);
+        continue;
+      }
+      ++pos_;
+      if (marker == end) {
+        if (!quoted && all_prefixed)
+          for (std::string& have : part) have.erase(0, prefix.size());
+        return true;
+      }
+      problem = name + ": the line '" + one_line(line, 60) + "' stands where '" +
+                (end == Marker::kDivider ? "=======" : ">>>>>>> REPLACE") +
+                "' should close this part. Every block has the three markers once, in order.";
+      if (marker == Marker::kEscaped) problem = name + ": " + escaped(line);
+      return false;
+    }
+    problem = name + " has no closing '>>>>>>> REPLACE' line. " + kCutOff;
+    return false;
+  }
+
+  // ":start_line:57" and a rule below it, which one tool has at the top of SEARCH.
+  static void remove_start_line(std::vector<std::string>& lines) {
+    size_t count = 0;
+    while (count < lines.size() &&
+           (lines[count].starts_with(":start_line:") || lines[count].starts_with(":end_line:")))
+      ++count;
+    if (count > 0 && count < lines.size() && lines[count] == "-------") ++count;
+    lines.erase(lines.begin(), lines.begin() + static_cast<ptrdiff_t>(count));
+  }
+
+  // A fence around all the lines of a part is no code.
+  bool add_lines(std::vector<std::string> lines, const std::string& name, std::string& part) {
+    if (!lines.empty() && is_fence(lines.front())) lines.erase(lines.begin());
+    if (!lines.empty() && is_fence(lines.back())) lines.pop_back();
+    for (const std::string& line : lines) {
+      if (is_fence(line)) {
+        problem = name + " has a ``` line between its markers; only code may stand there.";
+        return false;
+      }
+      part += line + "\n";
+    }
+    return true;
+  }
+
+  const std::vector<std::string>& lines_;
+  size_t pos_ = 0;
+  std::set<std::string> said_;  // blocks of the present section
+  char label_ = ' ';            // which label's text goes on: I, W, N or none
+  bool after_block_ = false, after_code_ = false;
+};
+
+Feedback format_problem(const std::string& what) {
+  return {what + "\n\nAnswer in exactly this format:\n\n" + kReplyFormat};
+}
+
+// The content of the only fence of a reply.
+std::variant<std::string, Feedback> fenced_file(const std::vector<std::string>& lines) {
+  std::vector<size_t> fences;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (is_fence(lines[i])) fences.push_back(i);
+  }
+  // A fence around the whole reply is not the file's.
+  if (fences.size() == 4) fences = {fences[1], fences[2]};
+  if (fences.size() == 1)
+    return Feedback{std::string("The file's fence is never closed. ") + kCutOff};
+  if (fences.size() != 2 || trim(lines[fences[1]]) != "```") {
+    return format_problem("A whole file stands in exactly one ```cpp fence, complete.");
+  }
+  std::string file;
+  for (size_t i = fences[0] + 1; i < fences[1]; ++i) file += lines[i] + "\n";
+  return file;
+}
+
+// ------------------------------------------------------------------------------------------------
+// Which of several edits is meant
+
+bool same_blocks(const Section& a, const Section& b) {
+  return std::equal(a.blocks.begin(), a.blocks.end(), b.blocks.begin(), b.blocks.end(),
+                    [](const Block& x, const Block& y) {
+                      return x.search == y.search && x.replace == y.replace;
+                    });
+}
+
+// Whether two edits search for a line of code in common, so that they can't both be meant.
+bool touch_same_lines(const Section& a, const Section& b) {
+  constexpr size_t kTelling = 3;  // tokens that are no mere bracket
+  std::set<std::string> lines;
+  for (const Block& block : a.blocks)
+    for (const std::string& line : split_lines(block.search))
+      if (code_tokens(line).size() >= kTelling) lines.insert(trim(line));
+  for (const Block& block : b.blocks)
+    for (const std::string& line : split_lines(block.search))
+      if (lines.contains(trim(line))) return true;
+  return false;
+}
+
+// The reply format itself, which some repeat before they answer.
+bool is_echo(const Section& section) {
+  constexpr size_t kTelling = 20;  // characters
+  return section.idea.size() >= kTelling &&
+         std::string_view(kReplyFormat).find(section.idea) != std::string_view::npos;
+}
+
+// Whether the thoughts that begin before an edit end before it as well.
+bool is_thought(const Section& edit, const std::vector<Section>& sections) {
+  bool thinking = false;
+  for (const Section& section : sections) {
+    for (const std::string& line : section.before)
+      thinking = opens_thoughts(line) || (thinking && !announces(line));
+    if (&section == &edit) break;
+    for (const std::string& line : section.within)
+      thinking = opens_thoughts(line) || (thinking && !announces(line));
+  }
+  return thinking;
+}
+
+Feedback ask_which(const std::vector<Section*>& edits) {
+  std::string ideas;
+  for (const Section* edit : edits)
+    ideas += (ideas.empty() ? "'" : ", '") + (edit->idea.empty() ? kNoIdea : edit->idea) + "'";
+  return {"Your reply has drafts of an edit (" + one_line(ideas, 300) +
+          "), and it isn't certain which one you mean, so nothing was applied. Send only that one, "
+          "with one IDEA and without your thoughts."};
+}
+
+// The edit to run; null: none has blocks.
+std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader) {
+  std::vector<Section*> edits;
+  for (Section& section : reader.sections)
+    if (!section.blocks.empty() && !is_echo(section)) edits.push_back(&section);
+  if (edits.empty()) return nullptr;
+  Section* const last = edits.back();
+  const auto differs = [&](const Section* edit) { return !same_blocks(*edit, *last); };
+  const auto any = [&](auto test) { return std::any_of(edits.begin(), edits.end(), test); };
+  if (std::any_of(last->within.begin(), last->within.end(), takes_back)) return ask_which(edits);
+  if (is_thought(*last, reader.sections)) return ask_which(edits);
+  if (!any(differs)) return last;
+  const bool announced = !last->before.empty() && announces(last->before.back());
+  if (announced && reader.talk.empty()) return last;
+  // A mere list, of which the first is run: no word of doubt, and room for all of them.
+  const auto doubtful = [&](const Section* edit) {
+    return edit != edits.front() && !edit->before.empty();
+  };
+  const auto collides = [&](const Section* edit) {
+    return edit != edits.front() && touch_same_lines(*edit, *edits.front());
+  };
+  const bool silent = reader.talk.empty() && edits.front()->within.empty();
+  if (silent && edits.front()->titled && !any(doubtful) && !any(collides)) return edits.front();
+  return ask_which(edits);
+}
+
+// The title of an edit without one: that of an IDEA without an edit, else what was said before it.
+void give_title(Section& edit, std::vector<Section>& sections) {
+  for (Section& other : sections) {
+    if (!edit.idea.empty() || !other.blocks.empty()) continue;
+    edit.idea = std::exchange(other.idea, "");
+    edit.why = other.why;
+    edit.next.insert(edit.next.end(), other.next.begin(), other.next.end());
+  }
+  if (edit.idea.empty() && !edit.before.empty())
+    edit.idea = description(edit.before.front(), kMaxIdea);
+  if (edit.idea.empty()) edit.idea = kNoIdea;
+}
+
+// What a reply without blocks is instead, if it is something.
+std::string other_notation(const std::string& text, const std::vector<std::string>& lines) {
+  const auto has_line = [&](std::string_view start) {
+    return std::any_of(lines.begin(), lines.end(),
+                       [&](const std::string& line) { return trim(line).starts_with(start); });
+  };
+  if (has_line("@@") || has_line("*** Begin Patch"))
+    return "Your reply is a diff or a patch, and these are not taken. ";
+  if (has_line("<tool_call") || has_line("<function"))
+    return "Your reply calls a tool, and there are none here. ";
+  if (trim(text).starts_with("{") || trim(text).starts_with("["))
+    return "Your reply is JSON, and plain text is wanted. ";
+  return "";
+}
+
+// The reply's text without the dress that it may come in as a whole: colours, carriage returns,
+// thoughts, a string of JSON, HTML's entities in place of all its < and >.
+std::string undressed(const std::string& reply) {
+  std::string text;
+  const std::string plain = plain_text(reply);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    // A carriage return alone ends a line that a spinner went on to draw over.
+    const bool alone = plain[i] == '\r' && i + 1 < plain.size() &&
+                       std::string_view("\r\n").find(plain[i + 1]) == std::string_view::npos;
+    if (alone) text += '\n';
+    if (plain[i] != '\r') text += plain[i];
+  }
+  if (trim(text).starts_with('"')) {
+    const auto string = nlohmann::json::parse(text, nullptr, false);
+    if (string.is_string()) return undressed(string.get<std::string>());
+  }
+  if (text.find_first_of("<>") == std::string::npos &&
+      text.find("&lt;&lt;&lt;&lt;&lt;") != std::string::npos)
+    text = unescaped_html(text);
+  return without_thoughts(std::move(text));
+}
+
+// The proposal of one edit; the ideas beside it become further ones, but drafts of it don't.
+Proposal proposal_of(Reader& reader, Section& edit) {
+  give_title(edit, reader.sections);
+  Proposal proposal;
+  proposal.idea = edit.idea;
+  proposal.why = edit.why;
+  proposal.next = edit.next;
+  const bool had_drafts = !edit.blocks.empty() && &edit != &reader.sections.front();
+  for (const Section& other : reader.sections) {
+    const bool draft = had_drafts && !other.blocks.empty();
+    if (&other != &edit && !other.idea.empty() && !draft) proposal.next.push_back(other.idea);
+  }
+  proposal.blocks = std::move(edit.blocks);
+  proposal.outside = std::move(reader.outside);
+  return proposal;
+}
+
+}  // namespace
+
+std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool truncated,
+                                             bool allow_whole_file) {
+  if (truncated) return Feedback{kCutOff};
+  const std::string text = undressed(reply);
+  const std::vector<std::string> lines = split_lines(text);
+  Reader reader(lines);
+  reader.read();
+  if (!reader.problem.empty()) return format_problem(reader.problem);
+  auto meant = edit_that_is_meant(reader);
+  if (auto* feedback = std::get_if<Feedback>(&meant)) return std::move(*feedback);
+  if (Section* edit = std::get<Section*>(meant)) {
+    if (reader.stray_code.empty()) return proposal_of(reader, *edit);
+    return format_problem("The line '" + reader.stray_code +
+                          "' is code outside of a block, so a block's markers seem to be missing. "
+                          "Code stands between markers only.");
+  }
+  // No blocks: a whole file, if that is allowed, under the first idea.
+  if (reader.sections.empty())
+    return format_problem(other_notation(text, lines) + "There is no IDEA line in your reply.");
+  if (!allow_whole_file)
+    return format_problem(other_notation(text, lines) +
+                          "There is no SEARCH/REPLACE block under your IDEA.");
+  auto file = fenced_file(lines);
+  if (auto* feedback = std::get_if<Feedback>(&file)) return std::move(*feedback);
+  Proposal proposal = proposal_of(reader, reader.sections.front());
+  proposal.whole_file = std::move(std::get<std::string>(file));
+  proposal.outside.clear();
+  return proposal;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,79 @@
+// One measurement: train a built candidate in a folder of its own, take the sealed model out of it,
+// let the scorer judge that. The parent's clock, the parent's limits, the scorer's pipe: nothing
+// the candidate writes counts.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/lab/recipe.h"
+#include "agent/lab/verdict.h"
+#include "common/files.h"
+
+namespace autoresearch {
+
+// What every measurement of a run shares.
+struct Bench {
+  fs::path task;          // the task's folder
+  double budget = 0;      // its seconds of training
+  std::string device;     // for train and prepare: auto, cpu, cuda:N
+  bool sandboxed = true;  // in the sandbox
+  bool gpu = false;       // the sandbox shows the GPU
+  int64_t seed = 42;
+  int64_t steps = 0;         // train so many steps instead of the budget; 0: the budget
+  int64_t memory_bytes = 0;  // resident memory a child may use
+  // The champion's score: a model below it is probed fully. None: every model is.
+  std::optional<double> best_bpb = {};
+};
+
+// What the first measurement, the baseline, sets for all others. Zero: not measured yet.
+struct Baseline {
+  double overhead_seconds = 0;  // wall seconds beyond the budget
+  double score_seconds = 0;
+  int64_t score_rss_bytes = 0, sealed_bytes = 0;
+  std::optional<Phases> phases = {};
+};
+
+// How much more than the baseline a candidate's sealed file, and the scorer on it, may take.
+constexpr int64_t kScoreFactor = 4;
+// What its sealed file may take in any case.
+constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
+
+struct Measurement {
+  Outcome outcome;
+  nlohmann::json event;  // the fields of journal's `measured`
+  bool interrupted = false;
+};
+
+// Runs <folder>/train in <folder>/attempt, which is empty at first and gone afterwards, and scores
+// the model that it sealed there on val. What counts is moved out, into <folder>:
+// model.safetensors, train.json, run.log and score.json, in place of those of an earlier attempt.
+// `before_exec` is called before the trainer may run; `tick` while it does.
+Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
+                    const fs::path& folder, std::function<void(pid_t, uint64_t)> before_exec,
+                    std::function<void(double)> tick);
+
+// <folder>/train.json, an object: empty if the trainer left none. Nothing is decided by it.
+nlohmann::json trainer_record(const fs::path& folder);
+
+// What of a candidate's record may be shown to the author of a later one: values under names that
+// the baseline's record has (the user's own code gave them), and of these numbers, words of
+// [A-Za-z0-9._-] and the baseline's own texts. What a candidate can tell its successors is no more
+// than that.
+nlohmann::json known_facts(const nlohmann::json& record, const nlohmann::json& baselines);
+
+// <folder>/run.log, all that the trainer printed: empty if there is none.
+std::string trainer_log(const fs::path& folder);
+
+// Removes from an experiment's folder what only a measurement needs. Does not throw.
+void tidy(const fs::path& folder);
+
+// The verdict's inputs again, from a `measured` event: for a run that stopped before its verdict.
+Outcome outcome_of(const nlohmann::json& measured);
+Baseline baseline_of(const nlohmann::json& measured, double budget);
+Allowance allowance_of(const Bench& bench, const Baseline& baseline);
+
+}  // namespace autoresearch

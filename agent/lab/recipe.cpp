@@ -1,0 +1,273 @@
+#include "agent/lab/recipe.h"
+
+#include <unistd.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "common/budget.h"
+#include "common/error.h"
+#include "common/folder.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+using Hashes = std::map<std::string, std::string>;  // path in the kit -> SHA-256
+
+constexpr const char* kManifest = "kit.json";  // the spec and the hashes of all other files
+constexpr const char* kScorer = "score";       // the program of the kit that scores
+constexpr const char* kBuildFirst = "; build first: cmake --workflow --preset demo";
+constexpr double kStepSeconds = 300;              // for each step of a build
+constexpr int64_t kStepBytes = int64_t{8} << 30;  // templates can ask a compiler for any amount
+constexpr uint64_t kStepFileBytes = uint64_t{1} << 30;   // one file that a step writes
+constexpr int64_t kStepTasks = 256;                      // processes and threads of a step
+constexpr uint64_t kTrainFileBytes = uint64_t{8} << 30;  // one file that training writes
+constexpr int64_t kTrainTasks = 4096;
+
+json to_json(const CandidateSpec& spec) {
+  json files = json::array();
+  for (const auto& [from, to] : spec.files) {
+    files.push_back({{"from", from.string()}, {"to", to.string()}});
+  }
+  json system = json::array();
+  for (const auto& path : spec.system) system.push_back(path.string());
+  return {{"edited", spec.edited}, {"build", spec.build}, {"files", files}, {"system", system}};
+}
+
+// A relative path that stays below the folder it is joined to.
+fs::path inner_path(const std::string& text) {
+  fs::path path = fs::path(text).lexically_normal();
+  check(path.is_relative() && path.has_filename() && *path.begin() != ".." && path != "." &&
+            path != kManifest,
+        "\"" + text + "\" is not a path within the kit");
+  return path;
+}
+
+CandidateSpec spec_from(const json& value) {
+  CandidateSpec spec;
+  spec.edited = inner_path(value.at("edited").get<std::string>()).string();
+  value.at("build").get_to(spec.build);
+  for (const auto& file : value.at("files")) {
+    spec.files.push_back({file.at("from").get<std::string>(), inner_path(file.at("to"))});
+  }
+  for (const auto& path : value.at("system")) spec.system.push_back(path.get<std::string>());
+  check(!spec.build.empty() && !spec.build.front().empty(), "\"build\" has no steps");
+  return spec;
+}
+
+// Where the build folder is says nothing about what was built: `files` does not count.
+std::string fingerprint_of(const CandidateSpec& spec, const Hashes& hashes) {
+  json identity = to_json(spec);
+  identity["files"] = hashes;
+  return sha256(identity.dump());
+}
+
+CandidateSpec read_spec(const fs::path& build) {
+  const fs::path file = build / "candidate.json";
+  std::error_code ignored;
+  check(fs::exists(file, ignored), "no candidate.json in " + build.string() + kBuildFirst);
+  try {
+    return spec_from(json::parse(read_file(file)));
+  } catch (const std::exception& error) {
+    throw Error(file.string() + " can't be used (" + error.what() + ")" + kBuildFirst);
+  }
+}
+
+// Copies and hashes; what is on disk afterwards is what was hashed.
+Hashes fill(const fs::path& kit, const fs::path& build, const CandidateSpec& spec) {
+  Hashes hashes;
+  for (const auto& [from, to] : spec.files) {
+    const fs::path source = build / from;
+    check(fs::is_regular_file(source), source.string() + " is missing" + kBuildFirst);
+    fs::create_directories((kit / to).parent_path());
+    copy_file_cheaply(source, kit / to);
+    sync_path(kit / to);
+    hashes[to.string()] = sha256_of_file(kit / to);
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(kit)) {
+    if (entry.is_directory()) sync_path(entry.path());
+  }
+  return hashes;
+}
+
+// Why the files of a kit are not those that were hashed; empty when they are.
+std::string difference(const fs::path& kit, const Hashes& hashes) {
+  for (const auto& [name, hash] : hashes) {
+    const fs::path file = kit / name;
+    if (!fs::is_regular_file(fs::symlink_status(file))) return name + " is missing";
+    if (sha256_of_file(file) != hash) return name + " has changed";
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(kit)) {
+    const std::string name = entry.path().lexically_relative(kit).string();
+    const bool folder = fs::is_directory(entry.symlink_status());
+    if (!folder && name != kManifest && !hashes.contains(name)) return name + " was added";
+  }
+  return "";
+}
+
+// All places of `argument` that name a key, in one pass: a path may itself hold braces.
+std::string expand(const std::string& argument, const std::map<std::string, fs::path>& values) {
+  std::string result;
+  for (size_t at = 0; at < argument.size();) {
+    bool found = false;
+    for (const auto& [key, value] : values) {
+      if (argument.compare(at, key.size(), key) != 0) continue;
+      result += value.string();
+      at += key.size();
+      found = true;
+      break;
+    }
+    if (!found) result += argument[at++];
+  }
+  return result;
+}
+
+void add_to_log(const fs::path& log, const std::string& text) {
+  write_file(log, (fs::exists(log) ? read_file(log) : "") + text);
+}
+
+std::string shown(const std::vector<std::string>& argv) {
+  std::string line = "$";
+  for (const auto& argument : argv) line += " " + argument;
+  return line + "\n";
+}
+
+std::string why_ended(const Exit& exit) {
+  if (exit.interrupted) return "(interrupted)\n";
+  if (exit.timed_out) return "(ended: it took more than 300 s)\n";
+  if (exit.over_memory) return "(ended: it took more than 8 GiB of memory)\n";
+  if (!exit.over.empty()) return "(ended: " + exit.over + ")\n";
+  return exit.output.empty() ? "(exit code " + std::to_string(exit.code) + ")\n" : "";
+}
+
+}  // namespace
+
+Kit::Kit(fs::path dir, CandidateSpec spec, std::string fingerprint)
+    : dir_(std::move(dir)), spec_(std::move(spec)), fingerprint_(std::move(fingerprint)) {}
+
+Kit Kit::create(const fs::path& build, const fs::path& kit) {
+  const fs::path dir = fs::absolute(kit).lexically_normal();
+  CandidateSpec spec = read_spec(build);
+  for (const std::vector<std::string>& step : spec.build)
+    check(
+        !step.at(0).starts_with('/') || fs::exists(step[0]),
+        "no " + step[0] + " here to build candidates with; type: apt-get install build-essential");
+  check(!fs::exists(dir), "the kit " + dir.string() + " exists already; start a new tag");
+  const fs::path partial = fresh_folder(dir.string() + ".partial");
+  try {
+    const Hashes hashes = fill(partial, build, spec);
+    write_file(partial / kManifest,
+               json{{"spec", to_json(spec)}, {"sha256", hashes}}.dump(1) + "\n");
+    fs::rename(partial, dir);
+    sync_path(dir.parent_path());
+    std::string fingerprint = fingerprint_of(spec, hashes);
+    return Kit(dir, std::move(spec), std::move(fingerprint));
+  } catch (const std::exception& error) {
+    std::error_code ignored;
+    fs::remove_all(partial, ignored);
+    throw Error(error.what());
+  }
+}
+
+Kit Kit::open(const fs::path& kit) {
+  const fs::path dir = fs::absolute(kit).lexically_normal();
+  try {
+    const json manifest = json::parse(read_file(dir / kManifest));
+    CandidateSpec spec = spec_from(manifest.at("spec"));
+    const auto hashes = manifest.at("sha256").get<Hashes>();
+    const std::string problem = difference(dir, hashes);
+    check(problem.empty(), problem);
+    std::string fingerprint = fingerprint_of(spec, hashes);
+    return Kit(dir, std::move(spec), std::move(fingerprint));
+  } catch (const std::exception& error) {
+    throw Error("the kit " + dir.string() + " is not as it was when the run began (" +
+                error.what() + "); start a new one: agent run --tag NEW");
+  }
+}
+
+Command Kit::command(std::vector<std::string> argv, View view, bool sandboxed) const {
+  Command command{.argv = std::move(argv), .env = scrubbed_environment(), .cwd = view.writable};
+  view.read_only.insert(view.read_only.end(), spec_.system.begin(), spec_.system.end());
+  return sandboxed ? confine(std::move(command), view) : command;
+}
+
+// A builder sees of the kit what is compiled and linked, and not the scorer.
+std::vector<fs::path> Kit::parts_to_build_with() const {
+  std::vector<fs::path> parts;
+  for (const auto& file : spec_.files)
+    if (file.to != kScorer) parts.push_back(dir_ / file.to);
+  return parts;
+}
+
+BuildResult Kit::build(const fs::path& folder, bool sandboxed) const {
+  const fs::path here = fs::absolute(folder), source = here / spec_.edited;
+  const fs::path work = fresh_folder(here / "build"), program = here / "train";
+  fs::remove(program);
+  View view{.read_only = parts_to_build_with(), .writable = work, .builds = true};
+  view.read_only.push_back(source);
+  BuildResult result;
+  std::string log;
+  for (const auto& step : spec_.build) {
+    std::vector<std::string> argv;
+    for (const auto& argument : step) {
+      argv.push_back(expand(argument, {{"{kit}", dir_},
+                                       {"{source}", source},
+                                       {"{object}", work / "train.o"},
+                                       {"{program}", work / "train"}}));
+    }
+    Command limited = command(argv, view, sandboxed);
+    limited.limit = kStepSeconds;
+    limited.max_rss_bytes = kStepBytes;
+    limited.max_tasks = kStepTasks;
+    limited.max_file_bytes = kStepFileBytes;
+    limited.disk = work;
+    const Exit exit = run(limited);
+    result.seconds += exit.seconds;
+    result.ok = exit.code == 0;
+    result.interrupted = exit.interrupted && exit.code != 0;
+    result.log = result.ok ? "" : exit.output + why_ended(exit);
+    log += shown(argv) + exit.output + (result.ok ? "" : why_ended(exit));
+    if (!result.ok) break;
+  }
+  add_to_log(here / "build.log", log);
+  check(!result.ok || take_file(work, "train", kStepFileBytes, program),
+        "the steps of candidate.json made no {program}");
+  remove_whatever(work);
+  return result;
+}
+
+Command Kit::train(const fs::path& folder, const fs::path& task,
+                   const std::vector<std::string>& args, bool sandboxed, bool gpu) const {
+  const fs::path here = fs::absolute(folder), program = here / "train";
+  std::vector<std::string> argv = {program.string()};
+  argv.insert(argv.end(), args.begin(), args.end());
+  View view{.read_only = {task / "train", task / "task.json", program},
+            .writable = fresh_folder(here / "attempt"),
+            .gpu = gpu};
+  Command trainer = command(std::move(argv), std::move(view), sandboxed);
+  trainer.log = here / "run.log";
+  trainer.max_file_bytes = kTrainFileBytes;
+  trainer.max_tasks = kTrainTasks;
+  trainer.disk = here;
+  trainer.tells = true;
+  trainer.env.push_back(kClockVariable + ("=" + std::to_string(kTellFd)));
+  return trainer;
+}
+
+Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args,
+                   bool sandboxed) const {
+  const fs::path model = fs::absolute(sealed);
+  check(fs::is_regular_file(fs::symlink_status(model)), model.string() + " is not a file");
+  std::vector<std::string> argv = {(dir_ / kScorer).string(), model.string(), "--sandbox",
+                                   sandboxed ? "on" : "off"};
+  argv.insert(argv.end(), args.begin(), args.end());
+  // The scorer runs none of the model, and puts the processes that do into sandboxes itself.
+  return {.argv = std::move(argv), .env = scrubbed_environment(), .dies_with_caller = true};
+}
+
+const std::string& Kit::fingerprint() const { return fingerprint_; }
+const CandidateSpec& Kit::spec() const { return spec_; }
+
+}  // namespace autoresearch

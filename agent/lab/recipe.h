@@ -1,0 +1,71 @@
+// The recipe: which file is edited, how a candidate is built, trained and scored, which figure
+// counts. Ours is train.cpp; the loop knows GPTs only through this. The *kit* is the recipe's
+// frozen copy in the run's folder: trusted objects, headers, precompiled header, prepare and
+// candidate.json, hashed, so that a rebuild or a pull in the checkout meanwhile changes nothing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/files.h"
+#include "common/process.h"
+#include "common/sandbox.h"
+
+namespace autoresearch {
+
+// What CMake writes to build/candidate.json, under the same names. In the argument lists {kit},
+// {source}, {object} and {program} stand for paths.
+struct CandidateSpec {
+  struct File {
+    fs::path from;  // absolute, or relative to the build folder
+    fs::path to;    // relative to the kit
+  };
+  std::string edited = "train.cpp";
+  std::vector<std::vector<std::string>> build;  // compile, localize, link: run in this order
+  std::vector<File> files;                      // `prepare` is one of them
+  std::vector<fs::path> system;  // read-only folders the sandbox needs, such as libtorch
+};
+
+struct BuildResult {
+  bool ok = false;
+  double seconds = 0;
+  std::string log;           // all output of the failed step, paths as the compiler printed them
+  bool interrupted = false;  // it failed only because the user stopped the agent
+};
+
+class Kit {
+ public:
+  // Copies what `build`/candidate.json names into `kit` (whole or not at all) and hashes it.
+  static Kit create(const fs::path& build, const fs::path& kit);
+  // Opens a kit; throws Error (start a new tag) when a file is missing, extra or changed.
+  static Kit open(const fs::path& kit);
+
+  // Builds `folder`/train.cpp to `folder`/train in the sandbox (`sandboxed`), which shows that one
+  // source and what the kit builds with, nothing of the task and nothing else of the folder; the
+  // output is also added to folder/build.log. Without success there is no folder/train.
+  BuildResult build(const fs::path& folder, bool sandboxed) const;
+
+  // Commands for one experiment in `folder`; the caller adds limits. The trainer sees <task>/train
+  // and nothing of the kit, and may write to folder/attempt, empty at first; its output goes to
+  // folder/run.log, and it tells when training begins and ends (common/budget.h). The scorer runs
+  // no code of the model but in sandboxes of its own making (`sandboxed`); its output is
+  // Exit::output.
+  Command train(const fs::path& folder, const fs::path& task, const std::vector<std::string>& args,
+                bool sandboxed, bool gpu) const;
+  Command score(const fs::path& sealed, const std::vector<std::string>& args, bool sandboxed) const;
+
+  const std::string& fingerprint() const;  // hash over all files: part of a run's identity
+  const CandidateSpec& spec() const;
+
+ private:
+  Kit(fs::path dir, CandidateSpec spec, std::string fingerprint);
+  // In the sandbox or not: the system read-only besides what `view` has.
+  Command command(std::vector<std::string> argv, View view, bool sandboxed) const;
+  std::vector<fs::path> parts_to_build_with() const;
+
+  fs::path dir_;
+  CandidateSpec spec_;
+  std::string fingerprint_;
+};
+
+}  // namespace autoresearch

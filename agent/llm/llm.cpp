@@ -1,0 +1,35 @@
+#include "agent/llm/llm.h"
+
+#include <variant>
+
+#include "agent/edit/reply.h"
+#include "agent/llm/command.h"
+#include "agent/llm/endpoint.h"
+#include "agent/llm/recorded.h"
+#include "common/error.h"
+
+namespace autoresearch {
+
+std::unique_ptr<Provider> make_provider(const ProviderOptions& options) {
+  if (options.kind == "command") return command_provider(options);
+  if (options.kind == "replay") return recorded_provider(options);
+  auto wire = make_wire(options.kind);
+  check(wire != nullptr,
+        "unknown provider '" + options.kind +
+            "'; use openai, openai-responses, anthropic, ollama, command or replay");
+  return std::make_unique<Endpoint>(options, std::move(wire));
+}
+
+bool is_whole_edit(const std::string& text) {
+  return std::holds_alternative<Proposal>(
+      parse_reply(text, /*truncated=*/false, /*allow_whole_file=*/false));
+}
+
+Reply failed_reply(const std::string& problem, bool fatal) {
+  Reply reply;
+  reply.problem = problem;
+  reply.fatal = fatal;
+  return reply;
+}
+
+}  // namespace autoresearch

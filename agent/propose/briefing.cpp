@@ -1,0 +1,212 @@
+#include "agent/propose/briefing.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <optional>
+#include <string_view>
+
+#include "agent/lab/measurement.h"
+#include "agent/lab/verdict.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+using Records = std::function<json(int64_t n)>;
+
+constexpr size_t kMaxFigures = 80, kMaxWord = 60;
+
+// A figure's value: a number or, where it has none, a word.
+struct Figure {
+  std::optional<double> number;
+  std::string word;
+};
+using Figures = std::vector<std::pair<std::string, Figure>>;
+
+std::string written(const char* format, double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+// Whether a name or a value is one, and no sentence: the code under test wrote it.
+bool is_name(const std::string& text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_.-+").find(c) < 4;
+  });
+}
+
+void add(Figures& figures, const std::string& name, const json& value) {
+  if (figures.size() == kMaxFigures || !is_name(name)) return;
+  const bool sentence = name == "device" || name == "fused_operations";
+  if (value.is_string() && !sentence && !is_name(value.get<std::string>())) return;
+  if (value.is_number()) figures.push_back({one_line(name, kMaxWord), {value.get<double>(), ""}});
+  if (value.is_string())
+    figures.push_back(
+        {one_line(name, kMaxWord), {{}, one_line(value.get<std::string>(), kMaxWord)}});
+}
+
+double number_of(const json& record, const char* name) {
+  return record.contains(name) && record[name].is_number() ? record[name].get<double>() : 0;
+}
+
+// What the parent measured, then what the trainer says of itself, its nested figures included.
+Figures figures_of(const Experiment& experiment, const json& record) {
+  Figures figures;
+  const json measured = experiment.measured.value_or(json::object());
+  if (measured.contains("bpb")) add(figures, "val_bpb", measured["bpb"]);
+  for (const char* name : {"wall_seconds", "overhead_seconds", "memory_gb", "score_seconds"})
+    if (measured.contains(name)) add(figures, name, measured[name]);
+  if (number_of(record, "steps") > 0)
+    add(figures, "ms_per_step",
+        1000 * number_of(record, "training_seconds") / number_of(record, "steps"));
+  for (const auto& [name, value] : record.items()) {
+    if (name == "seed" || name == "task" || name == "profile" || name == kFusedOperations) continue;
+    add(figures, name, value);
+    if (value.is_object())
+      for (const auto& [inner, figure] : value.items()) add(figures, inner, figure);
+  }
+  return figures;
+}
+
+// Tokens of one step; 0: unknown.
+double tokens_per_step(const json& record) {
+  const double tokens = number_of(record, "tokens") > 0 ? number_of(record, "tokens")
+                                                        : number_of(record, "tokens_per_second") *
+                                                              number_of(record, "training_seconds");
+  return number_of(record, "steps") > 0 ? tokens / number_of(record, "steps") : 0;
+}
+
+// Mean loss over each tenth of the first `tokens` of the training; a tenth without a point is left
+// out. By the clock, tenths of two runs would be about different rows of the data.
+std::map<int, double> loss_by_tenths(const json& record, double tokens) {
+  std::map<int, std::pair<double, int>> sums;
+  for (const json& point : record.value("loss_curve", json::array())) {
+    const bool is_point =
+        point.is_array() && point.size() == 3 && point[0].is_number() && point[2].is_number();
+    if (!is_point) continue;
+    const double share = point[0].get<double>() * tokens_per_step(record) / tokens;
+    if (!(share >= 0 && share <= 1)) continue;
+    auto& [sum, count] = sums[std::min(9, static_cast<int>(10 * share))];
+    sum += point[2].get<double>();
+    ++count;
+  }
+  std::map<int, double> means;
+  for (const auto& [tenth, sum] : sums) means[tenth] = sum.first / sum.second;
+  return means;
+}
+
+std::string figure_line(const std::string& name, const Figure& figure, const Figure* before) {
+  std::string line = name + ": " + (figure.number ? written("%.6g", *figure.number) : figure.word);
+  if (before && figure.number && before->number && *figure.number != *before->number)
+    line += " (" + written("%+.4g", *figure.number - *before->number) + ")";
+  if (before && !figure.number && before->word != figure.word)
+    line += " (was " + before->word + ")";
+  return line + "\n";
+}
+
+std::string loss_line(const json& record, const json& before) {
+  const double mine = tokens_per_step(record) * number_of(record, "steps");
+  const double theirs = tokens_per_step(before) * number_of(before, "steps");
+  const double tokens = theirs > 0 ? std::min(mine, theirs) : mine;
+  if (!(tokens > 0)) return "";
+  const auto now = loss_by_tenths(record, tokens), then = loss_by_tenths(before, tokens);
+  std::string line;
+  for (const auto& [tenth, loss] : now) {
+    line += (line.empty() ? "" : ", ") + written("%.4f", loss);
+    if (const auto old = then.find(tenth); old != then.end())
+      line += " (" + written("%+.4f", loss - old->second) + ")";
+  }
+  return line.empty() ? ""
+                      : "training loss, mean of each tenth of the first " +
+                            written("%.3gM", tokens / 1e6) + " tokens: " + line + "\n";
+}
+
+const Experiment* parent_of(const RunState& state, const Experiment& experiment) {
+  for (const Experiment& e : state.experiments)
+    if (!experiment.parent.empty() && e.commit == experiment.parent) return &e;
+  return nullptr;
+}
+
+std::string report_on(const RunState& state, const Experiment& experiment, const Records& record) {
+  const auto safe_record = [&](int64_t n) {
+    const json value = record(n);
+    return value.is_object() ? value : json::object();
+  };
+  const json mine = safe_record(experiment.n);
+  const Experiment* parent = parent_of(state, experiment);
+  const json theirs = parent ? safe_record(parent->n) : json::object();
+  std::map<std::string, Figure> before;
+  if (parent)
+    for (const auto& [name, figure] : figures_of(*parent, theirs)) before.emplace(name, figure);
+  std::string text = "experiment " + std::to_string(experiment.n);
+  if (experiment.commit == state.champion) text += ", the best so far";
+  if (parent) text += " (in brackets: difference to experiment " + std::to_string(parent->n) + ")";
+  text += "\n";
+  for (const auto& [name, figure] : figures_of(experiment, mine)) {
+    const auto old = before.find(name);
+    text += figure_line(name, figure, old == before.end() ? nullptr : &old->second);
+  }
+  return text + loss_line(mine, theirs);
+}
+
+// Tokens that the training of an experiment saw, by the trainer's own word; 0: unknown.
+double tokens_of(const Experiment& experiment) {
+  const json measured = experiment.measured.value_or(json::object());
+  const auto figure = [&](const char* name) { return measured.value(name, 0.0); };
+  return figure("tokens_per_second") * (figure("wall_seconds") - figure("overhead_seconds"));
+}
+
+// What ends an experiment as a crash, by the baseline's own measures.
+std::string limits_of(const Experiment& baseline) {
+  const json measured = baseline.measured.value_or(json::object());
+  if (!measured.contains("wall_seconds") || !measured.contains("overhead_seconds")) return "";
+  const double wall = measured["wall_seconds"], overhead = measured["overhead_seconds"];
+  const double limit = Allowance{wall - overhead, overhead}.wall_limit();
+  std::string text = "limits, beyond which an experiment counts as a crash\nwall_seconds: " +
+                     written("%.4g", limit) + " from start to exit, of which " +
+                     written("%.4g", wall - overhead) + " are training\n";
+  if (const double sealed = measured.value("sealed_bytes", 0.0); sealed > 0)
+    text += "sealed model: at most " +
+            written("%.4g MB\n", std::max<double>(kMinSealedBytes, kScoreFactor * sealed) / 1e6);
+  return text + "\n";
+}
+
+}  // namespace
+
+std::vector<Past> past_of(const RunState& state) {
+  std::vector<Past> result;
+  double best = 0;
+  for (const Experiment& e : state.experiments) {
+    if (e.status.empty()) continue;
+    Past past{
+        e.n,         e.status, 0, 0, e.idea, e.reason, e.constants, e.areas, foretold_change(e.why),
+        tokens_of(e)};
+    if (e.measured && e.measured->contains("bpb") && e.status != "crash") {
+      past.bpb = e.measured->at("bpb");
+      past.change = e.n == 0 ? 0 : past.bpb - best;
+    }
+    if (e.status == "keep") best = past.bpb;
+    result.push_back(std::move(past));
+  }
+  return result;
+}
+
+std::string measurements_of(const RunState& state, const Records& record) {
+  if (state.champion_n < 0) return "";
+  const Experiment& champion = state.experiments.at(static_cast<size_t>(state.champion_n));
+  const std::string slow = slow_operations(state);
+  std::string text = slow.empty() ? "" : slow + "\n\n";
+  text += limits_of(state.experiments.front()) + report_on(state, champion, record);
+  const Experiment* latest = nullptr;
+  for (const Experiment& e : state.experiments)
+    if (!e.status.empty()) latest = &e;
+  if (latest && latest->n != champion.n) text += "\n" + report_on(state, *latest, record);
+  return text;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,42 @@
+// What a user reads, derived from the journal and never the other way round: results.tsv,
+// report.html, one line an experiment, the last lines of a run.
+#pragma once
+
+#include <string>
+
+#include "agent/record/journal.h"
+
+namespace autoresearch {
+
+// Upstream's five columns `commit val_bpb memory_gb status description`, tab separated, with
+// its header; one row an experiment with a verdict; 0.000000 and 0.0 for a crash. Tabs and line
+// breaks in a description become spaces, '"' becomes "'" (a reader such as pandas takes it for a
+// quoted field).
+std::string results_tsv(const RunState& state);
+
+// One self-contained page: the curve of val_bpb with kept steps, a table of experiments with their
+// reasons, the run's facts. No script at all, opens from disk, light or dark as the reader's system
+// is. All text is escaped. The same state gives the same page.
+std::string report_html(const RunState& state, const std::string& tag);
+
+// "#12  keep     1.874210  -0.003120   0.4 min  best 1.874210  matrix learning rate 0.04 -> 0.05"
+// A crash has its reason after the idea. The change is against the best before it.
+std::string experiment_line(const RunState& state, int64_t n);
+std::string experiment_header();  // the line above the first one
+
+// Experiments per proposer with their keeps, and what the models cost; for the summary and
+// `status`.
+std::string proposer_lines(const RunState& state);
+
+// The last lines: total gain, why it stopped, experiments per proposer with their keeps, where the
+// files are, the command that restores the champion's train.cpp.
+std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
+                          const std::string& restore_command);
+
+// Points `link` (results.tsv or runs in the checkout) to `target`, by a rename: a reader finds the
+// old one or the new. A regular file or folder of that name is never replaced: returns one line
+// saying so, or why there is no link (a read-only checkout must not end a run), else an empty
+// string.
+std::string point_link(const fs::path& link, const fs::path& target);
+
+}  // namespace autoresearch

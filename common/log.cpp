@@ -42,9 +42,23 @@ void set_up_log(const std::string& program) {
   spdlog::set_default_logger(logger);
 }
 
-void log_info(const std::string& line) { spdlog::info("{}", line); }
+std::atomic<bool> bar_on_line = false;
+
+namespace {
+
+void wipe_bar() {
+  if (bar_on_line.exchange(false)) std::fputs("\r\033[K", stderr);
+}
+
+}  // namespace
+
+void log_info(const std::string& line) {
+  wipe_bar();
+  spdlog::info("{}", line);
+}
 
 void log_warning(const std::string& line) {
+  wipe_bar();
   spdlog::warn("{}: warning: {}", spdlog::default_logger()->name(), line);
 }
 

@@ -2,6 +2,7 @@
 // bring a newer fmt than the system's spdlog is made for.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 namespace autoresearch {
@@ -12,7 +13,11 @@ std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)
 // Where status lines go: stderr, as they are, if it is open. Called once, first thing in main.
 void set_up_log(const std::string& program);
 
+// From any thread. A progress bar that stands on the line is wiped away first.
 void log_info(const std::string& line);
 void log_warning(const std::string& line);  // prefixed with "<program>: warning: "
+
+// True while a bar without a line end stands on the terminal: common/progress.h sets it.
+extern std::atomic<bool> bar_on_line;
 
 }  // namespace autoresearch

@@ -231,17 +231,22 @@ void set_limits(const Launch& launch) {
   give_up(launch, errno == ENOENT ? "not found" : strerrordesc_np(errno));
 }
 
-volatile sig_atomic_t interrupt_flag = 0;
+volatile sig_atomic_t interrupt_flag = 0, stop_flag = 0, gentle = 0;
 std::atomic<int64_t> last_interrupt_ms = -kDoubleInterrupt - 1;
 
 void on_interrupt(int signal) {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   int64_t ms = int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+  if (signal == SIGINT && gentle && !stop_flag) {
+    stop_flag = 1;
+    return;
+  }
   if (signal == SIGINT) {
     int64_t last = last_interrupt_ms.exchange(ms);
     if (interrupt_flag && last >= 0 && ms - last <= kDoubleInterrupt) _exit(kInterrupted);
   }
+  stop_flag = 1;
   interrupt_flag = 1;
 }
 
@@ -615,7 +620,8 @@ void kill_orphan(pid_t pid, uint64_t start_time) {
   }
 }
 
-void watch_for_interrupt() {
+void watch_for_interrupt(bool gently) {
+  gentle = gently;
   struct sigaction action = {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;  // poll() wakes all the same; reads and writes go on
@@ -627,6 +633,12 @@ void watch_for_interrupt() {
 }
 
 bool interrupt_requested() { return interrupt_flag != 0; }
+bool stop_requested() { return stop_flag != 0; }
+
+void request_interrupt() {
+  stop_flag = 1;
+  interrupt_flag = 1;
+}
 
 void keep_memory_private() {
   const rlimit no_core = {0, 0};

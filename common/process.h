@@ -82,8 +82,12 @@ void kill_orphan(pid_t pid, uint64_t start_time);
 
 // Installs handlers: SIGINT and SIGTERM set the flag, SIGHUP and SIGPIPE are ignored. A second
 // SIGINT within two seconds ends the process at once (exit 130).
-void watch_for_interrupt();
+// With `gently` the first SIGINT only asks to stop soon, the second interrupts, and the third ends
+// the process.
+void watch_for_interrupt(bool gently = false);
 bool interrupt_requested();
+bool stop_requested();  // or interrupted
+void request_interrupt();  // as a signal would
 
 // No core file of this process, and no look into its memory or environment by others of the same
 // user: it holds keys.

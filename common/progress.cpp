@@ -38,7 +38,7 @@ Progress::Progress(std::string title, double total, std::string unit, double uni
       last_(start_) {}
 
 Progress::~Progress() {
-  if (drawn_) std::fputc('\n', stderr);
+  if (drawn_ && bar_on_line.exchange(false)) std::fputc('\n', stderr);
 }
 
 void Progress::update(double done, const std::string& note) {
@@ -65,6 +65,7 @@ void Progress::update(double done, const std::string& note) {
                total_ / unit_size_, unit_.c_str(), speed, time.c_str(), note.empty() ? "" : "  ",
                note.c_str());
   std::fflush(stderr);
+  bar_on_line = true;
 }
 
 ProgressTable::ProgressTable(std::string unit, double unit_size)

@@ -1,135 +1,400 @@
-// What each runner gets to see: no token twice, every row scored once, versions that can't be told
-// apart by where they stand.
-#include "referee/plan.h"
+// Every policy of the night (agent/loop/plan.cpp) as a test of about ten lines.
+#include "agent/loop/plan.h"
 
 #include <gtest/gtest.h>
 
-#include <map>
-#include <set>
-
-#include "common/error.h"
+#include "tests/story.h"
 
 namespace autoresearch {
 namespace {
 
-struct Split {
-  std::vector<uint16_t> tokens;
-  Rows rows;
-
-  Split(int64_t count, int64_t seq_len, int64_t vocab = 1000) {
-    std::mt19937 random(7);
-    for (int64_t i = 0; i < count * (seq_len + 1); i++)
-      tokens.push_back(static_cast<uint16_t>(random() % static_cast<uint64_t>(vocab)));
-    rows = {tokens, count, seq_len + 1, seq_len, vocab};
+class PlanTest : public testing::Test {
+ protected:
+  PlanTest() {
+    settings.models = true;
+    flight.models_ready = true;
   }
+
+  Plan next() const { return plan(story.state, settings, flight, story.now); }
+  // The step, if it is of that kind; a failure with what it is else.
+  template <typename T>
+  std::optional<T> expect() const {
+    const Plan plan = next();
+    if (!plan.step) {
+      ADD_FAILURE() << "no step";
+      return std::nullopt;
+    }
+    if (const T* step = std::get_if<T>(&*plan.step)) return *step;
+    ADD_FAILURE() << "another step: number " << plan.step->index();
+    return std::nullopt;
+  }
+  void expect_waiting() const { EXPECT_FALSE(next().step) << next().step->index(); }
+  void talk(int64_t n, Talk::Stage stage, bool may_go_on = true) {
+    flight.talks[n].stage = stage;
+    flight.talks[n].may_go_on = may_go_on;
+    flight.talks[n].base = story.state.champion;
+  }
+
+  Story story;
+  Settings settings;
+  InFlight flight;
 };
 
-Wave wave_of(const Split& split, int64_t batch, const Effort& effort) {
-  Entropy entropy;
-  CutDeck deck(split.rows.seq_len, entropy);
-  return plan_wave(split.rows, batch, effort, deck, entropy);
+// --- The way of an experiment
+
+TEST_F(PlanTest, TheBaselineComesFirstAndIsBuiltMeasuredAndJudged) {
+  story.start();
+  expect<step::Baseline>();
+  talk(0, Talk::kEdited);
+  EXPECT_EQ(expect<step::Build>()->n, 0);
+  story.candidate(0);
+  talk(0, Talk::kDone);
+  flight.built = {0};
+  EXPECT_EQ(expect<step::Measure>()->n, 0);
+  story.measured(0, measured_at(2));
+  EXPECT_EQ(expect<step::Judge>()->n, 0);
 }
 
-TEST(Plan, ATenthOfTheRowsIsProbedAndAtLeastSoManyCutsAreMade) {
-  for (const int64_t rows : {1, 2, 59, 64, 256, 1023, 1024, 10240, 300000}) {
-    const Effort light = light_effort(rows), full = full_effort(rows);
-    EXPECT_GE(light.cuts * light.waves, std::max<int64_t>(64, rows / 10)) << rows;
-    EXPECT_GE(full.cuts * full.waves, std::max<int64_t>(1024, rows / 10)) << rows;
-    EXPECT_TRUE(full.runners == 2 || full.cuts == rows * (full.runners - 1)) << rows;
-    EXPECT_LE(full.runners, 5) << rows;
+TEST_F(PlanTest, ThenTheModelIsAskedItsEditBuiltAndMeasured) {
+  story.begun();
+  EXPECT_FALSE(expect<step::Propose>()->builtin);
+  talk(1, Talk::kAsking);
+  expect_waiting();
+  talk(1, Talk::kEdited);
+  EXPECT_EQ(expect<step::Build>()->n, 1);
+  talk(1, Talk::kBuilding);
+  expect_waiting();
+}
+
+TEST_F(PlanTest, OnAProcessorOnlyTheProposalOverlapsTheTraining) {
+  story.begun().candidate(1).run(1);
+  flight.measuring = 1;
+  EXPECT_EQ(expect<step::Propose>()->n, 2);
+  talk(2, Talk::kEdited);
+  expect_waiting();
+  settings.overlap_builds = true;  // with a GPU the build as well
+  EXPECT_EQ(expect<step::Build>()->n, 2);
+}
+
+TEST_F(PlanTest, WithoutOverlapNothingIsAskedWhileTheSlotIsBusy) {
+  settings.overlap_proposals = false;
+  story.begun().candidate(1).run(1);
+  flight.measuring = 1;
+  expect_waiting();
+}
+
+TEST_F(PlanTest, OneCandidateIsMadeAheadAndNoMore) {
+  story.begun().candidate(1).run(1);
+  flight.measuring = 1;
+  story.candidate(2);
+  talk(2, Talk::kDone);
+  flight.built = {1, 2};
+  expect_waiting();
+  story.tell(event::Measurement{1, 1, measured_at(2.1)}).verdict(1, Status::kDiscard);
+  flight.measuring.reset();
+  EXPECT_EQ(expect<step::Measure>()->n, 2);
+}
+
+TEST_F(PlanTest, ACandidateOfAChampionThatWasReplacedIsAppliedToTheNewOne) {
+  story.begun().candidate(1).candidate(2);
+  story.measured(1, measured_at(1.9)).verdict(1, Status::kKeep);
+  flight.built = {2};
+  EXPECT_EQ(expect<step::Rebase>()->n, 2);
+}
+
+TEST_F(PlanTest, SoIsAnEditThatWaitsToBeBuilt) {
+  story.begun().candidate(1);
+  talk(2, Talk::kEdited);
+  story.measured(1, measured_at(1.9)).verdict(1, Status::kKeep);
+  EXPECT_EQ(expect<step::Rebase>()->n, 2);
+}
+
+// --- Proposals
+
+TEST_F(PlanTest, AReplyThatLedToNothingGoesBackToItsAuthorWhileItMay) {
+  story.begun();
+  talk(1, Talk::kSetback);
+  EXPECT_EQ(expect<step::GoOn>()->n, 1);
+  talk(1, Talk::kSetback, /*may_go_on=*/false);
+  EXPECT_EQ(expect<step::Refuse>()->n, 1);
+}
+
+TEST_F(PlanTest, AfterThreeRefusalsInARowTheTunerHasATurn) {
+  story.begun();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(expect<step::Propose>()->builtin);
+    story.tell(event::Refused{1, "openai:m", "no"});
   }
-  EXPECT_EQ(light_effort(256).waves, 1);
-  EXPECT_EQ(light_effort(256).runners, 2);
+  EXPECT_TRUE(expect<step::Propose>()->builtin);
+  story.tell(event::Refused{1, "builtin", "no"});
+  EXPECT_FALSE(expect<step::Propose>()->builtin);
 }
 
-TEST(Plan, EveryRowIsScoredOnceAndItsVersionsStandInOnePlace) {
-  for (const int64_t rows : {1, 3, 59, 256})
-    for (const Effort& effort : {light_effort(rows), full_effort(rows)}) {
-      const Split split(rows, 16);
-      const Wave wave = wave_of(split, 8, effort);
-      std::map<int64_t, int> originals;
-      int64_t cuts = 0;
-      for (const PlannedBatch& batch : wave.batches)
-        for (size_t place = 0; place < 8; place++) {
-          std::set<int64_t> compared;
-          for (const auto& versions : batch) {
-            const Version& version = versions[place];
-            if (version.filler()) continue;
-            EXPECT_EQ(version.row % 8, static_cast<int64_t>(place));
-            if (version.original()) originals[version.row]++;
-            if (version.cut > 0) compared.insert(version.row), cuts++;
-          }
-          for (const int64_t row : compared)
-            EXPECT_EQ(originals[row], 1) << "the original stands beside its versions";
-        }
-      EXPECT_EQ(cuts, wave.cuts);
-      EXPECT_EQ(cuts, effort.cuts);
-      EXPECT_EQ(originals.size(), static_cast<size_t>(rows));
-      for (const auto& [row, times] : originals) EXPECT_EQ(times, 1) << row;
-    }
+TEST_F(PlanTest, TheTunerHasTheWordWhileNoModelCanBeAsked) {
+  story.begun();
+  flight.models_ready = false;
+  flight.models_ready_in = 50;
+  EXPECT_TRUE(expect<step::Propose>()->builtin);
+  story.tell(event::Exhausted{"all is known"});  // then there is nothing to do but to wait
+  expect_waiting();
+  EXPECT_NEAR(next().look_again, 50, 1);
 }
 
-TEST(Plan, NoRunnerSeesATokenTwice) {
-  for (const int64_t rows : {1, 2, 59, 256})
-    for (const Effort& effort : {light_effort(rows), full_effort(rows)}) {
-      const Split split(rows, 16);
-      const Wave wave = wave_of(split, 8, effort);
-      for (size_t k = 0; k < static_cast<size_t>(wave.runners); k++) {
-        std::set<std::pair<int64_t, int64_t>> seen;
-        for (const PlannedBatch& batch : wave.batches)
-          for (const Version& version : batch[k])
-            for (int64_t t = 0; t < 16; t++) {
-              const bool own = version.original() || t < version.cut;
-              const int64_t row = own ? version.row : version.donor;
-              EXPECT_TRUE(row < 0 || seen.emplace(row, t).second) << row << ", " << t;
-            }
-      }
-    }
+TEST_F(PlanTest, ATunerWithNothingLeftLooksAgainAfterTheNextVerdict) {
+  settings.models = false;
+  story.begun().tell(event::Exhausted{"all is known"});
+  EXPECT_EQ(expect<step::Stop>()->why, "all is known");
+  story.experiment(1, Status::kDiscard);
+  EXPECT_TRUE(expect<step::Propose>()->builtin);
 }
 
-TEST(Plan, AnAlteredVersionKeepsWhatIsBeforeItsCutAndChangesTheTokenThere) {
-  const Split split(256, 16);
-  Entropy entropy;
-  const Wave wave = wave_of(split, 8, full_effort(256));
-  int64_t same = 0, altered = 0;
-  for (const PlannedBatch& batch : wave.batches)
-    for (const auto& versions : batch)
-      for (const Version& version : versions) {
-        if (version.cut == 0) continue;
-        const auto ids = ids_of(version, split.rows, entropy);
-        for (int64_t t = 0; t < version.cut; t++)
-          EXPECT_EQ(ids[static_cast<size_t>(t)], split.rows.at(version.row, t));
-        same += ids[static_cast<size_t>(version.cut)] == split.rows.at(version.row, version.cut);
-        altered++;
-      }
-  EXPECT_LT(same, altered / 100 + 1);
+TEST_F(PlanTest, NoModelEverAgainAndNothingLeftEndsTheRun) {
+  story.begun().tell(event::Exhausted{"all is known"});
+  flight.models_ready = false;
+  flight.models_ready_in = INFINITY;
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kNothingLeft);
 }
 
-TEST(Plan, ARowOfOneTokenRepeatedIsAlteredAllTheSame) {
-  Split split(1, 16);
-  std::fill(split.tokens.begin(), split.tokens.end(), 5);
-  Entropy entropy;
-  const Version version{.row = 0, .cut = 4};
-  const auto ids = ids_of(version, split.rows, entropy);
-  EXPECT_EQ(ids[3], 5);
-  EXPECT_NE(ids[4], 5);
+TEST_F(PlanTest, SixteenRefusalsInARowEndTheRun) {
+  story.begun().tell(event::Exhausted{"all is known"});
+  for (int i = 0; i < kGiveUpProposing; ++i) story.tell(event::Refused{1, "openai:m", "no"});
+  flight.models_ready = false;
+  flight.models_ready_in = 60;
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kNothingLeft);
 }
 
-// Both versions come to each runner equally often, in every batch: nothing tells which it has.
-TEST(Plan, EachRunnerHasHalfOfTheOriginals) {
-  const Split split(1024, 16);
-  const Wave wave = wave_of(split, 8, full_effort(1024));
-  for (size_t k = 0; k < 2; k++) {
-    int64_t originals = 0;
-    for (const PlannedBatch& batch : wave.batches)
-      for (const Version& version : batch[k]) originals += version.original();
-    EXPECT_NEAR(static_cast<double>(originals), 512, 130);  // 8 standard deviations
+TEST_F(PlanTest, ModelsRestWhenHalfOfTheirLatestTwentyProposalsCameToNothing) {
+  story.begun();
+  for (int i = 0; i < 10; ++i) story.experiment(1 + i, Status::kDiscard);
+  for (int i = 0; i < 10; ++i) story.tell(event::Refused{11, "openai:m", "no"});
+  EXPECT_EQ(expect<step::RestModels>()->seconds, kModelsRest);
+  story.tell(event::Rest{kModelsRest});
+  EXPECT_TRUE(expect<step::Propose>()->builtin);
+  story.now += kModelsRest + 1;
+  EXPECT_FALSE(expect<step::Propose>()->builtin);
+}
+
+TEST_F(PlanTest, AReplyThatWasPaidForBeforeARestartIsUsed) {
+  story.begun().tell(event::Replied{1, "openai:m"});
+  EXPECT_EQ(expect<step::Reopen>()->n, 1);
+}
+
+// --- Crashes and interruptions
+
+TEST_F(PlanTest, ACrashThatItsAuthorCanMendGoesBackToIt) {
+  story.begun().candidate(1).measured(1, crashed());
+  talk(1, Talk::kDone);
+  EXPECT_EQ(expect<step::GoOn>()->n, 1);
+  talk(1, Talk::kDone, /*may_go_on=*/false);
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+  talk(1, Talk::kSetback, /*may_go_on=*/false);
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+}
+
+TEST_F(PlanTest, ARepairThatWasInterruptedGoesOnWithTheConversation) {
+  story.begun().tell(event::Replied{1, "openai:m"}).candidate(1).measured(1, crashed());
+  EXPECT_EQ(expect<step::Reopen>()->n, 1);
+  settings.models = false;  // started again without a model
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+}
+
+TEST_F(PlanTest, AnInterruptedTrainingIsBuiltAndMeasuredAgainOnce) {
+  story.begun().candidate(1).run(1);
+  EXPECT_EQ(expect<step::Build>()->n, 1);
+  flight.built = {1};
+  EXPECT_EQ(expect<step::Measure>()->n, 1);
+  story.run(1);  // and interrupted again
+  flight.built.clear();
+  const auto step = expect<step::GiveUp>();
+  EXPECT_FALSE(step->machine);
+  EXPECT_NE(step->reason.find("interrupted twice"), std::string::npos);
+}
+
+TEST_F(PlanTest, AUsersStopIsNoMarkAgainstTheCandidate) {
+  story.begun().candidate(1);
+  for (int i = 0; i < 3; ++i) story.run(1).tell(event::Stop{"interrupted"}).start();
+  EXPECT_EQ(expect<step::Build>()->n, 1);
+}
+
+TEST_F(PlanTest, AMeasurementWithoutItsVerdictIsJudged) {
+  story.begun().candidate(1).measured(1, measured_at(1.9));
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+}
+
+// --- The machine
+
+TEST_F(PlanTest, ADisturbedMeasurementIsRepeatedLaterTwiceAtMost) {
+  Measured disturbed = measured_at(3);
+  disturbed.disturbed = "another process took a core";
+  story.begun().candidate(1).measured(1, disturbed);
+  flight.built = {1};
+  talk(2, Talk::kAsking);
+  expect_waiting();
+  EXPECT_NEAR(next().look_again, kDisturbedPause, 1);
+  story.now += kDisturbedPause;
+  EXPECT_EQ(expect<step::Measure>()->n, 1);
+  story.measured(1, disturbed).now += kDisturbedPause;
+  EXPECT_EQ(expect<step::Measure>()->n, 1);
+  story.measured(1, disturbed);
+  EXPECT_TRUE(expect<step::GiveUp>()->machine);
+}
+
+TEST_F(PlanTest, ThreeCrashesAlikeAreLookedInto) {
+  story.begun();
+  for (int i = 1; i <= 3; ++i) story.experiment(i, Status::kCrash);
+  expect<step::Canary>();
+  story.tell(event::Canary{""});  // the machine is whole: the night goes on
+  EXPECT_EQ(expect<step::Propose>()->n, 4);
+  story.experiment(4, Status::kCrash);
+  EXPECT_EQ(expect<step::Propose>()->n, 5);
+}
+
+TEST_F(PlanTest, ABrokenMachinePausesTheRunAndGivesTheBurnedCandidatesBack) {
+  story.begun();
+  for (int i = 1; i <= 3; ++i) story.experiment(i, Status::kCrash);
+  story.tell(event::Canary{"libgomp.so is gone"});
+  EXPECT_EQ(expect<step::Pause>()->why, "libgomp.so is gone");
+  story.tell(event::Paused{"libgomp.so is gone"});
+  expect_waiting();
+  EXPECT_NEAR(next().look_again, kCanaryAgain, 2);
+  story.now += kCanaryAgain;
+  expect<step::Canary>();
+  story.tell(event::Canary{"libgomp.so.1 is still gone"});
+  expect_waiting();
+  story.tell(event::Canary{""});
+  for (int i = 3; i >= 1; --i) {
+    EXPECT_EQ(expect<step::Again>()->n, i);
+    story.tell(event::Reopened{i});
   }
+  expect<step::Resume>();
+  story.tell(event::Resumed{});
+  EXPECT_EQ(expect<step::Build>()->n, 1);
 }
 
-TEST(Plan, RowsOfOneTokenAreRefused) {
-  Entropy entropy;
-  EXPECT_THROW(CutDeck(1, entropy), Error);
+TEST_F(PlanTest, AFailureThatNamesTheMachineIsLookedIntoAtOnceAndNotRepaired) {
+  Measured broken = crashed(127);
+  broken.broken = "error while loading shared libraries: libgomp.so.1";
+  settings.overlap_proposals = false;
+  story.begun().candidate(1).measured(1, broken);
+  talk(1, Talk::kDone);
+  expect<step::Canary>();
+  flight.canary = true;
+  expect_waiting();
+  flight.canary = false;
+  story.tell(event::Canary{""});  // it is over, or was the candidate's own doing
+  EXPECT_EQ(expect<step::Again>()->n, 1);
+  story.tell(event::Reopened{1}).measured(1, broken);
+  expect<step::Canary>();
+  story.tell(event::Canary{""});
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+}
+
+TEST_F(PlanTest, ASlotHeldByAChildThatCantDieMeasuresNothing) {
+  story.begun().candidate(1);
+  flight.built = {1};
+  flight.stuck = "process 7 can't be ended";
+  expect_waiting();
+}
+
+// --- Errors of the loop's own
+
+TEST_F(PlanTest, AnErrorOfTheLoopCostsAPause) {
+  story.begun().candidate(1).measured(1, measured_at(1.9));
+  story.tell(event::Trouble{"no space left on device"});  // at the copy of the champion
+  expect_waiting();
+  EXPECT_NEAR(next().look_again, 5, 0.1);
+  story.now += 5;
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+  story.tell(event::Trouble{"no space left on device"});
+  EXPECT_NEAR(next().look_again, 10, 0.1);
+}
+
+TEST_F(PlanTest, AMeasurementOutlastsAnyNumberOfErrorsAndACandidateThree) {
+  story.begun().candidate(1);
+  flight.built = {1};
+  for (int i = 0; i < 3; ++i) story.tell(event::Trouble{"can't write"});
+  story.now += 300;
+  EXPECT_TRUE(expect<step::GiveUp>()->machine);
+  story.measured(1, measured_at(1.9));
+  EXPECT_EQ(expect<step::Judge>()->n, 1);
+}
+
+// --- Users and limits
+
+TEST_F(PlanTest, APauseEndsNothingThatIsUnderWayAndBeginsNothing) {
+  story.begun();
+  talk(1, Talk::kAsking);
+  flight.user_pauses = true;
+  EXPECT_EQ(expect<step::Pause>()->why, kPausedByUser);
+  story.tell(event::Paused{kPausedByUser});
+  talk(1, Talk::kEdited);
+  expect_waiting();
+  flight.user_pauses = false;
+  expect<step::Resume>();
+  story.tell(event::Resumed{});
+  EXPECT_EQ(expect<step::Build>()->n, 1);
+}
+
+TEST_F(PlanTest, TheFirstCtrlCLetsTheMeasurementEnd) {
+  story.begun().candidate(1).run(1);
+  flight.measuring = 1;
+  flight.stop_soon = true;
+  expect_waiting();
+  story.tell(event::Measurement{1, 1, crashed()});
+  flight.measuring.reset();
+  EXPECT_EQ(expect<step::Judge>()->n, 1);  // without a repair
+  story.verdict(1, Status::kCrash);
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kInterrupted);
+}
+
+TEST_F(PlanTest, TheSecondCtrlCStopsAtOnceAndTheFirstWhileNothingIsMeasured) {
+  story.begun().candidate(1).run(1);
+  flight.measuring = 1;
+  flight.stop_soon = flight.stop_now = true;
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kInterrupted);
+  flight.measuring.reset();
+  flight.stop_now = false;
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kInterrupted);
+}
+
+TEST_F(PlanTest, ATaskMadeAnewEndsTheRun) {
+  story.begun();
+  flight.task_changed = true;
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kTaskChanged);
+}
+
+TEST_F(PlanTest, TheNumberOfExperimentsIsALimit) {
+  settings.max_experiments = 1;
+  story.begun();
+  EXPECT_EQ(expect<step::Propose>()->n, 1);
+  story.candidate(1).run(1);
+  flight.measuring = 1;
+  expect_waiting();
+  story.tell(event::Measurement{1, 1, measured_at(2.1)}).verdict(1, Status::kDiscard);
+  flight.measuring.reset();
+  EXPECT_EQ(expect<step::Stop>()->why, "--max-experiments 1 reached");
+}
+
+TEST_F(PlanTest, AfterTheTimeThatWasGivenNothingBegins) {
+  story.begun();
+  settings.deadline = story.now + 60;
+  talk(1, Talk::kAsking);
+  EXPECT_NEAR(next().look_again, 60, 0.1);
+  story.candidate(1).run(1);
+  flight.measuring = 1;
+  story.now = settings.deadline;
+  expect_waiting();
+  story.tell(event::Measurement{1, 1, measured_at(2.1)}).verdict(1, Status::kDiscard);
+  flight.measuring.reset();
+  EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kLimit);
+}
+
+TEST_F(PlanTest, ARunThatGainsNothingForLongSaysSoOnce) {
+  story.begun();
+  for (int i = 1; i <= kPlateau; ++i) story.experiment(i, Status::kDiscard);
+  EXPECT_EQ(expect<step::Tell>()->what, "plateau since #0");
+  story.tell(event::Told{"plateau since #0"});
+  expect<step::Propose>();
 }
 
 }  // namespace

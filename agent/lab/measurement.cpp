@@ -22,8 +22,6 @@ constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 constexpr int64_t kMaxRecordBytes = int64_t{4} << 20;  // of train.json
 constexpr size_t kMaxWords = 300;  // characters of what a candidate or the scorer says
 constexpr size_t kMaxWord = 60;    // characters of a word in a candidate's record
-constexpr const char* kSealed = "model.safetensors";
-constexpr const char* kRecord = "train.json";
 
 // A figure out of the trainer's own record, whatever it may have put there.
 double figure(const nlohmann::json& record, const char* key) {
@@ -38,12 +36,6 @@ bool is_word(const std::string& text) {
          });
 }
 
-std::optional<Phases> phases_in(const nlohmann::json& measured) {
-  if (!measured.contains("training_seconds")) return std::nullopt;
-  return Phases{measured.at("startup_seconds"), measured.at("training_seconds"),
-                measured.at("sealing_seconds")};
-}
-
 // The last line of `output` that starts with `start`; empty when there is none.
 std::string last_line_with(const std::string& output, const std::string& start) {
   std::istringstream in(output);
@@ -53,13 +45,14 @@ std::string last_line_with(const std::string& output, const std::string& start) 
   return found;
 }
 
-Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& folder,
-           std::function<void(pid_t, uint64_t)> before_exec, std::function<void(double)> tick) {
+Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
+           const ExperimentFolder& folder, std::function<void(pid_t, uint64_t)> before_exec,
+           std::function<void(double)> tick) {
   std::vector<std::string> args = {"--task",   bench.task.string(),
                                    "--device", bench.device,
                                    "--seed",   std::to_string(bench.seed),
-                                   "--seal",   kSealed,
-                                   "--json",   kRecord};
+                                   "--seal",   folder.sealed().filename().string(),
+                                   "--json",   folder.record().filename().string()};
   if (bench.steps > 0) args.insert(args.end(), {"--steps", std::to_string(bench.steps)});
   Command command = kit.train(folder, bench.task, args, bench.sandboxed, bench.gpu);
   command.limit = baseline.overhead_seconds > 0
@@ -83,7 +76,8 @@ int64_t most_sealed_bytes(const Baseline& baseline) {
   return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
 }
 
-Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& folder) {
+Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline,
+           const ExperimentFolder& folder) {
   std::vector<std::string> args = {
       "--task", bench.task.string(), "--device", bench.device, "--json", "-"};
   if (bench.best_bpb)
@@ -91,7 +85,7 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
   else
     args.insert(args.end(), {"--probe", "full"});
   const bool first = baseline.overhead_seconds <= 0;
-  Command command = kit.score(folder / kSealed, args, bench.sandboxed);
+  Command command = kit.score(folder.sealed(), args, bench.sandboxed);
   command.limit =
       first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.score_seconds);
   command.max_rss_bytes =
@@ -102,35 +96,36 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
 }
 
 // The scorer's figures alone, by name: whatever else it says is not for the journal.
-nlohmann::json figures_of(const nlohmann::json& said) {
+std::map<std::string, double> figures_of(const nlohmann::json& said) {
   constexpr size_t kMost = 40;
-  nlohmann::json figures = nlohmann::json::object();
+  std::map<std::string, double> figures;
   for (const auto& [name, value] : said.items())
-    if (value.is_number() && figures.size() < kMost) figures[one_line(name, kMaxWord)] = value;
+    if (value.is_number() && figures.size() < kMost)
+      figures[one_line(name, kMaxWord)] = value.get<double>();
   return figures;
 }
 
 // Fills in what the scorer said over its pipe, and keeps it beside the record of the training.
-void read_score(const Exit& exit, const fs::path& folder, Measurement& result) {
-  auto& outcome = result.outcome;
+void read_score(const Exit& exit, const ExperimentFolder& folder, Measured& measured) {
+  measured.score_seconds = exit.seconds;
+  measured.score_rss_bytes = exit.peak_rss_bytes;
   const auto said = parse_untrusted(last_line_with(exit.output, "{"));
   if (exit.code == 0 && said.is_object() && said.contains("val_bpb")) {
     if (!said["val_bpb"].is_number()) {
-      outcome.score_problem = "val_bpb is not a finite number";
+      measured.score_problem = "val_bpb is not a finite number";
       return;
     }
-    outcome.bpb = said["val_bpb"].get<double>();
-    result.event["bpb"] = *outcome.bpb;
-    result.event["score"] = figures_of(said);
-    write_file(folder / "score.json", result.event["score"].dump(1) + "\n");
+    measured.bpb = said["val_bpb"].get<double>();
+    measured.score = figures_of(said);
+    write_file(folder.score(), nlohmann::json(measured.score).dump(1) + "\n");
     return;
   }
-  outcome.score_problem = exit.timed_out ? "scoring took far longer than the baseline's"
-                          : exit.over_memory
-                              ? "scoring took far more memory than the baseline's"
-                              : one_line(last_line_with(exit.output, "score: error: "), kMaxWords);
-  if (outcome.score_problem.empty())
-    outcome.score_problem = "the scorer ended with code " + std::to_string(exit.code);
+  measured.score_problem = exit.timed_out ? "scoring took far longer than the baseline's"
+                           : exit.over_memory
+                               ? "scoring took far more memory than the baseline's"
+                               : one_line(last_line_with(exit.output, "score: error: "), kMaxWords);
+  if (measured.score_problem.empty())
+    measured.score_problem = "the scorer ended with code " + std::to_string(exit.code);
 }
 
 // The device's peak on a GPU, as the trainer's record states it (for the user only: nothing is
@@ -141,70 +136,58 @@ double memory_gb(const Bench& bench, const nlohmann::json& record, const Exit& e
 }
 
 // What the parent saw of the training, and for the user what the trainer says of itself.
-nlohmann::json trainers_figures(const Bench& bench, const fs::path& folder, const Exit& trained) {
+Measured seen_of(const Bench& bench, const ExperimentFolder& folder, const Exit& trained) {
   const nlohmann::json record = trainer_record(folder);
-  return {
-      {"seed", bench.seed},
-      {"train_exit", trained.code},
-      {"timed_out", trained.timed_out},
-      {"over_memory", trained.over_memory},
-      {"over", trained.over},
-      {"wall_seconds", trained.seconds},
-      {"overhead_seconds", trained.seconds - bench.budget},
-      {"last_words", one_line(last_line_with(trainer_log(folder), "train: error: "), kMaxWords)},
-      {"memory_gb", memory_gb(bench, record, trained)},
-      {"steps", static_cast<int64_t>(figure(record, "steps"))},
-      {"tokens_per_second", figure(record, "tokens_per_second")}};
+  Measured measured;
+  measured.seed = static_cast<uint64_t>(bench.seed);
+  measured.train_exit = trained.code;
+  measured.timed_out = trained.timed_out;
+  measured.over_memory = trained.over_memory;
+  measured.over = trained.over;
+  measured.wall_seconds = trained.seconds;
+  measured.overhead_seconds = trained.seconds - bench.budget;
+  measured.phases = phases_of(trained.told, trained.seconds);
+  measured.memory_gb = memory_gb(bench, record, trained);
+  measured.steps = static_cast<int64_t>(figure(record, "steps"));
+  measured.tokens_per_second = figure(record, "tokens_per_second");
+  measured.broken = broken_machine(trained.code, trainer_log(folder));
+  measured.last_words = one_line(last_line_with(trainer_log(folder), "train: error: "), kMaxWords);
+  return measured;
 }
 
 }  // namespace
 
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
-                    const fs::path& folder, std::function<void(pid_t, uint64_t)> before_exec,
+                    const ExperimentFolder& folder,
+                    std::function<void(pid_t, uint64_t)> before_exec,
                     std::function<void(double)> tick) {
-  for (const char* earlier : {kSealed, kRecord, "run.log", "score.json"})
-    remove_whatever(folder / earlier);
+  for (const fs::path& earlier : {folder.sealed(), folder.record(), folder.log(), folder.score()})
+    remove_whatever(earlier);
   const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick));
-  const fs::path attempt = folder / "attempt";  // nobody writes there any more
+  const fs::path attempt = folder.attempt();  // nobody writes there any more
   const int64_t most_bytes = most_sealed_bytes(baseline);
-  const auto sealed = take_file(attempt, kSealed, most_bytes, folder / kSealed);
-  take_file(attempt, kRecord, kMaxRecordBytes, folder / kRecord);
+  const auto sealed = take_file(attempt, folder.sealed().filename(), most_bytes, folder.sealed());
+  take_file(attempt, folder.record().filename(), kMaxRecordBytes, folder.record());
   remove_whatever(attempt);
-  Measurement result;
-  result.interrupted = trained.interrupted;
-  result.outcome.train_exit = trained.code;
-  result.outcome.timed_out = trained.timed_out;
-  result.outcome.over_memory = trained.over_memory;
-  result.outcome.over = trained.over;
-  result.outcome.wall_seconds = trained.seconds;
-  result.outcome.phases = phases_of(trained.told, trained.seconds);
-  result.outcome.sealed = sealed.has_value();
-  result.event = trainers_figures(bench, folder, trained);
-  Exit scored;
+  Measurement result{seen_of(bench, folder, trained), trained.interrupted};
+  Measured& measured = result.measured;
+  measured.sealed = sealed.has_value();
+  measured.sealed_bytes = sealed.value_or(0);
   if (sealed > most_bytes) {
-    result.outcome.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
-                                   std::to_string(most_bytes) + " are allowed";
+    measured.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
+                             std::to_string(most_bytes) + " are allowed";
   } else if (trained.code == 0 && sealed && !result.interrupted) {
-    scored = score(kit, bench, baseline, folder);
+    const Exit scored = score(kit, bench, baseline, folder);
     result.interrupted = scored.interrupted;
-    read_score(scored, folder, result);
+    read_score(scored, folder, measured);
   }
-  result.event.update({{"sealed", result.outcome.sealed},
-                       {"sealed_bytes", sealed.value_or(0)},
-                       {"score_seconds", scored.seconds},
-                       {"score_rss_bytes", scored.peak_rss_bytes},
-                       {"score_problem", result.outcome.score_problem}});
-  if (const auto& phases = result.outcome.phases)
-    result.event.update({{"startup_seconds", phases->startup},
-                         {"training_seconds", phases->training},
-                         {"sealing_seconds", phases->sealing}});
   return result;
 }
 
-nlohmann::json trainer_record(const fs::path& folder) {
+nlohmann::json trainer_record(const ExperimentFolder& folder) {
   std::error_code missing;
-  if (!fs::is_regular_file(folder / kRecord, missing)) return nlohmann::json::object();
-  nlohmann::json record = parse_untrusted(read_file(folder / kRecord));
+  if (!fs::is_regular_file(folder.record(), missing)) return nlohmann::json::object();
+  nlohmann::json record = parse_untrusted(read_file(folder.record()));
   return record.is_object() ? record : nlohmann::json::object();
 }
 
@@ -222,35 +205,26 @@ nlohmann::json known_facts(const nlohmann::json& record, const nlohmann::json& b
   return facts;
 }
 
-std::string trainer_log(const fs::path& folder) {
+std::string trainer_log(const ExperimentFolder& folder) {
   std::error_code missing;
-  return fs::is_regular_file(folder / "run.log", missing) ? read_file(folder / "run.log") : "";
+  return fs::is_regular_file(folder.log(), missing) ? read_file(folder.log()) : "";
 }
 
-void tidy(const fs::path& folder) {
-  for (const char* name : {"train", kSealed, "attempt", "score", "build"})
-    remove_whatever(folder / name);
+std::string broken_machine(int exit_code, const std::string& log) {
+  if (exit_code == 0) return "";
+  std::istringstream in(log);
+  std::string found;
+  for (std::string line; std::getline(in, line);)
+    if (has_any(line, {"error while loading shared libraries", "No space left on device",
+                       "CUDA driver", "CUDA-capable device", "device is lost", "bwrap: "}))
+      found = line;
+  return one_line(found, kMaxWords);
 }
 
-Outcome outcome_of(const nlohmann::json& measured) {
-  Outcome outcome;
-  outcome.train_exit = measured.at("train_exit");
-  outcome.timed_out = measured.at("timed_out");
-  outcome.over_memory = measured.at("over_memory");
-  outcome.over = measured.value("over", "");
-  outcome.wall_seconds = measured.at("wall_seconds");
-  outcome.phases = phases_in(measured);
-  outcome.sealed = measured.at("sealed");
-  outcome.score_problem = measured.at("score_problem");
-  if (measured.contains("bpb")) outcome.bpb = measured.at("bpb").get<double>();
-  return outcome;
-}
-
-Baseline baseline_of(const nlohmann::json& measured, double budget) {
+Baseline baseline_of(const Measured& measured) {
   // Overhead 0 means `not measured` in a Baseline, so that even a perfect start counts a little.
-  const double overhead = std::max(measured.at("wall_seconds").get<double>() - budget, 0.1);
-  return {overhead, measured.at("score_seconds"), measured.at("score_rss_bytes"),
-          measured.at("sealed_bytes"), phases_in(measured)};
+  return {std::max(measured.overhead_seconds, 0.1), measured.score_seconds,
+          measured.score_rss_bytes, measured.sealed_bytes, measured.phases};
 }
 
 Allowance allowance_of(const Bench& bench, const Baseline& baseline) {

@@ -12,6 +12,7 @@
 #include "agent/lab/recipe.h"
 #include "agent/lab/verdict.h"
 #include "common/files.h"
+#include "common/run_folder.h"
 
 namespace autoresearch {
 
@@ -43,8 +44,7 @@ constexpr int64_t kScoreFactor = 4;
 constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 
 struct Measurement {
-  Outcome outcome;
-  nlohmann::json event;  // the fields of journal's `measured`
+  Measured measured;
   bool interrupted = false;
 };
 
@@ -53,11 +53,12 @@ struct Measurement {
 // model.safetensors, train.json, run.log and score.json, in place of those of an earlier attempt.
 // `before_exec` is called before the trainer may run; `tick` while it does.
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
-                    const fs::path& folder, std::function<void(pid_t, uint64_t)> before_exec,
+                    const ExperimentFolder& folder,
+                    std::function<void(pid_t, uint64_t)> before_exec,
                     std::function<void(double)> tick);
 
 // <folder>/train.json, an object: empty if the trainer left none. Nothing is decided by it.
-nlohmann::json trainer_record(const fs::path& folder);
+nlohmann::json trainer_record(const ExperimentFolder& folder);
 
 // What of a candidate's record may be shown to the author of a later one: values under names that
 // the baseline's record has (the user's own code gave them), and of these numbers, words of
@@ -66,14 +67,14 @@ nlohmann::json trainer_record(const fs::path& folder);
 nlohmann::json known_facts(const nlohmann::json& record, const nlohmann::json& baselines);
 
 // <folder>/run.log, all that the trainer printed: empty if there is none.
-std::string trainer_log(const fs::path& folder);
+std::string trainer_log(const ExperimentFolder& folder);
 
-// Removes from an experiment's folder what only a measurement needs. Does not throw.
-void tidy(const fs::path& folder);
+// What a failed training's output says of the machine, not of the code: a library that can't be
+// loaded, a device that is gone, a full disk; empty: nothing. A candidate can print such words
+// itself: they only make the loop look at the machine.
+std::string broken_machine(int exit_code, const std::string& log);
 
-// The verdict's inputs again, from a `measured` event: for a run that stopped before its verdict.
-Outcome outcome_of(const nlohmann::json& measured);
-Baseline baseline_of(const nlohmann::json& measured, double budget);
+Baseline baseline_of(const Measured& measured);
 Allowance allowance_of(const Bench& bench, const Baseline& baseline);
 
 }  // namespace autoresearch

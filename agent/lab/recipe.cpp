@@ -201,9 +201,10 @@ std::vector<fs::path> Kit::parts_to_build_with() const {
   return parts;
 }
 
-BuildResult Kit::build(const fs::path& folder, bool sandboxed) const {
-  const fs::path here = fs::absolute(folder), source = here / spec_.edited;
-  const fs::path work = fresh_folder(here / "build"), program = here / "train";
+BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
+  const ExperimentFolder here{fs::absolute(folder.path)};
+  const fs::path source = here.path / spec_.edited, program = here.program();
+  const fs::path work = fresh_folder(here.build());
   fs::remove(program);
   View view{.read_only = parts_to_build_with(), .writable = work, .builds = true};
   view.read_only.push_back(source);
@@ -231,26 +232,27 @@ BuildResult Kit::build(const fs::path& folder, bool sandboxed) const {
     log += shown(argv) + exit.output + (result.ok ? "" : why_ended(exit));
     if (!result.ok) break;
   }
-  add_to_log(here / "build.log", log);
+  add_to_log(here.build_log(), log);
   check(!result.ok || take_file(work, "train", kStepFileBytes, program),
         "the steps of candidate.json made no {program}");
   remove_whatever(work);
   return result;
 }
 
-Command Kit::train(const fs::path& folder, const fs::path& task,
+Command Kit::train(const ExperimentFolder& folder, const fs::path& task,
                    const std::vector<std::string>& args, bool sandboxed, bool gpu) const {
-  const fs::path here = fs::absolute(folder), program = here / "train";
+  const ExperimentFolder here{fs::absolute(folder.path)};
+  const fs::path program = here.program();
   std::vector<std::string> argv = {program.string()};
   argv.insert(argv.end(), args.begin(), args.end());
   View view{.read_only = {task / "train", task / "task.json", program},
-            .writable = fresh_folder(here / "attempt"),
+            .writable = fresh_folder(here.attempt()),
             .gpu = gpu};
   Command trainer = command(std::move(argv), std::move(view), sandboxed);
-  trainer.log = here / "run.log";
+  trainer.log = here.log();
   trainer.max_file_bytes = kTrainFileBytes;
   trainer.max_tasks = kTrainTasks;
-  trainer.disk = here;
+  trainer.disk = here.path;
   trainer.tells = true;
   trainer.env.push_back(kClockVariable + ("=" + std::to_string(kTellFd)));
   return trainer;

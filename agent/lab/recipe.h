@@ -9,6 +9,7 @@
 
 #include "common/files.h"
 #include "common/process.h"
+#include "common/run_folder.h"
 #include "common/sandbox.h"
 
 namespace autoresearch {
@@ -43,15 +44,15 @@ class Kit {
   // Builds `folder`/train.cpp to `folder`/train in the sandbox (`sandboxed`), which shows that one
   // source and what the kit builds with, nothing of the task and nothing else of the folder; the
   // output is also added to folder/build.log. Without success there is no folder/train.
-  BuildResult build(const fs::path& folder, bool sandboxed) const;
+  BuildResult build(const ExperimentFolder& folder, bool sandboxed) const;
 
   // Commands for one experiment in `folder`; the caller adds limits. The trainer sees <task>/train
   // and nothing of the kit, and may write to folder/attempt, empty at first; its output goes to
   // folder/run.log, and it tells when training begins and ends (common/budget.h). The scorer runs
   // no code of the model but in sandboxes of its own making (`sandboxed`); its output is
   // Exit::output.
-  Command train(const fs::path& folder, const fs::path& task, const std::vector<std::string>& args,
-                bool sandboxed, bool gpu) const;
+  Command train(const ExperimentFolder& folder, const fs::path& task,
+                const std::vector<std::string>& args, bool sandboxed, bool gpu) const;
   Command score(const fs::path& sealed, const std::vector<std::string>& args, bool sandboxed) const;
 
   const std::string& fingerprint() const;  // hash over all files: part of a run's identity

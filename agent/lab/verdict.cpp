@@ -34,21 +34,21 @@ std::string describe_signal(int number) {
 }
 
 // Why the process gave no model; empty where it did.
-std::string failure_of_run(const Outcome& outcome) {
-  if (outcome.over_memory) {
+std::string failure_of_run(const Measured& measured) {
+  if (measured.over_memory) {
     return "out of memory: train used more main memory than a run may; use a smaller model or "
            "micro-batch";
   }
-  if (!outcome.over.empty()) return "train was ended: " + outcome.over;
-  if (outcome.timed_out) {
+  if (!measured.over.empty()) return "train was ended: " + measured.over;
+  if (measured.timed_out) {
     return text("timed out: train was still going after %.1f s and was ended",
-                outcome.wall_seconds);
+                measured.wall_seconds);
   }
-  switch (outcome.train_exit) {
+  switch (measured.train_exit) {
     case kDone:
-      return outcome.sealed ? ""
-                            : "no model: train ended well but left no sealed model; it must end "
-                              "with run.finish()";
+      return measured.sealed ? ""
+                             : "no model: train ended well but left no sealed model; it must end "
+                               "with run.finish()";
     case kDiverged:
       return "diverged: the loss became NaN or exceeded 100";
     case kOutOfMemory:
@@ -59,42 +59,64 @@ std::string failure_of_run(const Outcome& outcome) {
     case 127:
       return "train could not be started; see run.log";
   }
-  if (outcome.train_exit > 128 && outcome.train_exit <= 128 + 64)
-    return describe_signal(outcome.train_exit - 128);
-  return text("train ended with exit code %d; see run.log", outcome.train_exit);
+  if (measured.train_exit > 128 && measured.train_exit <= 128 + 64)
+    return describe_signal(measured.train_exit - 128);
+  return text("train ended with exit code %d; see run.log", measured.train_exit);
 }
 
 // Why its time voids a run; empty if it doesn't.
-std::string failure_of_clock(const Outcome& outcome, const Allowance& allowance) {
+std::string failure_of_clock(const Measured& measured, const Allowance& allowance) {
   const auto over = [](const char* what, double seconds, double limit) {
     return seconds <= limit
                ? ""
                : text("void: %s %.1f s of wall time, and %.1f s are allowed", what, seconds, limit);
   };
-  std::string why = over("train took", outcome.wall_seconds, allowance.wall_limit());
+  std::string why = over("train took", measured.wall_seconds, allowance.wall_limit());
   if (!why.empty() || !allowance.baseline) return why;
-  if (!outcome.phases) return "void: train did not tell once when training began and when it ended";
-  why = over("training took", outcome.phases->training, judged_training(allowance.budget));
+  if (!measured.phases)
+    return "void: train did not tell once when training began and when it ended";
+  why = over("training took", measured.phases->training, judged_training(allowance.budget));
   if (why.empty())
-    why = over("before training, train took", outcome.phases->startup,
+    why = over("before training, train took", measured.phases->startup,
                allowance.phase_limit(allowance.baseline->startup));
   if (why.empty())
-    why = over("after training, train took", outcome.phases->sealing,
+    why = over("after training, train took", measured.phases->sealing,
                allowance.phase_limit(allowance.baseline->sealing));
   return why;
 }
 
 // Why the score of a sealed model counts for nothing; empty where it counts.
-std::string failure_of_score(const Outcome& outcome) {
-  if (!outcome.score_problem.empty()) return "not scored: " + outcome.score_problem;
-  if (!outcome.bpb) return "not scored: the scorer gave no figure";
-  if (!std::isfinite(*outcome.bpb)) return text("not scored: val_bpb is %f", *outcome.bpb);
+std::string failure_of_score(const Measured& measured) {
+  if (!measured.score_problem.empty()) return "not scored: " + measured.score_problem;
+  if (!measured.bpb) return "not scored: the scorer gave no figure";
+  if (!std::isfinite(*measured.bpb)) return text("not scored: val_bpb is %f", *measured.bpb);
   // No text has less than no information: such a figure shows a hole in the scorer, not a model.
-  if (*outcome.bpb <= 0) return text("void: val_bpb is %f, which no model can reach", *outcome.bpb);
+  if (*measured.bpb <= 0)
+    return text("void: val_bpb is %f, which no model can reach", *measured.bpb);
   return "";
 }
 
 }  // namespace
+
+const char* name_of(Status status) {
+  switch (status) {
+    case Status::kKeep:
+      return "keep";
+    case Status::kDiscard:
+      return "discard";
+    case Status::kCrash:
+      return "crash";
+    case Status::kOpen:
+      break;
+  }
+  return "open";
+}
+
+std::optional<Status> status_of(const std::string& name) {
+  for (const Status status : {Status::kOpen, Status::kKeep, Status::kDiscard, Status::kCrash})
+    if (name == name_of(status)) return status;
+  return std::nullopt;
+}
 
 double Allowance::wall_limit() const {
   return budget + baseline_overhead + std::max(0.01 * budget, 3.0);
@@ -109,11 +131,11 @@ std::optional<Phases> phases_of(const std::vector<Told>& told, double wall_secon
   return Phases{told[0].seconds, told[1].seconds - told[0].seconds, wall_seconds - told[1].seconds};
 }
 
-bool is_repairable(const Outcome& outcome) {
-  if (outcome.timed_out || outcome.over_memory || !outcome.over.empty()) return false;
-  switch (outcome.train_exit) {
+bool is_repairable(const Measured& measured) {
+  if (measured.timed_out || measured.over_memory || !measured.over.empty()) return false;
+  switch (measured.train_exit) {
     case kDone:
-      return !outcome.sealed;
+      return !measured.sealed;
     case kDiverged:
     case kOutOfMemory:
     case kInterrupted:
@@ -124,17 +146,23 @@ bool is_repairable(const Outcome& outcome) {
   return true;
 }
 
-Verdict judge(const Outcome& outcome, const Allowance& allowance, std::optional<double> best) {
-  if (std::string why = failure_of_run(outcome); !why.empty()) return {"crash", why};
+std::string failure_of(const Measured& measured) {
+  const std::string why = failure_of_run(measured);
+  return why.empty() ? failure_of_score(measured) : why;
+}
+
+Verdict judge(const Measured& measured, const Allowance& allowance, std::optional<double> best) {
+  if (std::string why = failure_of_run(measured); !why.empty()) return {Status::kCrash, why};
   // The baseline's own time is what the allowance is made from.
   if (best)
-    if (std::string why = failure_of_clock(outcome, allowance); !why.empty()) return {"crash", why};
-  if (std::string why = failure_of_score(outcome); !why.empty()) return {"crash", why};
-  if (!best || *outcome.bpb < *best) return {"keep", ""};
+    if (std::string why = failure_of_clock(measured, allowance); !why.empty())
+      return {Status::kCrash, why};
+  if (std::string why = failure_of_score(measured); !why.empty()) return {Status::kCrash, why};
+  if (!best || *measured.bpb < *best) return {Status::kKeep, ""};
   // Four digits are what a user compares; more only where four show no difference.
-  std::string ours = text("%.4f", *outcome.bpb), theirs = text("%.4f", *best);
-  if (ours == theirs) ours = text("%.6f", *outcome.bpb), theirs = text("%.6f", *best);
-  return {"discard", "no gain: " + ours + " against " + theirs};
+  std::string ours = text("%.4f", *measured.bpb), theirs = text("%.4f", *best);
+  if (ours == theirs) ours = text("%.6f", *measured.bpb), theirs = text("%.6f", *best);
+  return {Status::kDiscard, "no gain: " + ours + " against " + theirs};
 }
 
 }  // namespace autoresearch

@@ -174,7 +174,7 @@ ProviderOptions parse_model(const std::string& text, const ProviderOptions& base
   return options;
 }
 
-Models::Models(const ModelOptions& options, const std::vector<nlohmann::json>& earlier)
+Models::Models(const ModelOptions& options, const std::vector<CallEvent>& earlier)
     : ledger_(prices_of(options.prices), options.max_usd, earlier) {
   const double first_wait = 60 * options.retry_minutes;
   ProviderOptions first = options.first;
@@ -198,8 +198,7 @@ void Models::introduce() {
   if (repairers_) repairers_->introduce();
 }
 
-std::unique_ptr<Models> make_models(ModelOptions options,
-                                    const std::vector<nlohmann::json>& earlier) {
+std::unique_ptr<Models> make_models(ModelOptions options, const std::vector<CallEvent>& earlier) {
   options.first.kind = implied_kind(options);
   if (options.first.kind == "replay") options.first.model = options.replay;
   if (options.first.kind != "builtin") return std::make_unique<Models>(options, earlier);

@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -33,9 +32,9 @@ ProviderOptions parse_model(const std::string& text, const ProviderOptions& base
 
 class Models {
  public:
-  // `earlier`: the run's journal so far, whose calls count. Throws Error for options that can't
+  // `earlier`: the calls in the run's journal, which count. Throws Error for options that can't
   // work, and where --max-usd is set and a price is not known.
-  Models(const ModelOptions& options, const std::vector<nlohmann::json>& earlier);
+  Models(const ModelOptions& options, const std::vector<CallEvent>& earlier);
 
   // Chain::introduce for every model, once each.
   void introduce();
@@ -53,7 +52,6 @@ class Models {
 };
 
 // Null where only the builtin proposer is wanted.
-std::unique_ptr<Models> make_models(ModelOptions options,
-                                    const std::vector<nlohmann::json>& earlier);
+std::unique_ptr<Models> make_models(ModelOptions options, const std::vector<CallEvent>& earlier);
 
 }  // namespace autoresearch

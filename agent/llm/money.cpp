@@ -11,8 +11,6 @@
 namespace autoresearch {
 namespace {
 
-using nlohmann::json;
-
 constexpr double kMillion = 1e6;
 constexpr size_t kTemplateBytes = 4096;  // what a server's own chat template may add
 
@@ -67,66 +65,70 @@ double largest_cost(const Price& price, size_t prompt_bytes, int64_t room) {
          kMillion;
 }
 
-Ledger::Ledger(Prices prices, double max_usd, const std::vector<json>& earlier)
-    : prices_(std::move(prices)), max_usd_(max_usd), spent_(spending_of(earlier).usd) {
+Ledger::Ledger(Prices prices, double max_usd, const std::vector<CallEvent>& earlier)
+    : prices_(std::move(prices)), max_usd_(max_usd) {
   take_earlier(earlier);
 }
 
-void Ledger::take_earlier(const std::vector<json>& events) {
-  std::map<int64_t, json> unpriced;
+// What was spent, the dearest call of each provider that states its cost, and the calls of an
+// earlier day that had no price then.
+void Ledger::take_earlier(const std::vector<CallEvent>& events) {
+  Spending sum;
+  std::map<int64_t, CallOpened> unpriced;
   std::map<int64_t, std::string> providers;
-  for (const json& event : events) {
-    const std::string name = event.value("event", "");
-    const int64_t id = event.value("id", int64_t{0});
-    if (name == "call") {
-      next_id_ = std::max(next_id_, id + 1);
-      providers[id] = event.value("provider", "");
-      if (!event.contains("largest_usd")) unpriced[id] = event;
-    } else if (name == "call_done") {
-      if (event.value("stated", false)) {
-        double& most = stated_[providers[id]];
-        most = std::max(most, event.value("usd", 0.0));
-      }
-      if (unpriced.contains(id) && !event.contains("usd")) spent_ += late_cost(unpriced[id], event);
-      unpriced.erase(id);
+  for (const CallEvent& event : events) {
+    sum.take(event);
+    if (const auto* call = std::get_if<CallOpened>(&event)) {
+      next_id_ = std::max(next_id_, call->id + 1);
+      providers[call->id] = call->provider;
+      if (!call->largest_usd) unpriced[call->id] = *call;
+      continue;
     }
+    const auto& done = std::get<CallClosed>(event);
+    if (done.stated) {
+      double& most = stated_[providers[done.id]];
+      most = std::max(most, done.usd.value_or(0));
+    }
+    if (unpriced.contains(done.id) && !done.usd) spent_ += late_cost(unpriced[done.id], &done);
+    unpriced.erase(done.id);
   }
   for (const auto& [id, call] : unpriced) spent_ += late_cost(call, nullptr);
+  spent_ += sum.usd;
 }
 
 // Of a call that had no price when it was made. `done` null: it was never closed. The record does
 // not say which of a model's prices is meant: the highest counts.
-double Ledger::late_cost(const json& call, const json& done) const {
-  const std::string provider = call.value("provider", "");
+double Ledger::late_cost(const CallOpened& call, const CallClosed* done) const {
+  const std::string& provider = call.provider;
   const std::string model = provider.substr(provider.find(':') + 1);
-  const bool known = done.is_object() && !done.value("assumed", false);
+  const bool known = done && !done->assumed;
   Reply reply;
   if (known) {
-    reply.tokens_in = done.value("tokens_in", int64_t{0});
-    reply.tokens_cached = done.value("tokens_cached", int64_t{0});
-    reply.tokens_cache_written = done.value("tokens_cache_written", int64_t{0});
-    reply.tokens_out = done.value("tokens_out", int64_t{0});
+    reply.tokens_in = done->tokens_in;
+    reply.tokens_cached = done->tokens_cached;
+    reply.tokens_cache_written = done->tokens_cache_written;
+    reply.tokens_out = done->tokens_out;
   }
   double most = 0;
   for (const auto& [name, price] : prices_) {
     if (name != model && name != provider && !name.starts_with(provider + "@")) continue;
-    most = std::max(most, known ? cost_of(price, reply)
-                                : largest_cost(price, call.value("prompt_bytes", size_t{0}),
-                                               call.value("room", int64_t{0})));
+    most = std::max(most,
+                    known ? cost_of(price, reply)
+                          : largest_cost(price, static_cast<size_t>(call.prompt_bytes), call.room));
   }
   return most;
 }
 
 void Ledger::record_with(Record record) {
   record_ = std::move(record);
-  for (json& event : std::exchange(unrecorded_, {})) record_(std::move(event));
+  for (const CallEvent& event : std::exchange(unrecorded_, {})) record_(event);
 }
 
-void Ledger::note(json event) {
+void Ledger::note(const CallEvent& event) {
   if (record_)
-    record_(std::move(event));
+    record_(event);
   else
-    unrecorded_.push_back(std::move(event));
+    unrecorded_.push_back(event);
 }
 
 std::optional<Price> Ledger::price_of(const std::string& priced) const {
@@ -146,13 +148,7 @@ std::optional<int64_t> Ledger::open(const std::string& provider, const std::stri
   const bool fits = call.largest && spent_ + *call.largest <= max_usd_;
   if (max_usd_ > 0 && !free && !fits) return std::nullopt;
   const int64_t id = next_id_++;
-  json event = {{"event", "call"},
-                {"id", id},
-                {"provider", provider},
-                {"prompt_bytes", prompt_bytes},
-                {"room", room}};
-  if (call.largest) event["largest_usd"] = *call.largest;
-  note(std::move(event));
+  note(CallOpened{id, 0, provider, static_cast<int64_t>(prompt_bytes), room, call.largest});
   spent_ += call.largest.value_or(0);
   open_[id] = call;
   return id;
@@ -169,48 +165,35 @@ void Ledger::close(int64_t id, const Reply& reply, Billed billed) {
   if (billed == Billed::kReported && !reply.cost && call.largest)
     usd = cost_of(*price_of(call.priced), reply);
   spent_ += usd.value_or(0) - call.largest.value_or(0);
-  json event = {{"event", "call_done"},           {"id", id},
-                {"tokens_in", reply.tokens_in},   {"tokens_cached", reply.tokens_cached},
-                {"tokens_out", reply.tokens_out}, {"tokens_reasoning", reply.tokens_reasoning},
-                {"seconds", reply.seconds},       {"problem", reply.problem}};
-  if (usd) event["usd"] = *usd;
-  if (reply.tokens_cache_written > 0) event["tokens_cache_written"] = reply.tokens_cache_written;
-  if (billed == Billed::kUnknown) event["assumed"] = true;
-  if (stated) event["stated"] = true;
-  note(std::move(event));
+  note(CallClosed{id, reply.tokens_in, reply.tokens_cached, reply.tokens_cache_written,
+                  reply.tokens_out, reply.tokens_reasoning, reply.seconds, reply.problem, usd,
+                  billed == Billed::kUnknown, stated});
 }
 
-Spending spending_of(const std::vector<json>& events, int64_t from_experiment) {
-  Spending sum;
-  std::map<int64_t, std::optional<double>> open;  // what each can cost
-  for (const json& event : events) {
-    const std::string name = event.value("event", "");
-    const int64_t id = event.value("id", int64_t{-1});
-    if (name == "call" && event.value("n", int64_t{0}) >= from_experiment) {
-      ++sum.calls;
-      open[id] = event.contains("largest_usd") ? std::optional(event.value("largest_usd", 0.0))
-                                               : std::nullopt;
-      sum.unpriced += !open[id];
-    } else if (name == "call_done" && open.contains(id)) {
-      if (!open[id] && event.contains("usd")) --sum.unpriced;
-      open.erase(id);
-      const bool failed = !event.value("problem", "").empty();
-      sum.failed += failed;
-      sum.untold += !failed && event.value("tokens_in", int64_t{0}) == 0;
-      sum.tokens_in += event.value("tokens_in", int64_t{0});
-      sum.tokens_cached += event.value("tokens_cached", int64_t{0});
-      sum.tokens_out += event.value("tokens_out", int64_t{0});
-      sum.tokens_reasoning += event.value("tokens_reasoning", int64_t{0});
-      sum.usd += event.value("usd", 0.0);
-      if (event.value("assumed", false)) sum.assumed_usd += event.value("usd", 0.0);
-      sum.seconds += event.value("seconds", 0.0);
-    }
+void Spending::take(const CallEvent& event) {
+  if (const auto* call = std::get_if<CallOpened>(&event)) {
+    ++calls;
+    open[call->id] = call->largest_usd;
+    unpriced += !call->largest_usd;
+    usd += call->largest_usd.value_or(0);
+    assumed_usd += call->largest_usd.value_or(0);
+    return;
   }
-  for (const auto& [id, largest] : open) {
-    sum.usd += largest.value_or(0);
-    sum.assumed_usd += largest.value_or(0);
-  }
-  return sum;
+  const auto& done = std::get<CallClosed>(event);
+  const auto opened = open.find(done.id);
+  if (opened == open.end()) return;
+  const double largest = opened->second.value_or(0);
+  if (!opened->second && done.usd) --unpriced;
+  open.erase(opened);
+  failed += !done.problem.empty();
+  untold += done.problem.empty() && done.tokens_in == 0;
+  tokens_in += done.tokens_in;
+  tokens_cached += done.tokens_cached;
+  tokens_out += done.tokens_out;
+  tokens_reasoning += done.tokens_reasoning;
+  usd += done.usd.value_or(0) - largest;
+  assumed_usd += (done.assumed ? done.usd.value_or(0) : 0) - largest;
+  seconds += done.seconds;
 }
 
 std::string spending_line(const Spending& sum, int64_t experiments, int64_t kept) {

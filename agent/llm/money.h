@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "agent/llm/llm.h"
@@ -32,16 +32,40 @@ double cost_of(const Price& price, const Reply& reply);
 // The most that one request can cost: no token is shorter than a byte.
 double largest_cost(const Price& price, size_t prompt_bytes, int64_t room);
 
+// A request to a model, before it is sent. `n`: the experiment that it is for; 0: to see if the
+// model answers.
+struct CallOpened {
+  int64_t id = 0, n = 0;
+  std::string provider;
+  int64_t prompt_bytes = 0;
+  int64_t room = 0;                   // tokens of its answer at most
+  std::optional<double> largest_usd;  // the most that it can cost; nothing: no price is known
+};
+
+// What came of it.
+struct CallClosed {
+  int64_t id = 0;
+  int64_t tokens_in = 0, tokens_cached = 0, tokens_cache_written = 0;
+  int64_t tokens_out = 0, tokens_reasoning = 0;
+  double seconds = 0;
+  std::string problem;
+  std::optional<double> usd;
+  bool assumed = false;  // it broke off, and `usd` is the most that it could cost
+  bool stated = false;   // `usd` is the endpoint's own word
+};
+
+using CallEvent = std::variant<CallOpened, CallClosed>;
+
 // The account of a run. Every request to a model is opened here, with the most it can cost, before
 // it is sent, and closed with what it did cost; both go to the journal, so that a request that a
-// power cut left open still counts in full.
+// power cut left open still counts in full. Used by one thread at a time.
 class Ledger {
  public:
-  using Record = std::function<void(nlohmann::json event)>;
+  using Record = std::function<void(const CallEvent& event)>;
 
-  // `max_usd` 0: no limit. `earlier`: the run's journal so far; its calls without a price are
+  // `max_usd` 0: no limit. `earlier`: the calls in the run's journal; those without a price are
   // counted at the price that is known now.
-  Ledger(Prices prices, double max_usd, const std::vector<nlohmann::json>& earlier);
+  Ledger(Prices prices, double max_usd, const std::vector<CallEvent>& earlier);
 
   // From now on events are recorded as they come; those since the construction first.
   void record_with(Record record);
@@ -63,9 +87,9 @@ class Ledger {
   void close(int64_t id, const Reply& reply, Billed billed);
 
  private:
-  void note(nlohmann::json event);
-  void take_earlier(const std::vector<nlohmann::json>& events);
-  double late_cost(const nlohmann::json& call, const nlohmann::json& done) const;
+  void note(const CallEvent& event);
+  void take_earlier(const std::vector<CallEvent>& events);
+  double late_cost(const CallOpened& call, const CallClosed* done) const;
 
   struct Open {
     std::string provider, priced;
@@ -74,7 +98,7 @@ class Ledger {
   const Prices prices_;
   const double max_usd_;
   Record record_;
-  std::vector<nlohmann::json> unrecorded_;
+  std::vector<CallEvent> unrecorded_;
   std::map<std::string, double>
       stated_;  // by provider, the most that a call of it was said to cost
   std::map<int64_t, Open> open_;
@@ -82,7 +106,7 @@ class Ledger {
   double spent_ = 0;
 };
 
-// All calls of a run, from its journal. Unclosed ones count with the most they could cost.
+// All calls of a run, added up as they come. An open one counts with the most that it can cost.
 struct Spending {
   int64_t calls = 0, failed = 0, unpriced = 0;
   int64_t untold = 0;  // answered calls of which nobody said how many tokens they took: commands'
@@ -90,9 +114,10 @@ struct Spending {
   double usd = 0;
   double assumed_usd = 0;  // of it, for calls that broke off or were never closed
   double seconds = 0;      // of waiting for replies
+  std::map<int64_t, std::optional<double>> open = {};  // by id, the most that each can cost
+
+  void take(const CallEvent& event);
 };
-// `from_experiment` 1 leaves out what was asked before the first, to see whether a model answers.
-Spending spending_of(const std::vector<nlohmann::json>& events, int64_t from_experiment = 0);
 
 // One line of a summary: calls, tokens, and where prices are known the cost in all, per experiment
 // and per kept change.

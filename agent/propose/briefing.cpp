@@ -57,15 +57,19 @@ double number_of(const json& record, const char* name) {
 // What the parent measured, then what the trainer says of itself, its nested figures included.
 Figures figures_of(const Experiment& experiment, const json& record) {
   Figures figures;
-  const json measured = experiment.measured.value_or(json::object());
-  if (measured.contains("bpb")) add(figures, "val_bpb", measured["bpb"]);
-  for (const char* name : {"wall_seconds", "overhead_seconds", "memory_gb", "score_seconds"})
-    if (measured.contains(name)) add(figures, name, measured[name]);
+  if (const auto& measured = experiment.measured) {
+    if (measured->bpb) add(figures, "val_bpb", *measured->bpb);
+    add(figures, "wall_seconds", measured->wall_seconds);
+    add(figures, "overhead_seconds", measured->overhead_seconds);
+    add(figures, "memory_gb", measured->memory_gb);
+    add(figures, "score_seconds", measured->score_seconds);
+  }
   if (number_of(record, "steps") > 0)
     add(figures, "ms_per_step",
         1000 * number_of(record, "training_seconds") / number_of(record, "steps"));
   for (const auto& [name, value] : record.items()) {
-    if (name == "seed" || name == "task" || name == "profile" || name == kFusedOperations) continue;
+    if (name == "seed" || name == "task" || name == "profile" || name == "fused_operations")
+      continue;
     add(figures, name, value);
     if (value.is_object())
       for (const auto& [inner, figure] : value.items()) add(figures, inner, figure);
@@ -128,7 +132,9 @@ std::string loss_line(const json& record, const json& before) {
 
 const Experiment* parent_of(const RunState& state, const Experiment& experiment) {
   for (const Experiment& e : state.experiments)
-    if (!experiment.parent.empty() && e.commit == experiment.parent) return &e;
+    if (!experiment.candidate.parent.empty() &&
+        e.candidate.commit == experiment.candidate.parent)
+      return &e;
   return nullptr;
 }
 
@@ -144,7 +150,7 @@ std::string report_on(const RunState& state, const Experiment& experiment, const
   if (parent)
     for (const auto& [name, figure] : figures_of(*parent, theirs)) before.emplace(name, figure);
   std::string text = "experiment " + std::to_string(experiment.n);
-  if (experiment.commit == state.champion) text += ", the best so far";
+  if (experiment.candidate.commit == state.champion) text += ", the best so far";
   if (parent) text += " (in brackets: difference to experiment " + std::to_string(parent->n) + ")";
   text += "\n";
   for (const auto& [name, figure] : figures_of(experiment, mine)) {
@@ -156,21 +162,21 @@ std::string report_on(const RunState& state, const Experiment& experiment, const
 
 // Tokens that the training of an experiment saw, by the trainer's own word; 0: unknown.
 double tokens_of(const Experiment& experiment) {
-  const json measured = experiment.measured.value_or(json::object());
-  const auto figure = [&](const char* name) { return measured.value(name, 0.0); };
-  return figure("tokens_per_second") * (figure("wall_seconds") - figure("overhead_seconds"));
+  if (!experiment.measured) return 0;
+  const Measured& measured = *experiment.measured;
+  return measured.tokens_per_second * (measured.wall_seconds - measured.overhead_seconds);
 }
 
 // What ends an experiment as a crash, by the baseline's own measures.
 std::string limits_of(const Experiment& baseline) {
-  const json measured = baseline.measured.value_or(json::object());
-  if (!measured.contains("wall_seconds") || !measured.contains("overhead_seconds")) return "";
-  const double wall = measured["wall_seconds"], overhead = measured["overhead_seconds"];
+  if (!baseline.measured) return "";
+  const double wall = baseline.measured->wall_seconds;
+  const double overhead = baseline.measured->overhead_seconds;
   const double limit = Allowance{wall - overhead, overhead}.wall_limit();
   std::string text = "limits, beyond which an experiment counts as a crash\nwall_seconds: " +
                      written("%.4g", limit) + " from start to exit, of which " +
                      written("%.4g", wall - overhead) + " are training\n";
-  if (const double sealed = measured.value("sealed_bytes", 0.0); sealed > 0)
+  if (const auto sealed = static_cast<double>(baseline.measured->sealed_bytes); sealed > 0)
     text += "sealed model: at most " +
             written("%.4g MB\n", std::max<double>(kMinSealedBytes, kScoreFactor * sealed) / 1e6);
   return text + "\n";
@@ -182,15 +188,23 @@ std::vector<Past> past_of(const RunState& state) {
   std::vector<Past> result;
   double best = 0;
   for (const Experiment& e : state.experiments) {
-    if (e.status.empty()) continue;
-    Past past{
-        e.n,         e.status, 0, 0, e.idea, e.reason, e.constants, e.areas, foretold_change(e.why),
-        tokens_of(e)};
-    if (e.measured && e.measured->contains("bpb") && e.status != "crash") {
-      past.bpb = e.measured->at("bpb");
+    if (e.status == Status::kOpen) continue;
+    const event::Candidate& candidate = e.candidate;
+    Past past{e.n,
+              name_of(e.status),
+              0,
+              0,
+              candidate.idea,
+              e.reason,
+              candidate.constants,
+              candidate.areas,
+              foretold_change(candidate.why),
+              tokens_of(e)};
+    if (e.measured && e.measured->bpb && e.status != Status::kCrash) {
+      past.bpb = *e.measured->bpb;
       past.change = e.n == 0 ? 0 : past.bpb - best;
     }
-    if (e.status == "keep") best = past.bpb;
+    if (e.status == Status::kKeep) best = past.bpb;
     result.push_back(std::move(past));
   }
   return result;
@@ -204,7 +218,7 @@ std::string measurements_of(const RunState& state, const Records& record) {
   text += limits_of(state.experiments.front()) + report_on(state, champion, record);
   const Experiment* latest = nullptr;
   for (const Experiment& e : state.experiments)
-    if (!e.status.empty()) latest = &e;
+    if (e.status != Status::kOpen) latest = &e;
   if (latest && latest->n != champion.n) text += "\n" + report_on(state, *latest, record);
   return text;
 }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "agent/propose/prompt.h"
-#include "agent/record/journal.h"
+#include "agent/record/run_state.h"
 
 namespace autoresearch {
 

@@ -74,6 +74,47 @@ bool Dialogue::feed_back(const Setback& setback) {
   return true;
 }
 
+nlohmann::json Dialogue::memory() const {
+  const auto said = [](const std::vector<Message>& messages) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const Message& m : messages) list.push_back({m.role, m.text, m.cache_after});
+    return list;
+  };
+  return {{"prompt", said(prompt_.messages)},
+          {"turns", said(turns_)},
+          {"proposer", proposer_},
+          {"calls", calls_},
+          {"repairs", repairs_},
+          {"mending", mending_},
+          {"failed_edits", failed_edits_},
+          {"tokens", prompt_.tokens}};
+}
+
+bool Dialogue::recall(const nlohmann::json& memory) {
+  const auto heard = [](const nlohmann::json& list) {
+    std::vector<Message> messages;
+    for (const auto& m : list) messages.push_back({m.at(0), m.at(1), m.at(2)});
+    return messages;
+  };
+  try {
+    prompt_.messages = heard(memory.at("prompt"));
+    turns_ = heard(memory.at("turns"));
+    proposer_ = memory.at("proposer");
+    calls_ = memory.at("calls");
+    repairs_ = memory.at("repairs");
+    mending_ = memory.at("mending");
+    failed_edits_ = memory.at("failed_edits");
+    prompt_.tokens = memory.at("tokens");
+  } catch (const std::exception&) {
+    return false;
+  }
+  return provider_ != nullptr;
+}
+
+std::string Dialogue::open_reply() const {
+  return !turns_.empty() && turns_.back().role == "assistant" ? turns_.back().text : "";
+}
+
 std::string Dialogue::proposer() const { return proposer_.empty() ? name() : proposer_; }
 
 std::string Dialogue::name() const { return provider_ ? asked()->name() : "builtin"; }

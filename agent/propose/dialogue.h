@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,17 @@ class Dialogue {
   // Tells the model what came of its reply. False when no further reply is allowed.
   bool feed_back(const Setback& setback);
 
+  // What was said so far, to go on with after a restart; recall() takes it up in a fresh dialogue,
+  // and is false if it is no such thing.
+  nlohmann::json memory() const;
+  bool recall(const nlohmann::json& memory);
+  // The reply that nothing was said to yet: the last turn, after recall(); empty if it is the
+  // author's turn.
+  std::string open_reply() const;
+
+  // Whether feed_back() would allow a further reply, and one after a failed build or run.
+  bool may_answer_again() const { return provider_ && calls_ < kMaxCalls; }
+  bool may_mend_run() const { return provider_ && calls_ < kMaxCalls && repairs_ < kMaxRepairs; }
   bool may_send_whole_file() const { return failed_edits_ >= kEditsBeforeWholeFile; }
   bool is_model() const { return provider_ != nullptr; }
   bool has_begun() const { return !turns_.empty(); }  // a reply was given

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "agent/record/journal.h"
+#include "agent/record/run_state.h"
 
 namespace autoresearch {
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/folder.h"
 #include "common/process.h"
 
 namespace autoresearch {
@@ -330,6 +331,21 @@ std::string History::commit(const std::string& parent, const std::string& source
   std::string id = write_commit(tree, parent, message);
   folders.sync_changed();
   return id;
+}
+
+std::optional<std::string> History::merge(const std::string& base, const std::string& ours,
+                                          const std::string& theirs) const {
+  const fs::path folder = fresh_folder(scratch_ / "merge");
+  write_file(folder / "base", base);
+  write_file(folder / "ours", ours);
+  write_file(folder / "theirs", theirs);
+  const Reply reply =
+      git(scratch_, {.cwd = folder}, {"merge-file", "-p", "-q", "ours", "base", "theirs"});
+  remove_whatever(folder);
+  if (reply.code == 0) return reply.out;
+  // It ends with the number of conflicts, or beyond 127 if it failed.
+  check(reply.code < 128, "git merge-file failed: " + first_line(reply.err));
+  return std::nullopt;
 }
 
 std::string History::source_at(const std::string& commit) const {

@@ -39,6 +39,10 @@ class History {
   std::string commit(const std::string& parent, const std::string& source,
                      const std::string& message);
 
+  // `theirs` with the change that leads from `base` to `ours`; nothing if both touch one place.
+  std::optional<std::string> merge(const std::string& base, const std::string& ours,
+                                   const std::string& theirs) const;
+
   // The edited file at a commit.
   std::string source_at(const std::string& commit) const;
 

@@ -31,18 +31,6 @@ struct Figures {
   double memory_gb = 0;
 };
 
-std::optional<double> number(const std::optional<nlohmann::json>& measured, const char* name) {
-  if (!measured || !measured->contains(name) || !measured->at(name).is_number())
-    return std::nullopt;
-  return measured->at(name).get<double>();
-}
-
-std::optional<double> seconds_of_utc(const std::string& utc) {
-  tm parts = {};
-  if (strptime(utc.c_str(), "%Y-%m-%dT%H:%M:%S", &parts) == nullptr) return std::nullopt;
-  return static_cast<double>(timegm(&parts));
-}
-
 std::optional<double> seconds_between(const std::string& from, const std::string& to) {
   auto begin = seconds_of_utc(from), end = seconds_of_utc(to);
   if (!begin || !end) return std::nullopt;
@@ -51,7 +39,8 @@ std::optional<double> seconds_between(const std::string& from, const std::string
 
 // Training time where there was any: from candidate to verdict a night's power cut may lie between.
 std::optional<double> minutes_of(const Experiment& experiment) {
-  auto seconds = number(experiment.measured, "wall_seconds");
+  std::optional<double> seconds;
+  if (experiment.measured) seconds = experiment.measured->wall_seconds;
   if (!seconds) seconds = seconds_between(experiment.start_utc, experiment.end_utc);
   if (!seconds) return std::nullopt;
   return *seconds / 60;
@@ -63,12 +52,12 @@ std::vector<Figures> figures_of(const RunState& state) {
   for (const Experiment& experiment : state.experiments) {
     Figures figures;
     figures.minutes = minutes_of(experiment);
-    if (experiment.status == "keep" || experiment.status == "discard") {
-      figures.bpb = number(experiment.measured, "bpb");
-      figures.memory_gb = number(experiment.measured, "memory_gb").value_or(0);
+    if (experiment.status != Status::kCrash && experiment.measured) {
+      figures.bpb = experiment.measured->bpb;
+      figures.memory_gb = experiment.measured->memory_gb;
     }
     if (figures.bpb && best) figures.change = *figures.bpb - *best;
-    if (experiment.status == "keep") best = figures.bpb;
+    if (experiment.status == Status::kKeep) best = figures.bpb;
     figures.best = best;
     all.push_back(figures);
   }
@@ -84,11 +73,13 @@ struct Counts {
 std::map<std::string, Counts> count_by_proposer(const RunState& state) {
   std::map<std::string, Counts> by_proposer;
   for (const Experiment& experiment : state.experiments) {
-    if (experiment.n == 0 || experiment.status.empty()) continue;
-    Counts& counts = by_proposer[experiment.proposer.empty() ? "unknown" : experiment.proposer];
-    (experiment.status == "keep"      ? counts.kept
-     : experiment.status == "discard" ? counts.discarded
-                                      : counts.crashed)++;
+    if (experiment.n == 0 || experiment.status == Status::kOpen) continue;
+    Counts& counts =
+        by_proposer[experiment.candidate.proposer.empty() ? "unknown"
+                                                          : experiment.candidate.proposer];
+    (experiment.status == Status::kKeep      ? counts.kept
+     : experiment.status == Status::kDiscard ? counts.discarded
+                                             : counts.crashed)++;
   }
   return by_proposer;
 }
@@ -119,7 +110,7 @@ std::string proposers_in_words(const RunState& state) {
 
 double baseline_bpb(const RunState& state) {
   for (const Experiment& experiment : state.experiments) {
-    if (experiment.status == "keep") return number(experiment.measured, "bpb").value_or(0);
+    if (experiment.status == Status::kKeep) return experiment.measured->bpb.value_or(0);
   }
   return 0;
 }
@@ -147,13 +138,13 @@ std::string results_tsv(const RunState& state) {
   std::string tsv = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n";
   std::vector<Figures> figures = figures_of(state);
   for (const Experiment& experiment : state.experiments) {
-    if (experiment.status.empty()) continue;
+    if (experiment.status == Status::kOpen) continue;
     const Figures& mine = figures[experiment.n];
-    std::string idea = one_line(experiment.idea, 1000);
+    std::string idea = one_line(experiment.candidate.idea, 1000);
     std::replace(idea.begin(), idea.end(), '"', '\'');
-    tsv += History::short_id(experiment.commit) +
-           text("\t%.6f\t%.1f\t", mine.bpb.value_or(0), mine.memory_gb) + experiment.status + "\t" +
-           idea + "\n";
+    tsv += History::short_id(experiment.candidate.commit) +
+           text("\t%.6f\t%.1f\t", mine.bpb.value_or(0), mine.memory_gb) +
+           name_of(experiment.status) + "\t" + idea + "\n";
   }
   return tsv;
 }
@@ -161,11 +152,11 @@ std::string results_tsv(const RunState& state) {
 std::string experiment_line(const RunState& state, int64_t n) {
   const Experiment& experiment = state.experiments.at(n);
   Figures mine = figures_of(state)[n];
-  std::string idea = one_line(experiment.idea, 100);
-  if (experiment.status == "crash") idea += " [" + one_line(experiment.reason, 160) + "]";
-  return line_of("#" + std::to_string(n), experiment.status.empty() ? "open" : experiment.status,
-                 or_dash("%.6f", mine.bpb), or_dash("%+.6f", mine.change),
-                 or_dash("%.1f min", mine.minutes), "best " + or_dash("%.6f", mine.best), idea);
+  std::string idea = one_line(experiment.candidate.idea, 100);
+  if (experiment.status == Status::kCrash) idea += " [" + one_line(experiment.reason, 160) + "]";
+  return line_of("#" + std::to_string(n), name_of(experiment.status), or_dash("%.6f", mine.bpb),
+                 or_dash("%+.6f", mine.change), or_dash("%.1f min", mine.minutes),
+                 "best " + or_dash("%.6f", mine.best), idea);
 }
 
 std::string experiment_header() {
@@ -369,9 +360,9 @@ std::string best_svg(const Axes& axes, const std::vector<Figures>& figures) {
 }
 
 std::string point_svg(const Axes& axes, const Experiment& experiment, const Figures& mine) {
-  std::string title = "<title>#" + std::to_string(experiment.n) + " " + escape(experiment.status) +
-                      " " + or_dash("%.6f", mine.bpb) + " " + escape(experiment.idea, 200) +
-                      "</title>";
+  std::string title = "<title>#" + std::to_string(experiment.n) + " " + name_of(experiment.status) +
+                      " " + or_dash("%.6f", mine.bpb) + " " +
+                      escape(experiment.candidate.idea, 200) + "</title>";
   double x = axes.x(experiment.n);
   if (!mine.bpb) {
     return text("<path class=\"p-crash\" d=\"M%.1f %.1fl7 7m0-7l-7 7\">", x - 3.5,
@@ -379,13 +370,13 @@ std::string point_svg(const Axes& axes, const Experiment& experiment, const Figu
            title + "</path>\n";
   }
   double y = axes.y(*mine.bpb);
-  const char* status = experiment.status == "keep" ? "keep" : "discard";
+  const char* status = experiment.status == Status::kKeep ? "keep" : "discard";
   if (*mine.bpb > axes.high) {
     return text("<path class=\"p-%s\" d=\"M%.1f %.1fl5 8h-10z\">", status, x, y - 4) + title +
            "</path>\n";
   }
   return text("<circle class=\"p-%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\">", status, x, y,
-              experiment.status == "keep" ? "5.5" : "3.8") +
+              experiment.status == Status::kKeep ? "5.5" : "3.8") +
          title + "</circle>\n";
 }
 
@@ -399,10 +390,10 @@ std::string chart_svg(const RunState& state, const std::vector<Figures>& figures
   std::string above;  // kept points and their numbers lie over the rest
   double labelled = -100;
   for (const Experiment& experiment : state.experiments) {
-    if (experiment.status.empty()) continue;
+    if (experiment.status == Status::kOpen) continue;
     const Figures& mine = figures[experiment.n];
     crashed = crashed || !mine.bpb;
-    bool kept = experiment.status == "keep";
+    bool kept = experiment.status == Status::kKeep;
     (kept ? above : svg) += point_svg(axes, experiment, mine);
     if (!kept || !mine.bpb) continue;
     double x = axes.x(experiment.n);
@@ -428,7 +419,7 @@ std::string legend_html() {
 }
 
 std::string row_html(const Experiment& experiment, const Figures& mine) {
-  std::string status = experiment.status.empty() ? "open" : experiment.status;
+  const std::string status = name_of(experiment.status);
   std::string html = text("<tr><td class=\"n\">%lld</td><td class=\"%s\">%s</td>",
                           static_cast<long long>(experiment.n), status.c_str(), status.c_str());
   for (const std::string& cell :
@@ -436,9 +427,11 @@ std::string row_html(const Experiment& experiment, const Figures& mine) {
         mine.bpb ? text("%.1f", mine.memory_gb) : std::string("-")}) {
     html += "<td class=\"n\">" + cell + "</td>";
   }
-  html += "<td><code>" + escape(History::short_id(experiment.commit)) + "</code></td><td>" +
-          escape(experiment.proposer, 100) + "</td><td class=\"idea\">" + escape(experiment.idea);
-  if (!experiment.why.empty()) html += "<small>" + escape(experiment.why) + "</small>";
+  html += "<td><code>" + escape(History::short_id(experiment.candidate.commit)) +
+          "</code></td><td>" + escape(experiment.candidate.proposer, 100) +
+          "</td><td class=\"idea\">" + escape(experiment.candidate.idea);
+  if (!experiment.candidate.why.empty())
+    html += "<small>" + escape(experiment.candidate.why) + "</small>";
   if (!experiment.reason.empty()) {
     html += "<small class=\"" + status + "\">" + escape(experiment.reason) + "</small>";
   }
@@ -452,7 +445,7 @@ std::string table_html(const RunState& state, const std::vector<Figures>& figure
       "<th class=\"n\">min</th><th class=\"n\">GB</th><th>commit</th>"
       "<th>by</th><th>idea</th></tr>\n";
   for (const Experiment& experiment : state.experiments) {
-    if (kept_only && experiment.status != "keep") continue;
+    if (kept_only && experiment.status != Status::kKeep) continue;
     html += row_html(experiment, figures[experiment.n]);
   }
   return html + "</table></div>\n";
@@ -496,14 +489,14 @@ std::string facts_html(const RunState& state) {
   if (const std::string slow = slow_operations(state); !slow.empty()) fact("slow operations", slow);
   if (state.spending.calls > 0)
     fact("models", spending_line(state.spending, count(state).all(), count(state).kept));
-  if (state.start.is_object()) {
-    for (const auto& [name, value] : state.start.items()) {
-      if (name == "event") continue;
-      std::string words = value.is_string() ? value.get<std::string>() : value.dump();
-      name == "time" ? fact("started", readable(words)) : fact(name, words);
-    }
+  if (const auto& start = state.start) {
+    fact("task", start->task_name + ", " + start->task);
+    fact("kit", start->kit);
+    fact("device", start->device);
+    fact("machine", start->machine);
+    fact("seed", std::to_string(start->seed));
   }
-  for (const std::string& line : state.backlog) fact("not tried yet", line);
+  for (const std::string& line : state.backlog()) fact("not tried yet", line);
   return html + "</dl>\n";
 }
 

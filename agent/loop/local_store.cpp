@@ -1,0 +1,90 @@
+#include "agent/loop/local_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/edit/diff.h"
+#include "agent/record/report.h"
+#include "common/log.h"
+
+namespace autoresearch {
+
+LocalStore::LocalStore(fs::path checkout, RunFolder run, std::string tag, History& history,
+                       std::function<void(const std::string&)> warn)
+    : checkout_(std::move(checkout)),
+      run_(std::move(run)),
+      tag_(std::move(tag)),
+      history_(history),
+      warn_(std::move(warn)) {}
+
+std::string LocalStore::checkout_source() { return read_file(checkout_ / "train.cpp"); }
+
+std::string LocalStore::source_at(const std::string& commit) { return history_.source_at(commit); }
+
+void LocalStore::write_candidate(int64_t n, const Draft& draft) {
+  const ExperimentFolder folder = run_.experiment(n);
+  fs::create_directories(folder.path);
+  write_file(folder.source(), draft.source);
+  if (!draft.base.empty())
+    write_file(folder.diff(),
+               unified_diff(history_.source_at(draft.base), draft.source, "train.cpp"));
+}
+
+std::string LocalStore::commit(int64_t n, const Draft& draft) {
+  const std::string about =
+      "\n\nExperiment: " + tag_ + " " + std::to_string(n) + "\nProposed-by: " + draft.proposer;
+  const std::string commit =
+      n == 0 ? history_.commit_start(draft.source, "baseline of " + tag_)
+             : history_.commit(draft.base, draft.source, draft.idea + "\n\n" + draft.why + about);
+  history_.set_ref(run_.experiment(n).path.filename(), commit);
+  return commit;
+}
+
+std::optional<std::string> LocalStore::merge(const std::string& base, const std::string& ours,
+                                             const std::string& theirs) {
+  return history_.merge(base, ours, theirs);
+}
+
+// champion/<commit>/: the sealed model and its source, whole or not at all.
+void LocalStore::keep_champion(int64_t n, const std::string& commit) {
+  const fs::path target = run_.champion(commit);
+  if (fs::exists(target)) return;
+  const fs::path partial = run_.champion("." + commit);
+  fs::remove_all(partial);
+  fs::create_directories(partial);
+  copy_file_cheaply(run_.experiment(n).sealed(), partial / "model.safetensors");
+  sync_path(partial / "model.safetensors");
+  write_file(partial / "train.cpp", history_.source_at(commit));
+  sync_path(partial);
+  fs::rename(partial, target);
+  sync_path(run_.champions());
+}
+
+void LocalStore::derive(const RunState& state) {
+  write_file(run_.results(), results_tsv(state));
+  write_file(run_.report(), report_html(state, tag_));
+  if (!state.champion.empty()) move_branch(state);
+  for (const auto& [link, target] : {std::pair{checkout_ / "results.tsv", run_.results()},
+                                     std::pair{checkout_ / "runs", run_.path.parent_path()}})
+    if (const std::string note = point_link(link, target); !note.empty()) warn_(note);
+}
+
+// The champion's ref, and the branch while it is ours to move.
+void LocalStore::move_branch(const RunState& state) {
+  history_.set_ref("champion", state.champion);
+  const auto at = history_.branch();
+  if (at == state.champion) return said_.clear();
+  const bool ours =
+      !at || std::any_of(state.experiments.begin(), state.experiments.end(),
+                         [&](const Experiment& e) { return e.candidate.commit == *at; });
+  const auto note = ours ? history_.move_branch(state.champion, at.value_or(""))
+                         : std::optional<std::string>("branch autoresearch/" + tag_ +
+                                                      " was moved by somebody else and is left "
+                                                      "alone");
+  if (note && *note != said_) warn_(*note);
+  said_ = note.value_or("");
+}
+
+void LocalStore::tidy(int64_t n) { run_.experiment(n).tidy(); }
+
+}  // namespace autoresearch

@@ -1,0 +1,40 @@
+// The files of a run beside its journal: experiments' folders, the git history, the champion's
+// files, and what follows from the journal.
+#pragma once
+
+#include <functional>
+
+#include "agent/loop/workers.h"
+#include "agent/record/history.h"
+#include "common/run_folder.h"
+
+namespace autoresearch {
+
+class LocalStore : public Store {
+ public:
+  // `history` outlives this. `warn`: about links and branches that were left alone.
+  LocalStore(fs::path checkout, RunFolder run, std::string tag, History& history,
+             std::function<void(const std::string&)> warn);
+
+  std::string checkout_source() override;
+  std::string source_at(const std::string& commit) override;
+  void write_candidate(int64_t n, const Draft& draft) override;
+  std::string commit(int64_t n, const Draft& draft) override;
+  std::optional<std::string> merge(const std::string& base, const std::string& ours,
+                                   const std::string& theirs) override;
+  void keep_champion(int64_t n, const std::string& commit) override;
+  void derive(const RunState& state) override;
+  void tidy(int64_t n) override;
+
+ private:
+  void move_branch(const RunState& state);
+
+  const fs::path checkout_;
+  const RunFolder run_;
+  const std::string tag_;
+  History& history_;
+  std::function<void(const std::string&)> warn_;
+  std::string said_;  // about the branch
+};
+
+}  // namespace autoresearch

@@ -1,0 +1,251 @@
+#include "agent/loop/local_workers.h"
+
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+#include "agent/lab/compiler_log.h"
+#include "agent/record/journal.h"
+#include "common/error.h"
+#include "common/folder.h"
+#include "common/log.h"
+#include "common/process.h"
+#include "common/progress.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr int64_t kCanarySteps = 3;
+constexpr double kLongestWait = 0.5;  // seconds after which the world is looked at again
+
+}  // namespace
+
+LocalWorkers::LocalWorkers(const Kit& kit, Bench bench, RunFolder run, Proposer& proposer,
+                           Models* models, std::string task_sha256)
+    : kit_(kit),
+      bench_(std::move(bench)),
+      run_(std::move(run)),
+      proposer_(proposer),
+      models_(models),
+      task_sha256_(std::move(task_sha256)) {
+  if (models_)
+    models_->ledger().record_with([this](CallEvent event) {
+      if (auto* call = std::get_if<CallOpened>(&event)) call->n = asking_for_;
+      post_and_wait(done::Call{std::move(event)});
+    });
+}
+
+LocalWorkers::~LocalWorkers() { finish(); }
+
+double LocalWorkers::now() { return wall_clock(); }
+
+World LocalWorkers::world() {
+  World world;
+  world.stop_now = interrupt_requested();
+  world.stop_soon = stop_requested();
+  std::error_code ignored;
+  world.user_pauses = fs::exists(run_.paused(), ignored);
+  try {
+    world.task_changed = sha256_of_file(bench_.task / "task.json") != task_sha256_;
+  } catch (const Error&) {  // it can't be read now; whoever trains with it will say so
+  }
+  world.program = sha256(proposer_.program());
+  world.models_ready = models_ && models_->proposers().ready();
+  world.models_ready_in = models_ ? models_->proposers().seconds_until_ready()
+                                  : std::numeric_limits<double>::infinity();
+  return world;
+}
+
+void LocalWorkers::start(const Job& job, const RunState& state) {
+  std::visit([&](const auto& job) { begin(job, state); }, job);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Proposals
+
+void LocalWorkers::begin(const job::Propose& job, const RunState& state) {
+  talks_[job.n] = proposer_.begin(job, state);
+  take_turn(talks_[job.n], job.n);
+}
+
+void LocalWorkers::begin(const job::Reopen& job, const RunState& state) {
+  if (auto talk = proposer_.reopen(job.n, state)) {
+    talks_[job.n] = talk;
+    return take_turn(std::move(talk), job.n);
+  }
+  done::Proposed done;
+  done.n = job.n;
+  done.kind = done::Proposed::kNoMemory;
+  done.proposer = "agent";
+  post(std::move(done));
+}
+
+void LocalWorkers::begin(const job::GoOn& job, const RunState&) {
+  const auto& talk = talks_.at(job.n);
+  if (proposer_.go_on(talk, job)) return take_turn(talk, job.n);
+  done::Proposed done;
+  done.n = job.n;
+  done.kind = done::Proposed::kSetback;
+  done.problem = job.problem;
+  post(std::move(done));
+}
+
+void LocalWorkers::take_turn(std::shared_ptr<Proposer::Talk> talk, int64_t n) {
+  asking_for_ = n;
+  run_on(talking_, n, [this, talk = std::move(talk)] {
+    done::Proposed done = proposer_.turn(*talk);
+    if (!interrupt_requested() || done.replied) post(std::move(done));
+  });
+}
+
+void LocalWorkers::forget(int64_t n) { talks_.erase(n); }
+
+// ------------------------------------------------------------------------------------------------
+// Builds and measurements
+
+void LocalWorkers::begin(const job::Build& job, const RunState&) {
+  run_on(building_, job.n, [this, job] {
+    const ExperimentFolder folder = run_.experiment(job.n);
+    fs::create_directories(folder.path);
+    write_file(folder.source(), job.source);
+    const BuildResult built = kit_.build(folder, bench_.sandboxed);
+    if (built.interrupted || interrupt_requested()) return;
+    post(done::Built{job.n, built.ok, built.ok ? "" : clean_compiler_output(built.log),
+                     built.seconds});
+  });
+}
+
+void LocalWorkers::begin(const job::Measure& job, const RunState&) {
+  run_on(measuring_, job.n, [this, job] {
+    Progress bar(format("#%lld training", static_cast<long long>(job.n)), bench_.budget, "s");
+    Bench bench = bench_;
+    bench.seed = static_cast<int64_t>(job.seed);
+    bench.best_bpb = job.best;
+    const ExperimentFolder folder = run_.experiment(job.n);
+    Measurement result = measure(
+        kit_, bench, job.baseline, folder,
+        [&](pid_t pid, uint64_t start_time) {
+          post_and_wait(done::Began{job.n, pid, start_time});
+        },
+        [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
+    if (result.interrupted) return;
+    if (job.n == 0) {
+      const auto told = trainer_record(folder).value("fused_operations", nlohmann::json("all"));
+      result.measured.fused_operations = told.is_string() ? told.get<std::string>() : "all";
+    }
+    post(done::Measured{job.n, std::move(result.measured)});
+  });
+}
+
+// The champion for a few steps, in a folder of its own: what fails there is not a candidate's
+// fault.
+void LocalWorkers::begin(const job::Canary& job, const RunState&) {
+  run_on(measuring_, -1, [this, job] {
+    const ExperimentFolder folder{fresh_folder(run_.canary().path)};
+    write_file(folder.source(), job.source);
+    const BuildResult built = kit_.build(folder, bench_.sandboxed);
+    if (built.interrupted || interrupt_requested()) return;
+    std::string problem;
+    if (!built.ok) {
+      problem = "the champion does not build: " + one_line(clean_compiler_output(built.log), 300);
+    } else {
+      Bench bench = bench_;
+      bench.steps = kCanarySteps;
+      const Measurement result = measure(kit_, bench, {}, folder, nullptr, nullptr);
+      if (result.interrupted) return;
+      problem = failure_of(result.measured);
+      if (!problem.empty() && !result.measured.broken.empty()) problem = result.measured.broken;
+    }
+    post(done::Canary{problem});
+    remove_whatever(folder.path);
+  });
+}
+
+void LocalWorkers::kill_left_behind(pid_t pid, uint64_t start_time) {
+  kill_orphan(pid, start_time);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Completions
+
+void LocalWorkers::run_on(std::thread& thread, int64_t n, std::function<void()> work) {
+  if (thread.joinable()) thread.join();  // it has posted its end
+  thread = std::thread([this, n, work = std::move(work)] {
+    try {
+      work();
+    } catch (const std::exception& error) {
+      post(done::Failed{n, error.what()});
+    }
+  });
+}
+
+void LocalWorkers::post(Done done) {
+  const std::lock_guard lock(mutex_);
+  posts_.push_back({std::move(done), nullptr});
+  posted_.notify_one();
+}
+
+void LocalWorkers::post_and_wait(Done done) {
+  auto acknowledged = std::make_shared<std::promise<void>>();
+  std::future<void> until = acknowledged->get_future();
+  {
+    const std::lock_guard lock(mutex_);
+    check(!closing_ || std::holds_alternative<done::Call>(done), "the run ends");
+    posts_.push_back({std::move(done), acknowledged});
+    posted_.notify_one();
+  }
+  until.get();  // throws if the promise is dropped
+}
+
+std::optional<Done> LocalWorkers::wait(double seconds) {
+  std::unique_lock lock(mutex_);
+  posted_.wait_for(lock, std::chrono::duration<double>(std::min(seconds, kLongestWait)),
+                   [this] { return !posts_.empty(); });
+  if (posts_.empty()) return std::nullopt;
+  Post post = std::move(posts_.front());
+  posts_.pop_front();
+  last_ = std::move(post.acknowledged);
+  return std::move(post.done);
+}
+
+void LocalWorkers::acknowledge() {
+  if (last_) last_->set_value();
+  last_ = nullptr;
+}
+
+// Everything is interrupted. What waits to be written down is let go on, so that its thread ends;
+// trainers that are not on record never begin.
+std::vector<Done> LocalWorkers::finish() {
+  request_interrupt();
+  std::vector<Done> rest;
+  std::atomic<int> ended = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  std::thread joiner([&] {
+    for (std::thread* thread : {&talking_, &building_, &measuring_})
+      if (thread->joinable()) thread->join();
+    ++ended;
+    posted_.notify_all();
+  });
+  while (true) {
+    std::unique_lock lock(mutex_);
+    posted_.wait_for(lock, std::chrono::milliseconds(50),
+                     [&] { return !posts_.empty() || ended > 0; });
+    for (Post& post : posts_) {
+      const bool call = std::holds_alternative<done::Call>(post.done);
+      if (post.acknowledged && call) post.acknowledged->set_value();
+      rest.push_back(std::move(post.done));
+    }
+    const bool all = ended > 0 && posts_.empty();
+    posts_.clear();  // drops the promises of trainers that wait to begin
+    if (all) break;
+  }
+  joiner.join();
+  return rest;
+}
+
+}  // namespace autoresearch

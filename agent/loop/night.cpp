@@ -1,0 +1,455 @@
+#include "agent/loop/night.h"
+
+#include <utility>
+
+#include "agent/edit/constants.h"
+#include "agent/edit/edit_summary.h"
+#include "agent/record/earlier_result.h"
+#include "agent/record/report.h"
+#include "common/error.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+Draft draft_of(const event::Candidate& candidate, std::string source) {
+  return {std::move(source), candidate.parent,   candidate.idea,
+          candidate.why,     candidate.proposer, candidate.next};
+}
+
+std::string number(int64_t n) { return "#" + std::to_string(n); }
+
+}  // namespace
+
+Night::Night(Journal& journal, RunState state, Store& store, Workers& workers, Settings settings,
+             double budget, Voice voice)
+    : journal_(journal),
+      state_(std::move(state)),
+      store_(store),
+      workers_(workers),
+      settings_(settings),
+      budget_(budget),
+      voice_(std::move(voice)) {}
+
+step::Stop Night::run() {
+  for (const Experiment& experiment : state_.experiments)
+    if (experiment.open) workers_.kill_left_behind(experiment.pid, experiment.start_time);
+  bool derived = false;
+  while (true) {
+    try {
+      if (!std::exchange(derived, true)) store_.derive(state_);
+      look_at_the_world();
+      const Plan next = plan(state_, settings_, flight_, workers_.now());
+      if (next.step) {
+        if (const auto* stop = std::get_if<step::Stop>(&*next.step)) {
+          close(*stop);
+          return *stop;
+        }
+        std::visit([this](const auto& step) { take(step); }, *next.step);
+      } else if (const auto done = workers_.wait(next.look_again)) {
+        std::visit([this](const auto& done) { take(done); }, *done);
+      }
+    } catch (const DurabilityError&) {
+      throw;
+    } catch (const std::exception& error) {
+      survive(error);
+    }
+  }
+}
+
+void Night::append(const Event& event) { apply(state_, journal_.append(event)); }
+
+void Night::look_at_the_world() {
+  const World world = workers_.world();
+  flight_.stop_soon = world.stop_soon;
+  flight_.stop_now = world.stop_now;
+  flight_.user_pauses = world.user_pauses;
+  flight_.task_changed = world.task_changed;
+  flight_.models_ready = world.models_ready;
+  flight_.models_ready_in = world.models_ready_in;
+  flight_.stuck = world.stuck;
+}
+
+// An error of the loop's own costs a pause, not the night. Before there is a champion it ends the
+// run: a mistake in the set-up should be seen at once.
+void Night::survive(const std::exception& error) {
+  if (state_.champion.empty()) throw;
+  append(event::Trouble{one_line(error.what(), 400)});
+  const std::string pause =
+      "; going on in " + std::to_string(static_cast<int>(trouble_pause(state_.troubles_in_row))) +
+      " s";
+  voice_.warn(std::string(error.what()) + pause);
+}
+
+// Jobs that end now may have paid for something: that is written down before the end is.
+void Night::close(const step::Stop& stop) {
+  for (const Done& done : workers_.finish()) {
+    if (const auto* call = std::get_if<done::Call>(&done)) append(as_event(call->event));
+    const auto* proposed = std::get_if<done::Proposed>(&done);
+    if (proposed && proposed->replied) append(event::Replied{proposed->n, proposed->proposer});
+  }
+  append(event::Stop{stop.why});
+  try {
+    store_.derive(state_);
+  } catch (const std::exception& error) {
+    voice_.warn(std::string(error.what()) +
+                "; results.tsv and report.html follow at the next start");
+  }
+}
+
+// ------------------------------------------------------------------------------------------------
+// Steps of the plan
+
+void Night::take(const step::Baseline&) {
+  voice_.say("building the baseline, train.cpp as it is here");
+  take_draft(0, {store_.checkout_source(), "", "baseline", "", "baseline", {}});
+}
+
+void Night::take(const step::Propose& step) {
+  if (const std::string program = workers_.world().program; program != state_.program) {
+    if (!state_.program.empty())
+      voice_.say("program.md has changed; " + number(step.n) + " is the first that sees it");
+    append(event::Program{program});
+  }
+  workers_.start(job::Propose{step.n, step.builtin}, state_);
+  flight_.talks[step.n] = Talk{};
+}
+
+void Night::take(const step::Reopen& step) {
+  voice_.say("going on with the conversation about " + number(step.n) + ", which was interrupted");
+  workers_.start(job::Reopen{step.n}, state_);
+  flight_.talks[step.n] = Talk{};
+}
+
+void Night::take(const step::GoOn& step) {
+  Talk& talk = flight_.talks.at(step.n);
+  job::GoOn job{step.n, talk.failure, talk.problem};
+  if (talk.stage == Talk::kDone) {
+    job.failure = Failure::kRun;
+    job.problem = judge(*state_.at(step.n).measured,
+                        {budget_, baseline().overhead_seconds, baseline().phases}, state_.best_bpb)
+                      .reason;
+    voice_.say(number(step.n) + " " + one_line(job.problem, 100) + "; asking for a repair");
+  }
+  workers_.start(job, state_);
+  talk.stage = Talk::kAsking;
+}
+
+void Night::take(const step::Rebase& step) {
+  const bool recorded = step.n < state_.next_n();
+  Draft draft = recorded ? draft_of(state_.at(step.n).candidate,
+                                    store_.source_at(state_.at(step.n).candidate.commit))
+                         : drafts_.at(step.n);
+  const std::string champion = store_.source_at(state_.champion);
+  const auto merged = store_.merge(store_.source_at(draft.base), draft.source, champion);
+  if (!merged || *merged == champion)
+    return withdraw(step.n, "its edit does not fit to " + number(state_.champion_n) +
+                                ", which was kept meanwhile");
+  draft.source = *merged;
+  draft.base = state_.champion;
+  if (const auto known = known_result(state_, draft.source))
+    return withdraw(step.n, "on the new champion it is code that was measured already");
+  store_.write_candidate(step.n, draft);
+  Talk& talk = flight_.talks[step.n];
+  talk.stage = Talk::kEdited;
+  talk.base = draft.base;
+  talk.may_go_on = talk.may_mend = false;  // its author knows another champion
+  drafts_[step.n] = std::move(draft);
+}
+
+void Night::take(const step::Build& step) {
+  const auto talk = flight_.talks.find(step.n);
+  if (talk != flight_.talks.end() && talk->second.stage == Talk::kEdited) {
+    workers_.start(job::Build{step.n, drafts_.at(step.n).source}, state_);
+    talk->second.stage = Talk::kBuilding;
+    return;
+  }
+  const Experiment& experiment = state_.at(step.n);
+  voice_.say("going on with experiment " + std::to_string(step.n) + ", which was interrupted");
+  const std::string source = store_.source_at(experiment.candidate.commit);
+  store_.write_candidate(step.n, draft_of(experiment.candidate, source));
+  workers_.start(job::Build{step.n, source}, state_);
+  flight_.building = step.n;
+}
+
+void Night::take(const step::Measure& step) {
+  const bool first = step.n == 0;
+  workers_.start(job::Measure{step.n, static_cast<uint64_t>(state_.start ? state_.start->seed : 0),
+                              first ? Baseline{} : baseline(),
+                              first ? std::nullopt : std::optional(state_.best_bpb)},
+                 state_);
+  flight_.measuring = step.n;
+}
+
+void Night::take(const step::Judge& step) {
+  const Experiment& experiment = state_.at(step.n);
+  const bool first = step.n == 0;
+  const Baseline base = first ? Baseline{} : baseline();
+  Verdict verdict = judge(*experiment.measured, {budget_, base.overhead_seconds, base.phases},
+                          first ? std::nullopt : std::optional(state_.best_bpb));
+  const std::string& words = experiment.measured->last_words;
+  if (verdict.status == Status::kCrash && !words.empty()) verdict.reason += " (" + words + ")";
+  check(!first || verdict.status == Status::kKeep,
+        "the baseline failed: " + verdict.reason +
+            "; see experiments/0000/run.log in the run's folder, mend it and start a new --tag");
+  // A repair that came to nothing leaves the folder as it was measured.
+  const auto talk = flight_.talks.find(step.n);
+  if (talk != flight_.talks.end() && talk->second.stage == Talk::kSetback) {
+    voice_.say("      its repair came to nothing: " + one_line(talk->second.problem, 160));
+    store_.write_candidate(
+        step.n, draft_of(experiment.candidate, store_.source_at(experiment.candidate.commit)));
+  }
+  give_verdict(step.n, verdict, /*machine=*/false);
+}
+
+void Night::take(const step::GiveUp& step) {
+  give_verdict(step.n, {Status::kCrash, step.reason}, step.machine);
+}
+
+void Night::take(const step::Refuse& step) {
+  const Talk talk = flight_.talks.at(step.n);
+  append(event::Refused{step.n, talk.proposer, talk.problem.substr(0, 2000)});
+  flight_.talks.erase(step.n);
+  workers_.forget(step.n);
+  const std::string line = one_line(talk.problem, 160);
+  if (line != said_) voice_.say("      " + talk.proposer + " came to nothing: " + line);
+  said_ = line;
+}
+
+void Night::take(const step::Canary&) {
+  voice_.say("the champion is run for a few steps, to see if the machine is whole");
+  workers_.start(job::Canary{store_.source_at(state_.champion)}, state_);
+  flight_.canary = true;
+}
+
+void Night::take(const step::Pause& step) {
+  append(event::Paused{step.why});
+  const bool user = step.why == kPausedByUser;
+  const std::string line =
+      user ? "paused; agent resume --tag " + state_.start->tag + " goes on"
+           : "paused, because the machine is broken: " + one_line(step.why, 200) +
+                 "; looking again every few minutes";
+  user ? voice_.say(line) : voice_.warn(line);
+  voice_.notify(user ? "pause" : "breakage", line);
+}
+
+void Night::take(const step::Resume&) {
+  append(event::Resumed{});
+  voice_.say("going on");
+}
+
+void Night::take(const step::RestModels& step) {
+  append(event::Rest{step.seconds});
+  voice_.warn(
+      "half of the last 20 proposals of models came to nothing; the builtin proposer has "
+      "the word for " +
+      std::to_string(static_cast<int>(step.seconds / 60)) + " minutes");
+}
+
+void Night::take(const step::Again& step) {
+  append(event::Reopened{step.n});
+  voice_.say(number(step.n) + " is measured anew: it was the machine that failed");
+}
+
+void Night::take(const step::Tell& step) {
+  append(event::Told{step.what});
+  voice_.say(step.what);
+  voice_.notify("plateau", step.what);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Ends of jobs
+
+void Night::take(const done::Proposed& done) {
+  if (!flight_.talks.contains(done.n)) {  // the experiment ended meanwhile
+    if (done.replied) append(event::Replied{done.n, done.proposer});
+    return;
+  }
+  Talk& talk = flight_.talks.at(done.n);
+  talk.proposer = done.proposer;
+  talk.may_go_on = done.may_go_on;
+  talk.may_mend = done.may_mend;
+  if (done.replied) append(event::Replied{done.n, done.proposer});
+  if (done.fits) append(*done.fits);
+  const bool repair = done.n < state_.next_n();
+  const auto set_back = [&](const std::string& problem, bool may_go_on) {
+    talk.stage = Talk::kSetback;
+    talk.failure = Failure::kEdit;
+    talk.problem = problem;
+    talk.may_go_on = may_go_on;
+  };
+  switch (done.kind) {
+    case done::Proposed::kDraft:
+      return take_draft(done.n, done.draft);
+    case done::Proposed::kSetback:
+      return set_back(done.problem, done.may_go_on);
+    case done::Proposed::kNoReply:
+      if (repair) return set_back(done.problem, false);
+      flight_.talks.erase(done.n);
+      return workers_.forget(done.n);
+    case done::Proposed::kNothing:
+      append(event::Exhausted{done.problem});
+      flight_.talks.erase(done.n);
+      return workers_.forget(done.n);
+    case done::Proposed::kNoMemory:
+      return set_back("the conversation that was interrupted is lost", false);
+  }
+}
+
+// From an edit to what may be built: code that was measured already costs no device time.
+void Night::take_draft(int64_t n, Draft draft) {
+  Talk& talk = flight_.talks[n];
+  const bool repair = n < state_.next_n();
+  if (repair && code_fingerprint(draft.source) == state_.at(n).candidate.fingerprint) {
+    // The reply that made the candidate: after a restart its author is told what came of it.
+    talk.stage = Talk::kDone;
+    talk.may_go_on = talk.may_mend;
+    return;
+  }
+  if (const auto known = n > 0 ? known_result(state_, draft.source) : std::nullopt) {
+    talk.stage = Talk::kSetback;
+    talk.failure = Failure::kKnown;
+    talk.problem = *known;
+    return;
+  }
+  try {
+    store_.write_candidate(n, draft);
+  } catch (...) {  // the reply lies in the folder: the conversation is opened again after the pause
+    flight_.talks.erase(n);
+    throw;
+  }
+  talk.stage = Talk::kEdited;
+  talk.base = draft.base;
+  drafts_[n] = std::move(draft);
+}
+
+void Night::take(const done::Built& done) {
+  if (!settings_.overlap_builds || flight_.building) append(event::Built{done.n, done.seconds});
+  if (flight_.building == done.n) {
+    flight_.building.reset();
+    if (done.ok) {
+      flight_.built.insert(done.n);
+      return;
+    }
+    check(done.n > 0,
+          "train.cpp does not build again; see experiments/0000/build.log in the run's "
+          "folder and start a new --tag");
+    return give_verdict(done.n, {Status::kCrash, "did not build again after an interruption"},
+                        /*machine=*/false);
+  }
+  if (done.ok) return record_candidate(done.n);
+  check(done.n > 0, "train.cpp does not build; see experiments/0000/build.log in the run's folder");
+  append(event::NotBuilt{done.n, code_fingerprint(drafts_.at(done.n).source), done.errors});
+  Talk& talk = flight_.talks.at(done.n);
+  if (done.n < state_.next_n() && !state_.at(done.n).measured)
+    return withdraw(done.n, "on the new champion its edit does not build");
+  talk.stage = Talk::kSetback;
+  talk.failure = Failure::kBuild;
+  talk.problem = done.errors;
+  talk.may_go_on = talk.may_mend;
+}
+
+void Night::record_candidate(int64_t n) {
+  const Draft& draft = drafts_.at(n);
+  Talk& talk = flight_.talks.at(n);
+  talk.stage = Talk::kEdited;  // if what follows fails, it is built and tried again
+  event::Candidate candidate{n,
+                             store_.commit(n, draft),
+                             draft.base,
+                             draft.idea,
+                             draft.why,
+                             draft.proposer,
+                             code_fingerprint(draft.source),
+                             {},
+                             {},
+                             draft.next};
+  if (n > 0) {
+    const Change change = describe_change(store_.source_at(draft.base), draft.source);
+    candidate.constants = change.constants;
+    candidate.areas = change.areas;
+  }
+  append(candidate);
+  flight_.built.insert(n);
+  talk.stage = Talk::kDone;
+  talk.may_go_on = talk.may_mend;
+  if (n == 0) voice_.say(experiment_header());
+}
+
+void Night::withdraw(int64_t n, const std::string& why) {
+  append(event::Withdrawn{n, why});
+  flight_.talks.erase(n);
+  flight_.built.erase(n);
+  drafts_.erase(n);
+  workers_.forget(n);
+  store_.tidy(n);
+  voice_.say("      the next idea is asked for again: " + why);
+}
+
+void Night::take(const done::Began& done) {
+  append(event::RunStarted{done.n, state_.at(done.n).attempts + 1, done.pid, done.start_time});
+  workers_.acknowledge();
+}
+
+void Night::take(const done::Call& done) {
+  append(as_event(done.event));
+  workers_.acknowledge();
+}
+
+void Night::take(const done::Measured& done) {
+  flight_.measuring.reset();
+  append(event::Measurement{done.n, state_.at(done.n).attempts, done.measured});
+  if (!done.measured.disturbed.empty())
+    voice_.say(number(done.n) +
+               " machine busy, measured again later: " + one_line(done.measured.disturbed, 160));
+}
+
+void Night::take(const done::Canary& done) {
+  flight_.canary = false;
+  append(event::Canary{done.problem});
+}
+
+// The job is over and its experiment as it was; the plan finds what is missing.
+void Night::take(const done::Failed& done) {
+  if (flight_.measuring == done.n) flight_.measuring.reset();
+  if (flight_.building == done.n) flight_.building.reset();
+  if (done.n < 0) flight_.canary = false;
+  const auto talk = flight_.talks.find(done.n);
+  if (talk != flight_.talks.end() && talk->second.stage == Talk::kBuilding)
+    talk->second.stage = Talk::kEdited;
+  else if (talk != flight_.talks.end() && talk->second.stage == Talk::kAsking)
+    flight_.talks.erase(talk);
+  throw Error(done.what);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Verdicts
+
+Baseline Night::baseline() const { return baseline_of(*state_.at(0).measured); }
+
+// The commit point. For a keep, the champion's files are on disk before it.
+void Night::give_verdict(int64_t n, const Verdict& verdict, bool machine) {
+  const bool keep = verdict.status == Status::kKeep;
+  const std::string& commit = state_.at(n).candidate.commit;
+  if (keep) store_.keep_champion(n, commit);
+  append(
+      event::Verdict{n, verdict.status, verdict.reason, keep ? commit : state_.champion, machine});
+  flight_.talks.erase(n);
+  flight_.built.erase(n);
+  drafts_.erase(n);
+  workers_.forget(n);
+  speak_after(n);
+  store_.tidy(n);
+  store_.derive(state_);
+}
+
+void Night::speak_after(int64_t n) {
+  voice_.say(experiment_line(state_, n));
+  if (const std::string slow = slow_operations(state_); n == 0 && !slow.empty()) voice_.warn(slow);
+  const bool first_keep = n > 0 && state_.champion_n == n && !state_.told.contains("first keep");
+  if (first_keep) {
+    append(event::Told{"first keep"});
+    voice_.notify("first keep", experiment_line(state_, n));
+  }
+}
+
+}  // namespace autoresearch

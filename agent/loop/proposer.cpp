@@ -1,0 +1,182 @@
+#include "agent/loop/proposer.h"
+
+#include <utility>
+
+#include "agent/edit/edit.h"
+#include "agent/propose/briefing.h"
+#include "agent/record/earlier_result.h"
+#include "common/error.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/process.h"
+#include "common/text.h"
+
+namespace autoresearch {
+
+struct Proposer::Talk {
+  int64_t n = 0;
+  std::string base, source;  // the champion's commit and file
+  Dialogue dialogue;
+};
+
+Proposer::Proposer(Setup setup, Models* models) : setup_(std::move(setup)), models_(models) {}
+
+std::string Proposer::program() {
+  const std::lock_guard lock(mutex_);
+  try {
+    program_ = read_file(setup_.checkout / "program.md");
+  } catch (const Error&) {
+    if (program_.empty()) throw;
+  }
+  return program_;
+}
+
+PromptInputs Proposer::briefing(const RunState& state, const std::string& source) {
+  PromptInputs inputs;
+  inputs.program = program();
+  inputs.harness = read_file(setup_.headers / "harness" / "harness.h");
+  inputs.kernels = read_file(setup_.headers / "kernels" / "kernels.h");
+  inputs.source = source;
+  inputs.past = past_of(state);
+  inputs.backlog = state.backlog();
+  inputs.measurements = measurements_of(state, [this](int64_t n) {
+    return known_facts(trainer_record(setup_.run.experiment(n)),
+                       trainer_record(setup_.run.experiment(0)));
+  });
+  inputs.max_tokens = prompt_tokens(setup_.context_tokens);
+  inputs.cuda = setup_.cuda;
+  inputs.left = setup_.left(state);
+  for (const int64_t n : state.open)
+    inputs.running += "experiment " + std::to_string(n) + ": " + state.at(n).candidate.idea + "\n";
+  return inputs;
+}
+
+Prompt Proposer::first_prompt_of(const RunState& state, const std::string& source) {
+  return first_prompt(briefing(state, source));
+}
+
+std::shared_ptr<Proposer::Talk> Proposer::fresh(int64_t n, bool builtin, const std::string& base,
+                                                const RunState& state) {
+  const std::string source = setup_.source_at(base);
+  PromptInputs inputs = briefing(state, source);
+  if (!builtin) {
+    const auto fits = state.fits.find(models_->proposers().next());
+    if (fits != state.fits.end()) inputs.max_tokens = std::min(inputs.max_tokens, fits->second);
+  }
+  // The builtin proposer looks for code that is not known yet, on a thread of its own: it gets a
+  // copy of what is known.
+  auto known = builtin ? std::make_shared<RunState>(state) : nullptr;
+  Dialogue dialogue(
+      builtin ? nullptr : &models_->proposers(), std::move(inputs), setup_.cuda ? "cuda" : "cpu",
+      static_cast<uint64_t>(n),
+      [known](const std::string& source) { return known && known_result(*known, source); },
+      builtin ? nullptr : models_->repairer());
+  const std::string& left_out = dialogue.prompt().left_out;
+  if (!left_out.empty() && said_left_out_.empty()) log_info("prompt      from now on: " + left_out);
+  if (!left_out.empty()) said_left_out_ = left_out;
+  return std::make_shared<Talk>(Talk{n, base, source, std::move(dialogue)});
+}
+
+std::shared_ptr<Proposer::Talk> Proposer::begin(const job::Propose& job, const RunState& state) {
+  fs::create_directories(setup_.run.experiment(job.n).path);
+  return fresh(job.n, job.builtin, state.champion, state);
+}
+
+std::shared_ptr<Proposer::Talk> Proposer::reopen(int64_t n, const RunState& state) {
+  const fs::path file = setup_.run.experiment(n).conversation();
+  std::error_code ignored;
+  if (!models_ || !fs::exists(file, ignored)) return nullptr;
+  const nlohmann::json memory = parse_untrusted(read_file(file));
+  if (!memory.is_object() || !memory.contains("base") || !memory["base"].is_string())
+    return nullptr;
+  auto talk = fresh(n, /*builtin=*/false, memory["base"].get<std::string>(), state);
+  return talk->dialogue.recall(memory) ? talk : nullptr;
+}
+
+bool Proposer::go_on(const std::shared_ptr<Talk>& talk, const job::GoOn& job) {
+  std::string text = job.problem;
+  if (job.failure == Failure::kRun) text += "\n\n" + trainer_log(setup_.run.experiment(job.n));
+  if (!talk->dialogue.feed_back({job.failure, text})) return false;
+  keep(*talk, "");
+  return true;
+}
+
+// A reply to the conversation so far, which loses history while a model finds it too long. What
+// that model can't take at its shortest, the next one is asked in full.
+Reply Proposer::ask(Talk& talk, done::Proposed& done) {
+  while (true) {
+    bool shortened = false;
+    Reply reply = talk.dialogue.next();
+    while (reply.too_long && talk.dialogue.shorten()) {
+      shortened = true;
+      reply = talk.dialogue.next();
+    }
+    if (reply.provider.empty()) reply.provider = talk.dialogue.name();
+    if (shortened && reply.problem.empty())
+      done.fits = event::Fits{reply.provider, talk.dialogue.prompt().tokens};
+    if (!reply.too_long || talk.dialogue.has_begun()) return reply;
+    models_->pass_over(reply);
+    if (!models_->proposers().ready()) return reply;
+    talk.dialogue.restore();
+  }
+}
+
+void Proposer::keep(const Talk& talk, const std::string& reply) {
+  const ExperimentFolder folder = setup_.run.experiment(talk.n);
+  if (!talk.dialogue.is_model()) return;
+  if (!reply.empty()) write_file(folder.next_reply(), valid_utf8(reply));
+  write_file(folder.prompt(), valid_utf8(talk.dialogue.transcript()));
+  nlohmann::json memory = talk.dialogue.memory();
+  memory["base"] = talk.base;
+  write_file(folder.conversation(),
+             memory.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+done::Proposed Proposer::turn(Talk& talk) {
+  const bool is_model = talk.dialogue.is_model();
+  done::Proposed done;
+  done.n = talk.n;
+  std::string text = talk.dialogue.open_reply();  // not empty: it was paid for before a restart
+  bool truncated = false;
+  if (text.empty()) {
+    const Reply reply = ask(talk, done);
+    done.proposer = talk.dialogue.proposer();
+    done.problem = reply.problem;
+    if (!reply.problem.empty() && !interrupt_requested()) keep(talk, "");
+    if (!reply.problem.empty()) {
+      done.kind = !is_model   ? done::Proposed::kNothing
+                  : reply.too_long ? done::Proposed::kSetback
+                                   : done::Proposed::kNoReply;
+      return done;
+    }
+    text = reply.text;
+    truncated = reply.truncated;
+    keep(talk, text);
+    done.replied = is_model;
+  }
+  done.proposer = talk.dialogue.proposer();
+  done.may_go_on = talk.dialogue.may_answer_again();
+  done.may_mend = talk.dialogue.may_mend_run();
+  done.kind = done::Proposed::kSetback;
+  auto parsed = parse_reply(text, truncated, talk.dialogue.may_send_whole_file());
+  if (const auto* feedback = std::get_if<Feedback>(&parsed)) {
+    done.problem = feedback->text;
+    return done;
+  }
+  auto& proposal = std::get<Proposal>(parsed);
+  auto edited = apply_proposal(talk.source, proposal);
+  if (const auto* feedback = std::get_if<Feedback>(&edited)) {
+    done.problem = feedback->text;
+    return done;
+  }
+  done.kind = done::Proposed::kDraft;
+  done.draft = {std::get<std::string>(std::move(edited)),
+                talk.base,
+                proposal.idea,
+                proposal.why,
+                done.proposer,
+                proposal.next};
+  return done;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,180 @@
+// What can happen in a run, one struct an event. The journal (agent/record/journal.h) holds them in
+// order, one JSON object a line: {"event": NAME, ..., "time": UTC}. agent/record/events.cpp is the
+// one place that knows the names of events and keys. Events of other names are for later versions
+// and are passed over.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/lab/verdict.h"
+#include "agent/llm/money.h"
+
+namespace autoresearch {
+
+// The journal's version. An older one is not read: a run ends with the program that began it.
+constexpr int kJournalVersion = 2;
+
+namespace event {
+
+// A program began to work on the run. The first one says what the run is; the others must agree.
+struct Start {
+  int version = kJournalVersion;
+  std::string tag, task_name, provider;
+  std::string task;  // SHA-256 of task.json
+  std::string kit;   // its fingerprint
+  std::string device, machine;
+  int64_t seed = 0;
+};
+
+// program.md is another than before.
+struct Program {
+  std::string sha256;
+};
+
+// A reply of a model lies in the experiment's folder and is paid for: after an interruption the
+// experiment goes on with it.
+struct Replied {
+  int64_t n = 0;
+  std::string proposer;
+};
+
+// A reply, applied to the champion, did not compile or link; it is not built again.
+struct NotBuilt {
+  int64_t n = 0;
+  std::string fingerprint, errors;
+};
+
+// A built version of the edited file. Its commit and ref are on disk. A later one of the same n
+// takes its place: a repair, or the same edit on a new champion.
+struct Candidate {
+  int64_t n = 0;
+  std::string commit, parent, idea, why, proposer, fingerprint;
+  std::vector<std::string> constants, areas;  // that it touched (agent/edit/edit_summary.h)
+  std::vector<std::string> next;              // lines about what to try after it
+};
+
+// The draft or candidate n, which was not measured yet, does not fit to the new champion. Its number
+// is used again.
+struct Withdrawn {
+  int64_t n = 0;
+  std::string why;
+};
+
+// A proposal that never became a candidate. Its number is used again.
+struct Refused {
+  int64_t n = 0;
+  std::string proposer, reason;
+};
+
+// The builtin proposer has nothing left to try on the present champion.
+struct Exhausted {
+  std::string why;
+};
+
+// A model that found a longer prompt too long took one of so many tokens.
+struct Fits {
+  std::string provider;
+  int64_t tokens = 0;
+};
+
+// A build that held the slot, so that nothing could be measured meanwhile.
+struct Built {
+  int64_t n = 0;
+  double seconds = 0;
+};
+
+// A training is about to begin: the child exists and waits until this is on disk. `attempt` counts
+// from 1 within n.
+struct RunStarted {
+  int64_t n = 0;
+  int attempt = 0;
+  pid_t pid = 0;
+  uint64_t start_time = 0;  // of the process, as /proc/<pid>/stat has it
+};
+
+// The attempt ended. One that was disturbed is no result and is repeated.
+struct Measurement {
+  int64_t n = 0;
+  int attempt = 0;
+  Measured measured;
+};
+
+// The commit point of an experiment. `champion`: the commit that is the best from here on.
+struct Verdict {
+  int64_t n = 0;
+  Status status = Status::kOpen;
+  std::string reason, champion;
+  bool machine = false;  // a crash that is the machine's or the loop's: it says nothing of the code
+};
+
+// The verdict or the measurement of n is void: the machine was broken. It is measured again.
+struct Reopened {
+  int64_t n = 0;
+};
+
+// Most proposals of models came to nothing: none is asked for so long.
+struct Rest {
+  double seconds = 0;
+};
+
+// The user was told what is said once in a run.
+struct Told {
+  std::string what;
+};
+
+// Something failed that is not a candidate's: a full disk, a folder that vanished, a repository
+// that is locked. The run goes on after a pause.
+struct Trouble {
+  std::string what;
+};
+
+// The champion was built and run for a few steps, to see if the machine is whole. `problem` empty:
+// it is.
+struct Canary {
+  std::string problem;
+};
+
+// By the user's wish, or because the machine is broken; until then nothing is begun.
+struct Paused {
+  std::string why;
+};
+struct Resumed {};
+
+struct Stop {
+  std::string why;
+};
+
+}  // namespace event
+
+using Event =
+    std::variant<event::Start, event::Program, CallOpened, CallClosed, event::Replied,
+                 event::NotBuilt, event::Candidate, event::Withdrawn, event::Refused,
+                 event::Exhausted, event::Fits, event::Built, event::RunStarted, event::Measurement,
+                 event::Verdict, event::Reopened, event::Rest, event::Told, event::Trouble,
+                 event::Canary, event::Paused, event::Resumed, event::Stop>;
+
+// An event and when it was written: UTC, ISO 8601, milliseconds.
+struct Entry {
+  Event event;
+  std::string time;
+};
+
+Event as_event(const CallEvent& call);
+
+nlohmann::json to_json(const Entry& entry);
+// Nothing for the event of a later version. Throws if a value is of another type, or if one is
+// missing without which the event says nothing.
+std::optional<Entry> entry_from(const nlohmann::json& object);
+
+// Seconds since 1970 of such a time; nothing if the text is none.
+std::optional<double> seconds_of_utc(const std::string& utc);
+std::string utc_text(double seconds_since_1970);
+
+}  // namespace autoresearch

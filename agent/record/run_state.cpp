@@ -1,0 +1,286 @@
+#include "agent/record/run_state.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <unordered_set>
+#include <utility>
+
+#include "common/error.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+Experiment& experiment_of(RunState& state, int64_t n) {
+  check(n >= 0 && n < state.next_n(), "experiment " + std::to_string(n) + " has no candidate");
+  return state.experiments[static_cast<size_t>(n)];
+}
+
+Experiment& open_experiment_of(RunState& state, int64_t n) {
+  Experiment& experiment = experiment_of(state, n);
+  check(experiment.status == Status::kOpen,
+        "experiment " + std::to_string(n) + " has a verdict already");
+  return experiment;
+}
+
+// One overload an event. `at`: when it was written.
+struct Fold {
+  RunState& state;
+  const std::string& time;
+  double at;
+
+  void operator()(const event::Start& e) {
+    check(e.version == kJournalVersion,
+          "it is of version " + std::to_string(e.version) + " and this program writes " +
+              std::to_string(kJournalVersion) + "; go on with the program that began it");
+    if (!state.start) state.start = e;
+    state.stopped.clear();
+    if (state.paused.empty()) return;
+    // The time between a stop and a start is nobody's, also of a run that is paused.
+    state.spent.paused += std::max(0.0, state.last_event_at - state.paused_at);
+    state.paused_at = at;
+  }
+
+  void operator()(const event::Program& e) { state.program = e.sha256; }
+
+  void operator()(const CallOpened& e) {
+    state.spending.take(e);
+    if (e.n > 0) state.on_experiments.take(e);
+  }
+
+  void operator()(const CallClosed& e) {
+    state.spending.take(e);
+    state.on_experiments.take(e);
+  }
+
+  void operator()(const event::Replied& e) {
+    if (e.n < state.next_n())
+      ++open_experiment_of(state, e.n).replies;
+    else
+      ++state.replies;
+  }
+
+  void operator()(const event::NotBuilt& e) { state.not_built[e.fingerprint] = e.errors; }
+
+  void operator()(const event::Candidate& e) {
+    if (e.n == state.next_n()) {
+      Experiment& fresh = state.experiments.emplace_back();
+      fresh.n = e.n;
+      fresh.start_utc = time;
+      state.open.insert(e.n);
+      fresh.replies = std::exchange(state.replies, 0);
+    }
+    Experiment& experiment = open_experiment_of(state, e.n);
+    const bool rebased = !experiment.measured && experiment.attempts == 0;
+    if (!experiment.candidate.fingerprint.empty() && !rebased)
+      experiment.failed.push_back(experiment.candidate.fingerprint);
+    experiment.candidate = e;
+    experiment.open = false;
+    experiment.interrupted = experiment.disturbed = experiment.reopened = 0;
+    experiment.measured.reset();
+    state.measured_as.try_emplace(e.fingerprint, e.n);
+    state.refusals_in_row = state.troubles_in_row = 0;
+    state.next_lines.insert(state.next_lines.end(), e.next.begin(), e.next.end());
+  }
+
+  void operator()(const event::Withdrawn& e) {
+    if (e.n == state.next_n()) {  // it was a draft
+      state.replies = 0;
+      return;
+    }
+    const Experiment& experiment = open_experiment_of(state, e.n);
+    check(e.n == state.next_n() - 1 && experiment.attempts == 0,
+          "only the last candidate can be withdrawn, before it runs");
+    const auto known = state.measured_as.find(experiment.candidate.fingerprint);
+    if (known != state.measured_as.end() && known->second == e.n) state.measured_as.erase(known);
+    state.experiments.pop_back();
+    state.open.erase(e.n);
+  }
+
+  void operator()(const event::Refused& e) {
+    ++state.came_to_nothing[e.proposer];
+    ++state.refusals_in_row;
+    state.last_refusal = e.reason;
+    count_proposal(e.proposer, true);
+    state.replies = 0;
+  }
+
+  void operator()(const event::Exhausted& e) { state.exhausted = e.why; }
+  void operator()(const event::Fits& e) { state.fits[e.provider] = e.tokens; }
+  void operator()(const event::Built& e) { state.spent.building += e.seconds; }
+
+  void operator()(const event::RunStarted& e) {
+    Experiment& experiment = experiment_of(state, e.n);
+    check(experiment.status == Status::kOpen || experiment.status == Status::kKeep,
+          "experiment " + std::to_string(e.n) + " was not kept and runs again");
+    check(e.attempt == experiment.attempts + 1, "attempt " + std::to_string(e.attempt) +
+                                                    " follows attempt " +
+                                                    std::to_string(experiment.attempts));
+    if (experiment.open) ++experiment.interrupted;
+    experiment.attempts = e.attempt;
+    experiment.open = true;
+    experiment.pid = e.pid;
+    experiment.start_time = e.start_time;
+    if (experiment.status == Status::kOpen) experiment.measured.reset();
+  }
+
+  void operator()(const event::Measurement& e) {
+    Experiment& experiment = experiment_of(state, e.n);
+    check(experiment.open && e.attempt == experiment.attempts,
+          "the measured attempt is not the open one");
+    experiment.open = false;
+    experiment.interrupted = 0;
+    experiment.ended_at = at;
+    const Phases phases = e.measured.phases.value_or(Phases{0, e.measured.wall_seconds, 0});
+    state.spent.startup += phases.startup;
+    state.spent.training += phases.training;
+    state.spent.sealing += phases.sealing;
+    state.spent.scoring += e.measured.score_seconds;
+    if (!e.measured.disturbed.empty())
+      ++experiment.disturbed;
+    else if (experiment.status == Status::kOpen)
+      experiment.measured = e.measured;
+    else if (e.measured.bpb)
+      experiment.again.push_back(*e.measured.bpb);
+  }
+
+  void operator()(const event::Verdict& e) {
+    Experiment& experiment = open_experiment_of(state, e.n);
+    if (e.status == Status::kKeep) {
+      check(experiment.measured && experiment.measured->bpb,
+            "a candidate without a measurement is kept");
+      check(std::isfinite(*experiment.measured->bpb), "a figure that is not finite is kept");
+      state.best_bpb = *experiment.measured->bpb;
+      state.champion = experiment.candidate.commit;
+      state.champion_n = e.n;
+    }
+    count_crashes(e);
+    if (!e.machine) count_proposal(experiment.candidate.proposer, e.status == Status::kCrash);
+    state.open.erase(e.n);
+    experiment.status = e.status;
+    experiment.reason = e.reason;
+    experiment.end_utc = time;
+    experiment.open = false;
+    state.since_keep = e.status == Status::kKeep ? 0 : state.since_keep + 1;
+    state.troubles_in_row = 0;
+    state.exhausted.clear();  // a new champion, or one more neighbour that is known
+    state.canary.reset();
+  }
+
+  // Figures differ where the fault is one: "after 12.3 s".
+  static std::string without_figures(const std::string& reason) {
+    std::string words;
+    for (const char c : reason)
+      if (!std::isdigit(static_cast<unsigned char>(c))) words += c;
+    return words;
+  }
+
+  void count_crashes(const event::Verdict& e) {
+    if (e.machine) return;
+    if (e.status != Status::kCrash) return state.crashes_alike.clear();
+    const std::string words = without_figures(e.reason);
+    if (words != state.last_crash) state.crashes_alike.clear();
+    state.crashes_alike.push_back(e.n);
+    state.last_crash = words;
+  }
+
+  void count_proposal(const std::string& proposer, bool failed) {
+    constexpr size_t kLatest = 20;
+    if (proposer == "builtin" || proposer == "baseline") return;
+    state.proposals_failed.push_back(failed);
+    if (state.proposals_failed.size() > kLatest) state.proposals_failed.pop_front();
+  }
+
+  void operator()(const event::Reopened& e) {
+    Experiment& experiment = experiment_of(state, e.n);
+    check(experiment.status != Status::kKeep, "a kept experiment is not measured anew");
+    ++experiment.reopened;
+    experiment.status = Status::kOpen;
+    experiment.measured.reset();
+    experiment.reason = experiment.end_utc = "";
+    experiment.disturbed = experiment.interrupted = 0;
+    state.open.insert(e.n);
+    std::erase(state.crashes_alike, e.n);
+  }
+
+  void operator()(const event::Rest& e) {
+    state.models_rest_until = at + e.seconds;
+    state.proposals_failed.clear();
+  }
+
+  void operator()(const event::Told& e) { state.told.insert(e.what); }
+
+  void operator()(const event::Trouble&) {
+    ++state.troubles_in_row;
+    state.last_trouble_at = at;
+  }
+
+  void operator()(const event::Canary& e) {
+    state.canary = e.problem;
+    state.canary_at = at;
+  }
+
+  void operator()(const event::Paused& e) {
+    if (state.paused.empty()) state.paused_at = at;
+    state.paused = e.why;
+  }
+
+  void operator()(const event::Resumed&) {
+    if (!state.paused.empty()) state.spent.paused += std::max(0.0, at - state.paused_at);
+    state.paused.clear();
+  }
+
+  // A user ended the run: the attempt that was open is no mark against its candidate.
+  void operator()(const event::Stop& e) {
+    for (const int64_t n : state.open) state.experiments[static_cast<size_t>(n)].open = false;
+    state.stopped = e.why;
+  }
+};
+
+}  // namespace
+
+double TimeSpent::waiting() const {
+  return std::max(0.0, total - startup - training - sealing - scoring - building - paused);
+}
+
+std::vector<std::string> RunState::backlog() const {
+  constexpr size_t kLines = 10;
+  std::unordered_set<std::string> known;
+  for (const Experiment& experiment : experiments) known.insert(experiment.candidate.idea);
+  std::vector<std::string> lines;
+  for (auto line = next_lines.rbegin(); line != next_lines.rend() && lines.size() < kLines; ++line)
+    if (known.insert(*line).second) lines.push_back(*line);
+  std::reverse(lines.begin(), lines.end());
+  return lines;
+}
+
+void apply(RunState& state, const Entry& entry) {
+  const double at = seconds_of_utc(entry.time).value_or(state.last_event_at);
+  if (!std::holds_alternative<event::Start>(entry.event) && state.last_event_at > 0)
+    state.spent.total += std::max(0.0, at - state.last_event_at);
+  std::visit(Fold{state, entry.time, at}, entry.event);
+  state.last_event_at = at;
+}
+
+RunState replay(const std::vector<Entry>& entries) {
+  RunState state;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    try {
+      apply(state, entries[i]);
+    } catch (const std::exception& problem) {
+      throw Error("journal event " + std::to_string(i + 1) +
+                  " contradicts those before it: " + problem.what() +
+                  "; restore journal.jsonl, or start a new run with another --tag");
+    }
+  }
+  return state;
+}
+
+std::string slow_operations(const RunState& state) {
+  if (state.experiments.empty() || !state.experiments[0].measured) return "";
+  const std::string& words = state.experiments[0].measured->fused_operations;
+  return words == "all" ? "" : one_line(words, 400);
+}
+
+}  // namespace autoresearch

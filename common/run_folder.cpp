@@ -1,0 +1,44 @@
+#include "common/run_folder.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "common/folder.h"
+#include "common/log.h"
+
+namespace autoresearch {
+
+fs::path ExperimentFolder::reply(int k) const {
+  return path / (k == 1 ? "reply.md" : "reply-" + std::to_string(k) + ".md");
+}
+
+fs::path ExperimentFolder::next_reply() const {
+  int k = 1;
+  while (fs::exists(reply(k))) ++k;
+  return reply(k);
+}
+
+void ExperimentFolder::tidy() const {
+  for (const fs::path& part : {program(), sealed(), attempt(), build()}) remove_whatever(part);
+}
+
+ExperimentFolder RunFolder::experiment(int64_t n) const {
+  return {experiments() / format("%04lld", static_cast<long long>(n))};
+}
+
+std::vector<ExperimentFolder> RunFolder::all_experiments() const {
+  std::vector<ExperimentFolder> folders;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(experiments(), ignored))
+    folders.push_back({entry.path()});
+  const auto number = [](const ExperimentFolder& folder) {
+    return std::strtoll(folder.path.filename().c_str(), nullptr, 10);
+  };
+  std::sort(folders.begin(), folders.end(),
+            [&](const auto& a, const auto& b) { return number(a) < number(b); });
+  return folders;
+}
+
+RunFolder run_folder(const std::string& tag) { return {data_dir() / "runs" / tag}; }
+
+}  // namespace autoresearch

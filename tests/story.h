@@ -1,0 +1,75 @@
+// A run told event by event, for tests of what is made of it: with a clock that moves by itself.
+#pragma once
+
+#include <string>
+
+#include "agent/record/run_state.h"
+
+namespace autoresearch {
+
+inline Measured measured_at(double bpb) {
+  Measured measured;
+  measured.wall_seconds = 12;
+  measured.overhead_seconds = 2;
+  measured.phases = Phases{1, 10, 1};
+  measured.sealed = true;
+  measured.sealed_bytes = 1000;
+  measured.score_seconds = 3;
+  measured.score_rss_bytes = 1000;
+  if (bpb > 0) measured.bpb = bpb;
+  return measured;
+}
+
+inline Measured crashed(int exit_code = 139) {
+  Measured measured = measured_at(0);
+  measured.sealed = false;
+  measured.train_exit = exit_code;
+  return measured;
+}
+
+struct Story {
+  RunState state;
+  double now = 1.7e9;
+
+  Story& tell(Event event, double seconds = 1) {
+    now += seconds;
+    apply(state, {std::move(event), utc_text(now)});
+    return *this;
+  }
+  Story& start() {
+    event::Start start;
+    start.tag = "t";
+    return tell(start);
+  }
+  Story& candidate(int64_t n, const std::string& proposer = "openai:m") {
+    event::Candidate candidate;
+    candidate.n = n;
+    candidate.commit = "c" + std::to_string(n) + "." + std::to_string(++candidates_);
+    candidate.parent = state.champion;
+    candidate.idea = "idea " + std::to_string(n);
+    candidate.proposer = n == 0 ? "baseline" : proposer;
+    candidate.fingerprint = "f" + candidate.commit;
+    return tell(candidate);
+  }
+  Story& run(int64_t n) { return tell(event::RunStarted{n, state.at(n).attempts + 1, 100, 200}); }
+  Story& measured(int64_t n, const Measured& measured) {
+    return run(n).tell(event::Measurement{n, state.at(n).attempts, measured}, 15);
+  }
+  Story& verdict(int64_t n, Status status, const std::string& reason = "") {
+    const std::string commit = state.at(n).candidate.commit;
+    return tell(event::Verdict{n, status, reason, status == Status::kKeep ? commit : state.champion,
+                               false});
+  }
+  Story& experiment(int64_t n, Status status, double bpb = 2) {
+    candidate(n);
+    measured(n, status == Status::kCrash ? crashed() : measured_at(bpb));
+    return verdict(n, status, status == Status::kCrash ? "train was ended by SIGSEGV" : "");
+  }
+  // A run whose baseline stands.
+  Story& begun() { return start().experiment(0, Status::kKeep, 2); }
+
+ private:
+  int candidates_ = 0;
+};
+
+}  // namespace autoresearch

@@ -130,7 +130,10 @@ autoresearch::Measured Simulation::measure(int64_t n, const std::string& source)
     result.bpb = truth(source) + std::normal_distribution<>(0, night_.noise)(random_);
     measured_[{n, *result.bpb}] = source;
   }
-  if (!broken && n > 0 && chance(night_.disturbed)) result.disturbed = "a neighbour took a core";
+  if (!broken && n > 0 && chance(night_.disturbed)) {
+    result.disturbed = "a neighbour took a core";
+    ++disturbed_;
+  }
   return result;
 }
 

@@ -30,6 +30,12 @@ struct SimulatedNight {
   bool mend = true;    // models mend half of what crashed or did not build
 };
 
+// Where journals are best kept: in memory, because thousands of nights are many fsyncs.
+inline fs::path folder_in_memory() {
+  std::error_code ignored;
+  return fs::is_directory("/dev/shm", ignored) ? fs::path("/dev/shm") : fs::temp_directory_path();
+}
+
 // Thrown where the process ends; not an error that anything could catch by mistake.
 struct Killed {};
 
@@ -46,6 +52,7 @@ class Simulation : public Workers, public Store {
   const RunState& state() const { return state_; }
   int starts() const { return starts_; }
   int kills() const { return kills_; }
+  int disturbed() const { return disturbed_; }  // measurements that the machine spoilt
   double true_bpb() const { return truth(commits_.at(state_.champion)); }
 
   // Workers
@@ -107,7 +114,7 @@ class Simulation : public Workers, public Store {
   const fs::path path_;
   double now_ = 1.7e9, end_;
   uint64_t order_ = 0;
-  int starts_ = 0, kills_ = 0, next_token_ = 0;
+  int starts_ = 0, kills_ = 0, disturbed_ = 0, next_token_ = 0;
   pid_t next_pid_ = 100;
   bool armed_ = false, stopping_ = false;
   double broken_until_ = 0;

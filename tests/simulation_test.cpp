@@ -13,12 +13,8 @@ namespace {
 
 class SimulationTest : public testing::Test {
  protected:
-  // In memory where there is such a file system: thousands of nights are many fsyncs.
   SimulationTest() {
-    std::error_code ignored;
-    const fs::path memory = "/dev/shm";
-    std::string pattern = (fs::is_directory(memory, ignored) ? memory : fs::temp_directory_path()) /
-                          "autoresearch_nights.XXXXXX";
+    std::string pattern = folder_in_memory() / "autoresearch_nights.XXXXXX";
     dir_ = mkdtemp(pattern.data());
   }
   ~SimulationTest() override { fs::remove_all(dir_); }

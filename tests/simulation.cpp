@@ -120,6 +120,11 @@ autoresearch::Measured Simulation::measure(int64_t n, const std::string& source)
   result.score_seconds = night_.scoring;
   result.score_rss_bytes = result.sealed_bytes = 1000;
   const bool broken = now_ < broken_until_;
+  if (broken || is_bad(source, "!crash")) {  // soon after it began
+    result.phases = std::nullopt;
+    result.wall_seconds = night_.startup;
+    result.score_seconds = 0;
+  }
   if (broken) {
     result.train_exit = 127;
     result.broken = "error while loading shared libraries: libgomp.so.1";

@@ -1,12 +1,10 @@
 #include "agent/lab/machine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <ctime>
 #include <fstream>
 
-#include "common/files.h"
+#include "common/limits.h"
 #include "common/nvidia.h"
 #include "common/text.h"
 
@@ -32,10 +30,9 @@ std::string machine_name() {
   return name;
 }
 
-int64_t usable_memory() {
+int64_t usable_memory(const fs::path& root) {
   constexpr double kShare = 0.9;
-  return static_cast<int64_t>(kShare * static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
-                              static_cast<double>(sysconf(_SC_PAGE_SIZE)));
+  return static_cast<int64_t>(kShare * static_cast<double>(memory_limit(root)));
 }
 
 double boot_seconds() {

@@ -4,14 +4,17 @@
 #include <cstdint>
 #include <string>
 
+#include "common/files.h"
+
 namespace autoresearch {
 
 // Processor, GPUs and their driver in one line. Figures of two machines do not compare.
 std::string machine_name();
 
-// Resident memory that a child may use, in bytes: most of the machine's, so that a greedy candidate
-// is ended by its parent and not by the kernel, which might choose something else.
-int64_t usable_memory();
+// Resident memory that a child may use, in bytes: most of what the machine has and our control
+// groups allow, so that a greedy candidate is ended by its parent and not by the kernel, which
+// might choose something else.
+int64_t usable_memory(const fs::path& root = "/");
 
 // Seconds since boot, sleep included: a laptop that slept through the night did not work through
 // it.

@@ -1,5 +1,6 @@
 #include "agent/lab/machine.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <unistd.h>
@@ -108,6 +109,26 @@ TEST_F(LimitsTest, AffinityIsSeen) {
   EXPECT_EQ(usable_cpus(), std::vector<int>{last});
   EXPECT_EQ(training_threads(root_), 1);
   sched_setaffinity(0, sizeof before, &before);
+}
+
+TEST(WarmFiles, ReadsWhatIsColdOnce) {
+  char pattern[] = "warm_test.XXXXXX";  // beside the program: /tmp can lie in memory
+  const fs::path folder = fs::absolute(mkdtemp(pattern));
+  const std::string text(3'000'000, 'x');
+  const auto cool = [&](const fs::path& file) {
+    const int opened = open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    fsync(opened);
+    EXPECT_EQ(posix_fadvise(opened, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(opened);
+  };
+  for (const char* name : {"library.so.2", "notes.txt"}) std::ofstream(folder / name) << text;
+  EXPECT_EQ(warm_files({folder / "library.so.2", folder / "absent"}), 0) << "just written";
+  for (const char* name : {"library.so.2", "notes.txt"}) cool(folder / name);
+  const int64_t read = warm_files({folder});
+  EXPECT_EQ(warm_files({folder}), 0);
+  fs::remove_all(folder);
+  if (read == 0) GTEST_SKIP() << "this disk can't be made to forget";
+  EXPECT_EQ(read, 3'000'000) << "libraries alone";
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <optional>
 #include <sstream>
 
+#include "agent/lab/machine_watch.h"
 #include "common/folder.h"
 #include "common/json.h"
 #include "common/text.h"
@@ -54,21 +55,33 @@ std::string last_line_with(const std::string& output, const std::string& start) 
 }
 
 Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& folder,
-           std::function<void(pid_t, uint64_t)> before_exec, std::function<void(double)> tick) {
-  std::vector<std::string> args = {"--task",   bench.task.string(),
-                                   "--device", bench.device,
-                                   "--seed",   std::to_string(bench.seed),
-                                   "--seal",   kSealed,
-                                   "--json",   kRecord};
+           std::function<void(pid_t, uint64_t)> before_exec, std::function<void(double)> tick,
+           MachineState& machine) {
+  std::vector<std::string> args = {"--task",    bench.task.string(),
+                                   "--device",  bench.device,
+                                   "--threads", std::to_string(bench.threads),
+                                   "--seed",    std::to_string(bench.seed),
+                                   "--seal",    kSealed,
+                                   "--json",    kRecord};
   if (bench.steps > 0) args.insert(args.end(), {"--steps", std::to_string(bench.steps)});
   Command command = kit.train(folder, bench.task, args, bench.sandboxed, bench.gpu);
   command.limit = baseline.overhead_seconds > 0
                       ? allowance_of(bench, baseline).wall_limit() + kDeadlineGrace
                       : bench.budget + kFirstRunGrace;
   command.max_rss_bytes = bench.memory_bytes;
-  command.before_exec = std::move(before_exec);
-  command.tick = std::move(tick);
-  return run(command);
+  MachineWatch watch(bench.gpu ? bench.device : "");
+  command.before_exec = [&](pid_t pid, uint64_t start_time) {
+    watch.begin(pid);
+    if (before_exec) before_exec(pid, start_time);
+  };
+  command.tick = [&](double seconds) {
+    watch.tick();
+    if (tick) tick(seconds);
+  };
+  command.heard = [&](char) { watch.next_phase(); };
+  Exit exit = run(command);
+  machine = watch.end(exit);
+  return exit;
 }
 
 // Every digit that tells one number from the next.
@@ -164,13 +177,17 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
                     std::function<void(double)> tick) {
   for (const char* earlier : {kSealed, kRecord, "run.log", "score.json"})
     remove_whatever(folder / earlier);
-  const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick));
-  const fs::path attempt = folder / "attempt";  // nobody writes there any more
-  const int64_t most_bytes = most_sealed_bytes(baseline);
-  const auto sealed = take_file(attempt, kSealed, most_bytes, folder / kSealed);
-  take_file(attempt, kRecord, kMaxRecordBytes, folder / kRecord);
-  remove_whatever(attempt);
   Measurement result;
+  const Exit trained =
+      train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick), result.machine);
+  const fs::path attempt = folder / "attempt";
+  const int64_t most_bytes = most_sealed_bytes(baseline);
+  std::optional<int64_t> sealed;
+  if (!trained.stuck) {  // nobody writes there any more
+    sealed = take_file(attempt, kSealed, most_bytes, folder / kSealed);
+    take_file(attempt, kRecord, kMaxRecordBytes, folder / kRecord);
+    remove_whatever(attempt);
+  }
   result.interrupted = trained.interrupted;
   result.outcome.train_exit = trained.code;
   result.outcome.timed_out = trained.timed_out;
@@ -180,6 +197,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
   result.outcome.phases = phases_of(trained.told, trained.seconds);
   result.outcome.sealed = sealed.has_value();
   result.event = trainers_figures(bench, folder, trained);
+  result.event["machine"] = result.machine;
   Exit scored;
   if (sealed > most_bytes) {
     result.outcome.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
@@ -189,6 +207,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
     result.interrupted = scored.interrupted;
     read_score(scored, folder, result);
   }
+  result.stuck = trained.stuck ? trained.stuck : scored.stuck;
   result.event.update({{"sealed", result.outcome.sealed},
                        {"sealed_bytes", sealed.value_or(0)},
                        {"score_seconds", scored.seconds},

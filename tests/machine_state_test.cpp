@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "agent/lab/machine_watch.h"
+#include "common/sandbox.h"
 
 namespace autoresearch {
 namespace {
@@ -204,10 +205,13 @@ TEST(MachineState, GoesThroughTheJournalWhole) {
   EXPECT_EQ(nlohmann::json::object().get<MachineState>().cores, 0) << "of an older version";
 }
 
+Command shell(const std::string& script) {
+  return {.argv = {"sh", "-c", script}, .env = {"PATH=/usr/bin:/bin"}};
+}
+
 // The watch, beside real children.
-MachineState watched(const std::string& script) {
+MachineState watched(Command command) {
   MachineWatch watch("");
-  Command command{.argv = {"sh", "-c", script}, .env = {"PATH=/usr/bin:/bin"}};
   command.tells = true;
   command.before_exec = [&](pid_t pid, uint64_t) { watch.begin(pid); };
   command.tick = [&](double) { watch.tick(); };
@@ -217,10 +221,11 @@ MachineState watched(const std::string& script) {
   return watch.end(exit);
 }
 
+const std::string kComputes = "printf b >&5; timeout 3 sh -c 'while :; do :; done'; printf e >&5";
+
 TEST(MachineWatch, EachPhaseHasItsOwnTimeAndProcessorTime) {
-  const MachineState state =
-      watched("printf b >&5; timeout 1.5 sh -c 'while :; do :; done'; printf e >&5; sleep 0.5");
-  EXPECT_GE(state.training.seconds, 1.4);
+  const MachineState state = watched(shell(kComputes + "; sleep 0.5"));
+  EXPECT_GE(state.training.seconds, 2.9);
   EXPECT_GE(state.sealing.seconds, 0.4);
   EXPECT_GT(state.training.cpu_seconds, 0.05);
   EXPECT_LE(state.training.cpu_seconds, state.training.seconds + 0.1);
@@ -229,9 +234,16 @@ TEST(MachineWatch, EachPhaseHasItsOwnTimeAndProcessorTime) {
   EXPECT_GT(state.peak_rss_bytes, 0);
 }
 
+TEST(MachineWatch, WhatRunsInASandboxIsSeenToo) {
+  if (const auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const MachineState state = watched(confine(shell(kComputes), {}));
+  EXPECT_GE(state.training.seconds, 2.9);
+  EXPECT_GT(state.training.cpu_seconds, 0.1);
+}
+
 TEST(MachineWatch, AStopIsSeenInItsPhase) {
   const MachineState state =
-      watched("printf b >&5; (sleep 2; kill -CONT $$) & kill -STOP $$; printf e >&5");
+      watched(shell("printf b >&5; (sleep 2; kill -CONT $$) & kill -STOP $$; printf e >&5"));
   EXPECT_GT(state.training.stopped, 1);
   EXPECT_EQ(state.sealing.stopped, 0);
   EXPECT_NE(disturbed(state, {}).value_or("").find("stood still"), std::string::npos);
@@ -245,8 +257,7 @@ TEST(MachineWatch, WhatOthersTakeIsSeenAsTheirs) {
       while (!done) {
       }
     });
-  const MachineState state =
-      watched("printf b >&5; timeout 3 sh -c 'while :; do :; done'; printf e >&5");
+  const MachineState state = watched(shell(kComputes));
   done = true;
   for (auto& other : others) other.join();
   EXPECT_GT(state.training.waited, 0.3);

@@ -3,11 +3,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <atomic>
 #include <fstream>
-#include <sstream>
+#include <mutex>
+#include <set>
 #include <utility>
+
+#include "common/limits.h"
 
 namespace autoresearch {
 namespace {
@@ -29,10 +30,6 @@ bool there(const fs::path& path) {
   return fs::exists(path, ignored);
 }
 
-bool is_named(const std::string& controllers, const std::string& name) {
-  return ("," + controllers + ",").find("," + name + ",") != std::string::npos;
-}
-
 // Whether a file of "name count" lines has counted any `name`.
 bool counted(const fs::path& path, const std::string& name) {
   std::ifstream file(path);
@@ -40,28 +37,6 @@ bool counted(const fs::path& path, const std::string& name) {
   for (int64_t count = 0; file >> key >> count;)
     if (key == name && count > 0) return true;
   return false;
-}
-
-// The groups that this process is in and that can limit memory or processes: one in version 2 of
-// the interface, one for each of the two in version 1.
-std::vector<fs::path> own_groups() {
-  std::vector<fs::path> groups;
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {  // "4:memory:/user.slice", "0::/user.slice"
-    std::istringstream fields(line);
-    std::string number, controllers, path;
-    std::getline(fields, number, ':');
-    std::getline(fields, controllers, ':');
-    std::getline(fields, path);
-    const fs::path root("/sys/fs/cgroup");
-    const fs::path below = fs::path(path).relative_path();
-    if (controllers.empty())
-      groups.push_back(there(root / "cgroup.controllers") ? root / below
-                                                          : root / "unified" / below);
-    else if (is_named(controllers, "memory") || is_named(controllers, "pids"))
-      groups.push_back(root / controllers / below);
-  }
-  return groups;
 }
 
 // Lets groups below `group`, of version 2, have limits. Returns where they are made.
@@ -83,10 +58,16 @@ fs::path opened(const fs::path& group) {
 }  // namespace
 
 ControlGroup::ControlGroup(int64_t max_bytes, int64_t max_tasks) {
-  static std::atomic<int> count{0};
+  // One at a time: while a first one moves the agent, a second would take that for its own place.
+  static std::mutex mutex;
+  static int count = 0;
+  const std::lock_guard lock(mutex);
   const std::string name =
       "autoresearch-" + std::to_string(getpid()) + "-" + std::to_string(count++);
-  for (const fs::path& own : own_groups()) {
+  std::set<fs::path> places;  // one in version 2 of the interface, two in version 1
+  for (const char* controller : {"memory", "pids"})
+    if (const auto groups = control_groups(controller); !groups.empty()) places.insert(groups[0]);
+  for (const fs::path& own : places) {
     const fs::path folder = opened(own) / name;
     std::error_code refused;
     if (!fs::create_directory(folder, refused)) continue;
@@ -130,6 +111,15 @@ ControlGroup& ControlGroup::operator=(ControlGroup&& other) noexcept {
   std::swap(memory_, other.memory_);
   std::swap(tasks_, other.tasks_);
   return *this;
+}
+
+std::vector<pid_t> ControlGroup::members() const {
+  std::vector<pid_t> members;
+  for (const fs::path& folder : folders_) {
+    std::ifstream file(folder / "cgroup.procs");
+    for (pid_t pid = 0; file >> pid;) members.push_back(pid);
+  }
+  return members;
 }
 
 bool ControlGroup::ran_out_of_memory() const {

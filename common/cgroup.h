@@ -5,6 +5,8 @@
 // Elsewhere there is no group, and run()'s own watch is what there is.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -26,6 +28,7 @@ class ControlGroup {
   const std::vector<int>& entrances() const { return entrances_; }
   bool limits_memory() const { return !memory_.empty(); }
   bool limits_tasks() const { return !tasks_.empty(); }
+  std::vector<pid_t> members() const;
   bool ran_out_of_memory() const;  // the kernel has ended one of its processes for that
   bool ran_out_of_tasks() const;   // one of its processes was refused another
 

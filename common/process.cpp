@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <fstream>
 #include <limits>
 #include <mutex>
 #include <set>
@@ -39,14 +40,16 @@ constexpr size_t kLogKept = 4 << 20;              // bytes that one child may ad
 constexpr size_t kReadSize = 1 << 16;             // a pipe's default capacity
 constexpr int64_t kBytesKept = int64_t{1} << 30;  // that stay free on a disk
 constexpr int64_t kFilesKept = 100'000;
-constexpr int kPollMilliseconds = 50;       // the longest wait between two looks at the child
-constexpr double kSampleSeconds = 0.2;      // between two samples of memory and two ticks
-constexpr double kGraceSeconds = 2;         // from SIGTERM to SIGKILL after an interrupt
-constexpr int kEmptyMilliseconds = 60000;   // a namespace that is not empty by then never will be
-constexpr int kBwrapMilliseconds = 1000;    // to hand on the exit status of a sandbox that ended
-constexpr int64_t kDoubleInterrupt = 2000;  // milliseconds
-constexpr int kLowestFd = 16;               // of ours: a child's own numbers lie below
-constexpr rlim_t kMaxFiles = 4096;          // that a sandboxed process may have open
+constexpr int kPollMilliseconds = 50;        // the longest wait between two looks at the child
+constexpr double kSampleSeconds = 0.2;       // between two samples of memory and two ticks
+constexpr double kGraceSeconds = 2;          // from SIGTERM to SIGKILL after an interrupt
+constexpr int kBwrapMilliseconds = 1000;     // to hand on the exit status of a sandbox that ended
+constexpr int64_t kDoubleInterrupt = 2000;   // milliseconds
+constexpr int kLowestFd = 16;                // of ours: a child's own numbers lie below
+constexpr int kGoFd = kTellFd + 1;           // a child's until exec: the pipe that it waits on
+constexpr rlim_t kMaxFiles = 4096;           // that a sandboxed process may have open
+constexpr const char* kFirstToDie = "1000";  // the highest oom_score_adj
+constexpr const char* kMark = "AUTORESEARCH_CHILD=";  // in the environment of what may be orphaned
 
 [[noreturn]] void fail(const std::string& what) {
   throw Error("cannot start a process: " + what + ": " + strerror(errno));
@@ -147,7 +150,7 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 struct Launch {
   std::string program, cwd, complaint;
   std::vector<char*> argv, env;
-  int nice = 0, input = -1, output = -1, go = -1, go_write = -1;
+  int nice = 0, input = -1, output = -1, go = -1;
   int report = -1, filter = -1, tell = -1;  // -1: the child has no such descriptor
   uint64_t max_file_bytes = 0;
   bool expendable = false;  // the first to die when memory runs out
@@ -182,6 +185,8 @@ void close_range_of(unsigned first, unsigned last) {
 }
 
 // The child's descriptors get the numbers that it knows; all others are closed. Ours lie above.
+// Those of a child that another thread starts just now are among them: were they kept while this
+// one waits, the other would not see the end of its own pipes.
 void hand_over(const Launch& launch) {
   dup2(launch.input, STDIN_FILENO);
   dup2(launch.output, STDOUT_FILENO);
@@ -190,6 +195,7 @@ void hand_over(const Launch& launch) {
   if (launch.report >= 0) dup2(launch.report, kReportFd);
   if (launch.filter >= 0) dup2(launch.filter, kFilterFd);
   if (launch.tell >= 0) dup2(launch.tell, kTellFd);
+  dup3(launch.go, kGoFd, O_CLOEXEC);
   close_range_of(kLowestFd, ~0U);
 }
 
@@ -206,32 +212,31 @@ void set_limits(const Launch& launch) {
   }
   if (!launch.expendable) return;
   const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-  [[maybe_unused]] ssize_t n = write(fd, "1000", 4);
+  [[maybe_unused]] ssize_t n = write(fd, kFirstToDie, strlen(kFirstToDie));
 }
 
 [[noreturn]] void child_main(const Launch& launch) {
   // A session of its own is also a process group of its own, and takes away the terminal: a child
   // that could open /dev/tty could type commands into it (TIOCSTI).
   setsid();
-  close(launch.go_write);
-  char byte;
-  ssize_t n;
-  do n = read(launch.go, &byte, 1);
-  while (n < 0 && errno == EINTR);
-  if (n != 1) _exit(127);
   if (launch.dies_with_caller) prctl(PR_SET_PDEATHSIG, SIGKILL);
-  reset_signals();
   // A keyring of its own: the user's could be read, and would carry notes from child to child.
   syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
+  ssize_t n;
   for (const int group : launch.groups) n = write(group, "0", 1);
   set_limits(launch);
   hand_over(launch);
+  reset_signals();
+  char byte;
+  do n = read(kGoFd, &byte, 1);
+  while (n < 0 && errno == EINTR);
+  if (n != 1) _exit(127);
   if (!launch.cwd.empty() && chdir(launch.cwd.c_str()) != 0) give_up(launch, "no such folder");
   execve(launch.program.c_str(), launch.argv.data(), launch.env.data());
   give_up(launch, errno == ENOENT ? "not found" : strerrordesc_np(errno));
 }
 
-volatile sig_atomic_t interrupt_flag = 0, stop_flag = 0, gentle = 0;
+std::atomic<bool> interrupt_flag = false, stop_flag = false, gentle = false;  // lock-free
 std::atomic<int64_t> last_interrupt_ms = -kDoubleInterrupt - 1;
 
 void on_interrupt(int signal) {
@@ -239,15 +244,15 @@ void on_interrupt(int signal) {
   clock_gettime(CLOCK_MONOTONIC, &now);
   int64_t ms = int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
   if (signal == SIGINT && gentle && !stop_flag) {
-    stop_flag = 1;
+    stop_flag = true;
     return;
   }
   if (signal == SIGINT) {
     int64_t last = last_interrupt_ms.exchange(ms);
     if (interrupt_flag && last >= 0 && ms - last <= kDoubleInterrupt) _exit(kInterrupted);
   }
-  stop_flag = 1;
-  interrupt_flag = 1;
+  stop_flag = true;
+  interrupt_flag = true;
 }
 
 struct Space {
@@ -266,24 +271,32 @@ Space free_space(const fs::path& folder) {
 
 std::mutex children_mutex;
 std::set<pid_t> children;  // forked and not reaped, of all threads
+std::set<pid_t> stuck;     // of these, those that run() has given up
 
-// Ends what was orphaned to us: it left its group and has lost its parents. Only while no child
-// runs, whose it could be.
-void end_orphans() {
+bool adopts_orphans() {
   int adopts = 0;
   prctl(PR_GET_CHILD_SUBREAPER, &adopts);
-  const std::lock_guard lock(children_mutex);
-  bool found = adopts != 0 && children.empty();
-  for (int round = 0; found && round < 200; ++round) {
-    found = false;
-    for (const auto& [pid, stat] : all_processes()) {
-      if (stat.parent != getpid()) continue;
-      found = true;
-      kill(pid, SIGKILL);
-      waitpid(pid, nullptr, WNOHANG);
-    }
-    if (found) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return adopts != 0;
+}
+
+// Whether a process or one that it descends from was started with `mark` in its environment.
+bool has_mark(pid_t pid, const std::string& mark) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/environ");
+  for (std::string entry; std::getline(file, entry, '\0');)
+    if (entry == mark) return true;
+  return false;
+}
+
+// What was orphaned to us by the child of that mark; `all`: by whichever child. It left the
+// child's group and has lost its parents. To be called under the lock; reaps those that have ended.
+std::vector<pid_t> orphans(const std::string& mark, bool all) {
+  std::vector<pid_t> found;
+  for (const pid_t pid : children_of(getpid())) {
+    if (children.contains(pid) || stuck.contains(pid) || waitpid(pid, nullptr, WNOHANG) != 0)
+      continue;
+    if (all || has_mark(pid, mark)) found.push_back(pid);
   }
+  return found;
 }
 
 // A forked child. Destroying it before wait() has seen it end (an exception) kills it.
@@ -297,17 +310,23 @@ class Child {
  private:
   void prepare(const Command& command);
   void signal_group(int signal) const;
+  void kill_group();
+  bool lost_patience() const;
   void read_output(int rounds);
   void keep(std::string_view output);
   void hear_of_init();
-  void listen(Exit& exit);
+  void listen(const Command& command, Exit& exit);
   bool namespace_ended() const;
+  bool leader_ended() const;
   bool end_namespace();
+  pid_t end_orphans();
   void look_after(const Command& command, Exit& exit);
   void check_limits(const Command& command, const Usage& usage, Exit& exit);
+  pid_t init() const;
+  ProcessTable tree() const;
   void sample(const Command& command, Exit& exit);
-  bool ended() const;
-  void reap(Exit& exit);
+  bool reap(Exit& exit);
+  void finish(Exit& exit);
 
   Launch launch_;
   ControlGroup group_;
@@ -316,11 +335,15 @@ class Child {
   Pipe go_, out_, report_, tell_;
   pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
-  Clock::time_point start_, last_sample_, asked_to_end_;
+  bool keeps_orphans_ = false;  // they stay in the trees that start at it and at us
+  double patience_ = 0;
+  Clock::time_point start_, last_sample_, asked_to_end_, killed_at_;
   int64_t sampled_peak_ = 0;
   Space reserve_;  // of the disk, which the child must leave
   size_t logged_ = 0;
   std::string kept_, reported_;
+  std::string mark_;  // empty: no orphan of it can become ours
+  std::vector<std::string> env_;
 };
 
 // Opens what the child will have as its standard streams and fills in launch_.
@@ -342,6 +365,14 @@ void Child::prepare(const Command& command) {
     tell_ = make_pipe();
     fcntl(tell_.read.get(), F_SETFL, O_NONBLOCK);
   }
+  patience_ = command.patience;
+  env_ = command.env;
+  keeps_orphans_ = adopts_orphans() || !command.filter.empty();
+  if (command.filter.empty() && keeps_orphans_) {  // a sandbox keeps its orphans to itself
+    static std::atomic<int> count{0};
+    mark_ = kMark + std::to_string(getpid()) + "-" + std::to_string(count++);
+    env_.push_back(mark_);
+  }
   // What is nearly full already may still be used, but not to its end: the journal must go on.
   const Space space = free_space(command.disk);
   reserve_ = {std::min(kBytesKept, space.bytes / 2), std::min(kFilesKept, space.files / 2)};
@@ -350,12 +381,11 @@ void Child::prepare(const Command& command) {
              .cwd = command.cwd.string(),
              .complaint = "cannot run " + command.argv[0] + folder + ": ",
              .argv = pointers(command.argv),
-             .env = pointers(command.env),
+             .env = pointers(env_),
              .nice = command.nice,
              .input = input_.get(),
              .output = out_.write.get(),
              .go = go_.read.get(),
-             .go_write = go_.write.get(),
              .report = report_.write.get(),
              .filter = filter_.get(),
              .tell = tell_.write.get(),
@@ -412,17 +442,22 @@ void Child::signal_group(int signal) const {
   kill(pid_, signal);
 }
 
+void Child::kill_group() {
+  if (!std::exchange(killed_, true)) killed_at_ = Clock::now();
+  signal_group(SIGKILL);
+}
+
+bool Child::lost_patience() const { return killed_ && seconds_since(killed_at_) > patience_; }
+
 bool Child::namespace_ended() const {
   pollfd init = {init_.get(), POLLIN, 0};  // -1, of no sandbox, is never ready
   return poll(&init, 1, 0) > 0;
 }
 
-// The leader's end, or the sandbox's: a bwrap that was stopped would not see that.
-bool Child::ended() const {
+bool Child::leader_ended() const {
   siginfo_t info = {};
-  return namespace_ended() ||
-         (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-          info.si_pid == pid_);
+  return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == pid_;
 }
 
 void Child::keep(std::string_view output) {
@@ -466,29 +501,49 @@ void Child::hear_of_init() {
 }
 
 // What the child and its sandbox tell of themselves.
-void Child::listen(Exit& exit) {
+void Child::listen(const Command& command, Exit& exit) {
   if (report_.read.get() >= 0) hear_of_init();
   if (tell_.read.get() < 0) return;
   char words[kMostTold];
   const ssize_t n = read(tell_.read.get(), words, kMostTold - exit.told.size());
-  for (ssize_t i = 0; i < n; ++i) exit.told.push_back({words[i], seconds_since(start_)});
+  for (ssize_t i = 0; i < n; ++i) {
+    exit.told.push_back({words[i], seconds_since(start_)});
+    if (command.heard) command.heard(words[i]);
+  }
   if (n == 0 || exit.told.size() == kMostTold) tell_.read.close();
 }
 
 // A namespace's init ends when all others in it have ended: the kernel kills them with it.
 bool Child::end_namespace() {
-  signal_group(SIGKILL);
+  kill_group();
   if (report_.read.get() >= 0) hear_of_init();
   if (init_.get() < 0) return true;
   syscall(SYS_pidfd_send_signal, init_.get(), SIGKILL, nullptr, 0);
-  pollfd init = {init_.get(), POLLIN, 0};
-  const auto begin = Clock::now();
-  int ready = 0, left = kEmptyMilliseconds;
-  do {
-    ready = poll(&init, 1, left);
-    left = kEmptyMilliseconds - static_cast<int>(1000 * seconds_since(begin));
-  } while (ready < 0 && errno == EINTR && left > 0);
-  return ready > 0;
+  while (!namespace_ended() && !lost_patience()) {
+    pollfd init = {init_.get(), POLLIN, 0};
+    poll(&init, 1, kPollMilliseconds);
+  }
+  return namespace_ended();
+}
+
+// Returns one that does not end; 0: there is none. The lock is not held for long: other threads
+// start and reap children meanwhile.
+pid_t Child::end_orphans() {
+  for (;;) {
+    std::vector<pid_t> found;
+    {
+      const std::lock_guard lock(children_mutex);
+      std::erase_if(
+          stuck, [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) > 0 || !read_stat(pid); });
+      if (adopts_orphans() && (children.empty() || !mark_.empty()))
+        found = orphans(mark_, /*all=*/children.empty());
+      for (const pid_t pid : found) kill(pid, SIGKILL);
+      if (!found.empty() && lost_patience()) stuck.insert(found.begin(), found.end());
+    }
+    if (found.empty()) return 0;
+    if (lost_patience()) return found.front();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
 }
 
 void Child::check_limits(const Command& command, const Usage& usage, Exit& exit) {
@@ -502,71 +557,94 @@ void Child::check_limits(const Command& command, const Usage& usage, Exit& exit)
     exit.over = "it filled the disk";
   else
     return;
-  killed_ = true;
-  signal_group(SIGKILL);
+  kill_group();
+}
+
+// Its init, if it is a sandbox that has one; else 0.
+pid_t Child::init() const { return init_.get() >= 0 ? init_pid_ : 0; }
+
+// All that runs for it.
+ProcessTable Child::tree() const {
+  // An orphan of its group that became nobody's of ours is found in no list of children.
+  if (!keeps_orphans_) {
+    ProcessTable processes = all_processes();
+    const std::set<pid_t> tree = tree_of(processes, pid_);
+    std::erase_if(processes, [&](const auto& process) { return !tree.contains(process.first); });
+    return processes;
+  }
+  std::vector<pid_t> roots = group_.members();
+  roots.push_back(pid_);
+  if (init() > 0) roots.push_back(init());
+  if (!mark_.empty()) {
+    const std::lock_guard lock(children_mutex);
+    const auto left = orphans(mark_, /*all=*/false);
+    roots.insert(roots.end(), left.begin(), left.end());
+  }
+  return trees_of(roots);
 }
 
 void Child::sample(const Command& command, Exit& exit) {
   last_sample_ = Clock::now();
-  const Usage usage = usage_of(pid_, init_.get() >= 0 ? init_pid_ : 0);
+  const ProcessTable processes = tree();
+  const Usage usage = usage_of(processes, init());
   sampled_peak_ = std::max(sampled_peak_, usage.largest_peak);
   if (!killed_) check_limits(command, usage, exit);
+  // A process of a plain user may lower this again, down to what the agent has.
+  if (launch_.expendable)
+    for (const auto& [pid, stat] : processes)
+      std::ofstream("/proc/" + std::to_string(pid) + "/oom_score_adj") << kFirstToDie;
   if (command.tick) command.tick(seconds_since(start_));
 }
 
 void Child::look_after(const Command& command, Exit& exit) {
   if (!killed_ && seconds_since(start_) > command.limit) {  // first: a look at many may take long
-    exit.timed_out = killed_ = true;
-    signal_group(SIGKILL);
+    exit.timed_out = true;
+    kill_group();
   }
   if (seconds_since(last_sample_) >= kSampleSeconds) sample(command, exit);
-  if (!killed_ && command.stop && command.stop()) {
-    killed_ = true;
-    signal_group(SIGKILL);
-  }
+  if (!killed_ && command.stop && command.stop()) kill_group();
   if (!killed_ && !command.finishes && interrupt_requested()) {
     if (!exit.interrupted) {
       exit.interrupted = true;
       asked_to_end_ = Clock::now();
       signal_group(SIGTERM);
     } else if (seconds_since(asked_to_end_) > kGraceSeconds) {
-      killed_ = true;
-      signal_group(SIGKILL);
+      kill_group();
     }
   }
 }
 
-void Child::reap(Exit& exit) {
-  signal_group(SIGKILL);  // before the wait: as long as the leader is a zombie, its number is ours
-  int status = 0;
+// Whether the leader has ended: if it does not, it is left to a later end_orphans().
+bool Child::reap(Exit& exit) {
+  kill_group();  // before the wait: as long as the leader is a zombie, its number is ours
+  while (!leader_ended() && !lost_patience()) {
+    pollfd leader = {pidfd_.get(), POLLIN, 0};
+    poll(&leader, 1, kPollMilliseconds);
+  }
+  int status = SIGKILL;  // of one that does not end
   rusage usage = {};
-  {
-    const std::lock_guard lock(children_mutex);
-    while (wait4(pid_, &status, 0, &usage) < 0 && errno == EINTR) {
-    }
-    children.erase(pid_);
+  const std::lock_guard lock(children_mutex);
+  const bool dead = wait4(pid_, &status, WNOHANG, &usage) == pid_;
+  if (init_.get() >= 0 && !children.contains(init_pid_)) {
+    waitpid(init_pid_, nullptr, WNOHANG);  // ours, if we adopt orphans
+    if (!namespace_ended()) stuck.insert(init_pid_);
   }
+  if (!dead) stuck.insert(pid_);
+  children.erase(pid_);
   reaped_ = true;
-  if (init_.get() >= 0) waitpid(init_pid_, nullptr, WNOHANG);  // ours, if we adopt orphans
   exit.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  // The kernel's figure covers what was waited for; a killed bwrap never waits for its program.
+  // The kernel's figures cover what was waited for; a killed bwrap never waits for its program.
   exit.peak_rss_bytes = std::max(int64_t{usage.ru_maxrss} * 1024, sampled_peak_);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  exit.cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  exit.involuntary_switches = usage.ru_nivcsw;
+  return dead;
 }
 
-Exit Child::wait(const Command& command) {
-  Exit exit;
-  while (!ended()) {
-    pollfd watched[] = {{out_.read.get(), POLLIN, 0},
-                        {pidfd_.get(), POLLIN, 0},
-                        {init_.get(), POLLIN, 0},
-                        {report_.read.get(), POLLIN, 0},
-                        {tell_.read.get(), POLLIN, 0}};
-    poll(watched, std::size(watched), kPollMilliseconds);
-    listen(exit);
-    read_output(/*rounds=*/1);
-    look_after(command, exit);
-  }
-  exit.seconds = seconds_since(start_);
+// Ends all that is left of it, and finds out whether anything stays.
+void Child::finish(Exit& exit) {
   bool empty = namespace_ended();
   if (empty) {
     pollfd leader = {pidfd_.get(), POLLIN, 0};
@@ -575,11 +653,33 @@ Exit Child::wait(const Command& command) {
     empty = end_namespace();
     exit.seconds = seconds_since(start_);
   }
-  listen(exit);
+  const auto call_stuck = [&](pid_t pid) {
+    const auto stat = read_stat(pid);
+    exit.stuck = {pid, stat ? stat->start_time : 0};
+  };
+  if (!reap(exit)) call_stuck(pid_);
+  if (!empty) call_stuck(init_pid_);
+  if (const pid_t orphan = end_orphans(); orphan > 0) call_stuck(orphan);
+}
+
+Exit Child::wait(const Command& command) {
+  Exit exit;
+  // The sandbox's end counts as well: a bwrap that was stopped would not see that.
+  while (!leader_ended() && !namespace_ended() && !lost_patience()) {
+    pollfd watched[] = {{out_.read.get(), POLLIN, 0},
+                        {pidfd_.get(), POLLIN, 0},
+                        {init_.get(), POLLIN, 0},
+                        {report_.read.get(), POLLIN, 0},
+                        {tell_.read.get(), POLLIN, 0}};
+    poll(watched, std::size(watched), kPollMilliseconds);
+    listen(command, exit);
+    read_output(/*rounds=*/1);
+    look_after(command, exit);
+  }
+  listen(command, exit);
+  exit.seconds = seconds_since(start_);
+  finish(exit);
   exit.over_memory = exit.over_memory || group_.ran_out_of_memory();  // since the last sample
-  reap(exit);
-  end_orphans();
-  check(empty, "a sandbox was told to end and did not within a minute; see: ps -ef");
   check(command.filter.empty() || init_pid_ > 0 || exit.code != 0,
         "this bwrap does not tell of its init (--info-fd); type: apt-get install bubblewrap");
   // A bounded number of reads: something that escaped the group could write for ever.
@@ -595,6 +695,17 @@ Exit run(const Command& command) {
   Child child(command);
   child.release(command);
   return child.wait(command);
+}
+
+std::string what_holds(const ProcessId& stuck) {
+  const auto stat = read_stat(stuck.pid);
+  const bool ended = !stat || stat->start_time != stuck.start_time ||
+                     (stat->state == 'Z' && stat->threads <= 1);  // its threads may wait on
+  if (ended) return "";
+  std::string place;
+  std::ifstream("/proc/" + std::to_string(stuck.pid) + "/wchan") >> place;
+  return "process " + std::to_string(stuck.pid) + " can't be ended (state " + stat->state +
+         (place.empty() || place == "0" ? "" : ", waiting in " + place) + ")";
 }
 
 void adopt_orphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
@@ -632,12 +743,12 @@ void watch_for_interrupt(bool gently) {
   sigaction(SIGPIPE, &action, nullptr);
 }
 
-bool interrupt_requested() { return interrupt_flag != 0; }
-bool stop_requested() { return stop_flag != 0; }
+bool interrupt_requested() { return interrupt_flag; }
+bool stop_requested() { return stop_flag; }
 
 void request_interrupt() {
-  stop_flag = 1;
-  interrupt_flag = 1;
+  stop_flag = true;
+  interrupt_flag = true;
 }
 
 void keep_memory_private() {

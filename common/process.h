@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct Command {
   uint64_t max_file_bytes = 0;    // of one file that it writes; 0: no limit
   bool dies_with_caller = false;  // SIGKILL if the thread that called run() ends first
   bool finishes = false;  // an interrupt leaves it alone: git, and what else a clean end needs
+  double patience = 60;   // seconds that it may take to end after SIGKILL: Exit::stuck
   // Called in the parent once the child exists, before it execs: the child waits on a pipe until
   // this returns, so that a journal line about it is on disk first. An exception kills the child.
   std::function<void(pid_t pid, uint64_t start_time)> before_exec = {};
@@ -36,6 +38,7 @@ struct Command {
   // tells of its init on kReportFd.
   std::string filter = {};
   bool tells = false;  // the child has kTellFd: a pipe, and what comes is kept in Exit::told
+  std::function<void(char word)> heard = {};  // called for each byte of it, when it comes
   std::function<bool()> stop = {};  // asked about 20 times a second; true: the child is killed
   // Called about five times a second while the child runs, with the seconds since exec.
   std::function<void(double seconds)> tick = {};
@@ -51,28 +54,45 @@ struct Told {
 };
 constexpr size_t kMostTold = 16;  // what comes after so many is not read
 
+// A process, whoever has its number later.
+struct ProcessId {
+  pid_t pid = 0;
+  uint64_t start_time = 0;  // field 22 of /proc/<pid>/stat
+};
+
 struct Exit {
-  int code = 0;                // exit status, or 128 + signal; 127: the program was not found
-  bool timed_out = false;      // the limit killed it
-  bool over_memory = false;    // max_rss_bytes killed it
-  std::string over;            // another limit that killed it, as a sentence; empty: none did
-  bool interrupted = false;    // interrupt_requested() became true; the group was killed
-  double seconds = 0;          // from exec to the end of all, by the parent's monotonic clock
-  int64_t peak_rss_bytes = 0;  // of the largest process of the group, as the kernel counts it
-  std::string output;          // when no log was named: the last 1 MiB of stdout and stderr
-  std::vector<Told> told;      // in the order in which it came
+  int code = 0;                      // exit status, or 128 + signal; 127: the program was not found
+  bool timed_out = false;            // the limit killed it
+  bool over_memory = false;          // max_rss_bytes killed it
+  std::string over;                  // another limit that killed it, as a sentence; empty: none did
+  bool interrupted = false;          // interrupt_requested() became true; the group was killed
+  double seconds = 0;                // from exec to the end of all, by the parent's monotonic clock
+  int64_t peak_rss_bytes = 0;        // of the largest process of the group, as the kernel counts it
+  double cpu_seconds = 0;            // user and system, of the child and of what it waited for
+  int64_t involuntary_switches = 0;  // of the same: how often another process was let before them
+  std::string output;                // when no log was named: the last 1 MiB of stdout and stderr
+  std::vector<Told> told;            // in the order in which it came
+  // A process of the child's that SIGKILL has not ended: it waits in the kernel for a disk or a
+  // driver that does not answer. Whatever it uses (its folder, its device, its memory) stays in
+  // use. The caller says what_holds() it, lets nothing else use the same, and looks again later.
+  std::optional<ProcessId> stuck;
 };
 
 // Runs a child to its end. It leads its own session and process group, so Ctrl-C at the terminal
 // does not reach it; when it exits, what is left of its group is killed. A sandbox ends whole: its
 // init is killed, and run() returns only when its process namespace is empty, so that nobody
-// writes to what the child wrote, or runs beside the next one. Throws Error only when fork or pipe
-// fails, the log can't be opened or a sandbox does not end; the child is dead when an exception of
-// before_exec or tick leaves here.
+// writes to what the child wrote, or runs beside the next one. It does not wait for ever: see
+// Exit::stuck. May be called from several threads at once; callbacks come on the caller's. Throws
+// Error only when fork or pipe fails or the log can't be opened; the child is dead when an
+// exception of a callback leaves here.
 Exit run(const Command& command);
 
-// From now on a process that a child left behind becomes ours: run() kills it when no other child
-// runs.
+// "process 123 can't be ended (state D, waiting in nfs_wait_bit_killable)"; empty once it has.
+std::string what_holds(const ProcessId& stuck);
+
+// From now on a process that a child left behind becomes ours. run() kills it when that child has
+// ended, or if it hides whose it is (no AUTORESEARCH_CHILD in its environment any more), when no
+// other child runs.
 void adopt_orphans();
 
 // Kills a child that an earlier agent left behind, with its group and all that descends from it,

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/files.h"
+
 namespace autoresearch {
 namespace {
 
@@ -77,9 +79,16 @@ std::optional<ProcessStat> read_stat(pid_t pid) {
   ProcessStat stat;
   rest >> stat.state >> stat.parent >> stat.group;
   std::string skipped;
-  for (int field = 6; field < 20; ++field) rest >> skipped;
+  for (int field = 6; field < 12; ++field) rest >> skipped;
+  int64_t faults = 0, childrens_faults = 0;
+  rest >> faults >> childrens_faults;
+  double ticks = 0, sum = 0;  // user and system, then of its children
+  for (int field = 14; field < 18 && rest >> ticks; ++field) sum += ticks;
+  rest >> skipped >> skipped;
   rest >> stat.threads >> skipped >> stat.start_time >> skipped >> stat.rss_bytes;
   if (!rest) return std::nullopt;
+  stat.major_faults = faults + childrens_faults;
+  stat.cpu_seconds = sum / static_cast<double>(sysconf(_SC_CLK_TCK));
   stat.rss_bytes *= sysconf(_SC_PAGESIZE);
   return stat;
 }
@@ -92,6 +101,39 @@ ProcessTable all_processes() {
     if (const auto stat = read_stat(pid)) result[pid] = *stat;
   });
   return result;
+}
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::vector<pid_t> children;
+  bool listed = false;
+  const std::string tasks = proc(pid, "task");
+  for_each_entry(tasks, [&](const char* name) {  // each thread has those that it has forked
+    if (name[0] == '.') return;
+    std::ifstream file(tasks + "/" + name + "/children");
+    listed = listed || file.is_open();
+    for (pid_t child = 0; file >> child;) children.push_back(child);
+  });
+  std::error_code gone;
+  if (listed || !fs::exists(tasks, gone)) return children;
+  for (const auto& [other, stat] : all_processes())
+    if (stat.parent == pid) children.push_back(other);
+  return children;
+}
+
+ProcessTable trees_of(const std::vector<pid_t>& roots) {
+  ProcessTable trees;
+  std::vector<pid_t> found = roots;
+  while (!found.empty()) {
+    const pid_t pid = found.back();
+    found.pop_back();
+    if (trees.contains(pid)) continue;
+    const auto stat = read_stat(pid);
+    if (!stat) continue;
+    trees[pid] = *stat;
+    const auto children = children_of(pid);
+    found.insert(found.end(), children.begin(), children.end());
+  }
+  return trees;
 }
 
 std::set<pid_t> tree_of(const ProcessTable& processes, pid_t root) {
@@ -113,17 +155,11 @@ std::set<pid_t> tree_of(const ProcessTable& processes, pid_t root) {
   return tree;
 }
 
-Usage usage_of(pid_t leader, pid_t init) {
-  const ProcessTable processes = all_processes();
+Usage usage_of(const ProcessTable& tree, pid_t init) {
   Usage usage;
   int64_t mapped = 0;
   MemoryFiles files;
-  std::set<pid_t> tree = tree_of(processes, leader);
-  if (init > 0) tree.merge(tree_of(processes, init));
-  for (const pid_t pid : tree) {
-    const auto found = processes.find(pid);
-    if (found == processes.end()) continue;
-    const ProcessStat& stat = found->second;
+  for (const auto& [pid, stat] : tree) {
     const Status status = read_status(pid);
     usage.bytes += stat.rss_bytes - status.shared;
     usage.largest_peak = std::max(usage.largest_peak, status.peak);

@@ -1,3 +1,4 @@
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
 #include <c10/util/Exception.h>
@@ -15,6 +16,7 @@
 #include "common/budget.h"
 #include "common/error.h"
 #include "common/files.h"
+#include "common/limits.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "common/progress.h"
@@ -43,6 +45,7 @@ struct Options {
   std::string task = "demo", device = "auto", data;
   fs::path seal, json;
   int64_t seed = 42, steps = 0;
+  int threads = training_threads();
   bool profile = false;
 };
 
@@ -73,6 +76,9 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--task", options.task, "task that `prepare` made, by name or folder")
       ->capture_default_str();
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--threads", options.threads, "threads that compute on a CPU")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "seed of all random numbers")->capture_default_str();
   app.add_option("--steps", options.steps, "train this many steps instead of the time budget")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
@@ -124,6 +130,7 @@ struct Run::Impl {
         clock(device.device) {
     task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
     if (options.seal.empty()) scorer();  // missed now, and not after the training
+    at::set_num_threads(options.threads);
     at::manual_seed(static_cast<uint64_t>(options.seed));
     set_precision(device.device);
     tell_lack_of_memory();

@@ -7,8 +7,8 @@
 #include <future>
 
 #include "common/error.h"
+#include "common/limits.h"
 #include "prepare/form.h"
-#include "prepare/memory.h"
 
 namespace autoresearch {
 namespace {

@@ -1,8 +1,14 @@
 #include "agent/lab/machine.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
 
-#include "common/files.h"
+#include <cstdlib>
+#include <fstream>
+
+#include "common/limits.h"
 
 namespace autoresearch {
 namespace {
@@ -12,6 +18,117 @@ TEST(Machine, ItsNameIsTheProcessorsWithoutTheKeyBeforeIt) {
   EXPECT_NE(cpu, "");
   EXPECT_EQ(cpu.find(':'), std::string::npos) << cpu;
   EXPECT_NE(read_file("/proc/cpuinfo").find(": " + cpu + "\n"), std::string::npos) << cpu;
+}
+
+// A system's root folder of its own, with the control groups that a test needs.
+class LimitsTest : public testing::Test {
+ protected:
+  LimitsTest() {
+    char pattern[] = "/tmp/limits_test.XXXXXX";
+    root_ = mkdtemp(pattern);
+    put("proc/meminfo", "MemTotal: 99 kB\nMemAvailable: 2097152 kB\n");
+    unsetenv("OMP_NUM_THREADS");
+  }
+  ~LimitsTest() override { fs::remove_all(root_); }
+
+  void put(const std::string& file, const std::string& text) const {
+    fs::create_directories((root_ / file).parent_path());
+    std::ofstream(root_ / file) << text << "\n";
+  }
+  void version_two(const std::string& group) const {
+    put("sys/fs/cgroup/cgroup.controllers", "cpu memory pids");
+    put("proc/self/cgroup", "0::" + group);
+  }
+
+  fs::path root_;
+  const int64_t physical_ = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+  const double cpus_ = static_cast<double>(usable_cpus().size());
+};
+
+TEST_F(LimitsTest, WithoutControlGroupsTheMachineIsTheLimit) {
+  EXPECT_EQ(memory_limit(root_), physical_);
+  EXPECT_EQ(available_memory(root_), int64_t{2} << 30);
+  EXPECT_EQ(usable_cores(root_), cpus_);
+}
+
+TEST_F(LimitsTest, TheTightestOfAGroupAndItsParentsCounts) {
+  version_two("/outer/inner");
+  put("sys/fs/cgroup/outer/memory.max", "700000000");
+  put("sys/fs/cgroup/outer/memory.current", "100000000");
+  put("sys/fs/cgroup/outer/inner/memory.max", "max");
+  put("sys/fs/cgroup/outer/inner/memory.high", "800000000");
+  put("sys/fs/cgroup/outer/inner/memory.current", "400000000");
+  put("sys/fs/cgroup/outer/cpu.max", "50000 100000");
+  put("sys/fs/cgroup/outer/inner/cpu.max", "max 100000");
+  EXPECT_EQ(memory_limit(root_), 700000000);
+  EXPECT_EQ(usable_memory(root_), 630000000) << "some is left to the agent";
+  EXPECT_EQ(available_memory(root_), 400000000);
+  EXPECT_EQ(usable_cores(root_), 0.5);
+  EXPECT_EQ(training_threads(root_), 1);
+}
+
+TEST_F(LimitsTest, VersionOneHasAPlaceForEachController) {
+  put("proc/self/cgroup", "5:memory:/a/b\n3:cpu,cpuacct:/a\n1:name=systemd:/a/b\n0::/");
+  put("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "600000000");
+  put("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "500000000");
+  put("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712");
+  put("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "25000");
+  put("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000");
+  put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1");
+  put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000");
+  EXPECT_EQ(memory_limit(root_), 600000000);
+  EXPECT_EQ(available_memory(root_), 100000000);
+  EXPECT_EQ(usable_cores(root_), 0.25);
+}
+
+TEST_F(LimitsTest, AContainerThatCannotSeeItsOwnGroupHasItsTop) {
+  version_two("/docker/0123abcd");
+  put("sys/fs/cgroup/memory.max", "500000000");
+  EXPECT_EQ(memory_limit(root_), 500000000);
+  version_two("/../../elsewhere");
+  EXPECT_EQ(memory_limit(root_), 500000000);
+}
+
+TEST_F(LimitsTest, TrainingLeavesACoreToOthersWhereThereAreSeveral) {
+  EXPECT_EQ(training_threads(root_), std::max(1, static_cast<int>(cpus_) - 1));
+  version_two("/");
+  put("sys/fs/cgroup/cpu.max", "150000 100000");
+  EXPECT_EQ(training_threads(root_), 1);
+  setenv("OMP_NUM_THREADS", "7", 1);
+  EXPECT_EQ(training_threads(root_), 7) << "the user's word";
+  unsetenv("OMP_NUM_THREADS");
+}
+
+TEST_F(LimitsTest, AffinityIsSeen) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  const int last = usable_cpus().back();
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<size_t>(last), &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(usable_cpus(), std::vector<int>{last});
+  EXPECT_EQ(training_threads(root_), 1);
+  sched_setaffinity(0, sizeof before, &before);
+}
+
+TEST(WarmFiles, ReadsWhatIsColdOnce) {
+  char pattern[] = "warm_test.XXXXXX";  // beside the program: /tmp can lie in memory
+  const fs::path folder = fs::absolute(mkdtemp(pattern));
+  const std::string text(3'000'000, 'x');
+  const auto cool = [&](const fs::path& file) {
+    const int opened = open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    fsync(opened);
+    EXPECT_EQ(posix_fadvise(opened, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(opened);
+  };
+  for (const char* name : {"library.so.2", "notes.txt"}) std::ofstream(folder / name) << text;
+  EXPECT_EQ(warm_files({folder / "library.so.2", folder / "absent"}), 0) << "just written";
+  for (const char* name : {"library.so.2", "notes.txt"}) cool(folder / name);
+  const int64_t read = warm_files({folder});
+  EXPECT_EQ(warm_files({folder}), 0);
+  fs::remove_all(folder);
+  if (read == 0) GTEST_SKIP() << "this disk can't be made to forget";
+  EXPECT_EQ(read, 3'000'000) << "libraries alone";
 }
 
 }  // namespace

@@ -2,21 +2,26 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/fuse.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "common/cgroup.h"
 #include "common/error.h"
+#include "common/process_table.h"
 
 namespace autoresearch {
 namespace {
@@ -412,6 +417,186 @@ TEST_F(ProcessTest, ManyThreadsMayRunChildrenAtOnce) {
   }
   for (auto& thread : threads) thread.join();
   for (size_t i = 0; i < outputs.size(); ++i) EXPECT_EQ(outputs[i], std::to_string(i));
+}
+
+// Each of four threads runs its share, of every kind, and gets what its own children did.
+TEST_F(ProcessTest, TwoHundredShortChildrenOnFourThreadsDoNotMixUp) {
+  constexpr int kThreads = 4, kEach = 50;
+  std::atomic<int> right = 0;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < kEach; ++i) {
+        const std::string word = std::to_string(thread) + "-" + std::to_string(i);
+        Command command = shell("cat; printf b >&5; printf e >&5; exit " + std::to_string(i));
+        command.input = word;
+        command.tells = true;
+        pid_t named = 0;
+        command.before_exec = [&](pid_t pid, uint64_t) { named = pid; };
+        if (i % 10 == 9) {  // one that has to be killed, among others that must not be
+          command.argv[2] = "cat; sleep 100";
+          command.limit = 0.1;
+        }
+        const Exit exit = run(command);
+        const bool killed = exit.timed_out && exit.code == 128 + SIGKILL;
+        const bool ended = exit.code == i && exit.told.size() == 2 && !exit.timed_out;
+        if (exit.output == word && (i % 10 == 9 ? killed : ended) && kill(named, 0) != 0) ++right;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(right, kThreads * kEach);
+}
+
+// In a process of its own: that it adopts orphans can't be undone.
+TEST_F(ProcessTest, OrphansEndWithTheirOwnChildAndNotWithAnothers) {
+  const std::string leave = "(setsid sleep 100 & echo $! > ";
+  const auto both = [&] {
+    adopt_orphans();
+    bool others_lived = false;
+    std::thread longer([&] {
+      Command command = shell(leave + "longer); touch there; sleep 100");
+      command.stop = [&] { return fs::exists(dir_ / "look"); };
+      run(command);
+    });
+    while (!fs::exists(dir_ / "there")) usleep(10000);
+    run(shell(leave + "shorter)"));
+    const bool own_ended = !alive(std::stoi(text("shorter")));
+    others_lived = alive(std::stoi(text("longer")));
+    std::ofstream(dir_ / "look");
+    longer.join();
+    _exit(own_ended && others_lived && !alive(std::stoi(text("longer"))) ? 0 : 1);
+  };
+  EXPECT_EXIT(both(), testing::ExitedWithCode(0), "");
+}
+
+// Two children wait for their journal lines, and each was forked while the other's pipe was open.
+TEST_F(ProcessTest, ChildrenThatNeverRanEndWithAnAgentThatIsKilled) {
+  const pid_t agent = fork();
+  if (agent == 0) {
+    std::vector<std::thread> threads;
+    for (const char* name : {"first", "second"})
+      threads.emplace_back([this, name] {
+        Command command = shell("sleep 100");
+        command.before_exec = [&](pid_t pid, uint64_t) {
+          std::ofstream(dir_ / name) << pid << std::endl;
+          pause();
+        };
+        run(command);
+      });
+    for (auto& thread : threads) thread.join();
+    _exit(0);
+  }
+  while (text("first").empty() || text("second").empty()) usleep(10000);
+  kill(agent, SIGKILL);
+  waitpid(agent, nullptr, 0);
+  EXPECT_TRUE(dies_soon(std::stoi(text("first"))));
+  EXPECT_TRUE(dies_soon(std::stoi(text("second"))));
+}
+
+// A file system whose server has stopped to answer, as a network disk's can: who reads there waits
+// in the kernel and no signal ends it.
+class SilentDisk {
+ public:
+  explicit SilentDisk(const fs::path& folder) : folder_(folder) {
+    server_ = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    const std::string options =
+        "fd=" + std::to_string(server_) + ",rootmode=40000,user_id=0,group_id=0";
+    mounted_ = server_ >= 0 && mount("silent", folder.c_str(), "fuse", 0, options.c_str()) == 0;
+    if (mounted_) greet();
+  }
+  ~SilentDisk() { answer_nothing_more(); }
+  bool mounted() const { return mounted_; }
+  // Takes one question and leaves it open.
+  void hear() const {
+    char question[1 << 16];
+    ASSERT_GT(read(server_, question, sizeof question), 0);
+  }
+  // The kernel gives up what is open: whoever waited goes on, and ends.
+  void answer_nothing_more() {
+    if (server_ >= 0) close(std::exchange(server_, -1));
+    if (std::exchange(mounted_, false)) umount2(folder_.c_str(), MNT_DETACH);
+  }
+
+ private:
+  void greet() const {
+    char question[1 << 16];
+    ASSERT_GT(read(server_, question, sizeof question), 0);
+    fuse_in_header asked;
+    memcpy(&asked, question, sizeof asked);
+    struct {
+      fuse_out_header header;
+      fuse_init_out init;
+    } answer = {};
+    answer.header = {sizeof answer, 0, asked.unique};
+    answer.init.major = FUSE_KERNEL_VERSION;
+    answer.init.minor = FUSE_KERNEL_MINOR_VERSION;
+    answer.init.max_write = 4096;
+    ASSERT_EQ(write(server_, &answer, sizeof answer), ssize_t{sizeof answer});
+  }
+
+  fs::path folder_;
+  int server_ = -1;
+  bool mounted_ = false;
+};
+
+TEST_F(ProcessTest, AChildThatSigkillDoesNotEndIsReportedAndNotWaitedForForEver) {
+  fs::create_directory(dir_ / "disk");
+  SilentDisk disk(dir_ / "disk");
+  if (!disk.mounted()) GTEST_SKIP() << "only root may mount, and Linux must have FUSE";
+  Command command = shell("echo before; exec cat disk/file");
+  command.limit = 1;
+  command.patience = 1;
+  std::thread server([&] { disk.hear(); });
+  const Exit exit = run(command);
+  server.join();
+  EXPECT_TRUE(exit.timed_out);
+  EXPECT_EQ(exit.output, "before\n");
+  ASSERT_TRUE(exit.stuck);
+  EXPECT_EQ(what_holds(*exit.stuck)
+                .find("process " + std::to_string(exit.stuck->pid) + " can't be ended (state D"),
+            0u)
+      << what_holds(*exit.stuck);
+  EXPECT_EQ(run(shell("echo others run")).output, "others run\n");
+  disk.answer_nothing_more();
+  EXPECT_TRUE(dies_soon(exit.stuck->pid));
+  EXPECT_EQ(what_holds(*exit.stuck), "");
+  run(shell("true"));
+  EXPECT_EQ(kill(exit.stuck->pid, 0), -1) << "a later run() reaps it";
+}
+
+TEST_F(ProcessTest, WhatHasAMemoryLimitDiesBeforeUsWhenMemoryRunsOut) {
+  Command command = shell("cat /proc/self/oom_score_adj");
+  command.max_rss_bytes = int64_t{1} << 30;
+  EXPECT_EQ(run(command).output, "1000\n");
+  command.argv[2] = "echo 0 > /proc/$$/oom_score_adj; sleep 1; cat /proc/$$/oom_score_adj";
+  EXPECT_EQ(run(command).output, "1000\n") << "nor can it take that back";
+  int ours = 1000;
+  std::ifstream("/proc/self/oom_score_adj") >> ours;
+  EXPECT_LT(ours, 1000);
+}
+
+// As an agent: orphans of the group are found among its own children.
+TEST_F(ProcessTest, MemoryOfAnOrphanCounts) {
+  const auto watch_an_orphan = [&] {
+    adopt_orphans();
+    Command command =
+        shell("(setsid sh -c 'head -c 400M /dev/zero | tail -c 400M | sleep 100' &); sleep 100");
+    command.max_rss_bytes = 100 << 20;
+    _exit(run(command).over_memory ? 0 : 1);
+  };
+  EXPECT_EXIT(watch_an_orphan(), testing::ExitedWithCode(0), "");
+}
+
+TEST_F(ProcessTest, ATreeIsFoundByItsOwnLists) {
+  Command command = shell("sleep 100 & (sleep 100 & sleep 100; true); true");
+  ProcessTable seen;
+  pid_t leader = 0;
+  command.before_exec = [&](pid_t pid, uint64_t) { leader = pid; };
+  command.stop = [&] { return (seen = trees_of({leader})).size() == 5; };
+  run(command);
+  EXPECT_EQ(seen.size(), 5u);
+  EXPECT_FALSE(seen.contains(getpid()));
 }
 
 // In children: what is asked for can't be taken back.

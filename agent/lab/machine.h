@@ -3,15 +3,25 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "common/files.h"
 
 namespace autoresearch {
 
 // Processor, GPUs and their driver in one line. Figures of two machines do not compare.
 std::string machine_name();
 
-// Resident memory that a child may use, in bytes: most of the machine's, so that a greedy candidate
-// is ended by its parent and not by the kernel, which might choose something else.
-int64_t usable_memory();
+// Resident memory that a child may use, in bytes: most of what the machine has and our control
+// groups allow, so that a greedy candidate is ended by its parent and not by the kernel, which
+// might choose something else.
+int64_t usable_memory(const fs::path& root = "/");
+
+// Reads files, and the shared libraries that lie in folders, as far as they are not in memory, so
+// that the next program that loads them does not wait for the disk. What can't be read is left out.
+// Returns the bytes read: 0 if nothing was cold. The kernel does not tell of another user's file
+// what is in memory; such a file is read whole.
+int64_t warm_files(const std::vector<fs::path>& paths);
 
 // Seconds since boot, sleep included: a laptop that slept through the night did not work through
 // it.

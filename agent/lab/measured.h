@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "agent/lab/machine_state.h"
+
 namespace autoresearch {
 
 // The three parts of a training's wall time, in seconds, by the parent's clock.

@@ -7,6 +7,7 @@
 #include <optional>
 #include <sstream>
 
+#include "agent/lab/machine_watch.h"
 #include "common/folder.h"
 #include "common/json.h"
 #include "common/text.h"
@@ -47,21 +48,32 @@ std::string last_line_with(const std::string& output, const std::string& start) 
 
 Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
            const ExperimentFolder& folder, std::function<void(pid_t, uint64_t)> before_exec,
-           std::function<void(double)> tick) {
-  std::vector<std::string> args = {"--task",   bench.task.string(),
-                                   "--device", bench.device,
-                                   "--seed",   std::to_string(bench.seed),
-                                   "--seal",   folder.sealed().filename().string(),
-                                   "--json",   folder.record().filename().string()};
+           std::function<void(double)> tick, MachineState& machine) {
+  std::vector<std::string> args = {"--task",    bench.task.string(),
+                                   "--device",  bench.device,
+                                   "--threads", std::to_string(bench.threads),
+                                   "--seed",    std::to_string(bench.seed),
+                                   "--seal",    folder.sealed().filename().string(),
+                                   "--json",    folder.record().filename().string()};
   if (bench.steps > 0) args.insert(args.end(), {"--steps", std::to_string(bench.steps)});
   Command command = kit.train(folder, bench.task, args, bench.sandboxed, bench.gpu);
   command.limit = baseline.overhead_seconds > 0
                       ? allowance_of(bench, baseline).wall_limit() + kDeadlineGrace
                       : bench.budget + kFirstRunGrace;
   command.max_rss_bytes = bench.memory_bytes;
-  command.before_exec = std::move(before_exec);
-  command.tick = std::move(tick);
-  return run(command);
+  MachineWatch watch(bench.gpu ? bench.device : "");
+  command.before_exec = [&](pid_t pid, uint64_t start_time) {
+    watch.begin(pid);
+    if (before_exec) before_exec(pid, start_time);
+  };
+  command.tick = [&](double seconds) {
+    watch.tick();
+    if (tick) tick(seconds);
+  };
+  command.heard = [&](char) { watch.next_phase(); };
+  Exit exit = run(command);
+  machine = watch.end(exit);
+  return exit;
 }
 
 // Every digit that tells one number from the next.
@@ -163,14 +175,23 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
                     std::function<void(double)> tick) {
   for (const fs::path& earlier : {folder.sealed(), folder.record(), folder.log(), folder.score()})
     remove_whatever(earlier);
-  const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick));
-  const fs::path attempt = folder.attempt();  // nobody writes there any more
+  Measurement result;
+  MachineState machine;
+  const Exit trained =
+      train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick), machine);
+  const fs::path attempt = folder.attempt();
   const int64_t most_bytes = most_sealed_bytes(baseline);
-  const auto sealed = take_file(attempt, folder.sealed().filename(), most_bytes, folder.sealed());
-  take_file(attempt, folder.record().filename(), kMaxRecordBytes, folder.record());
-  remove_whatever(attempt);
-  Measurement result{seen_of(bench, folder, trained), trained.interrupted};
+  std::optional<int64_t> sealed;
+  if (!trained.stuck) {  // nobody writes there any more
+    sealed = take_file(attempt, folder.sealed().filename(), most_bytes, folder.sealed());
+    take_file(attempt, folder.record().filename(), kMaxRecordBytes, folder.record());
+    remove_whatever(attempt);
+  }
+  result.measured = seen_of(bench, folder, trained);
+  result.interrupted = trained.interrupted;
+  result.stuck = trained.stuck;
   Measured& measured = result.measured;
+  measured.machine = machine;
   measured.sealed = sealed.has_value();
   measured.sealed_bytes = sealed.value_or(0);
   if (sealed > most_bytes) {
@@ -179,6 +200,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
   } else if (trained.code == 0 && sealed && !result.interrupted) {
     const Exit scored = score(kit, bench, baseline, folder);
     result.interrupted = scored.interrupted;
+    if (scored.stuck) result.stuck = scored.stuck;
     read_score(scored, folder, measured);
   }
   return result;

@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "agent/lab/machine_state.h"
 #include "agent/lab/recipe.h"
 #include "agent/lab/verdict.h"
 #include "common/files.h"
+#include "common/limits.h"
 #include "common/run_folder.h"
 
 namespace autoresearch {
@@ -24,8 +26,9 @@ struct Bench {
   bool sandboxed = true;  // in the sandbox
   bool gpu = false;       // the sandbox shows the GPU
   int64_t seed = 42;
-  int64_t steps = 0;         // train so many steps instead of the budget; 0: the budget
-  int64_t memory_bytes = 0;  // resident memory a child may use
+  int64_t steps = 0;                 // train so many steps instead of the budget; 0: the budget
+  int64_t memory_bytes = 0;          // resident memory a child may use
+  int threads = training_threads();  // that a training computes with on a CPU
   // The champion's score: a model below it is probed fully. None: every model is.
   std::optional<double> best_bpb = {};
 };
@@ -46,6 +49,7 @@ constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 struct Measurement {
   Measured measured;
   bool interrupted = false;
+  std::optional<ProcessId> stuck;  // holds the slot and what lies in `folder`: Exit::stuck
 };
 
 // Runs <folder>/train in <folder>/attempt, which is empty at first and gone afterwards, and scores

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "agent/lab/compiler_log.h"
+#include "agent/lab/machine.h"
 #include "agent/record/journal.h"
 #include "common/error.h"
 #include "common/folder.h"
@@ -50,6 +51,11 @@ World LocalWorkers::world() {
   try {
     world.task_changed = sha256_of_file(bench_.task / "task.json") != task_sha256_;
   } catch (const Error&) {  // it can't be read now; whoever trains with it will say so
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (stuck_) world.stuck = what_holds(*stuck_);
+    if (world.stuck.empty()) stuck_.reset();
   }
   world.program = sha256(proposer_.program());
   world.models_ready = models_ && models_->proposers().ready();
@@ -119,6 +125,7 @@ void LocalWorkers::begin(const job::Build& job, const RunState&) {
 
 void LocalWorkers::begin(const job::Measure& job, const RunState&) {
   run_on(measuring_, job.n, [this, job] {
+    warm_files(kit_.spec().system);
     Progress bar(format("#%lld training", static_cast<long long>(job.n)), bench_.budget, "s");
     Bench bench = bench_;
     bench.seed = static_cast<int64_t>(job.seed);
@@ -130,6 +137,7 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
           post_and_wait(done::Began{job.n, pid, start_time});
         },
         [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
+    if (result.stuck) return hold_slot(job.n, *result.stuck);
     if (result.interrupted) return;
     if (job.n == 0) {
       const auto told = trainer_record(folder).value("fused_operations", nlohmann::json("all"));
@@ -154,6 +162,7 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
       Bench bench = bench_;
       bench.steps = kCanarySteps;
       const Measurement result = measure(kit_, bench, {}, folder, nullptr, nullptr);
+      if (result.stuck) return hold_slot(-1, *result.stuck);
       if (result.interrupted) return;
       problem = failure_of(result.measured);
       if (!problem.empty() && !result.measured.broken.empty()) problem = result.measured.broken;
@@ -161,6 +170,15 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
     post(done::Canary{problem});
     remove_whatever(folder.path);
   });
+}
+
+// What the child uses stays in use; world() looks if it has gone.
+void LocalWorkers::hold_slot(int64_t n, const ProcessId& child) {
+  {
+    const std::lock_guard lock(mutex_);
+    stuck_ = child;
+  }
+  post(done::Failed{n, what_holds(child) + "; nothing is measured until it has gone"});
 }
 
 void LocalWorkers::kill_left_behind(pid_t pid, uint64_t start_time) {

@@ -49,6 +49,7 @@ class LocalWorkers : public Workers {
   void take_turn(std::shared_ptr<Proposer::Talk> talk, int64_t n);
   // Runs `work` on `thread`; an exception becomes done::Failed of `n`.
   void run_on(std::thread& thread, int64_t n, std::function<void()> work);
+  void hold_slot(int64_t n, const ProcessId& child);
   void post(Done done);
   void post_and_wait(Done done);  // until acknowledged; throws Error if that never comes
 
@@ -65,6 +66,7 @@ class LocalWorkers : public Workers {
   std::condition_variable posted_;
   std::deque<Post> posts_;
   bool closing_ = false;
+  std::optional<ProcessId> stuck_;  // a child that can't be ended holds the slot
 
   std::shared_ptr<std::promise<void>> last_;  // of the completion that wait() returned last
   std::thread talking_, building_, measuring_;

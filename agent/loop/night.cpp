@@ -402,12 +402,25 @@ void Night::take(const done::Call& done) {
   estimate_cost();
 }
 
+// What was usual in the latest measurements that count is no disturbance. A baseline that was
+// disturbed in every attempt counts: a machine that is always busy is its own measure.
+std::string Night::disturbance(int64_t n, const MachineState& machine) const {
+  constexpr size_t kPeers = 20;
+  if (n == 0 && state_.at(0).disturbed >= kMostDisturbances) return "";
+  std::vector<MachineState> peers;
+  for (auto e = state_.experiments.rbegin(); e != state_.experiments.rend(); ++e)
+    if (e->measured && peers.size() < kPeers) peers.push_back(e->measured->machine);
+  return disturbed(machine, peers).value_or("");
+}
+
 void Night::take(const done::Measured& done) {
   flight_.measuring.reset();
-  append(event::Measurement{done.n, state_.at(done.n).attempts, done.measured});
-  if (!done.measured.disturbed.empty())
+  autoresearch::Measured measured = done.measured;
+  if (measured.disturbed.empty()) measured.disturbed = disturbance(done.n, measured.machine);
+  append(event::Measurement{done.n, state_.at(done.n).attempts, measured});
+  if (!measured.disturbed.empty())
     voice_.say(number(done.n) +
-               " machine busy, measured again later: " + one_line(done.measured.disturbed, 160));
+               " machine busy, measured again later: " + one_line(measured.disturbed, 160));
 }
 
 void Night::take(const done::Canary& done) {

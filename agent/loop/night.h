@@ -74,6 +74,7 @@ class Night {
   void say_safe_to_leave(int64_t n);
   void estimate_cost();
   double left();  // experiments that this run will still make, about
+  std::string disturbance(int64_t n, const MachineState& machine) const;
   Baseline baseline() const;
 
   Journal& journal_;

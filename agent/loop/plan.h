@@ -38,8 +38,8 @@ struct Talk {
     kDone,      // it is recorded as a candidate
   };
   Stage stage = kAsking;
-  bool may_go_on = false;  // one more reply is allowed after what happened last
-  bool may_mend = false;   // and after a failed build or run
+  bool may_go_on = false;            // one more reply is allowed after what happened last
+  bool may_mend = false;             // and after a failed build or run
   Failure failure = Failure::kEdit;  // of a setback
   std::string problem, proposer;
   std::string base;  // the champion that its edit was made from; empty before there is one

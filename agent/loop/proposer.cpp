@@ -144,7 +144,7 @@ done::Proposed Proposer::turn(Talk& talk) {
     done.problem = reply.problem;
     if (!reply.problem.empty() && !interrupt_requested()) keep(talk, "");
     if (!reply.problem.empty()) {
-      done.kind = !is_model   ? done::Proposed::kNothing
+      done.kind = !is_model        ? done::Proposed::kNothing
                   : reply.too_long ? done::Proposed::kSetback
                                    : done::Proposed::kNoReply;
       return done;

@@ -1,0 +1,141 @@
+#include "agent/loop/commands.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "agent/loop/housekeeping.h"
+#include "agent/loop/place.h"
+#include "agent/record/history.h"
+#include "common/error.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+struct Options {
+  std::string tag, data;
+  bool yes = false;
+};
+
+// Asks at a terminal; without one nobody can say yes but --yes.
+bool is_confirmed(const Options& options) {
+  if (options.yes) return true;
+  if (isatty(STDIN_FILENO) != 1) {
+    std::cout << "nothing was removed; add --yes to remove it\n";
+    return false;
+  }
+  std::cout << "Remove this? [y/N] " << std::flush;
+  std::string answer;
+  std::getline(std::cin, answer);
+  answer = lower(trim(answer));
+  if (answer == "y" || answer == "yes") return true;
+  std::cout << "nothing was removed\n";
+  return false;
+}
+
+fs::path run_dir_of(const std::string& tag) {
+  History::check_tag(tag);
+  const fs::path folder = data_dir() / "runs" / tag;
+  check(fs::is_directory(folder),
+        "no run " + tag + " in " + folder.parent_path().string() + "; see: build/agent runs");
+  return folder;
+}
+
+int list_runs(const Options&) {
+  std::cout << runs_table(all_runs(data_dir()));
+  const fs::path kits = data_dir() / "kits";
+  if (fs::exists(kits))
+    std::cout << "kits in " << kits.string() << ": " << human_bytes(disk_usage(kits))
+              << "; what no run needs is removed by: build/agent prune\n";
+  return kDone;
+}
+
+int delete_run(const Options& options) {
+  check(options.yes || isatty(STDIN_FILENO) == 1,
+        "delete asks first, and there is no terminal to answer at; add --yes");
+  const Remains remains = remains_of(data_dir(), options.tag, fs::current_path());
+  std::cout << "run " << options.tag << ":\n" << describe(remains) << std::flush;
+  if (!is_confirmed(options)) return kDone;
+  remove(remains);
+  std::cout << "run " << options.tag << " is deleted\n";
+  return kDone;
+}
+
+int prune(const Options& options) {
+  const auto find = [] { return leftovers(data_dir(), all_runs(data_dir()), std::time(nullptr)); };
+  const std::vector<Leftover> found = find();
+  if (found.empty()) {
+    std::cout << "nothing to remove in " << data_dir().string() << "\n";
+    return kDone;
+  }
+  std::cout << describe(found) << std::flush;
+  if (!is_confirmed(options)) return kDone;
+  // The answer may have taken long, and what was of no use may be in use by now.
+  std::vector<Leftover> still = find();
+  std::erase_if(still, [&](const Leftover& now) {
+    return std::none_of(found.begin(), found.end(),
+                        [&](const Leftover& shown) { return shown.path == now.path; });
+  });
+  remove(still);
+  return kDone;
+}
+
+int pause(const Options& options) {
+  const fs::path folder = run_dir_of(options.tag);
+  check(!summary_of(folder).holder.empty(),
+        "run " + options.tag +
+            " is not running, so there is nothing to pause; see: build/agent runs");
+  set_paused(folder, true);
+  std::cout << "run " << options.tag << " pauses; to go on: build/agent resume --tag "
+            << options.tag << "\n";
+  return kDone;
+}
+
+int resume(const Options& options) {
+  const fs::path folder = run_dir_of(options.tag);
+  check(is_paused(folder), "run " + options.tag + " is not paused; see: build/agent runs");
+  set_paused(folder, false);
+  const bool alive = !summary_of(folder).holder.empty();
+  std::cout << "run " << options.tag
+            << (alive ? " goes on\n"
+                      : " is no longer paused; start it by the command that began it\n");
+  return kDone;
+}
+
+}  // namespace
+
+std::function<std::optional<int>()> add_commands(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  const auto chosen = std::make_shared<std::function<int(const Options&)>>();
+  const auto add = [&](const char* name, const char* what, int (*action)(const Options&)) {
+    CLI::App* command = app.add_subcommand(name, what);
+    command->add_option("--data", options->data, "folder of tasks and runs");
+    command->callback([chosen, action] { *chosen = action; });
+    return command;
+  };
+  const auto add_for_a_run = [&](const char* name, const char* what,
+                                 int (*action)(const Options&)) {
+    CLI::App* command = add(name, what, action);
+    command->add_option("--tag", options->tag, "name of the run")->required();
+    return command;
+  };
+  add("runs", "list the runs: task, state, best, size", list_runs);
+  add_for_a_run("delete", "delete a run: its folder, its commits' refs, its branch", delete_run)
+      ->add_flag("--yes", options->yes, "without asking");
+  add("prune", "show what no run needs, and remove it", prune)
+      ->add_flag("--yes", options->yes, "without asking");
+  add_for_a_run("pause", "let a run finish its experiment and wait", pause);
+  add_for_a_run("resume", "let a paused run go on", resume);
+  return [options, chosen]() -> std::optional<int> {
+    if (!*chosen) return std::nullopt;
+    if (!options->data.empty()) setenv("AUTORESEARCH_DATA", options->data.c_str(), 1);
+    return (*chosen)(*options);
+  };
+}
+
+}  // namespace autoresearch

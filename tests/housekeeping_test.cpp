@@ -1,5 +1,7 @@
 #include "agent/loop/housekeeping.h"
 
+#include <unistd.h>
+
 #include <nlohmann/json.hpp>
 
 #include "agent/record/history.h"
@@ -106,7 +108,6 @@ TEST_F(HousekeepingTest, AStateIsOneOfSix) {
 }
 
 TEST_F(HousekeepingTest, RunsAreListedLatestFirst) {
-  EXPECT_NE(runs_table(all_runs(data_)).find("no runs yet"), std::string::npos);
   make_run("older", kKit, "");
   make_run("a-much-longer-tag", kKit, "");
   fs::last_write_time(run_dir("older") / "journal.jsonl",
@@ -117,6 +118,13 @@ TEST_F(HousekeepingTest, RunsAreListedLatestFirst) {
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 3) << table;
   EXPECT_LT(table.find("a-much-longer-tag  demo  stopped"), table.find("\nolder "));
   EXPECT_NE(table.find("2.500000            2"), std::string::npos) << table;
+}
+
+TEST_F(HousekeepingTest, TheListNamesTheProcessOfARunThatIsAlive) {
+  make_run("alive", kKit, "");
+  const Journal journal(run_dir("alive") / "journal.jsonl");
+  EXPECT_NE(runs_table(all_runs(data_)).find("running (" + std::to_string(getpid()) + ")"),
+            std::string::npos);
 }
 
 TEST_F(HousekeepingTest, ARunIsDeletedWithItsRefsAndItsBranchAndNothingElse) {
@@ -218,8 +226,12 @@ TEST_F(HousekeepingTest, NoKitGoesWhileARunMayUseAnyOfThem) {
     EXPECT_TRUE(pruned().empty());
   }
   EXPECT_EQ(pruned().size(), 1u) << "it died before it began";
+  EXPECT_EQ(why_kits_stay(all_runs(data_)), "");
   file("data/runs/damaged/journal.jsonl", "{}\n");
   EXPECT_TRUE(pruned().empty());
+  EXPECT_NE(why_kits_stay(all_runs(data_)).find("build/agent delete --tag damaged"),
+            std::string::npos);
+  EXPECT_NE(runs_table(all_runs(data_)).find("run damaged is damaged: "), std::string::npos);
 }
 
 TEST_F(HousekeepingTest, PartialFoldersGoWhenNobodyCanBeAtWorkInThem) {

@@ -47,11 +47,15 @@ fs::path run_dir_of(const std::string& tag) {
 }
 
 int list_runs(const Options&) {
-  std::cout << runs_table(all_runs(data_dir()));
-  const fs::path kits = data_dir() / "kits";
-  if (fs::exists(kits))
-    std::cout << "kits in " << kits.string() << ": " << human_bytes(disk_usage(kits))
-              << "; what no run needs is removed by: build/agent prune\n";
+  const std::vector<RunSummary> runs = all_runs(data_dir());
+  if (runs.empty()) {
+    std::cout << "no runs in " << (data_dir() / "runs").string()
+              << "; start one: build/agent run --tag NAME --task NAME\n";
+    return kDone;
+  }
+  std::cout << runs_table(runs)
+            << "kits of these runs: " << human_bytes(disk_usage(data_dir() / "kits"))
+            << "; what no run needs goes with: build/agent prune\n";
   return kDone;
 }
 
@@ -66,22 +70,30 @@ int delete_run(const Options& options) {
   return kDone;
 }
 
+// What can go now, of `shown` if that is given: an answer may take long, and what was of no use
+// then may be in use by now.
+std::vector<Leftover> find_leftovers(const std::vector<RunSummary>& runs,
+                                     const std::vector<Leftover>* shown) {
+  std::vector<Leftover> found = leftovers(data_dir(), runs, std::time(nullptr));
+  std::erase_if(found, [&](const Leftover& now) {
+    return shown && std::none_of(shown->begin(), shown->end(),
+                                 [&](const Leftover& then) { return then.path == now.path; });
+  });
+  return found;
+}
+
 int prune(const Options& options) {
-  const auto find = [] { return leftovers(data_dir(), all_runs(data_dir()), std::time(nullptr)); };
-  const std::vector<Leftover> found = find();
+  const std::vector<RunSummary> runs = all_runs(data_dir());
+  const std::vector<Leftover> found = find_leftovers(runs, nullptr);
+  if (const std::string why = why_kits_stay(runs); !why.empty()) std::cout << why << "\n";
+  std::cout << describe(found) << std::flush;
   if (found.empty()) {
     std::cout << "nothing to remove in " << data_dir().string() << "\n";
     return kDone;
   }
-  std::cout << describe(found) << std::flush;
   if (!is_confirmed(options)) return kDone;
-  // The answer may have taken long, and what was of no use may be in use by now.
-  std::vector<Leftover> still = find();
-  std::erase_if(still, [&](const Leftover& now) {
-    return std::none_of(found.begin(), found.end(),
-                        [&](const Leftover& shown) { return shown.path == now.path; });
-  });
-  remove(still);
+  remove(find_leftovers(all_runs(data_dir()), &found));
+  std::cout << "removed\n";
   return kDone;
 }
 

@@ -28,11 +28,13 @@ std::time_t changed_at(const fs::path& path) {
   return lstat(path.c_str(), &status) == 0 ? status.st_mtime : 0;
 }
 
-// The entries of a folder, or none if it can't be read or isn't there.
+// The entries of a folder in order; none if it isn't there.
 std::vector<fs::path> entries_of(const fs::path& folder) {
   std::vector<fs::path> paths;
-  std::error_code missing;
-  for (const auto& entry : fs::directory_iterator(folder, missing)) paths.push_back(entry.path());
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) paths.push_back(entry.path());
+  check(!error || error == std::errc::no_such_file_or_directory,
+        "can't read " + folder.string() + ": " + error.message());
   std::sort(paths.begin(), paths.end());
   return paths;
 }
@@ -47,6 +49,11 @@ std::string local_time(std::time_t time) {
 
 std::string counted(size_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+// The process that runs it, for a user who wants to stop it.
+std::string process_of(const RunSummary& run) {
+  return run.holder.empty() ? "" : " (" + run.holder + ")";
 }
 
 }  // namespace
@@ -102,7 +109,6 @@ std::string state_of(const RunSummary& run) {
 }
 
 std::string runs_table(const std::vector<RunSummary>& runs) {
-  if (runs.empty()) return "no runs yet; start one: build/agent run --tag NAME --task NAME\n";
   size_t tag = 3, task = 4;
   for (const RunSummary& run : runs) {
     tag = std::max(tag, run.tag.size());
@@ -111,15 +117,17 @@ std::string runs_table(const std::vector<RunSummary>& runs) {
   const auto line = [&](const std::string& name, const std::string& on, const std::string& state,
                         const std::string& best, const std::string& count, const std::string& size,
                         const std::string& time) {
-    return format("%-*s  %-*s  %-15s  %10s  %11s  %8s  %s\n", static_cast<int>(tag), name.c_str(),
+    return format("%-*s  %-*s  %-17s  %10s  %11s  %8s  %s\n", static_cast<int>(tag), name.c_str(),
                   static_cast<int>(task), on.c_str(), state.c_str(), best.c_str(), count.c_str(),
                   size.c_str(), time.c_str());
   };
   std::string table = line("tag", "task", "state", "best", "experiments", "size", "last activity");
   for (const RunSummary& run : runs)
-    table += line(run.tag, run.task, state_of(run), run.best ? format("%.6f", *run.best) : "-",
-                  std::to_string(run.experiments), human_bytes(run.bytes),
-                  local_time(run.last_activity));
+    table += line(run.tag, run.task, state_of(run) + process_of(run),
+                  run.best ? format("%.6f", *run.best) : "-", std::to_string(run.experiments),
+                  human_bytes(run.bytes), local_time(run.last_activity));
+  for (const RunSummary& run : runs)
+    if (!run.problem.empty()) table += "run " + run.tag + " is damaged: " + run.problem + "\n";
   return table;
 }
 
@@ -274,14 +282,16 @@ bool is_fingerprint(const std::string& name) {
   return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
+// Whether a run may use any of the kits, because it does not say which one.
+bool may_use_any_kit(const RunSummary& run) {
+  return run.kit.empty() && (!run.holder.empty() || !run.problem.empty());
+}
+
 void collect_kits(const fs::path& kits, const std::vector<RunSummary>& runs, std::time_t now,
                   Collector& collector) {
   std::set<std::string> used;
-  bool all_known = true;  // false: some run may use any of them
-  for (const RunSummary& run : runs) {
-    used.insert(run.kit);
-    if (run.kit.empty() && (!run.holder.empty() || !run.problem.empty())) all_known = false;
-  }
+  for (const RunSummary& run : runs) used.insert(run.kit);
+  const bool all_known = std::none_of(runs.begin(), runs.end(), may_use_any_kit);
   for (const fs::path& path : entries_of(kits)) {
     const std::string name = path.filename();
     if (name.starts_with(kPartialKit) && now - changed_at(path) >= kAtWork)
@@ -317,7 +327,16 @@ std::vector<Leftover> leftovers(const fs::path& data, const std::vector<RunSumma
   return collector.found();
 }
 
+std::string why_kits_stay(const std::vector<RunSummary>& runs) {
+  const auto run = std::find_if(runs.begin(), runs.end(), may_use_any_kit);
+  if (run == runs.end()) return "";
+  return "all kits stay, since run " + run->tag + " does not say which one it uses; " +
+         (run->holder.empty() ? "if you don't need it: build/agent delete --tag " + run->tag
+                              : "it has just begun, try again in a minute");
+}
+
 std::string describe(const std::vector<Leftover>& leftovers) {
+  if (leftovers.empty()) return "";
   std::string text;
   int64_t sum = 0;
   for (const Leftover& leftover : leftovers) {

@@ -39,7 +39,7 @@ std::vector<RunSummary> all_runs(const fs::path& data);
 // paused), "finished", "not started" or "damaged".
 std::string state_of(const RunSummary& run);
 
-// One line a run below a header, or one line that says that there is none.
+// One line a run below a header; then why those that are damaged can't be read.
 std::string runs_table(const std::vector<RunSummary>& runs);
 
 // Space that a file or a folder with all in it takes on its disk, in bytes.
@@ -83,6 +83,8 @@ struct Leftover {
 // A partial folder counts after an hour, since its maker may be at work.
 std::vector<Leftover> leftovers(const fs::path& data, const std::vector<RunSummary>& runs,
                                 std::time_t now);
+// Which run keeps all kits from going, and what helps, in a line; empty if none does.
+std::string why_kits_stay(const std::vector<RunSummary>& runs);
 std::string describe(const std::vector<Leftover>& leftovers);
 // Throws Error, after all others are gone, with the first that could not be removed.
 void remove(const std::vector<Leftover>& leftovers);

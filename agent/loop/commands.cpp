@@ -122,6 +122,7 @@ int resume(const Options& options) {
 }  // namespace
 
 std::function<std::optional<int>()> add_commands(CLI::App& app) {
+  // CLI11 writes to both while it parses, and what is returned reads them afterwards.
   const auto options = std::make_shared<Options>();
   const auto chosen = std::make_shared<std::function<int(const Options&)>>();
   const auto add = [&](const char* name, const char* what, int (*action)(const Options&)) {

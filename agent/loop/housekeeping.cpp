@@ -69,6 +69,7 @@ RunSummary summary_of(const fs::path& run_dir) {
   run.bytes = disk_usage(run_dir);
   run.last_activity = changed_at(fs::exists(journal) ? journal : run_dir);
   if (!fs::exists(journal)) return run;
+  // A journal that contradicts itself must not hide the other runs.
   try {
     const auto events = read_journal(journal);
     const RunState state = replay(events);
@@ -182,7 +183,7 @@ void find_refs(Remains& remains, const fs::path& checkout) {
   std::string branch_at;
   for (const std::string& line : split_lines(listed.output)) {
     const size_t blank = line.find(' ');
-    if (!line.starts_with("refs/") || blank == std::string::npos) continue;
+    if (!line.starts_with("refs/") || blank == std::string::npos) continue;  // a warning of git's
     const std::string name = line.substr(0, blank), commit = line.substr(blank + 1);
     if (name == branch) {
       branch_at = commit;

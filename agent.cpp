@@ -27,6 +27,7 @@
 #include "agent/lab/verdict.h"
 #include "agent/llm/models.h"
 #include "agent/llm/recorded.h"
+#include "agent/loop/commands.h"
 #include "agent/loop/toml_config.h"
 #include "agent/propose/briefing.h"
 #include "agent/propose/dialogue.h"
@@ -826,12 +827,14 @@ int main_program(int argc, char** argv) {
   CLI::App& show = *app.add_subcommand("status", "the experiments of a run so far");
   show.add_option("--tag", options.tag, "name of the run")->required();
   show.add_option("--data", options.data, "folder of tasks and runs");
+  const auto housekeeping = add_commands(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
   }
+  if (const auto code = housekeeping()) return *code;
   if (run.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);

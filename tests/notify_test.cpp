@@ -1,8 +1,13 @@
 #include "agent/loop/notify.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "common/log.h"
+#include "common/process.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -86,6 +91,19 @@ TEST_F(NotifierTest, ItsFailuresAreOneWarning) {
   }
   EXPECT_NE(warnings("echo no bus; exit 3;", 30).find("exit code 3: no bus)"), std::string::npos);
   EXPECT_EQ(warnings("true", 30), "");
+}
+
+TEST_F(NotifyTest, TheEndIsToldAfterAnInterruptToo) {
+  const pid_t agent = fork();
+  if (agent == 0) {
+    watch_for_interrupt();
+    raise(SIGINT);
+    // Longer than many looks at the interrupt.
+    told("sleep 0.3; echo >" + out_.string(), "interrupted");
+    _exit(0);
+  }
+  waitpid(agent, nullptr, 0);
+  EXPECT_EQ(read_file(out_), "autoresearch monday: first keep: interrupted\n");
 }
 
 TEST_F(NotifyTest, WithoutACommandNobodyIsTold) { EXPECT_EQ(told("", "words"), ""); }

@@ -218,6 +218,15 @@ TEST_F(SharedKitTest, ADamagedKitIsMendedByTheCommandThatIsNamed) {
   EXPECT_EQ(open_shared().fingerprint(), kit.fingerprint());
 }
 
+TEST_F(SharedKitTest, AKitUnderAnothersNameIsNotTaken) {
+  const Kit kit = open_shared();
+  write("build/include/trusted.h", "int trusted(); // new\n");
+  const Kit other = open_shared();
+  fs::remove_all(kit.folder());
+  fs::rename(other.folder(), kit.folder());
+  EXPECT_TRUE(contains(error_of([&] { open_shared(kit.fingerprint()); }), "it is another kit"));
+}
+
 TEST_F(SharedKitTest, AgentsThatMakeItAtOnceGetTheSame) {
   std::vector<std::future<std::string>> agents;
   for (int i = 0; i < 8; ++i)

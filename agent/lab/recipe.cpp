@@ -223,6 +223,18 @@ std::string make_in(const fs::path& partial, const fs::path& build, const Candid
   }
 }
 
+Error damaged(const fs::path& kit, const std::string& why) {
+  return Error("the kit " + kit.string() + " is damaged (" + why +
+               "); remove it and type your command again: rm -r '" + kit.string() + "'");
+}
+
+// A kit that runs share: it is what it is called.
+Kit open_shared(const fs::path& kit) {
+  Kit opened = Kit::open(kit);
+  if (opened.fingerprint() != kit.filename()) throw damaged(kit, "it is another kit");
+  return opened;
+}
+
 // Gives a whole kit its place. False if another is there already; then this one is removed.
 bool put_in_place(const fs::path& partial, const fs::path& kit) {
   if (::rename(partial.c_str(), kit.c_str()) == 0) {
@@ -260,14 +272,13 @@ Kit Kit::open(const fs::path& kit) {
     std::string fingerprint = fingerprint_of(spec, hashes);
     return Kit(dir, std::move(spec), std::move(fingerprint));
   } catch (const std::exception& error) {
-    throw Error("the kit " + dir.string() + " is damaged (" + error.what() +
-                "); remove it and type your command again: rm -r '" + dir.string() + "'");
+    throw damaged(dir, error.what());
   }
 }
 
 Kit Kit::open_or_create(const fs::path& build, const fs::path& kits, const std::string& wanted) {
   const fs::path folder = fs::absolute(kits).lexically_normal();
-  if (!wanted.empty() && fs::exists(folder / wanted)) return open(folder / wanted);
+  if (!wanted.empty() && fs::exists(folder / wanted)) return open_shared(folder / wanted);
   const CandidateSpec spec = read_spec(build);
   check_compiler(spec);
   const auto check_wanted = [&](const std::string& made) {
@@ -277,13 +288,13 @@ Kit Kit::open_or_create(const fs::path& build, const fs::path& kits, const std::
   };
   const std::string built = fingerprint_of_build(build, spec);
   check_wanted(built);
-  if (fs::exists(folder / built)) return open(folder / built);
+  if (fs::exists(folder / built)) return open_shared(folder / built);
   const fs::path partial = fresh_folder(folder / partial_name());
   // Named after what was copied: somebody may build anew between the two looks at a file.
   const std::string made = make_in(partial, build, spec);
   put_in_place(partial, folder / made);
   check_wanted(made);
-  return open(folder / made);
+  return open_shared(folder / made);
 }
 
 Command Kit::command(std::vector<std::string> argv, View view, bool sandboxed) const {

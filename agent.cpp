@@ -9,6 +9,7 @@
 // docs/protection.md.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -16,11 +17,15 @@
 #include <regex>
 
 #include "agent/lab/machine.h"
+#include "agent/loop/commands.h"
 #include "agent/loop/forecast.h"
 #include "agent/loop/local_store.h"
 #include "agent/loop/local_workers.h"
 #include "agent/loop/night.h"
+#include "agent/loop/notify.h"
+#include "agent/loop/place.h"
 #include "agent/loop/toml_config.h"
+#include "agent/loop/until.h"
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -34,7 +39,8 @@ namespace autoresearch {
 namespace {
 
 struct Options {
-  std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto", data;
+  std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto", data, until,
+                   notify;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
@@ -89,6 +95,18 @@ void check_sandbox(const Options& options, bool models, Bench& bench) {
     log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 }
 
+// Space and the right to write, and whether somebody else measures on this machine.
+void check_room(const RunFolder& folder, const Bench& bench) {
+  if (const auto problem = writing_problem(folder.path, "or name another folder: --data FOLDER"))
+    throw Error(*problem);
+  if (const auto problem =
+          room_problem(folder.path, room_needed(0, bench.gpu), room_of(folder.path)))
+    throw Error(*problem);
+  for (const std::string& other :
+       other_runs(all_runs(data_dir()), folder.path.filename(), machine_name()))
+    log_warning(other);
+}
+
 // Refuses to go on with a run whose figures would not compare.
 event::Start check_identity(const Options& options, const RunState& state, const Bench& bench,
                             const Kit& kit, const History& history) {
@@ -140,6 +158,9 @@ Settings settings_of(const Options& options, const Bench& bench, bool models, do
   settings.models = models;
   settings.max_experiments = options.max_experiments;
   if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;
+  if (!options.until.empty())
+    settings.deadline = std::min(settings.deadline,
+                                 now + seconds_until(options.until, static_cast<std::time_t>(now)));
   return settings;
 }
 
@@ -173,6 +194,7 @@ int run(const Options& options) {
                                                       ? calls_in(read_journal(folder.journal()))
                                                       : std::vector<CallEvent>());
   check_sandbox(options, models != nullptr, bench);
+  check_room(folder, bench);
 
   FreshFolder fresh(folder.path);
   History history(checkout, folder.git(), options.tag, "train.cpp");
@@ -194,7 +216,7 @@ int run(const Options& options) {
   Proposer::Setup setup;
   setup.checkout = checkout;
   setup.run = folder;
-  setup.headers = folder.path / "kit";
+  setup.headers = kit.folder();
   setup.cuda = bench.gpu;
   setup.context_tokens = options.context_tokens;
   setup.source_at = [&](const std::string& commit) { return history.source_at(commit); };
@@ -217,8 +239,16 @@ int run(const Options& options) {
   LocalStore store(checkout, folder, options.tag, history, log_warning);
   LocalWorkers workers(kit, bench, folder, proposer, models.get(), start.task);
   if (!state.experiments.empty()) log_info(experiment_header());
+  Notifier notifier(options.notify);
+  Night* the_night = nullptr;
+  const auto notify = [&](Notice notice, const std::string& words) {
+    notifier.tell(notice, options.tag, words,
+                  closing_lines(the_night->state(), words, folder.path,
+                                history.restore_command(the_night->state().champion)));
+  };
   Night night(journal, std::move(state), store, workers, settings, bench.budget,
-              {.say = log_info, .warn = log_warning});
+              {log_info, log_warning, notify});
+  the_night = &night;
   std::string why, problem;
   int code = kDone;
   try {
@@ -251,6 +281,10 @@ void add_run_options(CLI::App& run, Options& options) {
       ->capture_default_str();
   run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
+  run.add_option("--notify", options.notify,
+                 "a command that is told of the end, the first keep, a pause, a breakage, a "
+                 "plateau: one line as its last argument, details on stdin");
   run.add_option("--max-hours", options.max_hours, "stop after so many hours")
       ->check(CLI::Range(0.0, 1e6));
   run.add_option("--overlap", options.overlap,
@@ -292,12 +326,14 @@ int main_program(int argc, char** argv) {
   CLI::App& show = *app.add_subcommand("status", "the experiments of a run so far");
   show.add_option("--tag", options.tag, "name of the run")->required();
   show.add_option("--data", options.data, "folder of tasks and runs");
+  const auto housekeeping = add_commands(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
   }
+  if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);

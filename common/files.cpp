@@ -303,6 +303,20 @@ void FileLock::lock_by_file(const fs::path& path) {
   }
 }
 
+std::optional<std::string> holder_of(const fs::path& lock) {
+  const Descriptor fd(open_to_read(lock));
+  if (fd < 0 && errno == ENOENT) return std::nullopt;
+  if (fd < 0) fail("open", lock);
+  // A shared lock for this moment: others that look can have one too.
+  if (::flock(fd, LOCK_SH | LOCK_NB) == 0) return std::nullopt;
+  if (errno == EWOULDBLOCK) return read_file(lock);
+  if (!is_unknown_call(errno)) fail("lock", lock);
+  const fs::path file = lock.string() + ".holder";
+  if (!fs::exists(file)) return std::nullopt;
+  const std::string holder = read_file(file);
+  return has_ended(holder) ? std::nullopt : std::optional(holder);
+}
+
 FileLock::~FileLock() {
   if (!file_.empty()) ::unlink(file_.c_str());
   ::close(fd_);

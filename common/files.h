@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -61,5 +62,9 @@ class FileLock {
   int fd_;
   fs::path file_;  // that stands for the lock, if there is one
 };
+
+// The process that holds such a lock now, as a FileLock's message names it; nothing if none does.
+// Takes no lock that another process would wait for.
+std::optional<std::string> holder_of(const fs::path& lock);
 
 }  // namespace autoresearch

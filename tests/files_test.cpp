@@ -178,6 +178,23 @@ TEST_F(FilesTest, ALockIsHeldByOneAndNamesItsHolder) {
   EXPECT_EQ(error_of([&] { FileLock again(path); }), "");
 }
 
+TEST_F(FilesTest, WhoHoldsALockIsSeenWithoutTakingIt) {
+  for (const int refusal : {0, ENOLCK}) {  // the second: a file system without locks
+    refused.flock = refusal;
+    const fs::path path = dir_ / ("lock" + std::to_string(refusal));
+    EXPECT_EQ(holder_of(path), std::nullopt);
+    EXPECT_FALSE(fs::exists(path)) << "a look has made the file";
+    {
+      const FileLock lock(path);
+      const std::string holder = holder_of(path).value_or("");
+      EXPECT_EQ(holder.find(std::to_string(getpid())), 0u) << holder;
+      EXPECT_EQ(holder_of(path), holder);
+    }
+    EXPECT_EQ(holder_of(path), std::nullopt);
+    EXPECT_EQ(error_of([&] { FileLock again(path); }), "") << "a look has left a lock";
+  }
+}
+
 TEST_F(FilesTest, ALockEndsWithItsProcess) {
   const fs::path path = dir_ / "lock";
   const pid_t child = fork();

@@ -8,10 +8,12 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "common/sandbox.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -70,21 +72,21 @@ class RecipeTest : public testing::Test {
     return run({.argv = {"sh", "-c", script}, .env = scrubbed_environment()});
   }
   Kit create() const { return Kit::create(dir_ / "build", dir_ / "run/kit"); }
+  Kit open_shared(const std::string& wanted = "") const {
+    return Kit::open_or_create(dir_ / "build", dir_ / "kits", wanted);
+  }
+  std::vector<std::string> names_in(const std::string& folder) const {
+    std::vector<std::string> names;
+    std::error_code missing;
+    for (const auto& entry : fs::directory_iterator(dir_ / folder, missing))
+      names.push_back(entry.path().filename());
+    return names;
+  }
   std::string problem_of_create() const {
-    try {
-      create();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return error_of([&] { create(); });
   }
   std::string problem_of_open() const {
-    try {
-      Kit::open(dir_ / "run/kit");
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return error_of([&] { Kit::open(dir_ / "run/kit"); });
   }
 
   fs::path dir_;
@@ -138,7 +140,7 @@ TEST_F(RecipeTest, AChangedMissingOrAddedKitFileIsRefused) {
   EXPECT_TRUE(contains(problem_of_open(), "include/trusted.h has changed"));
   fs::remove(dir_ / "run/kit/include/trusted.h");
   EXPECT_TRUE(contains(problem_of_open(), "include/trusted.h is missing"));
-  EXPECT_TRUE(contains(problem_of_open(), "agent run --tag"));
+  EXPECT_TRUE(contains(problem_of_open(), "type your command again: rm -r '" + path("run/kit")));
   write("run/kit/kit.json", "{");
   EXPECT_NE(problem_of_open(), "");
 }
@@ -169,6 +171,80 @@ TEST_F(RecipeTest, AnExistingKitIsNotReplaced) {
   create();
   EXPECT_TRUE(contains(problem_of_create(), "exists already"));
   EXPECT_EQ(problem_of_open(), "");
+}
+
+// What counts as unchanged without being read: only a file that nobody wrote to.
+TEST_F(RecipeTest, AFileWithItsOldSizeAndTimeIsReadAgain) {
+  create();
+  const fs::path header = dir_ / "run/kit/include/trusted.h";
+  const auto time = fs::last_write_time(header);
+  write("run/kit/include/trusted.h", "int trusteD();\n");
+  fs::last_write_time(header, time);
+  EXPECT_TRUE(contains(problem_of_open(), "include/trusted.h has changed"));
+  write("run/kit/include/trusted.h", "int trusted();\n");  // other times, the same bytes
+  EXPECT_EQ(problem_of_open(), "");
+}
+
+using SharedKitTest = RecipeTest;
+
+TEST_F(SharedKitTest, RunsOfTheSameProgramsShareOneKit) {
+  const Kit first = open_shared();
+  write("build/trusted.o", text("build/trusted.o"));  // built again, to the same bytes
+  EXPECT_EQ(open_shared().folder(), first.folder());
+  EXPECT_EQ(first.folder(), dir_ / "kits" / first.fingerprint());
+  write("build/include/trusted.h", "int trusted(); // new\n");
+  EXPECT_NE(open_shared().folder(), first.folder());
+  EXPECT_EQ(open_shared(first.fingerprint()).folder(), first.folder());  // a run that goes on
+  EXPECT_EQ(names_in("kits").size(), 2u);
+}
+
+TEST_F(SharedKitTest, ARunWhoseKitIsGoneHasItMadeAgainOrIsToldSo) {
+  const Kit kit = open_shared();
+  fs::remove_all(kit.folder());
+  EXPECT_EQ(open_shared(kit.fingerprint()).fingerprint(), kit.fingerprint());
+  fs::remove_all(kit.folder());
+  write("build/include/trusted.h", "int trusted(); // new\n");
+  EXPECT_TRUE(contains(error_of([&] { open_shared(kit.fingerprint()); }),
+                       "the kit that this run began with is gone"));
+  EXPECT_TRUE(names_in("kits").empty()) << "another kit was made in vain";
+}
+
+TEST_F(SharedKitTest, ADamagedKitIsMendedByTheCommandThatIsNamed) {
+  const Kit kit = open_shared();
+  write("kits/" + kit.fingerprint() + "/score", "");
+  const std::string problem = error_of([&] { open_shared(); });
+  EXPECT_TRUE(contains(problem, "score has changed")) << problem;
+  EXPECT_EQ(shell(problem.substr(problem.find("rm -r"))).code, 0) << problem;
+  EXPECT_EQ(open_shared().fingerprint(), kit.fingerprint());
+}
+
+TEST_F(SharedKitTest, AKitUnderAnothersNameIsNotTaken) {
+  const Kit kit = open_shared();
+  write("build/include/trusted.h", "int trusted(); // new\n");
+  const Kit other = open_shared();
+  fs::remove_all(kit.folder());
+  fs::rename(other.folder(), kit.folder());
+  EXPECT_TRUE(contains(error_of([&] { open_shared(kit.fingerprint()); }), "it is another kit"));
+}
+
+TEST_F(SharedKitTest, AgentsThatMakeItAtOnceGetTheSame) {
+  std::vector<std::future<std::string>> agents;
+  for (int i = 0; i < 8; ++i)
+    agents.push_back(
+        std::async(std::launch::async, [&] { return open_shared().folder().string(); }));
+  const std::string kit = open_shared().folder();
+  for (auto& agent : agents) EXPECT_EQ(agent.get(), kit);
+  EXPECT_EQ(names_in("kits").size(), 1u) << "a partial kit was left";
+}
+
+TEST_F(SharedKitTest, AFailedOneLeavesNothing) {
+  write_spec();
+  fs::remove(dir_ / "build/score");
+  EXPECT_TRUE(contains(error_of([&] { open_shared(); }), "score is missing; build first"));
+  write("build/score", "");
+  fs::resize_file(dir_ / "build/score", fs::space(dir_).available + (1 << 30));  // a hole
+  EXPECT_TRUE(contains(error_of([&] { create(); }), "MB free; free some space"));
+  EXPECT_TRUE(names_in("kits").empty());
 }
 
 TEST_F(RecipeTest, ASpecCannotWriteOutsideTheKit) {

@@ -1,22 +1,28 @@
 #include "agent/lab/recipe.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <utility>
 
 #include "common/budget.h"
 #include "common/error.h"
 #include "common/folder.h"
+#include "common/log.h"
 
 namespace autoresearch {
 namespace {
 
 using nlohmann::json;
 using Hashes = std::map<std::string, std::string>;  // path in the kit -> SHA-256
+using Stamps = std::map<std::string, std::string>;  // path in the kit -> stamp_of
 
-constexpr const char* kManifest = "kit.json";  // the spec and the hashes of all other files
+constexpr const char* kManifest = "kit.json";  // the spec, and of all other files hash and stamp
 constexpr const char* kScorer = "score";       // the program of the kit that scores
 constexpr const char* kBuildFirst = "; build first: cmake --workflow --preset demo";
 constexpr double kStepSeconds = 300;              // for each step of a build
@@ -75,12 +81,38 @@ CandidateSpec read_spec(const fs::path& build) {
   }
 }
 
+// The file that the build made for a place in the kit.
+fs::path built_file(const fs::path& build, const fs::path& from) {
+  const fs::path source = build / from;
+  check(fs::is_regular_file(source), source.string() + " is missing" + kBuildFirst);
+  return source;
+}
+
+// The kit that `build` would make now.
+std::string fingerprint_of_build(const fs::path& build, const CandidateSpec& spec) {
+  Hashes hashes;
+  for (const auto& [from, to] : spec.files)
+    hashes[to.string()] = sha256_of_file(built_file(build, from));
+  return fingerprint_of(spec, hashes);
+}
+
+// What changes with a file's bytes and costs nothing to look at; empty if there is no plain file.
+// The second time, of the last change, can't be set back by who writes to a file.
+std::string stamp_of(const fs::path& file) {
+  struct stat status = {};
+  if (lstat(file.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return "";
+  const auto text = [](const timespec& time) {
+    return std::to_string(time.tv_sec) + "." + std::to_string(time.tv_nsec);
+  };
+  return std::to_string(status.st_size) + " " + text(status.st_mtim) + " " + text(status.st_ctim) +
+         " " + std::to_string(status.st_ino);
+}
+
 // Copies and hashes; what is on disk afterwards is what was hashed.
 Hashes fill(const fs::path& kit, const fs::path& build, const CandidateSpec& spec) {
   Hashes hashes;
   for (const auto& [from, to] : spec.files) {
-    const fs::path source = build / from;
-    check(fs::is_regular_file(source), source.string() + " is missing" + kBuildFirst);
+    const fs::path source = built_file(build, from);
     fs::create_directories((kit / to).parent_path());
     copy_file_cheaply(source, kit / to);
     sync_path(kit / to);
@@ -93,11 +125,13 @@ Hashes fill(const fs::path& kit, const fs::path& build, const CandidateSpec& spe
 }
 
 // Why the files of a kit are not those that were hashed; empty when they are.
-std::string difference(const fs::path& kit, const Hashes& hashes) {
+std::string difference(const fs::path& kit, const Hashes& hashes, const Stamps& stamps) {
   for (const auto& [name, hash] : hashes) {
-    const fs::path file = kit / name;
-    if (!fs::is_regular_file(fs::symlink_status(file))) return name + " is missing";
-    if (sha256_of_file(file) != hash) return name + " has changed";
+    const std::string stamp = stamp_of(kit / name);
+    if (stamp.empty()) return name + " is missing";
+    const auto known = stamps.find(name);
+    const bool untouched = known != stamps.end() && known->second == stamp;
+    if (!untouched && sha256_of_file(kit / name) != hash) return name + " has changed";
   }
   for (const auto& entry : fs::recursive_directory_iterator(kit)) {
     const std::string name = entry.path().lexically_relative(kit).string();
@@ -147,28 +181,84 @@ std::string why_ended(const Exit& exit) {
 Kit::Kit(fs::path dir, CandidateSpec spec, std::string fingerprint)
     : dir_(std::move(dir)), spec_(std::move(spec)), fingerprint_(std::move(fingerprint)) {}
 
-Kit Kit::create(const fs::path& build, const fs::path& kit) {
-  const fs::path dir = fs::absolute(kit).lexically_normal();
-  CandidateSpec spec = read_spec(build);
+namespace {
+
+void check_compiler(const CandidateSpec& spec) {
   for (const std::vector<std::string>& step : spec.build)
     check(
         !step.at(0).starts_with('/') || fs::exists(step[0]),
         "no " + step[0] + " here to build candidates with; type: apt-get install build-essential");
-  check(!fs::exists(dir), "the kit " + dir.string() + " exists already; start a new tag");
-  const fs::path partial = fresh_folder(dir.string() + ".partial");
+}
+
+// Before anything is copied: half a gigabyte would otherwise be written in vain.
+void check_room(const fs::path& folder, const fs::path& build, const CandidateSpec& spec) {
+  uintmax_t bytes = 0;
+  for (const auto& file : spec.files) bytes += fs::file_size(built_file(build, file.from));
+  const uintmax_t available = fs::space(folder).available;
+  const auto mb = [](uintmax_t count) { return static_cast<double>(count) / 1e6; };
+  check(bytes <= available,
+        format("the kit takes %.0f MB, where %s has %.0f MB free; free some space, or give --data "
+               "another folder",
+               mb(bytes), folder.c_str(), mb(available)));
+}
+
+// Of a kit that is being made in the folder that runs share, by this agent alone.
+std::string partial_name() {
+  return kPartialKit + std::to_string(getpid()) + "-" + std::to_string(std::random_device()());
+}
+
+// Fills `partial`, an empty folder that goes if this fails, and tells its fingerprint.
+std::string make_in(const fs::path& partial, const fs::path& build, const CandidateSpec& spec) {
   try {
+    check_room(partial, build, spec);
     const Hashes hashes = fill(partial, build, spec);
-    write_file(partial / kManifest,
-               json{{"spec", to_json(spec)}, {"sha256", hashes}}.dump(1) + "\n");
-    fs::rename(partial, dir);
-    sync_path(dir.parent_path());
-    std::string fingerprint = fingerprint_of(spec, hashes);
-    return Kit(dir, std::move(spec), std::move(fingerprint));
+    Stamps stamps;
+    for (const auto& [name, hash] : hashes) stamps[name] = stamp_of(partial / name);
+    const json manifest = {{"spec", to_json(spec)}, {"sha256", hashes}, {"stamps", stamps}};
+    write_file(partial / kManifest, manifest.dump(1) + "\n");
+    return fingerprint_of(spec, hashes);
   } catch (const std::exception& error) {
-    std::error_code ignored;
-    fs::remove_all(partial, ignored);
+    remove_whatever(partial);
     throw Error(error.what());
   }
+}
+
+Error damaged(const fs::path& kit, const std::string& why) {
+  return Error("the kit " + kit.string() + " is damaged (" + why +
+               "); remove it and type your command again: rm -r '" + kit.string() + "'");
+}
+
+// A kit that runs share: it is what it is called.
+Kit open_shared(const fs::path& kit) {
+  Kit opened = Kit::open(kit);
+  if (opened.fingerprint() != kit.filename()) throw damaged(kit, "it is another kit");
+  return opened;
+}
+
+// Gives a whole kit its place. False if another is there already; then this one is removed.
+bool put_in_place(const fs::path& partial, const fs::path& kit) {
+  if (::rename(partial.c_str(), kit.c_str()) == 0) {
+    sync_path(kit.parent_path());
+    return true;
+  }
+  const int reason = errno;
+  remove_whatever(partial);
+  check(reason == EEXIST || reason == ENOTEMPTY,
+        "can't put the kit into " + kit.string() + ": " + std::strerror(reason));
+  return false;
+}
+
+}  // namespace
+
+Kit Kit::create(const fs::path& build, const fs::path& kit) {
+  const fs::path dir = fs::absolute(kit).lexically_normal();
+  CandidateSpec spec = read_spec(build);
+  check_compiler(spec);
+  check(!fs::exists(dir), "the kit " + dir.string() + " exists already; start a new tag");
+  const fs::path partial = fresh_folder(dir.string() + ".partial");
+  std::string fingerprint = make_in(partial, build, spec);
+  check(put_in_place(partial, dir), "the kit " + dir.string() + " was made by another agent");
+  return Kit(dir, std::move(spec), std::move(fingerprint));
 }
 
 Kit Kit::open(const fs::path& kit) {
@@ -177,14 +267,34 @@ Kit Kit::open(const fs::path& kit) {
     const json manifest = json::parse(read_file(dir / kManifest));
     CandidateSpec spec = spec_from(manifest.at("spec"));
     const auto hashes = manifest.at("sha256").get<Hashes>();
-    const std::string problem = difference(dir, hashes);
+    const std::string problem = difference(dir, hashes, manifest.value("stamps", Stamps()));
     check(problem.empty(), problem);
     std::string fingerprint = fingerprint_of(spec, hashes);
     return Kit(dir, std::move(spec), std::move(fingerprint));
   } catch (const std::exception& error) {
-    throw Error("the kit " + dir.string() + " is not as it was when the run began (" +
-                error.what() + "); start a new one: agent run --tag NEW");
+    throw damaged(dir, error.what());
   }
+}
+
+Kit Kit::open_or_create(const fs::path& build, const fs::path& kits, const std::string& wanted) {
+  const fs::path folder = fs::absolute(kits).lexically_normal();
+  if (!wanted.empty() && fs::exists(folder / wanted)) return open_shared(folder / wanted);
+  const CandidateSpec spec = read_spec(build);
+  check_compiler(spec);
+  const auto check_wanted = [&](const std::string& made) {
+    check(wanted.empty() || wanted == made,
+          "the kit that this run began with is gone from " + folder.string() + ", and what " +
+              build.string() + " holds is another by now; start a new run: agent run --tag NEW");
+  };
+  const std::string built = fingerprint_of_build(build, spec);
+  check_wanted(built);
+  if (fs::exists(folder / built)) return open_shared(folder / built);
+  const fs::path partial = fresh_folder(folder / partial_name());
+  // Named after what was copied: somebody may build anew between the two looks at a file.
+  const std::string made = make_in(partial, build, spec);
+  put_in_place(partial, folder / made);
+  check_wanted(made);
+  return open_shared(folder / made);
 }
 
 Command Kit::command(std::vector<std::string> argv, View view, bool sandboxed) const {
@@ -271,5 +381,6 @@ Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args,
 
 const std::string& Kit::fingerprint() const { return fingerprint_; }
 const CandidateSpec& Kit::spec() const { return spec_; }
+const fs::path& Kit::folder() const { return dir_; }
 
 }  // namespace autoresearch

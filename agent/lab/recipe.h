@@ -1,7 +1,8 @@
 // The recipe: which file is edited, how a candidate is built, trained and scored, which figure
 // counts. Ours is train.cpp; the loop knows GPTs only through this. The *kit* is the recipe's
-// frozen copy in the run's folder: trusted objects, headers, precompiled header, prepare and
-// candidate.json, hashed, so that a rebuild or a pull in the checkout meanwhile changes nothing.
+// frozen copy: trusted objects, headers, precompiled header, the scorer and candidate.json, hashed,
+// so that a rebuild or a pull in the checkout meanwhile changes nothing. Runs of the same kit share
+// one copy, <data>/kits/<fingerprint>, and none of them writes to it.
 #pragma once
 
 #include <string>
@@ -34,12 +35,22 @@ struct BuildResult {
   bool interrupted = false;  // it failed only because the user stopped the agent
 };
 
+// How the names of folders begin in which an agent is making a kit, or was when it died.
+constexpr const char* kPartialKit = ".partial-";
+
 class Kit {
  public:
   // Copies what `build`/candidate.json names into `kit` (whole or not at all) and hashes it.
   static Kit create(const fs::path& build, const fs::path& kit);
-  // Opens a kit; throws Error (start a new tag) when a file is missing, extra or changed.
+  // Opens a kit; throws Error, with the command that mends it, if a file is missing, extra or
+  // changed. A file whose size, times and inode are those that it was hashed with counts as
+  // unchanged, any other is hashed again.
   static Kit open(const fs::path& kit);
+  // The kit of `build` in the folder that runs share, made if it isn't there. If two agents make it
+  // at once, both get the one that was there first. A run that goes on names the fingerprint that
+  // it began with: an Error if that kit is gone and `build` makes another one by now.
+  static Kit open_or_create(const fs::path& build, const fs::path& kits,
+                            const std::string& wanted = "");
 
   // Builds `folder`/train.cpp to `folder`/train in the sandbox (`sandboxed`), which shows that one
   // source and what the kit builds with, nothing of the task and nothing else of the folder; the
@@ -57,6 +68,7 @@ class Kit {
 
   const std::string& fingerprint() const;  // hash over all files: part of a run's identity
   const CandidateSpec& spec() const;
+  const fs::path& folder() const;  // absolute; its files have the names that `spec` gives them
 
  private:
   Kit(fs::path dir, CandidateSpec spec, std::string fingerprint);

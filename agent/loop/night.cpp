@@ -94,7 +94,7 @@ void Night::close(const step::Stop& stop) {
     if (proposed && proposed->replied) append(event::Replied{proposed->n, proposed->proposer});
   }
   append(event::Stop{stop.why});
-  voice_.notify("end", stop.why);
+  voice_.notify(Notice::kEnd, stop.why);
   try {
     store_.derive(state_);
   } catch (const std::exception& error) {
@@ -236,7 +236,7 @@ void Night::take(const step::Pause& step) {
            : "paused, because the machine is broken: " + one_line(step.why, 200) +
                  "; looking again every few minutes";
   user ? voice_.say(line) : voice_.warn(line);
-  voice_.notify(user ? "pause" : "breakage", line);
+  voice_.notify(user ? Notice::kPause : Notice::kBreakage, line);
 }
 
 void Night::take(const step::Resume&) {
@@ -260,7 +260,7 @@ void Night::take(const step::Again& step) {
 void Night::take(const step::Tell& step) {
   append(event::Told{step.what});
   voice_.say(step.what);
-  voice_.notify("plateau", step.what);
+  voice_.notify(Notice::kPlateau, step.what);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -495,7 +495,7 @@ void Night::speak_after(int64_t n) {
   const bool first_keep = n > 0 && state_.champion_n == n && !state_.told.contains("first keep");
   if (first_keep) {
     append(event::Told{"first keep"});
-    voice_.notify("first keep", experiment_line(state_, n));
+    voice_.notify(Notice::kFirstKeep, state_.at(n).candidate.idea);
   }
   say_safe_to_leave(n);
 }

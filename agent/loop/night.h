@@ -7,18 +7,19 @@
 #include <map>
 #include <string>
 
+#include "agent/loop/notify.h"
 #include "agent/loop/plan.h"
 #include "agent/loop/workers.h"
 #include "agent/record/journal.h"
 
 namespace autoresearch {
 
-// What the loop tells the user. `notify`: the kind of news and its line, for --notify.
+// What the loop tells the user; `notify` for --notify.
 struct Voice {
   std::function<void(const std::string& line)> say = [](const std::string&) {};
   std::function<void(const std::string& line)> warn = [](const std::string&) {};
-  std::function<void(const std::string& kind, const std::string& line)> notify =
-      [](const std::string&, const std::string&) {};
+  std::function<void(Notice notice, const std::string& words)> notify = [](Notice,
+                                                                           const std::string&) {};
 };
 
 class Night {

@@ -1,0 +1,14 @@
+// The subcommands of agent that need no loop: runs, delete, prune, pause, resume.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <optional>
+
+namespace autoresearch {
+
+// Adds them to `app`. What is returned is called after parsing: if one of them was typed, it does
+// it and returns the exit code; else it returns nothing. It throws Error for what a user did wrong.
+std::function<std::optional<int>()> add_commands(CLI::App& app);
+
+}  // namespace autoresearch

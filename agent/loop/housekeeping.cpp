@@ -1,0 +1,357 @@
+#include "agent/loop/housekeeping.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+
+#include "agent/lab/recipe.h"
+#include "agent/loop/place.h"
+#include "agent/record/history.h"
+#include "agent/record/journal.h"
+#include "common/error.h"
+#include "common/folder.h"
+#include "common/log.h"
+#include "common/process.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr const char* kDeleted = ".deleted-";  // how a run's folder is called while it goes
+constexpr std::time_t kAtWork = 3600;  // seconds in which a partial folder may still be filled
+
+fs::path lock_of(const fs::path& run_dir) { return run_dir / "journal.jsonl.lock"; }
+
+std::time_t changed_at(const fs::path& path) {
+  struct stat status = {};
+  return lstat(path.c_str(), &status) == 0 ? status.st_mtime : 0;
+}
+
+// The entries of a folder in order; none if it isn't there.
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) paths.push_back(entry.path());
+  check(!error || error == std::errc::no_such_file_or_directory,
+        "can't read " + folder.string() + ": " + error.message());
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+std::string local_time(std::time_t time) {
+  tm local = {};
+  localtime_r(&time, &local);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &local);
+  return text;
+}
+
+std::string counted(size_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+// The process that runs it, for a user who wants to stop it.
+std::string process_of(const RunSummary& run) {
+  return run.holder.empty() ? "" : " (" + run.holder + ")";
+}
+
+}  // namespace
+
+// ------------------------------------------------------------------------------------------------
+// Runs
+
+RunSummary summary_of(const fs::path& run_dir) {
+  RunSummary run{.folder = run_dir, .tag = run_dir.filename()};
+  const fs::path journal = run_dir / "journal.jsonl";
+  run.holder = holder_of(lock_of(run_dir)).value_or("");
+  run.paused = is_paused(run_dir);
+  run.bytes = disk_usage(run_dir);
+  run.last_activity = changed_at(fs::exists(journal) ? journal : run_dir);
+  if (!fs::exists(journal)) return run;
+  // A journal that contradicts itself must not hide the other runs.
+  try {
+    const RunState state = replay(read_journal(journal));
+    if (!state.start) return run;
+    run.task = state.start->task_name;
+    run.kit = state.start->kit;
+    run.machine = state.start->machine;
+    if (!state.champion.empty()) run.best = state.best_bpb;
+    for (const Experiment& e : state.experiments) {
+      run.experiments += e.n > 0 && e.status != Status::kOpen;
+      if (e.status == Status::kDiscard || e.status == Status::kCrash) run.discarded.push_back(e.n);
+    }
+    run.finished = !state.stopped.empty() && !state.stopped.starts_with("interrupted");
+  } catch (const std::exception& error) {
+    run.problem = error.what();
+  }
+  return run;
+}
+
+std::vector<RunSummary> all_runs(const fs::path& data) {
+  std::vector<RunSummary> runs;
+  for (const fs::path& path : entries_of(data / "runs"))
+    if (fs::is_directory(path) && !path.filename().string().starts_with('.'))
+      runs.push_back(summary_of(path));
+  std::stable_sort(runs.begin(), runs.end(), [](const RunSummary& a, const RunSummary& b) {
+    return a.last_activity > b.last_activity;
+  });
+  return runs;
+}
+
+std::string state_of(const RunSummary& run) {
+  if (!run.problem.empty()) return "damaged";
+  if (!run.holder.empty()) return run.paused ? "paused" : "running";
+  if (run.task.empty()) return "not started";
+  if (run.finished) return "finished";
+  return run.paused ? "stopped, paused" : "stopped";
+}
+
+std::string runs_table(const std::vector<RunSummary>& runs) {
+  size_t tag = 3, task = 4;
+  for (const RunSummary& run : runs) {
+    tag = std::max(tag, run.tag.size());
+    task = std::max(task, run.task.size());
+  }
+  const auto line = [&](const std::string& name, const std::string& on, const std::string& state,
+                        const std::string& best, const std::string& count, const std::string& size,
+                        const std::string& time) {
+    return format("%-*s  %-*s  %-17s  %10s  %11s  %8s  %s\n", static_cast<int>(tag), name.c_str(),
+                  static_cast<int>(task), on.c_str(), state.c_str(), best.c_str(), count.c_str(),
+                  size.c_str(), time.c_str());
+  };
+  std::string table = line("tag", "task", "state", "best", "experiments", "size", "last activity");
+  for (const RunSummary& run : runs)
+    table += line(run.tag, run.task, state_of(run) + process_of(run),
+                  run.best ? format("%.6f", *run.best) : "-", std::to_string(run.experiments),
+                  human_bytes(run.bytes), local_time(run.last_activity));
+  for (const RunSummary& run : runs)
+    if (!run.problem.empty()) table += "run " + run.tag + " is damaged: " + run.problem + "\n";
+  return table;
+}
+
+int64_t disk_usage(const fs::path& path) {
+  const auto blocks_of = [](const fs::path& file) {
+    struct stat status = {};
+    return lstat(file.c_str(), &status) == 0 ? int64_t{status.st_blocks} * 512 : 0;
+  };
+  int64_t bytes = blocks_of(path);
+  std::error_code gone;  // a run that is alive removes files meanwhile
+  fs::recursive_directory_iterator at(path, fs::directory_options::skip_permission_denied, gone);
+  for (; !gone && at != fs::recursive_directory_iterator(); at.increment(gone))
+    bytes += blocks_of(at->path());
+  return bytes;
+}
+
+std::string human_bytes(int64_t bytes) {
+  const auto count = static_cast<double>(bytes);
+  if (count < 1e6) return format("%.0f kB", count / 1e3);
+  return count < 1e9 ? format("%.1f MB", count / 1e6) : format("%.1f GB", count / 1e9);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Deleting a run
+
+namespace {
+
+// git in the user's repository, without hooks and without the user's variables.
+Exit git(const fs::path& folder, const std::vector<std::string>& args,
+         const std::string& input = "") {
+  Command command{.argv = {"git", "-C", folder.string(), "-c", "safe.directory=*", "-c",
+                           "core.hooksPath=/dev/null"},
+                  .env = scrubbed_environment(),
+                  .input = input,
+                  .finishes = true};
+  command.argv.insert(command.argv.end(), args.begin(), args.end());
+  return run(command);
+}
+
+void must(const Exit& exit, const std::string& what) {
+  check(exit.code == 0, what + ": " + one_line(exit.output, 300));
+}
+
+// The run's refs and its branch. A branch at a commit that the run did not make is the user's own.
+void find_refs(Remains& remains, const fs::path& checkout) {
+  const std::string branch = "refs/heads/autoresearch/" + remains.tag;
+  const Exit listed = git(checkout, {"for-each-ref", "--format=%(refname) %(objectname)",
+                                     "refs/autoresearch/" + remains.tag, branch});
+  if (listed.code != 0) return;  // in no repository, or without git
+  remains.repository = checkout;
+  std::set<std::string> commits;
+  std::string branch_at;
+  for (const std::string& line : split_lines(listed.output)) {
+    const size_t blank = line.find(' ');
+    if (!line.starts_with("refs/") || blank == std::string::npos) continue;  // a warning of git's
+    const std::string name = line.substr(0, blank), commit = line.substr(blank + 1);
+    if (name == branch) {
+      branch_at = commit;
+    } else {
+      remains.refs.push_back(name);
+      commits.insert(commit);
+    }
+  }
+  if (branch_at.empty()) return;
+  if (commits.contains(branch_at))
+    remains.branch = "autoresearch/" + remains.tag;
+  else
+    remains.left_alone = "branch autoresearch/" + remains.tag +
+                         " stays: it is at a commit that this run did not make; to delete it: git "
+                         "branch -D autoresearch/" +
+                         remains.tag;
+}
+
+}  // namespace
+
+Remains remains_of(const fs::path& data, const std::string& tag, const fs::path& checkout) {
+  History::check_tag(tag);
+  Remains remains{.tag = tag};
+  const fs::path folder = data / "runs" / tag;
+  if (fs::exists(folder)) {
+    const auto holder = holder_of(lock_of(folder));
+    check(!holder, "run " + tag + " is running (process " + holder.value_or("") +
+                       "); stop it first: kill -INT " + holder.value_or(""));
+    remains.folder = folder;
+    remains.bytes = disk_usage(folder);
+  }
+  find_refs(remains, checkout);
+  std::error_code none;
+  const fs::path link = checkout / "results.tsv";
+  if (fs::read_symlink(link, none) == folder / "results.tsv" && !none) remains.results = link;
+  check(!remains.folder.empty() || !remains.refs.empty(),
+        "no run " + tag + " in " + (data / "runs").string() +
+            " and no commits of it in this folder's repository; see: build/agent runs");
+  if (remains.refs.empty() && remains.left_alone.empty() &&
+      !fs::exists(folder / "git" / "repository.git"))
+    remains.left_alone = "no commits of it are in the repository of " + checkout.string() +
+                         "; if it began in another checkout, type this command there";
+  return remains;
+}
+
+std::string describe(const Remains& remains) {
+  std::string text;
+  if (!remains.folder.empty())
+    text += "  " + remains.folder.string() + "  " + human_bytes(remains.bytes) + "\n";
+  if (!remains.refs.empty())
+    text += "  refs/autoresearch/" + remains.tag + "/*  " + counted(remains.refs.size(), "ref") +
+            " in the repository of " + remains.repository.string() + "\n";
+  if (!remains.branch.empty()) text += "  branch " + remains.branch + "\n";
+  if (!remains.results.empty()) text += "  " + remains.results.string() + ", a link\n";
+  if (!remains.left_alone.empty()) text += remains.left_alone + "\n";
+  return text;
+}
+
+void remove(const Remains& remains) {
+  std::optional<FileLock> lock;  // so that nobody goes on with the run meanwhile
+  if (!remains.folder.empty()) lock.emplace(lock_of(remains.folder));
+  if (!remains.branch.empty())
+    must(git(remains.repository, {"branch", "-q", "-D", remains.branch}),
+         "git can't delete the branch, and nothing was removed");
+  if (!remains.refs.empty()) {
+    std::string orders;
+    for (const std::string& ref : remains.refs) orders += "delete " + ref + "\n";
+    must(git(remains.repository, {"update-ref", "--stdin"}, orders), "git can't delete the refs");
+  }
+  if (!remains.results.empty()) fs::remove(remains.results);
+  if (remains.folder.empty()) return;
+  // Out of the list of runs at once; the lock goes with it.
+  const fs::path going = remains.folder.parent_path() / (kDeleted + remains.tag);
+  remove_whatever(going);
+  fs::rename(remains.folder, going);
+  check(remove_whatever(going), "can't remove all of " + going.string() +
+                                    "; remove it as its owner: rm -r '" + going.string() + "'");
+}
+
+// ------------------------------------------------------------------------------------------------
+// What nobody needs
+
+namespace {
+
+class Collector {
+ public:
+  void add(const fs::path& path, const std::string& what) {
+    found_.push_back({path, what, disk_usage(path)});
+  }
+  std::vector<Leftover> found() { return std::move(found_); }
+
+ private:
+  std::vector<Leftover> found_;
+};
+
+bool is_fingerprint(const std::string& name) {
+  return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+// Whether a run may use any of the kits, because it does not say which one.
+bool may_use_any_kit(const RunSummary& run) {
+  return run.kit.empty() && (!run.holder.empty() || !run.problem.empty());
+}
+
+void collect_kits(const fs::path& kits, const std::vector<RunSummary>& runs, std::time_t now,
+                  Collector& collector) {
+  std::set<std::string> used;
+  for (const RunSummary& run : runs) used.insert(run.kit);
+  const bool all_known = std::none_of(runs.begin(), runs.end(), may_use_any_kit);
+  for (const fs::path& path : entries_of(kits)) {
+    const std::string name = path.filename();
+    if (name.starts_with(kPartialKit) && now - changed_at(path) >= kAtWork)
+      collector.add(path, "a kit that was never finished");
+    if (is_fingerprint(name) && all_known && !used.contains(name))
+      collector.add(path, "a kit that no run uses");
+  }
+}
+
+void collect_from(const RunSummary& run, Collector& collector) {
+  for (const fs::path& path : entries_of(run.folder / "champion"))
+    if (path.filename().string().starts_with('.'))
+      collector.add(path, "a champion's copy that was never finished");
+  for (const int64_t n : run.discarded) {
+    const fs::path folder = run.folder / "experiments" / format("%04d", static_cast<int>(n));
+    const fs::path model = folder / "model.safetensors";
+    if (fs::exists(fs::symlink_status(model)))
+      collector.add(model, "the sealed model of a discarded experiment");
+  }
+}
+
+}  // namespace
+
+std::vector<Leftover> leftovers(const fs::path& data, const std::vector<RunSummary>& runs,
+                                std::time_t now) {
+  Collector collector;
+  collect_kits(data / "kits", runs, now, collector);
+  for (const fs::path& path : entries_of(data / "runs"))
+    if (path.filename().string().starts_with(kDeleted))
+      collector.add(path, "the rest of a deleted run");
+  for (const RunSummary& run : runs)
+    if (run.holder.empty()) collect_from(run, collector);
+  return collector.found();
+}
+
+std::string why_kits_stay(const std::vector<RunSummary>& runs) {
+  const auto run = std::find_if(runs.begin(), runs.end(), may_use_any_kit);
+  if (run == runs.end()) return "";
+  return "all kits stay, since run " + run->tag + " does not say which one it uses; " +
+         (run->holder.empty() ? "if you don't need it: build/agent delete --tag " + run->tag
+                              : "it has just begun, try again in a minute");
+}
+
+std::string describe(const std::vector<Leftover>& leftovers) {
+  if (leftovers.empty()) return "";
+  std::string text;
+  int64_t sum = 0;
+  for (const Leftover& leftover : leftovers) {
+    text += format("  %8s  ", human_bytes(leftover.bytes).c_str()) + leftover.path.string() +
+            "  (" + leftover.what + ")\n";
+    sum += leftover.bytes;
+  }
+  return text + format("  %8s  in all\n", human_bytes(sum).c_str());
+}
+
+void remove(const std::vector<Leftover>& leftovers) {
+  fs::path stays;
+  for (const Leftover& leftover : leftovers)
+    if (!remove_whatever(leftover.path) && stays.empty()) stays = leftover.path;
+  check(stays.empty(), "can't remove all of " + stays.string() +
+                           "; remove it as its owner: rm -r '" + stays.string() + "'");
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,110 @@
+#include "agent/loop/place.h"
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <limits>
+
+#include "common/error.h"
+#include "common/log.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr int64_t kKeeps = 10;                // models that a night keeps, as a guess
+constexpr int64_t kModelOnGpu = 200'000'000;  // bytes of upstream's model, sealed
+constexpr int64_t kModelOnCpu = 10'000'000;   // the sizes that a CPU trains in minutes
+constexpr int64_t kWork = 250'000'000;        // one attempt's files; prompts and logs of a night
+constexpr int64_t kFiles = 10'000;            // of a night: some twenty an experiment
+
+fs::path nearest_folder(const fs::path& path) {
+  std::error_code ignored;
+  fs::path folder = fs::absolute(path);
+  while (!fs::exists(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
+  return folder;
+}
+
+fs::path pause_file(const fs::path& run_dir) { return run_dir / "paused"; }
+
+}  // namespace
+
+std::optional<std::string> writing_problem(const fs::path& folder, const std::string& fix) {
+  std::string name = nearest_folder(folder) / ".autoresearch-XXXXXX";
+  const int fd = mkstemp(name.data());
+  if (fd < 0)
+    return "can't write to " + folder.string() + " (" + std::strerror(errno) + "); " + fix;
+  close(fd);
+  unlink(name.c_str());
+  return std::nullopt;
+}
+
+Room room_of(const fs::path& folder) {
+  struct statvfs status = {};
+  const fs::path there = nearest_folder(folder);
+  check(statvfs(there.c_str(), &status) == 0,
+        "can't see how much is free in " + there.string() + ": " + std::strerror(errno));
+  Room room{.bytes = static_cast<int64_t>(status.f_bavail * status.f_frsize),
+            .files = std::numeric_limits<int64_t>::max()};
+  if (status.f_files > 0) room.files = static_cast<int64_t>(status.f_favail);
+  return room;
+}
+
+Room room_needed(int64_t model_bytes, bool gpu) {
+  if (model_bytes <= 0) model_bytes = gpu ? kModelOnGpu : kModelOnCpu;
+  return {.bytes = kWork + kKeeps * model_bytes, .files = kFiles};
+}
+
+std::optional<std::string> room_problem(const fs::path& folder, const Room& need,
+                                        const Room& have) {
+  const std::string fix = "; free some space, or give --data another folder";
+  if (have.bytes < need.bytes)
+    return "a night needs about " + human_bytes(need.bytes) + " in " + folder.string() +
+           ", where " + human_bytes(have.bytes) + " are free" + fix;
+  if (have.files < need.files)
+    return "a night makes about " + std::to_string(need.files) + " files in " + folder.string() +
+           ", whose disk has room for " + std::to_string(have.files) + fix;
+  return std::nullopt;
+}
+
+std::vector<std::string> other_runs(const std::vector<RunSummary>& runs, const std::string& own_tag,
+                                    const std::string& machine) {
+  std::vector<std::string> warnings;
+  for (const RunSummary& run : runs) {
+    if (run.holder.empty() || run.tag == own_tag || run.paused) continue;
+    if (!run.machine.empty() && run.machine != machine) continue;
+    warnings.push_back("run " + run.tag + " is running on this machine (process " + run.holder +
+                       "), and measurements of both would suffer; pause it: build/agent pause "
+                       "--tag " +
+                       run.tag);
+  }
+  return warnings;
+}
+
+std::string repository_note(const std::string& reason, const fs::path& checkout,
+                            const fs::path& repository) {
+  const std::string where = "the run's commits go to " + repository.string();
+  if (has_any(reason, {"not a git repository"}))
+    return where + ", since " + checkout.string() +
+           " is in no git repository; to have them there, type git init first";
+  return where + ": " + one_line(reason, 200);
+}
+
+void set_paused(const fs::path& run_dir, bool paused) {
+  if (paused) {
+    write_file(pause_file(run_dir), "");
+  } else {
+    std::error_code error;
+    fs::remove(pause_file(run_dir), error);
+    check(!error, "can't remove " + pause_file(run_dir).string() + ": " + error.message());
+  }
+}
+
+bool is_paused(const fs::path& run_dir) {
+  std::error_code ignored;
+  return fs::exists(pause_file(run_dir), ignored);
+}
+
+}  // namespace autoresearch

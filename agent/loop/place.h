@@ -1,0 +1,47 @@
+// Is this a place for a night? Looked at before the first compile, so that a mistake costs seconds.
+// Each finding is one line that says what to type or to do.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/loop/housekeeping.h"
+#include "common/files.h"
+
+namespace autoresearch {
+
+// Whether files can be made in `folder`, or in the nearest folder above it that is there. Tried for
+// real: permissions tell nothing of read-only mounts. `fix`: what the user can do about it.
+std::optional<std::string> writing_problem(const fs::path& folder, const std::string& fix);
+
+// What is free for this user on the disk of `folder`, which may not be there yet.
+struct Room {
+  int64_t bytes = 0;
+  int64_t files = 0;  // that can still be made; the largest number if the disk has no such limit
+};
+Room room_of(const fs::path& folder);
+
+// A run's need beside its kit: a copy of each kept model, logs and prompts, and what every child
+// must leave free (common/process.h). `model_bytes`: of one sealed model; 0: not known yet.
+Room room_needed(int64_t model_bytes, bool gpu);
+
+// Nothing if `have` is enough. Pure.
+std::optional<std::string> room_problem(const fs::path& folder, const Room& need, const Room& have);
+
+// Other runs that are alive on the machine that is called `machine`, a warning for each. Pure.
+std::vector<std::string> other_runs(const std::vector<RunSummary>& runs, const std::string& own_tag,
+                                    const std::string& machine);
+
+// Where the commits of a run go, and why not into the user's repository. `reason`:
+// History::own_reason(), git's own words among them. Pure.
+std::string repository_note(const std::string& reason, const fs::path& checkout,
+                            const fs::path& repository);
+
+// `agent pause` and `agent resume`: the file `paused` in the run's folder. It outlives the agent,
+// so a run that is started again stays paused.
+void set_paused(const fs::path& run_dir, bool paused);
+bool is_paused(const fs::path& run_dir);
+
+}  // namespace autoresearch

@@ -1,0 +1,83 @@
+#include "agent/loop/place.h"
+
+#include <limits>
+
+#include "tests/support.h"
+
+namespace autoresearch {
+namespace {
+
+using PlaceTest = FolderTest;
+
+TEST_F(PlaceTest, AFolderIsTriedForRealAlsoBeforeItIsThere) {
+  EXPECT_EQ(writing_problem(dir_ / "not" / "there", ""), std::nullopt);
+  EXPECT_TRUE(fs::is_empty(dir_)) << "the trial left something";
+  const fs::path plain = file("plain", "");
+  for (const fs::path& folder : {fs::path("/proc/1/nowhere"), plain, plain / "runs"}) {
+    const auto problem = writing_problem(folder, "give --data another folder");
+    ASSERT_TRUE(problem) << folder;
+    EXPECT_EQ(problem->find("can't write to " + folder.string() + " ("), 0u) << *problem;
+    EXPECT_TRUE(problem->ends_with("; give --data another folder"));
+  }
+}
+
+TEST_F(PlaceTest, RoomIsThatOfTheDiskThatAFolderWillBeOn) {
+  const Room room = room_of(dir_ / "not" / "there");
+  EXPECT_GT(room.bytes, 0);
+  EXPECT_GT(room.files, 0);
+}
+
+TEST(Room, TooLittleIsToldWithBothFiguresAndTheFix) {
+  const Room need = room_needed(/*model_bytes=*/100'000'000, /*gpu=*/true);
+  EXPECT_GE(need.bytes, 1'000'000'000);
+  const int64_t no_limit = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(room_problem("/data", need, {need.bytes, no_limit}), std::nullopt);
+  EXPECT_EQ(room_problem("/data", {1'500'000'000, 0}, {60'000'000, no_limit}),
+            "a night needs about 1.5 GB in /data, where 60.0 MB are free; free some space, or give "
+            "--data another folder");
+  EXPECT_NE(room_problem("/data", need, {need.bytes, 10})->find("room for 10;"), std::string::npos);
+}
+
+TEST(Room, AModelThatIsNotKnownYetIsTakenForTheDevicesLargest) {
+  EXPECT_GT(room_needed(0, true).bytes, room_needed(0, false).bytes);
+  EXPECT_EQ(room_needed(0, true).bytes, room_needed(200'000'000, false).bytes);
+}
+
+TEST(OtherRuns, AreThoseThatMeasureOnThisMachineNow) {
+  const RunSummary alive{.tag = "a", .machine = "here", .holder = "4711"};
+  RunSummary stopped = alive, elsewhere = alive, paused = alive, starting = alive;
+  stopped.holder = "";
+  elsewhere.machine = "there";
+  paused.paused = true;
+  starting.tag = "b", starting.machine = "";
+  EXPECT_TRUE(other_runs({stopped, elsewhere, paused}, "own", "here").empty());
+  EXPECT_TRUE(other_runs({alive}, "a", "here").empty()) << "a run is no other than itself";
+  const auto warnings = other_runs({alive, starting}, "own", "here");
+  ASSERT_EQ(warnings.size(), 2u);
+  EXPECT_EQ(warnings[0],
+            "run a is running on this machine (process 4711), and measurements of both would "
+            "suffer; pause it: build/agent pause --tag a");
+}
+
+TEST(RepositoryNote, SaysInPlainWordsWhereTheCommitsGo) {
+  EXPECT_EQ(repository_note("fatal: not a git repository (or any of the parent directories): .git",
+                            "/checkout", "/run/git/repository.git"),
+            "the run's commits go to /run/git/repository.git, since /checkout is in no git "
+            "repository; to have them there, type git init first");
+  EXPECT_EQ(repository_note("/x/.git can't be written", "/x", "/run/r.git"),
+            "the run's commits go to /run/r.git: /x/.git can't be written");
+}
+
+TEST_F(PlaceTest, APauseIsAFileThatOutlivesTheAgent) {
+  EXPECT_FALSE(is_paused(dir_));
+  set_paused(dir_, false);
+  for (int i = 0; i < 2; ++i) set_paused(dir_, true);
+  EXPECT_TRUE(is_paused(dir_));
+  set_paused(dir_, false);
+  EXPECT_FALSE(is_paused(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_THROW(set_paused(dir_ / "gone", true), Error);
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -71,14 +71,16 @@ class Chaos : public FolderTest {
     command.before_exec = [&](pid_t pid, uint64_t) {
       chaos = std::thread([=, this] {
         std::this_thread::sleep_for(std::chrono::duration<double>(after));
-        if (what >= 6 && what <= 7)
+        if (what == 6 || what == 7) {  // a child first, and then the agent
           for (const pid_t child : processes(what == 6 ? "/train" : "/score")) kill(child, SIGKILL);
-        std::this_thread::sleep_for(std::chrono::milliseconds(what >= 6 && what <= 7 ? 300 : 0));
+          std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        }
         kill(pid, what == 8 ? SIGTERM : SIGKILL);
       });
     };
-    run(command);
+    const Exit exit = run(command);
     if (chaos.joinable()) chaos.join();
+    EXPECT_FALSE(exit.timed_out) << "kind " << what << ":\n" << exit.output;
   }
 
   void expect_a_true_record();

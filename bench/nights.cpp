@@ -5,6 +5,9 @@
 //   2 sigma   kept if better by two standard deviations of the noise, which it is told
 //   confirm   strictly better, then measured again and better again; the bar is the mean of the two
 //
+// "ours, unproven" spends the whole night on the search; "greedy, ended early" has as many
+// proposals as ours.
+//
 // True effects are drawn so that a greedy night is like upstream's published one
 // (https://github.com/karpathy/autoresearch/discussions/43); the first lines show both. They add
 // up, and every proposal is as good as the one before it. Exits 1 if the goals of docs/evidence.md
@@ -191,12 +194,13 @@ struct Kept {
   }
 };
 
-Kept search(Machine& machine, Random& random, Tally& tally) {
+// Ours until so many measurements are left.
+Kept search(Machine& machine, Random& random, int64_t left, Tally& tally) {
   Kept kept;
   Evidence evidence;
   double truth = 0;
   add_repeat(evidence, machine.measure(truth));
-  while (machine.left() > kProofShare) {
+  while (machine.left() > left) {
     if (repeats_owed(evidence) > 0) {
       add_repeat(evidence, machine.measure(truth));
       continue;
@@ -243,29 +247,31 @@ std::vector<ProofBlock> measure_blocks(const ProofPlan& plan, Machine& machine, 
   return blocks;
 }
 
+// Counts what was proven, and leaves out what is to be dropped. Whether there was such a change.
+bool apply(const Proof& proof, const std::vector<size_t>& order, Kept& kept, Tally& tally) {
+  bool dropped = false;
+  for (size_t i = 0; i < proof.changes.size(); ++i) {
+    double& effect = kept.effects[order[i]];
+    tally.verified += proof.changes[i].verified;
+    tally.verified_falsely += proof.changes[i].verified && effect >= 0;
+    if (!proof.changes[i].drop) continue;
+    ++tally.dropped;
+    tally.dropped_wrongly += effect < 0;
+    effect = 0;
+    dropped = true;
+  }
+  return dropped;
+}
+
 Tally our_night(Machine& machine, Random& random) {
   Tally tally;
-  Kept kept = search(machine, random, tally);
+  Kept kept = search(machine, random, kProofShare, tally);
   const std::vector<size_t> order = largest_first(kept);
   const ProofPlan plan =
       plan_proof(machine.left(), static_cast<int64_t>(order.size()), std::to_string(random()));
   const Proof proof = prove(measure_blocks(plan, machine, kept, order));
   WholeGain whole = proof.whole;
-  bool dropped = false;
-  std::vector<double> effects = kept.effects;
-  for (size_t i = 0; i < proof.changes.size(); ++i) {
-    double& effect = kept.effects[order[i]];
-    if (proof.changes[i].verified) {
-      ++tally.verified;
-      if (effects[order[i]] >= 0) ++tally.verified_falsely;
-    }
-    if (!proof.changes[i].drop) continue;
-    ++tally.dropped;
-    if (effect < 0) ++tally.dropped_wrongly;
-    effect = 0;
-    dropped = true;
-  }
-  if (dropped) {
+  if (apply(proof, order, kept, tally)) {  // another tip than was measured
     std::vector<ProofBlock> pairs;
     for (int64_t i = 0; i < plan.reserved_pairs; ++i)
       pairs.push_back({machine.measure(kept.truth()), machine.measure(0), {}});
@@ -278,6 +284,13 @@ Tally our_night(Machine& machine, Random& random) {
   if (plan.variants > 0)
     tally.smallest = smallest_provable_effect(
         machine.sigma(), static_cast<int64_t>(plan.blocks.size()), plan.variants);
+  return tally;
+}
+
+// Ours with the whole night for the search, and nothing proven.
+Tally unproven_night(Machine& machine, Random& random) {
+  Tally tally;
+  tally.gain = -search(machine, random, 0, tally).truth();
   return tally;
 }
 
@@ -329,10 +342,10 @@ bool print_world(const World& world, int64_t count, uint64_t seed, std::string& 
   const auto nights = static_cast<double>(count);
   const Tally greedy = simulate(greedy_night, world, kMeasurements, count, seed);
   print_row(world, "greedy", greedy, greedy, nights);
-  print_row(world, "2 sigma", simulate(two_sigma_night, world, kMeasurements, count, seed), greedy,
-            nights);
-  print_row(world, "confirm", simulate(confirm_night, world, kMeasurements, count, seed), greedy,
-            nights);
+  const std::pair<const char*, Rule> others[] = {
+      {"2 sigma", two_sigma_night}, {"confirm", confirm_night}, {"ours, unproven", unproven_night}};
+  for (const auto& [name, rule] : others)
+    print_row(world, name, simulate(rule, world, kMeasurements, count, seed), greedy, nights);
   const Tally ours = simulate(our_night, world, kMeasurements, count, seed);
   print_row(world, "ours", ours, greedy, nights);
   // What greedy gains by as many proposals: every further one finds the bar a little luckier.
@@ -355,7 +368,7 @@ void print_likeness(int64_t count, uint64_t seed) {
   const auto nights = static_cast<double>(count);
   std::printf(
       "125 proposals, greedy:          kept  by less than 0.0005  rejected by less  gain recorded\n"
-      "upstream's published night      23    13                   34                0.0282\n"
+      "upstream's published night      22    12                   34                0.0282\n"
       "ours, sigma 3e-4, on average    %-4.0f  %-19.0f  %-16.0f  %.4f, %.4f true\n\n",
       t.claimed / nights, t.small_claims / nights, t.near_misses / nights, t.recorded / nights,
       t.gain / nights);

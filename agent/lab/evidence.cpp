@@ -35,7 +35,8 @@ std::optional<Prior> prior_of(const std::vector<double>& differences, double sig
   std::vector<double> away;
   for (double d : differences) away.push_back(std::abs(d - middle));
   // 1.4826 median deviations are the standard deviation of a normal distribution. Of the variance
-  // that they show, the noise of two measurements is no part of the truth.
+  // that they show, the noise of two measurements is no part of the truth; but few differences may
+  // show less than their noise, and a prior without any width would deny every gain.
   const double spread = 1.4826 * median_of(away);
   return Prior{middle, std::max(spread * spread - 2 * sigma * sigma, sigma * sigma / 4)};
 }

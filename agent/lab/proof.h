@@ -4,16 +4,16 @@
 // The measurements come in blocks, each with one of the tip, one of the baseline and one of the tip
 // without each change in question, in shuffled order; what is compared is compared within blocks,
 // so that a machine which drifts through the night moves both sides (R. A. Fisher, The Design of
-// Experiments, 1935). How many blocks there are is fixed before the first.
+// Experiments, 1935). How many blocks there are is fixed before the first, and each arm is in each
+// of them: n_i = n_0 = the number of blocks.
 //
 //   claim 1   the whole gain: tip - baseline in each block, Student's paired interval (95 %)
-//   claim 2   single changes: t = (y_-i - y_tip) / (sigma sqrt(1/n_i + 1/n_0)), where y_-i is the
-//   mean
-//             of the tip without change i, and sigma what is left of the tip's and the variants'
-//             measurements beside their own and their block's mean, with (blocks - 1) variants
-//             degrees of freedom. Verified are those that Benjamini and Hochberg's procedure lets
-//             pass at q = 2.5 % (J. R. Stat. Soc. B 57, 1995, p. 289); it allows the tip to be
-//             shared.
+//   claim 2   single changes: t = (y_-i - y_tip) / (sigma sqrt(1/n_i + 1/n_0)) with y_-i the mean
+//             without change i. sigma is what is left of the measurements of the tip and
+//             its variants beside the mean of each and of each block, with (blocks - 1) variants
+//             degrees of freedom. Verified are those that the procedure of Benjamini and Hochberg
+//             lets pass at q = 2.5 % (J. R. Stat. Soc. B 57, 1995, p. 289), which holds although
+//             all are compared with the same tip (Benjamini and Yekutieli, Ann. Stat. 29, 2001).
 #pragma once
 
 #include <cstdint>

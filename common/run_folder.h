@@ -45,6 +45,7 @@ struct RunFolder {
   fs::path champion(const std::string& commit) const { return champions() / commit; }
   fs::path experiments() const { return path / "experiments"; }
   ExperimentFolder experiment(int64_t n) const;
+  ExperimentFolder again() const { return {path / "again"}; }  // the champion, measured again
   ExperimentFolder canary() const { return {path / "canary"}; }
 
   // Those that are there, by number.

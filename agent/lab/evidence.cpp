@@ -133,4 +133,25 @@ uint64_t seed_of(std::string_view tag, int64_t n, int64_t attempt) {
   return std::stoull(sha256(name).substr(0, 12), nullptr, 16);
 }
 
+const char* name_of(Decision decision) {
+  switch (decision) {
+    case Decision::kKept:
+      return "kept";
+    case Decision::kSimpler:
+      return "simpler";
+    case Decision::kNoise:
+      return "noise";
+    case Decision::kNo:
+      break;
+  }
+  return "no";
+}
+
+std::optional<Decision> decision_of(std::string_view name) {
+  for (const Decision decision :
+       {Decision::kKept, Decision::kSimpler, Decision::kNoise, Decision::kNo})
+    if (name == name_of(decision)) return decision;
+  return std::nullopt;
+}
+
 }  // namespace autoresearch

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -53,6 +54,9 @@ enum class Decision {
   kNoise,    // not kept, and can't be told from the champion
   kNo,       // not kept, worse by more than the noise
 };
+
+const char* name_of(Decision decision);  // "kept", "simpler", "noise", "no"
+std::optional<Decision> decision_of(std::string_view name);
 
 struct Judgement {
   Decision decision;

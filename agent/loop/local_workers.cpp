@@ -130,7 +130,9 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
     Bench bench = bench_;
     bench.seed = static_cast<int64_t>(job.seed);
     bench.best_bpb = job.best;
-    const ExperimentFolder folder = run_.experiment(job.n);
+    const bool again = !job.again.empty();
+    const ExperimentFolder folder = again ? run_.again() : run_.experiment(job.n);
+    if (again && !build_again(folder, job.again)) return;
     Measurement result = measure(
         kit_, bench, job.baseline, folder,
         [&](pid_t pid, uint64_t start_time) {
@@ -139,12 +141,28 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
         [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
     if (result.stuck) return hold_slot(job.n, *result.stuck);
     if (result.interrupted) return;
-    if (job.n == 0) {
+    if (job.n == 0 && !again) {
       const auto told = trainer_record(folder).value("fused_operations", nlohmann::json("all"));
       result.measured.fused_operations = told.is_string() ? told.get<std::string>() : "all";
     }
     post(done::Measured{job.n, std::move(result.measured)});
   });
+}
+
+// The program of a champion that is measured again, in a folder of its own: what was measured first
+// stays as it was. False if the build was interrupted.
+bool LocalWorkers::build_again(const ExperimentFolder& folder, const std::string& source) {
+  fs::create_directories(folder.path);
+  std::error_code ignored;
+  const bool built = fs::exists(folder.program(), ignored) &&
+                     fs::exists(folder.source(), ignored) && read_file(folder.source()) == source;
+  if (built) return true;
+  folder.tidy();
+  write_file(folder.source(), source);
+  const BuildResult result = kit_.build(folder, bench_.sandboxed);
+  check(result.ok || result.interrupted,
+        "the champion does not build again: " + one_line(clean_compiler_output(result.log), 300));
+  return result.ok;
 }
 
 // The champion for a few steps, in a folder of its own: what fails there is not a candidate's

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/edit/constants.h"
+#include "agent/edit/cpp_tokens.h"
 #include "agent/edit/edit_summary.h"
 #include "agent/lab/machine.h"
 #include "agent/loop/forecast.h"
@@ -19,6 +20,14 @@ namespace {
 Draft draft_of(const event::Candidate& candidate, std::string source) {
   return {std::move(source), candidate.parent,   candidate.idea,
           candidate.why,     candidate.proposer, candidate.next};
+}
+
+event::Verdict crash(int64_t n, const std::string& reason) {
+  event::Verdict verdict;
+  verdict.n = n;
+  verdict.status = Status::kCrash;
+  verdict.reason = reason;
+  return verdict;
 }
 
 std::string number(int64_t n) { return "#" + std::to_string(n); }
@@ -179,11 +188,14 @@ void Night::take(const step::Build& step) {
 }
 
 void Night::take(const step::Measure& step) {
-  const bool first = step.n == 0;
-  workers_.start(job::Measure{step.n, static_cast<uint64_t>(state_.start ? state_.start->seed : 0),
-                              first ? Baseline{} : baseline(),
-                              first ? std::nullopt : std::optional(state_.best_bpb)},
-                 state_);
+  const bool first = state_.champion.empty();
+  const int attempt = state_.at(step.n).attempts + 1;
+  job::Measure job{step.n};
+  if (step.again) job.again = store_.source_at(state_.at(step.n).candidate.commit);
+  job.seed = seed_of(state_.start->tag + " " + std::to_string(state_.start->seed), step.n, attempt);
+  if (!first) job.baseline = baseline();
+  if (!first) job.best = best_that_needs_no_proof();
+  workers_.start(job, state_);
   flight_.measuring = step.n;
 }
 
@@ -205,11 +217,45 @@ void Night::take(const step::Judge& step) {
     store_.write_candidate(
         step.n, draft_of(experiment.candidate, store_.source_at(experiment.candidate.commit)));
   }
-  give_verdict(step.n, verdict, /*machine=*/false);
+  if (verdict.status != Status::kCrash && !first) return decide(step.n);
+  event::Verdict event = crash(step.n, verdict.reason);
+  event.status = verdict.status;
+  give_verdict(std::move(event));
+}
+
+// What can't be kept needs no full look at its causality: a figure above it.
+double Night::best_that_needs_no_proof() const {
+  if (settings_.keep == KeepRule::kGreedy) return state_.best_bpb;
+  return bar_of(state_.evidence).value + noise_of(state_.evidence).sigma;
+}
+
+// Keep or discard, by what is known of the noise.
+void Night::decide(int64_t n) {
+  const Experiment& experiment = state_.at(n);
+  const auto size = [&](const std::string& commit) {
+    return static_cast<int64_t>(code_tokens(store_.source_at(commit)).size());
+  };
+  const Judgement judged =
+      judge(state_.evidence, *experiment.measured->bpb,
+            size(state_.champion) - size(experiment.candidate.commit), settings_.keep);
+  event::Verdict verdict;
+  verdict.n = n;
+  verdict.status = is_keep(judged.decision) ? Status::kKeep : Status::kDiscard;
+  verdict.decision = name_of(judged.decision);
+  verdict.difference = judged.difference;
+  verdict.sigma = judged.sigma;
+  const std::string figures =
+      format("%+.4f against the champion, noise %.4f", judged.difference, judged.sigma);
+  if (judged.decision == Decision::kSimpler) verdict.reason = "equal and simpler: " + figures;
+  if (judged.decision == Decision::kNoise) verdict.reason = "within the noise: " + figures;
+  if (judged.decision == Decision::kNo) verdict.reason = "no gain: " + figures;
+  give_verdict(std::move(verdict));
 }
 
 void Night::take(const step::GiveUp& step) {
-  give_verdict(step.n, {Status::kCrash, step.reason}, step.machine);
+  event::Verdict verdict = crash(step.n, step.reason);
+  verdict.machine = step.machine;
+  give_verdict(std::move(verdict));
 }
 
 void Night::take(const step::Refuse& step) {
@@ -340,8 +386,7 @@ void Night::take(const done::Built& done) {
     check(done.n > 0,
           "train.cpp does not build again; see experiments/0000/build.log in the run's "
           "folder and start a new --tag");
-    return give_verdict(done.n, {Status::kCrash, "did not build again after an interruption"},
-                        /*machine=*/false);
+    return give_verdict(crash(done.n, "did not build again after an interruption"));
   }
   if (done.ok) return record_candidate(done.n);
   check(done.n > 0, "train.cpp does not build; see experiments/0000/build.log in the run's folder");
@@ -447,12 +492,13 @@ void Night::take(const done::Failed& done) {
 Baseline Night::baseline() const { return baseline_of(*state_.at(0).measured); }
 
 // The commit point. For a keep, the champion's files are on disk before it.
-void Night::give_verdict(int64_t n, const Verdict& verdict, bool machine) {
+void Night::give_verdict(event::Verdict verdict) {
+  const int64_t n = verdict.n;
   const bool keep = verdict.status == Status::kKeep;
   const std::string& commit = state_.at(n).candidate.commit;
   if (keep) store_.keep_champion(n, commit);
-  append(
-      event::Verdict{n, verdict.status, verdict.reason, keep ? commit : state_.champion, machine});
+  verdict.champion = keep ? commit : state_.champion;
+  append(verdict);
   flight_.talks.erase(n);
   flight_.built.erase(n);
   drafts_.erase(n);

@@ -70,7 +70,9 @@ class Night {
   void take_draft(int64_t n, Draft draft);
   void record_candidate(int64_t n);
   void withdraw(int64_t n, const std::string& why);
-  void give_verdict(int64_t n, const Verdict& verdict, bool machine);
+  void decide(int64_t n);
+  double best_that_needs_no_proof() const;
+  void give_verdict(event::Verdict verdict);
   void speak_after(int64_t n);
   void say_safe_to_leave(int64_t n);
   void estimate_cost();

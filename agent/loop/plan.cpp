@@ -179,6 +179,7 @@ class Question {
       if (flight_.talks.contains(0)) return std::nullopt;
       return step::Baseline{};
     }
+    if (auto step = owed_repeat()) return step;
     for (const int64_t n : state_.open) {
       const Experiment& e = state_.at(n);
       const auto talk = flight_.talks.find(n);
@@ -194,6 +195,21 @@ class Question {
       return step::Measure{n};
     }
     return std::nullopt;
+  }
+
+  // A champion that is to be measured again goes first: decisions rest on it.
+  std::optional<Step> owed_repeat() {
+    if (state_.champion.empty() || now_ >= settings_.deadline) return std::nullopt;
+    const Experiment& champion = state_.at(state_.champion_n);
+    if (repeats_owed(state_.evidence, settings_.keep) == 0 || champion.failed_again > 1 ||
+        champion.disturbed > kMostDisturbances)
+      return std::nullopt;
+    const double again = champion.ended_at + kDisturbedPause;
+    if (champion.disturbed > 0 && now_ < again) {
+      look(again);
+      return std::nullopt;
+    }
+    return step::Measure{champion.n, true};
   }
 
   // One candidate is made ahead of the one that is measured, no more: it should know what came of

@@ -22,8 +22,9 @@ struct Settings {
   // Proposals are asked for while a training runs, and on a GPU also built: a build would disturb
   // a training on the same processor.
   bool overlap_proposals = true, overlap_builds = false;
-  bool models = false;          // somebody else than the builtin proposer can be asked
-  int64_t max_experiments = 0;  // the baseline aside; 0: no limit
+  bool models = false;  // somebody else than the builtin proposer can be asked
+  KeepRule keep = KeepRule::kEvidence;
+  int64_t max_experiments = 0;                                // the baseline aside; 0: no limit
   double deadline = std::numeric_limits<double>::infinity();  // seconds since 1970
 };
 
@@ -84,6 +85,7 @@ struct Build {  // of a talk's edit, or of a candidate whose program is not ther
 };
 struct Measure {
   int64_t n = 0;
+  bool again = false;  // the champion once more: what it truly scores, and how far figures scatter
 };
 struct Judge {  // a verdict from the measurement
   int64_t n = 0;

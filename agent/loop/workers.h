@@ -42,6 +42,7 @@ struct Build {
 };
 struct Measure {
   int64_t n = 0;
+  std::string again = {};  // the source of a champion that is measured once more, built if need be
   uint64_t seed = 0;
   Baseline baseline;
   std::optional<double> best;  // a model that is better is probed fully; nothing: it is anyhow

@@ -115,6 +115,7 @@ void each(F& f, event::Measurement& e) {
 template <typename F>
 void each(F& f, event::Verdict& e) {
   f("n", e.n), f("status", e.status), f("reason", e.reason), f("champion", e.champion);
+  f("decision", e.decision), f("difference", e.difference), f("sigma", e.sigma);
   f("machine", e.machine);
 }
 

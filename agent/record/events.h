@@ -60,8 +60,8 @@ struct Candidate {
   std::vector<std::string> next;              // lines about what to try after it
 };
 
-// The draft or candidate n, which was not measured yet, does not fit to the new champion. Its number
-// is used again.
+// The draft or candidate n, which was not measured yet, does not fit to the new champion. Its
+// number is used again.
 struct Withdrawn {
   int64_t n = 0;
   std::string why;
@@ -111,6 +111,10 @@ struct Verdict {
   int64_t n = 0;
   Status status = Status::kOpen;
   std::string reason, champion;
+  // Of a keep or a discard: how its figure differs from the champion's bar, and the noise of one
+  // measurement as it was known then (agent/lab/evidence.h).
+  std::string decision;
+  double difference = 0, sigma = 0;
   bool machine = false;  // a crash that is the machine's or the loop's: it says nothing of the code
 };
 

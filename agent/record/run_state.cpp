@@ -141,8 +141,25 @@ struct Fold {
       ++experiment.disturbed;
     else if (experiment.status == Status::kOpen)
       experiment.measured = e.measured;
-    else if (e.measured.bpb)
-      experiment.again.push_back(*e.measured.bpb);
+    else
+      measured_again(experiment, e.measured);
+  }
+
+  void measured_again(Experiment& experiment, const Measured& measured) {
+    if (!measured.bpb) {
+      ++experiment.failed_again;
+      return;
+    }
+    experiment.again.push_back(*measured.bpb);
+    if (experiment.n == state.champion_n) add_repeat(state.evidence, *measured.bpb);
+  }
+
+  // The baseline is the first champion; every other figure was judged against one.
+  void learn(const event::Verdict& e, const Measured& measured) {
+    if (e.n == 0) return add_repeat(state.evidence, *measured.bpb);
+    const auto decision = decision_of(e.decision);
+    check(decision.has_value(), "'" + e.decision + "' is not a decision");
+    add_candidate(state.evidence, *measured.bpb, {*decision, e.difference, e.sigma});
   }
 
   void operator()(const event::Verdict& e) {
@@ -160,6 +177,12 @@ struct Fold {
     state.open.erase(e.n);
     experiment.status = e.status;
     experiment.reason = e.reason;
+    experiment.decision = e.decision;
+    experiment.difference = e.difference;
+    if (e.status == Status::kKeep || e.status == Status::kDiscard) {
+      check(experiment.measured && experiment.measured->bpb, "a verdict without a figure");
+      learn(e, *experiment.measured);
+    }
     experiment.end_utc = time;
     experiment.open = false;
     state.since_keep = e.status == Status::kKeep ? 0 : state.since_keep + 1;

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "agent/lab/evidence.h"
 #include "agent/record/events.h"
 
 namespace autoresearch {
@@ -27,9 +28,12 @@ struct Experiment {
   pid_t pid = 0;                    // of the open attempt
   uint64_t start_time = 0;
   std::optional<Measured> measured;  // of the present candidate; none while it is not measured
+  int failed_again = 0;              // measurements of the kept commit that gave no figure
   std::vector<double> again;         // val_bpb of later measurements of the same commit
   Status status = Status::kOpen;
-  std::string reason;  // of a crash or a discard, one line
+  std::string decision;   // of a keep or a discard: agent/lab/evidence.h
+  double difference = 0;  // against the champion's bar
+  std::string reason;     // of a crash or a discard, one line
   std::string start_utc, end_utc;
   double ended_at = 0;  // of the latest measurement, seconds since 1970
 };
@@ -47,7 +51,8 @@ struct RunState {
   std::set<int64_t> open;               // those without a verdict
   std::string champion;                 // commit; empty before the baseline is kept
   int64_t champion_n = -1;
-  double best_bpb = 0;
+  double best_bpb = 0;                         // the champion's, by the measurement that made it
+  Evidence evidence;                           // what decisions rest on
   Spending spending;                           // on models
   Spending on_experiments;                     // of it, without what only asked if a model answers
   std::map<std::string, int> came_to_nothing;  // proposals that never became a candidate

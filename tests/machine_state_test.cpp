@@ -1,8 +1,10 @@
 #include "agent/lab/machine_state.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <thread>
 
 #include "agent/lab/machine_watch.h"
@@ -263,6 +265,39 @@ TEST(MachineWatch, WhatOthersTakeIsSeenAsTheirs) {
   EXPECT_GT(state.training.waited, 0.3);
   EXPECT_GT(state.training.others_cpu, 0.3);
   EXPECT_NE(disturbed(state, {}).value_or("").find("other processes took"), std::string::npos);
+}
+
+TEST(GpuWatch, WithoutNvmlOrAGpuThereIsNone) {
+  EXPECT_FALSE(GpuWatch("").look());
+  EXPECT_FALSE(GpuWatch("cpu").look());
+}
+
+// Beside a library that plays NVML.
+TEST(GpuWatch, TellsOfOthersAndOfHeat) {
+  void* nvml = dlopen(PLAYED_NVML, RTLD_NOW);  // from now on the library of that name
+  ASSERT_NE(nvml, nullptr) << dlerror();
+  setenv("CUDA_VISIBLE_DEVICES", "1,3", 1);
+  EXPECT_FALSE(GpuWatch("cuda:0").look()) << "GPU 1";
+  GpuWatch watch("cuda:1");
+  unsetenv("CUDA_VISIBLE_DEVICES");
+  auto look = watch.look();
+  ASSERT_TRUE(look);
+  EXPECT_EQ(look->megahertz, 1755);
+  EXPECT_EQ(look->celsius, 64);
+  EXPECT_FALSE(look->slowed || look->foreign);
+  *static_cast<unsigned long long*>(dlsym(nvml, "nvml_reasons")) = 0x04;  // its power limit
+  EXPECT_FALSE(watch.look()->slowed);
+  *static_cast<unsigned long long*>(dlsym(nvml, "nvml_reasons")) = 0x24;  // heat as well
+  EXPECT_TRUE(watch.look()->slowed);
+  auto* other = static_cast<unsigned*>(dlsym(nvml, "nvml_other"));
+  *other = 1;
+  EXPECT_TRUE(watch.look()->foreign);
+  run({.argv = {"sleep", "0.1"},
+       .env = {"PATH=/usr/bin:/bin"},
+       .before_exec = [&](pid_t pid, uint64_t) {
+         *other = static_cast<unsigned>(pid);
+         EXPECT_FALSE(watch.look()->foreign) << "a child of ours";
+       }});
 }
 
 }  // namespace

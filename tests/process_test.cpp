@@ -433,14 +433,17 @@ TEST_F(ProcessTest, TwoHundredShortChildrenOnFourThreadsDoNotMixUp) {
         command.tells = true;
         pid_t named = 0;
         command.before_exec = [&](pid_t pid, uint64_t) { named = pid; };
-        if (i % 10 == 9) {  // one that has to be killed, among others that must not be
-          command.argv[2] = "cat; sleep 100";
-          command.limit = 0.1;
+        const bool killed = i % 10 == 9;  // one that has to be, among others that must not
+        bool told = false;
+        if (killed) {
+          command.argv[2] = "cat; printf b >&5; sleep 100";
+          command.heard = [&](char) { told = true; };
+          command.stop = [&] { return told; };
         }
         const Exit exit = run(command);
-        const bool killed = exit.timed_out && exit.code == 128 + SIGKILL;
-        const bool ended = exit.code == i && exit.told.size() == 2 && !exit.timed_out;
-        if (exit.output == word && (i % 10 == 9 ? killed : ended) && kill(named, 0) != 0) ++right;
+        const bool as_wished = killed ? exit.code == 128 + SIGKILL && exit.told.size() == 1
+                                      : exit.code == i && exit.told.size() == 2;
+        if (as_wished && exit.output == word && kill(named, 0) != 0) ++right;
       }
     });
   }
@@ -545,12 +548,15 @@ TEST_F(ProcessTest, AChildThatSigkillDoesNotEndIsReportedAndNotWaitedForForEver)
   SilentDisk disk(dir_ / "disk");
   if (!disk.mounted()) GTEST_SKIP() << "only root may mount, and Linux must have FUSE";
   Command command = shell("echo before; exec cat disk/file");
-  command.limit = 1;
   command.patience = 1;
-  std::thread server([&] { disk.hear(); });
+  std::atomic<bool> asked = false;
+  std::thread server([&] {
+    disk.hear();
+    asked = true;
+  });
+  command.stop = [&] { return asked.load(); };
   const Exit exit = run(command);
   server.join();
-  EXPECT_TRUE(exit.timed_out);
   EXPECT_EQ(exit.output, "before\n");
   ASSERT_TRUE(exit.stuck);
   EXPECT_EQ(what_holds(*exit.stuck)
@@ -569,7 +575,9 @@ TEST_F(ProcessTest, WhatHasAMemoryLimitDiesBeforeUsWhenMemoryRunsOut) {
   Command command = shell("cat /proc/self/oom_score_adj");
   command.max_rss_bytes = int64_t{1} << 30;
   EXPECT_EQ(run(command).output, "1000\n");
-  command.argv[2] = "echo 0 > /proc/$$/oom_score_adj; sleep 1; cat /proc/$$/oom_score_adj";
+  command.argv[2] =
+      "cd /proc/$$; echo 0 > oom_score_adj; "
+      "for i in $(seq 100); do [ $(cat oom_score_adj) = 0 ] && sleep 0.1; done; cat oom_score_adj";
   EXPECT_EQ(run(command).output, "1000\n") << "nor can it take that back";
   int ours = 1000;
   std::ifstream("/proc/self/oom_score_adj") >> ours;

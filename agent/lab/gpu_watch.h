@@ -1,6 +1,6 @@
 // What NVIDIA's driver tells of a GPU, through its library NVML, which is loaded at run time: a
-// machine without it has no such watch and no message. Written after NVIDIA's reference of NVML; on
-// a GPU it has not been tried yet.
+// machine without it has no such watch and no message. Written after NVIDIA's reference of NVML and
+// tried beside a library that plays it (tests/played_nvml.cpp); on a GPU it has not been tried yet.
 #pragma once
 
 #include <memory>

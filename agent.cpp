@@ -39,8 +39,8 @@ namespace autoresearch {
 namespace {
 
 struct Options {
-  std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto", data, until,
-                   notify;
+  std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto",
+                   keep = "evidence", data, until, notify;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
@@ -156,6 +156,7 @@ Settings settings_of(const Options& options, const Bench& bench, bool models, do
   settings.overlap_proposals = options.overlap != "off";
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
   settings.models = models;
+  settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
   settings.max_experiments = options.max_experiments;
   if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;
   if (!options.until.empty())
@@ -281,6 +282,10 @@ void add_run_options(CLI::App& run, Options& options) {
       ->capture_default_str();
   run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  run.add_option("--keep", options.keep,
+                 "evidence: a gain beyond the noise of a measurement; greedy: any better figure")
+      ->check(CLI::IsMember({"evidence", "greedy"}))
+      ->capture_default_str();
   run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
   run.add_option("--notify", options.notify,
                  "a command that is told of the end, the first keep, a pause, a breakage, a "

@@ -12,6 +12,7 @@ class PlanTest : public testing::Test {
  protected:
   PlanTest() {
     settings.models = true;
+    settings.keep = KeepRule::kGreedy;  // without repeats of the champion
     flight.models_ready = true;
   }
 
@@ -107,6 +108,43 @@ TEST_F(PlanTest, SoIsAnEditThatWaitsToBeBuilt) {
   talk(2, Talk::kEdited);
   story.measured(1, measured_at(1.9)).verdict(1, Status::kKeep);
   EXPECT_EQ(expect<step::Rebase>()->n, 2);
+}
+
+// --- Repeats
+
+TEST_F(PlanTest, TheBaselineIsMeasuredThreeTimesBeforeAnythingIsJudgedByIt) {
+  settings.keep = KeepRule::kEvidence;
+  story.start().experiment(0, Status::kKeep, 2);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(expect<step::Measure>()->again);
+    flight.measuring = 0;
+    EXPECT_EQ(expect<step::Propose>()->n, 1);  // meanwhile the first idea is asked for
+    flight.measuring.reset();
+    story.measured(0, measured_at(2.001));
+  }
+  EXPECT_EQ(expect<step::Propose>()->n, 1);
+}
+
+TEST_F(PlanTest, ANewChampionIsMeasuredOnceMore) {
+  settings.keep = KeepRule::kEvidence;
+  story.begun().experiment(1, Status::kKeep, 1.9);
+  EXPECT_EQ(expect<step::Measure>()->n, 1);
+  story.measured(1, measured_at(1.91));
+  EXPECT_EQ(expect<step::Propose>()->n, 2);
+}
+
+TEST_F(PlanTest, ARepeatThatGivesNoFigureIsTriedTwiceAndOneThatIsDisturbedLater) {
+  settings.keep = KeepRule::kEvidence;
+  Measured disturbed = measured_at(3);
+  disturbed.disturbed = "another process took a core";
+  story.begun().experiment(1, Status::kKeep, 1.9).measured(1, disturbed);
+  EXPECT_EQ(expect<step::Propose>()->n, 2);
+  story.now += kDisturbedPause;
+  EXPECT_TRUE(expect<step::Measure>()->again);
+  story.measured(1, crashed()).now += kDisturbedPause;
+  EXPECT_TRUE(expect<step::Measure>()->again);
+  story.measured(1, crashed()).now += kDisturbedPause;
+  EXPECT_EQ(expect<step::Propose>()->n, 2);
 }
 
 // --- Proposals

@@ -234,6 +234,7 @@ void Simulation::begin(const job::Build& job) {
 }
 
 void Simulation::begin(const job::Measure& job) {
+  if (!job.again.empty()) programs_[job.n] = job.again;
   if (!trainers_.empty()) wrong_.push_back("two trainers at once");
   if (!programs_.contains(job.n)) wrong_.push_back("a program that was not built is measured");
   if (job.n > 0 && chance(night_.breaks)) broken_until_ = now_ + about(900);
@@ -340,6 +341,7 @@ std::vector<std::string> Simulation::check() const {
     apply(told, entry);
     if (!verdict) continue;
     const std::string name = "#" + std::to_string(verdict->n) + ": ";
+    if (night_.settings.keep != KeepRule::kGreedy) continue;
     if (verdict->status == Status::kKeep)
       expect(first || *measured->bpb < best, name + "kept without a gain");
     if (verdict->status == Status::kDiscard)

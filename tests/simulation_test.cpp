@@ -54,6 +54,7 @@ TEST_F(SimulationTest, TenThousandNightsLoseDoubleAndMislabelNothing) {
     night.settings.overlap_builds = seed % 2 == 0;
     night.settings.overlap_proposals = seed % 3 != 0;
     night.settings.models = seed % 5 != 0;
+    night.settings.keep = seed % 4 < 2 ? KeepRule::kEvidence : KeepRule::kGreedy;
     ASSERT_EQ(wrong_with(night, static_cast<uint64_t>(seed)), "") << "seed " << seed;
   }
   std::printf("%d nights, %lld experiments, %lld kills\n", nights,

@@ -56,9 +56,13 @@ struct Story {
     return run(n).tell(event::Measurement{n, state.at(n).attempts, measured}, 15);
   }
   Story& verdict(int64_t n, Status status, const std::string& reason = "") {
-    const std::string commit = state.at(n).candidate.commit;
-    return tell(event::Verdict{n, status, reason, status == Status::kKeep ? commit : state.champion,
-                               false});
+    event::Verdict verdict;
+    verdict.n = n;
+    verdict.status = status;
+    verdict.reason = reason;
+    verdict.champion = status == Status::kKeep ? state.at(n).candidate.commit : state.champion;
+    verdict.decision = status == Status::kKeep ? "kept" : "no";
+    return tell(verdict);
   }
   Story& experiment(int64_t n, Status status, double bpb = 2) {
     candidate(n);
@@ -66,7 +70,10 @@ struct Story {
     return verdict(n, status, status == Status::kCrash ? "train was ended by SIGSEGV" : "");
   }
   // A run whose baseline stands.
-  Story& begun() { return start().experiment(0, Status::kKeep, 2); }
+  Story& begun() {
+    start().experiment(0, Status::kKeep, 2);
+    return measured(0, measured_at(2.001)).measured(0, measured_at(1.999));
+  }
 
  private:
   int candidates_ = 0;

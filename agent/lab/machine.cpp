@@ -90,17 +90,4 @@ int64_t warm_files(const std::vector<fs::path>& paths) {
   return bytes;
 }
 
-double boot_seconds() {
-  timespec time{};
-  clock_gettime(CLOCK_BOOTTIME, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-std::string clock_time(double seconds_from_now) {
-  const std::time_t when = std::time(nullptr) + static_cast<std::time_t>(seconds_from_now);
-  char text[16];
-  std::strftime(text, sizeof text, "%H:%M", std::localtime(&when));
-  return text;
-}
-
 }  // namespace autoresearch

@@ -23,11 +23,4 @@ int64_t usable_memory(const fs::path& root = "/");
 // what is in memory; such a file is read whole.
 int64_t warm_files(const std::vector<fs::path>& paths);
 
-// Seconds since boot, sleep included: a laptop that slept through the night did not work through
-// it.
-double boot_seconds();
-
-// "07:45", so many seconds from now, local time.
-std::string clock_time(double seconds_from_now);
-
 }  // namespace autoresearch

@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 
-#include "agent/lab/machine.h"
+#include "common/clock.h"
 #include "common/limits.h"
 
 namespace autoresearch {

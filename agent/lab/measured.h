@@ -39,8 +39,9 @@ struct Measured {
   double tokens_per_second = 0;
   std::string last_words;        // the trainer's last line about an error
   std::string fused_operations;  // of the baseline: which are slow here, or "all"
-  MachineState machine;  // while it trained
-  std::string broken;    // what a failure says of the machine (a library that is gone); empty: nothing
+  MachineState machine;          // while it trained
+  std::string
+      broken;  // what a failure says of the machine (a library that is gone); empty: nothing
   std::string disturbed;  // why the machine was not itself, in a line; empty: it was
 };
 

@@ -4,9 +4,9 @@
 #include <array>
 #include <utility>
 
-#include "agent/lab/machine.h"
 #include "agent/llm/http.h"
 #include "agent/llm/wire.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 

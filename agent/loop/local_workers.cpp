@@ -7,7 +7,7 @@
 
 #include "agent/lab/compiler_log.h"
 #include "agent/lab/machine.h"
-#include "agent/record/journal.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/folder.h"
 #include "common/log.h"

@@ -6,10 +6,10 @@
 #include "agent/edit/constants.h"
 #include "agent/edit/cpp_tokens.h"
 #include "agent/edit/edit_summary.h"
-#include "agent/lab/machine.h"
 #include "agent/loop/forecast.h"
 #include "agent/record/earlier_result.h"
 #include "agent/record/report.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/text.h"
@@ -190,7 +190,8 @@ void Night::take(const step::Build& step) {
 void Night::take(const step::Measure& step) {
   const bool first = state_.champion.empty();
   const int attempt = state_.at(step.n).attempts + 1;
-  job::Measure job{step.n};
+  job::Measure job;
+  job.n = step.n;
   if (step.again) job.again = store_.source_at(state_.at(step.n).candidate.commit);
   job.seed = seed_of(state_.start->tag + " " + std::to_string(state_.start->seed), step.n, attempt);
   if (!first) job.baseline = baseline();

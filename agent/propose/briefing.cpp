@@ -132,8 +132,7 @@ std::string loss_line(const json& record, const json& before) {
 
 const Experiment* parent_of(const RunState& state, const Experiment& experiment) {
   for (const Experiment& e : state.experiments)
-    if (!experiment.candidate.parent.empty() &&
-        e.candidate.commit == experiment.candidate.parent)
+    if (!experiment.candidate.parent.empty() && e.candidate.commit == experiment.candidate.parent)
       return &e;
   return nullptr;
 }

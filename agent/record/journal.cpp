@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -46,11 +45,6 @@ void fail(const std::string& what, const fs::path& path) {
 }
 
 }  // namespace
-
-double wall_clock() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
-}
 
 Journal::Journal(const fs::path& path, std::function<double()> clock)
     : lock_(path.string() + ".lock"), path_(path), clock_(std::move(clock)) {

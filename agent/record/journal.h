@@ -8,12 +8,10 @@
 
 #include "agent/record/events.h"
 #include "agent/record/run_state.h"
+#include "common/clock.h"
 #include "common/files.h"
 
 namespace autoresearch {
-
-// Seconds since 1970.
-double wall_clock();
 
 class Journal {
  public:

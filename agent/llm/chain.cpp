@@ -59,7 +59,7 @@ void Chain::pass_over(const Reply& reply) {
 
 double Chain::seconds_until_ready() const {
   double soonest = kNever;
-  for (const auto& link : links_) soonest = std::min(soonest, link->not_before);
+  for (const auto& link : links_) soonest = std::min(soonest, link->not_before.load());
   return std::max(0.0, soonest - clock_());
 }
 

@@ -2,6 +2,7 @@
 // then tried again. Where none answers, the loop goes on with the builtin proposer.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <set>
@@ -16,9 +17,9 @@ namespace autoresearch {
 struct Link {
   std::unique_ptr<Provider> provider;
   bool introduced = false;
-  int failures = 0;                  // in a row
-  double not_before = 0;             // seconds of the chain's clock
-  std::set<std::string> notes = {};  // that were said of it
+  int failures = 0;                    // in a row
+  std::atomic<double> not_before = 0;  // seconds of the chain's clock; read by other threads
+  std::set<std::string> notes = {};    // that were said of it
   bool down() const { return failures > 0; }
 };
 

@@ -1,12 +1,16 @@
 #include "agent/loop/night.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/edit/constants.h"
 #include "agent/edit/edit_summary.h"
+#include "agent/lab/machine.h"
+#include "agent/loop/forecast.h"
 #include "agent/record/earlier_result.h"
 #include "agent/record/report.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -29,7 +33,8 @@ Night::Night(Journal& journal, RunState state, Store& store, Workers& workers, S
       workers_(workers),
       settings_(settings),
       budget_(budget),
-      voice_(std::move(voice)) {}
+      voice_(std::move(voice)),
+      started_(workers.now()) {}
 
 step::Stop Night::run() {
   for (const Experiment& experiment : state_.experiments)
@@ -89,6 +94,7 @@ void Night::close(const step::Stop& stop) {
     if (proposed && proposed->replied) append(event::Replied{proposed->n, proposed->proposer});
   }
   append(event::Stop{stop.why});
+  voice_.notify("end", stop.why);
   try {
     store_.derive(state_);
   } catch (const std::exception& error) {
@@ -393,6 +399,7 @@ void Night::take(const done::Began& done) {
 void Night::take(const done::Call& done) {
   append(as_event(done.event));
   workers_.acknowledge();
+  estimate_cost();
 }
 
 void Night::take(const done::Measured& done) {
@@ -442,6 +449,33 @@ void Night::give_verdict(int64_t n, const Verdict& verdict, bool machine) {
   store_.derive(state_);
 }
 
+// After the first calls that were answered, what the night will cost. That a model was there, which
+// is asked before the first experiment, tells nothing of it.
+void Night::estimate_cost() {
+  constexpr int64_t kTellingCalls = 3;
+  const Spending& spending = state_.on_experiments;
+  if (state_.told.contains("estimate") || spending.calls - spending.failed < kTellingCalls) return;
+  append(event::Told{"estimate"});
+  voice_.say(night_estimate(spending, std::max<int64_t>(1, state_.next_n()), left()));
+}
+
+double Night::left() {
+  return experiments_left(state_, settings_, budget_, started_, workers_.now());
+}
+
+// That the user can go: an experiment went all the way, and a model that is to propose has
+// answered.
+void Night::say_safe_to_leave(int64_t n) {
+  const Spending& spending = state_.on_experiments;
+  const bool answered = !settings_.models || spending.calls > spending.failed;
+  const bool crashed = state_.at(n).status == Status::kCrash;
+  if (n == 0 || crashed || !answered || state_.told.contains("safe")) return;
+  append(event::Told{"safe"});
+  if (const double count = left(); count >= 1)
+    voice_.say(format("safe to leave: about %.0f more experiments by %s", count,
+                      clock_time(count * seconds_each(state_, budget_)).c_str()));
+}
+
 void Night::speak_after(int64_t n) {
   voice_.say(experiment_line(state_, n));
   if (const std::string slow = slow_operations(state_); n == 0 && !slow.empty()) voice_.warn(slow);
@@ -450,6 +484,7 @@ void Night::speak_after(int64_t n) {
     append(event::Told{"first keep"});
     voice_.notify("first keep", experiment_line(state_, n));
   }
+  say_safe_to_leave(n);
 }
 
 }  // namespace autoresearch

@@ -71,6 +71,9 @@ class Night {
   void withdraw(int64_t n, const std::string& why);
   void give_verdict(int64_t n, const Verdict& verdict, bool machine);
   void speak_after(int64_t n);
+  void say_safe_to_leave(int64_t n);
+  void estimate_cost();
+  double left();  // experiments that this run will still make, about
   Baseline baseline() const;
 
   Journal& journal_;
@@ -81,6 +84,7 @@ class Night {
   const double budget_;
   Voice voice_;
   InFlight flight_;
+  const double started_;             // seconds since 1970
   std::map<int64_t, Draft> drafts_;  // that wait for their build, or were recorded
   std::string said_;                 // the last line about a proposal that came to nothing
 };

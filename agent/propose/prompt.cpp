@@ -45,8 +45,8 @@ constexpr std::string_view kRole =
     "You are given the assignment, the two headers that the program stands on, the best program so "
     "far (train.cpp), the log of past experiments and the latest measurements. Answer with one "
     "experiment: an edit of train.cpp that should lower val_bpb, bits per byte on held-out text, "
-    "after training for a fixed wall-clock time. Your edit is built, trained and scored without a "
-    "user; the result decides whether it is kept.\n";
+    "after training for a fixed wall-clock time. Your edit is built, trained and scored "
+    "automatically; the result decides whether it is kept.\n";
 
 constexpr std::string_view kRules =
     "- It is C++20 in one translation unit, compiled with warnings on. Use at:: (ATen operators), "

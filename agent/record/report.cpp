@@ -172,6 +172,20 @@ std::string proposer_lines(const RunState& state) {
   return lines;
 }
 
+std::string time_line(const TimeSpent& spent) {
+  if (spent.training <= 0 || spent.total <= 0) return "";
+  const std::pair<const char*, double> parts[] = {
+      {"training", spent.training}, {"scoring", spent.scoring},
+      {"start-up", spent.startup},  {"sealing", spent.sealing},
+      {"building", spent.building}, {"waiting for an idea", spent.waiting()},
+      {"paused", spent.paused}};
+  std::string line;
+  for (const auto& [name, seconds] : parts)
+    if (const double share = 100 * seconds / spent.total; share >= 0.5)
+      line += (line.empty() ? "time: " : ", ") + text("%.0f %% ", share) + name;
+  return line;
+}
+
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
                           const std::string& restore_command) {
   Counts total = count(state);
@@ -191,6 +205,7 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
   }
   lines += "stopped: " + one_line(why, 300) + "\n";
   lines += proposer_lines(state);
+  if (const std::string time = time_line(state.spent); !time.empty()) lines += time + "\n";
   if (const std::string slow = slow_operations(state); !slow.empty()) lines += slow + "\n";
   lines += "files: " + run_dir.string() + " (results.tsv, report.html, experiments/, champion/)\n";
   if (state.champion_n > 0) {
@@ -489,6 +504,8 @@ std::string facts_html(const RunState& state) {
   if (const std::string slow = slow_operations(state); !slow.empty()) fact("slow operations", slow);
   if (state.spending.calls > 0)
     fact("models", spending_line(state.spending, count(state).all(), count(state).kept));
+  if (const std::string time = time_line(state.spent); !time.empty())
+    fact("time", time.substr(time.find(' ') + 1));
   if (const auto& start = state.start) {
     fact("task", start->task_name + ", " + start->task);
     fact("kit", start->kit);

@@ -581,7 +581,8 @@ TEST_F(AgentRun, InterruptingTwiceOrTerminatingStopsAtOnceWithoutAMark) {
 
 TEST_F(AgentRun, AnotherTaskOrSeedAsksForANewTag) {
   ASSERT_FALSE(fs::exists(run_.results()));
-  run(agent({"--provider", "builtin", "--max-hours", "0.0001"}));
+  const Exit over = run(agent({"--provider", "builtin", "--max-hours", "0.0001"}));
+  EXPECT_FALSE(over.timed_out) << over.output;
   const Exit exit = run(agent({"--provider", "builtin", "--seed", "7"}));
   EXPECT_EQ(exit.code, 1);
   EXPECT_NE(exit.output.find("new --tag"), std::string::npos) << exit.output;

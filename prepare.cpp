@@ -585,8 +585,7 @@ void info_command(const std::string& task) {
   std::printf("task %s in %s\nsource %s\n", info.name.c_str(), dir.c_str(), info.source.c_str());
   std::printf("vocabulary %lld, seq_len %lld\n\n", static_cast<long long>(info.vocab_size),
               static_cast<long long>(info.seq_len));
-  std::printf("%s%s%s", splits_at_a_glance(info).c_str(),
-              budget_at_a_glance(dir, info, /*peak_flops=*/0).c_str(),
+  std::printf("%s%s%s", splits_at_a_glance(info).c_str(), budget_at_a_glance(info).c_str(),
               samples_at_a_glance(dir, info, load_tokenizer(dir)).c_str());
 }
 

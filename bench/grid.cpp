@@ -28,12 +28,12 @@ const Point kCpuGrid[] = {
 
 double measure(Workbench& workbench, const std::string& label, const std::string& source) {
   workbench.build("candidate", source);
-  const Measurement m = workbench.measure("candidate");
+  const Measured measured = workbench.measure("candidate");
   std::printf("%-26s seed %lld  val_bpb %.4f  steps %5lld  %.0f tokens/s\n", label.c_str(),
-              static_cast<long long>(workbench.bench.seed), *m.outcome.bpb,
-              m.event.at("steps").get<long long>(), m.event.at("tokens_per_second").get<double>());
+              static_cast<long long>(workbench.bench.seed), *measured.bpb,
+              static_cast<long long>(measured.steps), measured.tokens_per_second);
   std::fflush(stdout);
-  return *m.outcome.bpb;
+  return *measured.bpb;
 }
 
 }  // namespace

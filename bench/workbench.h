@@ -38,19 +38,20 @@ class Workbench {
 
   // Builds `source` under `name`; throws with the compiler's words when it does not build.
   BuildResult build(const std::string& name, const std::string& source) const {
-    fs::create_directories(root_ / name);
-    write_file(root_ / name / "train.cpp", source);
-    const BuildResult result = kit_.build(root_ / name, bench.sandboxed);
+    const ExperimentFolder folder{root_ / name};
+    fs::create_directories(folder.path);
+    write_file(folder.source(), source);
+    const BuildResult result = kit_.build(folder, bench.sandboxed);
     check(result.ok, name + " does not build: " + result.log);
     return result;
   }
 
   // Trains what was built under `name` and scores it; throws when either fails.
-  Measurement measure(const std::string& name) const {
-    Measurement result = autoresearch::measure(kit_, bench, {}, root_ / name, nullptr, nullptr);
-    check(result.outcome.bpb.has_value(),
-          name + ": " + result.event.value("last_words", "") + result.outcome.score_problem);
-    return result;
+  Measured measure(const std::string& name) const {
+    const Measured measured =
+        autoresearch::measure(kit_, bench, {}, {root_ / name}, nullptr, nullptr).measured;
+    check(measured.bpb.has_value(), name + ": " + measured.last_words + measured.score_problem);
+    return measured;
   }
 
   Bench bench;

@@ -4,7 +4,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
 #include <vector>
 
 #include "common/log.h"
@@ -17,44 +16,6 @@ constexpr size_t kLongest = 10;  // tokens
 constexpr size_t kSampleTokens = 64;
 constexpr double kMega = 1e6;
 constexpr double kMuch = 0.05;  // of val in train, by which its score may gain
-
-// Tokens a second on the newest run of agent on this task. A run's journal is read as the file
-// format that it is: what is no event of interest is passed over.
-struct Rate {
-  std::string tag, device;
-  double tokens_per_second = 0;
-  fs::file_time_type time;
-};
-
-std::optional<Rate> rate_of_run(const fs::path& journal, const std::string& task_sha256) {
-  Rate rate;
-  bool ours = false;
-  std::ifstream in(journal);
-  for (std::string line; std::getline(in, line);) {
-    const auto event = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!event.is_object()) continue;
-    if (event.value("event", "") == "start" && event.value("task", "") == task_sha256) ours = true;
-    if (const auto found = event.find("tokens_per_second");
-        found != event.end() && found->is_number() && found->get<double>() > 0) {
-      rate.tokens_per_second = *found;
-    }
-  }
-  if (!ours || rate.tokens_per_second <= 0) return {};
-  std::error_code error;
-  rate.tag = journal.parent_path().filename();
-  rate.time = fs::last_write_time(journal, error);
-  return rate;
-}
-
-std::optional<Rate> newest_rate(const std::string& task_sha256) {
-  std::optional<Rate> newest;
-  std::error_code error;
-  for (const auto& run : fs::directory_iterator(data_dir() / "runs", error)) {
-    const auto rate = rate_of_run(run.path() / "journal.jsonl", task_sha256);
-    if (rate && (!newest || rate->time > newest->time)) newest = rate;
-  }
-  return newest;
-}
 
 std::string sample(const std::string& title, std::vector<uint16_t> ids,
                    const Tokenizer& tokenizer) {
@@ -128,24 +89,10 @@ std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
          sample("test", heldout_rows(dir, info, "test"), tokenizer);
 }
 
-std::string budget_at_a_glance(const fs::path& dir, const TaskInfo& info, double peak_flops) {
-  constexpr double kUpstreamRate = 1.65e6;    // tokens a second of upstream's baseline on
-  constexpr double kUpstreamPeak = 989.5e12;  // an H100, whose peak this is, in FLOP/s
-  const std::string budget = "one training budget (" + human_seconds(info.time_budget) + ")";
-  const auto run = newest_rate(sha256_of_file(dir / "task.json"));
-  double rate = kUpstreamRate * peak_flops / kUpstreamPeak;
-  std::string basis = "by upstream's throughput on an H100, in proportion to this GPU's peak";
-  if (run) {
-    rate = run->tokens_per_second;
-    basis = "as fast as the last experiment of run " + run->tag;
-  }
-  if (rate <= 0) {
-    return budget + ": how many tokens that is shows after a run; build/agent run --tag NAME " +
-           "--task " + info.name + "\n";
-  }
-  const double tokens = rate * info.time_budget;
-  return budget + format(": about %.1f M tokens, %.2f epochs of train (%s)\n", tokens / kMega,
-                         tokens / static_cast<double>(info.train.tokens), basis.c_str());
+std::string budget_at_a_glance(const TaskInfo& info) {
+  return "one training budget (" + human_seconds(info.time_budget) +
+         "): how many tokens that is shows after a run; build/agent run --tag NAME --task " +
+         info.name + "\n";
 }
 
 }  // namespace autoresearch

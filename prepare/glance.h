@@ -19,9 +19,7 @@ std::string splits_at_a_glance(const TaskInfo& info);
 std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
                                 const Tokenizer& tokenizer);
 
-// How many tokens one training budget takes in, and how many epochs that is: by the latest run on
-// this task, else by upstream's throughput on an H100 in proportion to `peak_flops` of the GPU
-// at hand; where that is 0 (no GPU, or one that is not known), what to type to find out.
-std::string budget_at_a_glance(const fs::path& dir, const TaskInfo& info, double peak_flops);
+// How long one training budget is, and what to type to see how many tokens it takes in.
+std::string budget_at_a_glance(const TaskInfo& info);
 
 }  // namespace autoresearch

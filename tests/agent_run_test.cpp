@@ -10,6 +10,7 @@
 #include "agent/record/journal.h"
 #include "common/error.h"
 #include "common/process.h"
+#include "common/run_folder.h"
 #include "common/sandbox.h"
 #include "task/task.h"
 #include "tests/loopback_server.h"
@@ -47,9 +48,7 @@ std::string with_a_knob(std::string source) {
 class AgentRun : public testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("agent_run_test." + std::to_string(getpid()));
     fs::remove_all(dir_);
-    checkout_ = dir_ / "checkout";
     fs::create_directories(checkout_);
     fs::create_directories(dir_ / "data");
     fs::create_directory_symlink(fs::path(TEST_DATA) / "tiny", dir_ / "data" / "tiny");
@@ -90,7 +89,7 @@ class AgentRun : public testing::Test {
   }
 
   std::vector<std::string> statuses() {
-    std::istringstream in(read_file(dir_ / "data/runs/t/results.tsv"));
+    std::istringstream in(read_file(run_.results()));
     std::vector<std::string> result;
     std::string line;
     std::getline(in, line);
@@ -106,20 +105,32 @@ class AgentRun : public testing::Test {
   }
 
   // Until the journal has such an event.
-  void wait_for(const std::function<bool(const nlohmann::json& event)>& wanted) const {
+  template <typename T>
+  void wait_for(const std::function<bool(const T& event)>& wanted) const {
     for (int i = 0; i < 900; ++i) {
       usleep(100'000);
       std::error_code missing;
-      if (!fs::exists(run_dir() / "journal.jsonl", missing)) continue;
-      for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
-        if (wanted(event)) return;
+      if (!fs::exists(run_.journal(), missing)) continue;
+      for (const Entry& entry : read_journal(run_.journal()))
+        if (const T* event = std::get_if<T>(&entry.event); event && wanted(*event)) return;
     }
   }
 
   // Until training of experiment `n` was started.
-  void wait_until_it_trains(int n = 0) const {
-    wait_for([n](const auto& event) { return event.at("event") == "run" && event.at("n") == n; });
+  void wait_until_it_trains(int64_t n = 0) const {
+    wait_for<event::RunStarted>([n](const auto& event) { return event.n == n; });
   }
+
+  // How many events of a kind the journal has.
+  template <typename T>
+  int count() const {
+    int found = 0;
+    for (const Entry& entry : read_journal(run_.journal()))
+      found += std::holds_alternative<T>(entry.event);
+    return found;
+  }
+
+  RunState state() const { return replay(read_journal(run_.journal())); }
 
   // Starts the agent and kills it, and nothing else, as a power cut would.
   void kill_while_training(Command command, int n) const {
@@ -133,9 +144,9 @@ class AgentRun : public testing::Test {
     EXPECT_EQ(run(command).code, 128 + SIGKILL);
   }
 
-  fs::path run_dir() const { return dir_ / "data/runs/t"; }
-
-  fs::path dir_, checkout_;
+  const fs::path dir_ = fs::temp_directory_path() / ("agent_run_test." + std::to_string(getpid()));
+  const fs::path checkout_ = dir_ / "checkout";
+  const RunFolder run_{dir_ / "data/runs/t"};
 };
 
 TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
@@ -168,31 +179,30 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
   EXPECT_EQ(git({"rev-parse", "HEAD"}), head);
   EXPECT_EQ(read_file(checkout_ / "notes.txt"), "not committed yet\n");
   EXPECT_NE(read_file(checkout_ / "train.cpp").find("grad(), 0.05)"), std::string::npos);
-  EXPECT_EQ(fs::read_symlink(checkout_ / "results.tsv"), run_dir() / "results.tsv");
+  EXPECT_EQ(fs::read_symlink(checkout_ / "results.tsv"), run_.results());
 
   EXPECT_NE(exit.output.find("estimate    1200 tokens in and 34 out a call"), std::string::npos)
       << exit.output;
   // What was refused is told to the model.
   EXPECT_NE(server.requests()[4].body.find("undeclared_name"), std::string::npos);
   // The key is in no file of the run.
-  for (const auto& entry : fs::recursive_directory_iterator(run_dir()))
+  for (const auto& entry : fs::recursive_directory_iterator(run_.path))
     if (entry.is_regular_file() && entry.file_size() < 1 << 24) {
       EXPECT_EQ(read_file(entry.path()).find("sk-secret-for-tests"), std::string::npos) << entry;
     }
 
   // Every kept figure is reproduced from the champion's files.
-  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
-  for (const Experiment& e : state.experiments) {
-    if (e.status != "keep") continue;
+  for (const Experiment& e : state().experiments) {
+    if (e.status != Status::kKeep) continue;
     Command score = agent({});
-    score.argv = {SCORE_PROGRAM, (run_dir() / "champion" / e.commit / "model.safetensors"),
+    score.argv = {SCORE_PROGRAM, run_.champion(e.candidate.commit) / "model.safetensors",
                   "--task",      "tiny",
                   "--device",    "cpu",
                   "--json",      dir_ / "again.json"};
     const Exit again = run(score);
     ASSERT_EQ(again.code, 0) << again.output;
     EXPECT_NEAR(nlohmann::json::parse(read_file(dir_ / "again.json")).at("val_bpb").get<double>(),
-                e.measured->at("bpb").get<double>(), 1e-6);
+                *e.measured->bpb, 1e-6);
   }
 }
 
@@ -216,14 +226,14 @@ TEST_F(AgentRun, RunTimeCrashesAreRepairedWithinTheExperimentAtMostTwice) {
   EXPECT_NE(requests[2].body.find("SIGABRT"), std::string::npos) << requests[2].body;
   EXPECT_NE(requests[3].body.find("train: error: "), std::string::npos) << requests[3].body;
 
-  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
-  ASSERT_EQ(state.experiments.size(), 3u);
-  EXPECT_EQ(state.experiments[1].attempts, 3);
-  EXPECT_EQ(state.experiments[1].failed.size(), 2u);
-  EXPECT_EQ(state.experiments[1].idea, "mended");
-  EXPECT_EQ(state.experiments[2].idea, "three");
+  const RunState after = this->state();
+  ASSERT_EQ(after.experiments.size(), 3u);
+  EXPECT_EQ(after.at(1).attempts, 3);
+  EXPECT_EQ(after.at(1).failed.size(), 2u);
+  EXPECT_EQ(after.at(1).candidate.idea, "mended");
+  EXPECT_EQ(after.at(2).candidate.idea, "three");
   EXPECT_NE(git({"show", "autoresearch/t:train.cpp"}).find("grad(), 2.0);"), std::string::npos);
-  EXPECT_NE(read_file(run_dir() / "experiments/0002/train.cpp").find("2.3"), std::string::npos);
+  EXPECT_NE(read_file(run_.experiment(2).source()).find("2.3"), std::string::npos);
 }
 
 TEST_F(AgentRun, KnownCodeCostsNoTrainingAndAWholeFileIsTakenAfterTwoFailedEdits) {
@@ -249,12 +259,9 @@ TEST_F(AgentRun, KnownCodeCostsNoTrainingAndAWholeFileIsTakenAfterTwoFailedEdits
   EXPECT_NE(requests[4].body.find("measured already, as experiment 0"), std::string::npos);
   EXPECT_EQ(requests[6].body.find("whole file now"), std::string::npos) << "after one failed edit";
   EXPECT_NE(requests[7].body.find("whole file now"), std::string::npos);
-  int trained = 0, candidates = 0;
-  for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
-    trained += event.at("event") == "run", candidates += event.at("event") == "candidate";
-  EXPECT_EQ(trained, 3);
-  EXPECT_EQ(candidates, 3);
-  const std::string log = read_file(run_dir() / "experiments/0001/build.log");
+  EXPECT_EQ(count<event::RunStarted>(), 3);
+  EXPECT_EQ(count<event::Candidate>(), 3);
+  const std::string log = read_file(run_.experiment(1).build_log());
   EXPECT_EQ(log.find("undeclared_name' was not"), log.rfind("undeclared_name' was not"))
       << "built once";
 }
@@ -280,8 +287,8 @@ TEST_F(AgentRun, APromptThatIsTooLongGetsShorterThenGoesToTheNextModelAndItsSize
   const Exit exit = run(agent({"--model", "thin", "--base-url", thin.url(), "--fallback",
                                "openai:wide@" + wide.url(), "--max-experiments", "2"}));
   ASSERT_EQ(exit.code, 0) << exit.output;
-  for (const Experiment& e : replay(read_journal(run_dir() / "journal.jsonl")).experiments)
-    EXPECT_EQ(e.proposer, e.n == 0 ? "baseline" : "openai:wide") << exit.output;
+  for (const Experiment& e : state().experiments)
+    EXPECT_EQ(e.candidate.proposer, e.n == 0 ? "baseline" : "openai:wide") << exit.output;
   EXPECT_GT(thin.requests().size(), 2u);  // asked shorter and shorter
   EXPECT_EQ(wide.requests()[1].body.size(), thin.requests()[1].body.size());  // the next, in full
   EXPECT_EQ(wide.requests().size(), 4u) << "the second experiment's prompt fits at once";
@@ -386,19 +393,18 @@ TEST_F(AgentRun, TheBuiltinProposerKeepsTheDeviceBusyWhileAnEndpointIsDown) {
   endpoint.join();
   ASSERT_EQ(exit.code, 0) << exit.output;
   std::vector<std::string> proposers;
-  for (const Experiment& e : replay(read_journal(run_dir() / "journal.jsonl")).experiments)
-    proposers.push_back(e.proposer);
+  for (const Experiment& e : state().experiments) proposers.push_back(e.candidate.proposer);
   EXPECT_EQ(proposers, (std::vector<std::string>{"baseline", "builtin", "openai:scripted",
                                                  "openai:scripted", "builtin"}))
       << exit.output;
-  auto count = [&](const std::string& words) {
+  auto times_said = [&](const std::string& words) {
     size_t times = 0;
     for (size_t at = 0; (at = exit.output.find(words, at)) != std::string::npos; ++at) ++times;
     return times;
   };
-  EXPECT_EQ(count("can't reach"), 2u) << exit.output;
-  EXPECT_EQ(count("going on with the builtin proposer"), 2u);
-  EXPECT_EQ(count("openai:scripted answers again"), 1u);
+  EXPECT_EQ(times_said("can't reach"), 2u) << exit.output;
+  EXPECT_EQ(times_said("going on with the builtin proposer"), 2u);
+  EXPECT_EQ(times_said("openai:scripted answers again"), 1u);
 }
 
 TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
@@ -413,11 +419,11 @@ TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
                  "--max-usd", "12.05", "--max-experiments", "2"}));
   ASSERT_EQ(exit.code, 0) << exit.output;
   EXPECT_EQ(server.requests().size(), 2u);
-  const RunState state = replay(read_journal(run_dir() / "journal.jsonl"));
-  ASSERT_EQ(state.experiments.size(), 3u);
-  EXPECT_EQ(state.experiments[1].proposer, "openai:scripted");
-  EXPECT_EQ(state.experiments[2].proposer, "builtin");
-  EXPECT_NEAR(state.spending.usd, 0.068, 1e-9);
+  const RunState after = this->state();
+  ASSERT_EQ(after.experiments.size(), 3u);
+  EXPECT_EQ(after.at(1).candidate.proposer, "openai:scripted");
+  EXPECT_EQ(after.at(2).candidate.proposer, "builtin");
+  EXPECT_NEAR(after.spending.usd, 0.068, 1e-9);
   EXPECT_NE(exit.output.find("--max-usd"), std::string::npos) << exit.output;
   EXPECT_NE(exit.output.find("$0.0340 an experiment, "), std::string::npos) << exit.output;
 
@@ -427,9 +433,9 @@ TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   const Exit replayed = run(again);
   ASSERT_EQ(replayed.code, 0) << replayed.output;
   const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
-  EXPECT_EQ(second.experiments[1].fingerprint, state.experiments[1].fingerprint);
-  EXPECT_EQ(second.experiments[1].proposer, "replay:t");
-  EXPECT_EQ(second.experiments[2].proposer, "builtin");
+  EXPECT_EQ(second.at(1).candidate.fingerprint, after.at(1).candidate.fingerprint);
+  EXPECT_EQ(second.at(1).candidate.proposer, "replay:t");
+  EXPECT_EQ(second.at(2).candidate.proposer, "builtin");
   EXPECT_NE(replayed.output.find("all 1 replies of t were replayed; going on with the builtin"),
             std::string::npos)
       << replayed.output;
@@ -439,14 +445,14 @@ TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
 // file.
 TEST_F(AgentRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {
   write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
-  const fs::path in_the_way = run_dir() / "experiments/0001";
+  const fs::path in_the_way = run_.experiment(1).path;
   Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
   std::thread user;
   command.before_exec = [&](pid_t, uint64_t) {
     user = std::thread([&] {
       wait_until_it_trains(0);
       write(in_the_way, "");
-      wait_for([](const auto& event) { return event.at("event") == "refused"; });
+      wait_for<event::Trouble>([](const auto&) { return true; });
       fs::remove(in_the_way);
     });
   };
@@ -470,8 +476,7 @@ TEST_F(AgentRun, AFailedFsyncEndsTheRunAndIsNotTriedAgain) {
   EXPECT_EQ(exit.code, 1) << exit.output;
   EXPECT_NE(exit.output.find("can't sync"), std::string::npos) << exit.output;
   EXPECT_EQ(server.requests().size(), 2u);
-  for (const auto& event : read_journal(run_dir() / "journal.jsonl"))
-    EXPECT_NE(event.at("event"), "refused");
+  EXPECT_EQ(count<event::Refused>() + count<event::Trouble>(), 0);
 }
 
 // Also the one that only asks whether a model is there: it may cost something.
@@ -491,8 +496,8 @@ TEST_F(AgentRun, TheFirstCallIsOnRecordBeforeItIsSent) {
   };
   EXPECT_EQ(run(command).code, 128 + SIGKILL);
   power_cut.join();
-  ASSERT_TRUE(fs::exists(run_dir() / "journal.jsonl"));
-  EXPECT_EQ(read_journal(run_dir() / "journal.jsonl").back().value("event", ""), "call");
+  ASSERT_TRUE(fs::exists(run_.journal()));
+  EXPECT_TRUE(std::holds_alternative<CallOpened>(read_journal(run_.journal()).back().event));
   const auto body = nlohmann::json::parse(server.requests().at(0).body);
   EXPECT_EQ(body.at("options").at("num_ctx"), 40000) << "--context-tokens is ollama's too";
 }
@@ -503,7 +508,7 @@ TEST_F(AgentRun, AKilledBaselineGoesOnWithNothingLost) {
   const Exit exit = run(agent(options));
   EXPECT_NE(exit.output.find("going on with experiment 0"), std::string::npos) << exit.output;
   EXPECT_EQ(statuses(), std::vector<std::string>{"keep"}) << exit.output;
-  EXPECT_EQ(replay(read_journal(run_dir() / "journal.jsonl")).experiments[0].attempts, 2);
+  EXPECT_EQ(state().at(0).attempts, 2);
 }
 
 // A start-up longer than the clock's slack: whoever forgets the baseline's own overhead calls the
@@ -522,7 +527,8 @@ TEST_F(AgentRun, AKilledExperimentGoesOnAndIsJudgedLikeAnyOther) {
   EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "keep"})) << exit.output;
 }
 
-TEST_F(AgentRun, InterruptingEndsCleanlyAndTheSameCommandGoesOn) {
+TEST_F(AgentRun, InterruptingLetsTheMeasurementEndAndTheSameCommandGoesOn) {
+  write(checkout_ / "train.cpp", with_a_knob(read_file(checkout_ / "train.cpp")));
   Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
   command.before_exec = [&](pid_t pid, uint64_t) {
     std::thread([pid, this] {
@@ -535,16 +541,48 @@ TEST_F(AgentRun, InterruptingEndsCleanlyAndTheSameCommandGoesOn) {
   const Exit stopped = run(command);
   EXPECT_EQ(stopped.code, 130) << stopped.output;
   EXPECT_NE(stopped.output.find("the same command goes on"), std::string::npos) << stopped.output;
-  EXPECT_EQ(replay(read_journal(run_dir() / "journal.jsonl")).experiments.size(), 1u);
+  EXPECT_EQ(statuses(), std::vector<std::string>{"keep"}) << stopped.output;
+  EXPECT_EQ(count<event::RunStarted>(), 1);
 
   const Exit exit = run(agent({"--provider", "builtin", "--max-experiments", "1"}));
+  EXPECT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(statuses().size(), 2u) << exit.output;
+  EXPECT_EQ(state().at(0).attempts, 1);
+}
+
+TEST_F(AgentRun, InterruptingTwiceOrTerminatingStopsAtOnceWithoutAMark) {
+  const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
+  int runs = 0;
+  for (const auto& signals : std::vector<std::vector<int>>{{SIGINT, SIGINT}, {SIGTERM}}) {
+    ++runs;
+    Command command = agent(options);
+    command.before_exec = [&](pid_t pid, uint64_t) {
+      std::thread([pid, runs, signals, this] {
+        wait_for<event::RunStarted>([runs](const auto& event) { return event.attempt == runs; });
+        usleep(500'000);
+        for (const int signal : signals) {
+          kill(pid, signal);
+          usleep(500'000);
+        }
+      }).detach();
+    };
+    const Exit stopped = run(command);
+    EXPECT_EQ(stopped.code, 130) << stopped.output;
+    EXPECT_NE(stopped.output.find("the same command goes on"), std::string::npos) << stopped.output;
+    EXPECT_TRUE(statuses().empty()) << stopped.output;
+  }
+  EXPECT_EQ(state().experiments.size(), 1u);
+  EXPECT_EQ(state().at(0).interrupted, 0);
+
+  const Exit exit = run(agent(options));
   ASSERT_FALSE(statuses().empty()) << exit.output;
   EXPECT_EQ(statuses()[0], "keep") << exit.output;
 }
 
 TEST_F(AgentRun, AnotherTaskOrSeedAsksForANewTag) {
-  ASSERT_FALSE(fs::exists(run_dir() / "results.tsv"));
-  run(agent({"--provider", "builtin", "--max-hours", "0.0001"}));
+  ASSERT_FALSE(fs::exists(run_.results()));
+  const Exit over = run(agent({"--provider", "builtin", "--max-hours", "0.0001"}));
+  EXPECT_FALSE(over.timed_out) << over.output;
   const Exit exit = run(agent({"--provider", "builtin", "--seed", "7"}));
   EXPECT_EQ(exit.code, 1);
   EXPECT_NE(exit.output.find("new --tag"), std::string::npos) << exit.output;
@@ -574,7 +612,7 @@ TEST_F(AgentRun, MistakesGetOneLineAndTheNextCommand) {
     EXPECT_NE(exit.output.find(expected), std::string::npos) << exit.output;
     EXPECT_EQ(exit.output.find("sk-secret"), std::string::npos) << exit.output;
   }
-  EXPECT_FALSE(fs::exists(run_dir())) << "something was left behind";
+  EXPECT_FALSE(fs::exists(run_.path)) << "something was left behind";
 }
 
 TEST_F(AgentRun, AMissingProgramIsNamedWithTheCommandThatInstallsIt) {

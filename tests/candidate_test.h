@@ -12,6 +12,7 @@
 #include "agent/lab/measurement.h"
 #include "agent/lab/recipe.h"
 #include "agent/lab/verdict.h"
+#include "agent/record/events.h"
 #include "common/error.h"
 #include "common/sandbox.h"
 #include "task/task.h"
@@ -30,8 +31,8 @@ class CandidateTest : public testing::Test {
     bench_.memory_bytes = int64_t{8} << 30;
     bench_.sandboxed = !sandbox_problem();
     const auto honest = attempt("honest", {});
-    honest_ = honest.event.value("bpb", 0.0);
-    baseline_ = baseline_of(honest.event, bench_.budget);
+    honest_ = honest.measured.bpb.value_or(0);
+    baseline_ = baseline_of(honest.measured);
   }
   static void TearDownTestSuite() { fs::remove_all(root_); }
 
@@ -50,9 +51,9 @@ class CandidateTest : public testing::Test {
   }
 
   static BuildResult build(const std::string& name, const std::vector<Insert>& inserts) {
-    const fs::path folder = root_ / name;
-    fs::create_directories(folder);
-    write_file(folder / "train.cpp", source_with(inserts));
+    const ExperimentFolder folder{root_ / name};
+    fs::create_directories(folder.path);
+    write_file(folder.source(), source_with(inserts));
     return kit_->build(folder, bench_.sandboxed);
   }
 
@@ -60,22 +61,26 @@ class CandidateTest : public testing::Test {
   static Measurement attempt(const std::string& name, const std::vector<Insert>& inserts) {
     const BuildResult built = build(name, inserts);
     if (!built.ok) throw Error(name + " does not build: " + built.log);
-    return measure(*kit_, bench_, baseline_, root_ / name, nullptr, nullptr);
+    return measure(*kit_, bench_, baseline_, {root_ / name}, nullptr, nullptr);
   }
 
   static Verdict verdict_on(const Measurement& m) {
-    return judge(m.outcome, allowance_of(bench_, baseline_), honest_);
+    return judge(m.measured, allowance_of(bench_, baseline_), honest_);
   }
 
   // Scored, and no better than the honest candidate. Worse is no gain, and comes of a busy machine:
   // the budget is one of time.
   static void expect_honest_score(const Measurement& m) {
-    EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
-    ASSERT_TRUE(m.outcome.bpb.has_value()) << m.outcome.score_problem;
-    EXPECT_GT(*m.outcome.bpb, honest_ - 0.2);
+    EXPECT_EQ(m.measured.train_exit, 0) << words(m);
+    ASSERT_TRUE(m.measured.bpb.has_value()) << m.measured.score_problem;
+    EXPECT_GT(*m.measured.bpb, honest_ - 0.2);
   }
 
-  static std::string words(const Measurement& m) { return m.event.value("last_words", ""); }
+  static std::string words(const Measurement& m) { return m.measured.last_words; }
+  // What the journal holds of it.
+  static std::string record_of(const Measurement& m) {
+    return to_json({event::Measurement{1, 1, m.measured}, ""}).dump();
+  }
 
   static inline fs::path root_;
   static inline std::optional<Kit> kit_;

@@ -18,27 +18,27 @@ class Cheats : public CandidateTest {
   static void expect_unsealable(const std::string& name, const std::vector<Insert>& inserts,
                                 const std::string& reason) {
     const Measurement m = attempt(name, inserts);
-    EXPECT_EQ(m.outcome.train_exit, kCannotSeal) << words(m);
+    EXPECT_EQ(m.measured.train_exit, kCannotSeal) << words(m);
     EXPECT_NE(words(m).find(reason), std::string::npos) << words(m);
-    EXPECT_LT(m.outcome.wall_seconds, bench_.budget + baseline_.overhead_seconds);
-    EXPECT_EQ(verdict_on(m).status, "crash");
+    EXPECT_LT(m.measured.wall_seconds, bench_.budget + baseline_.overhead_seconds);
+    EXPECT_EQ(verdict_on(m).status, Status::kCrash);
   }
 
   // Training looks fine; the scorer refuses the model.
   static void expect_void_by_scorer(const std::string& name, const std::vector<Insert>& inserts,
                                     const std::string& reason) {
     const Measurement m = attempt(name, inserts);
-    EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
-    EXPECT_FALSE(m.outcome.bpb.has_value());
-    EXPECT_NE(m.outcome.score_problem.find(reason), std::string::npos) << m.outcome.score_problem;
-    EXPECT_EQ(verdict_on(m).status, "crash");
+    EXPECT_EQ(m.measured.train_exit, 0) << words(m);
+    EXPECT_FALSE(m.measured.bpb.has_value());
+    EXPECT_NE(m.measured.score_problem.find(reason), std::string::npos) << m.measured.score_problem;
+    EXPECT_EQ(verdict_on(m).status, Status::kCrash);
   }
 
   // It trained longer than it says: the parent's clock voids it.
   static void expect_void_by_clock(const std::string& name, const std::vector<Insert>& inserts) {
     const Measurement m = attempt(name, inserts);
     const Verdict verdict = verdict_on(m);
-    EXPECT_EQ(verdict.status, "crash");
+    EXPECT_EQ(verdict.status, Status::kCrash);
     EXPECT_NE(verdict.reason.find("wall"), std::string::npos) << verdict.reason;
   }
 };
@@ -101,7 +101,7 @@ const autoresearch::CudaKernel twice(R"cuda(
   })cuda", "twice");
 )"},
                                            {"end", "twice.launch(1, 256, {at::ones({8}), 8});"}});
-  EXPECT_EQ(m.outcome.train_exit, kError) << words(m);
+  EXPECT_EQ(m.measured.train_exit, kError) << words(m);
   EXPECT_NE(words(m).find("the CUDA kernel twice needs tensors on a GPU"), std::string::npos)
       << words(m);
 }
@@ -113,8 +113,8 @@ void synchronize(at::Device) { _exit(77); }
 int64_t peak_memory(at::Device) { _exit(77); }
 std::string sha256(std::string_view) { _exit(77); }
 })"}});
-  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
-  ASSERT_TRUE(m.outcome.bpb.has_value());
+  EXPECT_EQ(m.measured.train_exit, 0) << words(m);
+  ASSERT_TRUE(m.measured.bpb.has_value());
 }
 
 TEST_F(Cheats, DefiningTheClockHasNoEffect) {
@@ -127,9 +127,9 @@ extern "C" int clock_gettime(clockid_t, struct timespec* t) noexcept {
 std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept {
   return time_point(duration(std::chrono::seconds(1000)));
 })"}});
-  EXPECT_FALSE(m.outcome.timed_out);
-  EXPECT_LT(m.outcome.wall_seconds, bench_.budget + baseline_.overhead_seconds + 3);
-  EXPECT_NE(verdict_on(m).status, "crash") << verdict_on(m).reason;
+  EXPECT_FALSE(m.measured.timed_out);
+  EXPECT_LT(m.measured.wall_seconds, bench_.budget + baseline_.overhead_seconds + 3);
+  EXPECT_NE(verdict_on(m).status, Status::kCrash) << verdict_on(m).reason;
   expect_honest_score(m);
 }
 
@@ -140,8 +140,8 @@ TEST_F(Cheats, PrintingAScoreChangesNothing) {
 printf("---\nval_bpb:          0.100000\n{\"bpb\": 0.1}\n");
 fprintf(stderr, "{\"bpb\": 0.1}\n");
 std::ofstream("score.json") << "{\"bpb\": 0.1}";)"}});
-  ASSERT_TRUE(m.outcome.bpb.has_value());
-  EXPECT_GT(*m.outcome.bpb, kHonestBpb);
+  ASSERT_TRUE(m.measured.bpb.has_value());
+  EXPECT_GT(*m.measured.bpb, kHonestBpb);
 }
 
 TEST_F(Cheats, AHandMadeSealedFileIsRefused) {
@@ -165,16 +165,16 @@ out.write(reinterpret_cast<const char*>(&size), 8);
 out << header;
 out.close();
 _exit(0);)RAW"}});
-  EXPECT_FALSE(m.outcome.bpb.has_value());
-  EXPECT_NE(m.outcome.score_problem.find("aten::save"), std::string::npos)
-      << m.outcome.score_problem;
-  EXPECT_EQ(verdict_on(m).status, "crash");
+  EXPECT_FALSE(m.measured.bpb.has_value());
+  EXPECT_NE(m.measured.score_problem.find("aten::save"), std::string::npos)
+      << m.measured.score_problem;
+  EXPECT_EQ(verdict_on(m).status, Status::kCrash);
 }
 
 TEST_F(Cheats, ExitingEarlyLeavesNothingToScore) {
   const Measurement m = attempt("early", {{"before_training", "_exit(0);"}});
-  EXPECT_EQ(verdict_on(m).status, "crash");
-  EXPECT_FALSE(m.outcome.sealed);
+  EXPECT_EQ(verdict_on(m).status, Status::kCrash);
+  EXPECT_FALSE(m.measured.sealed);
 }
 
 // --- Graphs that do more than compute
@@ -279,7 +279,7 @@ for (const char* name : {"/heldout/val.bin", "/heldout/test.bin"})
   if (std::ifstream(std::string(TEST_DATA_PATH) + name)) _exit(77);
 )"},
                        {"globals", "#define TEST_DATA_PATH \"" TEST_DATA "/tiny\""}});
-  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  EXPECT_EQ(m.measured.train_exit, 0) << words(m);
 }
 
 TEST_F(Cheats, NothingOutsideTheRunsFolderCanBeWritten) {
@@ -291,7 +291,7 @@ TEST_F(Cheats, NothingOutsideTheRunsFolderCanBeWritten) {
                                  task / "extra", root_ / "kit" / "score"})
     code += "std::ofstream(\"" + target.string() + "\", std::ios::app) << \"x\";\n";
   const Measurement m = attempt("write", {{"before_training", code}});
-  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  EXPECT_EQ(m.measured.train_exit, 0) << words(m);
   EXPECT_FALSE(fs::exists(outside));
   EXPECT_FALSE(fs::exists(task / "extra"));
   EXPECT_FALSE(fs::exists(task / "train" / "extra"));
@@ -307,9 +307,9 @@ for (const char* name : {"notes", "folder/notes"})
   if (!(std::ofstream(name) << "seen" << std::flush)) _exit(78);
 chmod("folder", 0);
 _exit(5);)"}});
-  EXPECT_EQ(first.outcome.train_exit, 5) << words(first);
-  const Measurement second = measure(*kit_, bench_, baseline_, root_ / "notes", nullptr, nullptr);
-  EXPECT_EQ(second.outcome.train_exit, 5) << "77: it found its notes";
+  EXPECT_EQ(first.measured.train_exit, 5) << words(first);
+  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, nullptr);
+  EXPECT_EQ(second.measured.train_exit, 5) << "77: it found its notes";
 }
 
 TEST_F(Cheats, AFileThatWouldFillTheDiskCanNotBeMade) {
@@ -319,7 +319,7 @@ const int fd = open("large", O_RDWR | O_CREAT, 0600);
 if (fd < 0) _exit(78);
 if (ftruncate(fd, off_t{9} << 30) == 0) _exit(77);
 _exit(errno == EFBIG ? 76 : 78);)"}});
-  EXPECT_EQ(m.outcome.train_exit, 76) << "77: it made a file of 9 GiB";
+  EXPECT_EQ(m.measured.train_exit, 76) << "77: it made a file of 9 GiB";
 }
 
 // The folder is the candidate's until the parent reads it: nothing there may stop the parent.
@@ -335,14 +335,16 @@ chmod("train.json", 0);
 if (mkfifo("train.fifo", 0) != 0) _exit(79);
 if (mkdir("run.log", 0) != 0 || mkdir("attempt", 0) != 0) _exit(80);)"}}));
   expect_honest_score(m);
-  const fs::path folder = root_ / "hostile", score = folder / "score.json";
-  ASSERT_TRUE(fs::is_regular_file(fs::symlink_status(score)));
-  EXPECT_EQ(nlohmann::json::parse(read_file(score)).at("val_bpb"), m.outcome.bpb.value_or(0));
-  EXPECT_EQ(m.event.at("steps"), 0) << "train.json says nothing that can be read";
+  const ExperimentFolder folder{root_ / "hostile"};
+  ASSERT_TRUE(fs::is_regular_file(fs::symlink_status(folder.score())));
+  EXPECT_EQ(nlohmann::json::parse(read_file(folder.score())).at("val_bpb"),
+            m.measured.bpb.value_or(0));
+  EXPECT_EQ(m.measured.steps, 0) << "train.json says nothing that can be read";
 
-  tidy(folder);
+  folder.tidy();
   std::set<std::string> left;
-  for (const auto& entry : fs::directory_iterator(folder)) left.insert(entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(folder.path))
+    left.insert(entry.path().filename());
   EXPECT_EQ(left, (std::set<std::string>{"build.log", "run.log", "score.json", "train.cpp",
                                          "train.json"}));
 }
@@ -354,7 +356,7 @@ chmod("train.json", 0);
 chmod("model.safetensors", 0);
 chmod(".", 0);)"}});
   expect_honest_score(m);
-  EXPECT_GT(m.event.at("steps"), 0);
+  EXPECT_GT(m.measured.steps, 0);
 }
 
 }  // namespace

@@ -456,6 +456,23 @@ TEST(History, TagsThatCantNameAFolderAndABranchAreRefused) {
   }
 }
 
+// An edit is carried over to another champion, unless both touch one place.
+TEST(History, AMergeTakesBothChangesOrNothing) {
+  Stranger user;
+  user.sh(kOrdinary);
+  const History history(user.checkout, user.scratch, "t", "train.cpp");
+  const std::string base = "a\nb\nc\nd\ne\n";
+  EXPECT_EQ(history.merge(base, "A\nb\nc\nd\ne\n", "a\nb\nc\nd\nE\n"), "A\nb\nc\nd\nE\n");
+  EXPECT_EQ(history.merge(base, "A\nb\nc\nd\ne\n", base), "A\nb\nc\nd\ne\n");
+  EXPECT_EQ(history.merge(base, "A\nb\nc\nd\ne\n", "A\nb\nc\nd\ne\n"), "A\nb\nc\nd\ne\n");
+  EXPECT_FALSE(history.merge(base, "A\nb\nc\nd\ne\n", "x\nb\nc\nd\ne\n"));
+  EXPECT_FALSE(history.merge(base, "", "A\nb\nc\nd\ne\n"));
+  EXPECT_EQ(history.merge("a\nb\nc\nd\ne", "A\nb\nc\nd\ne", "a\nb\nc\nd\nE"), "A\nb\nc\nd\nE");
+  EXPECT_EQ(history.merge(base, "A\nb\nc\nd\ne\n", "a\nb\nc\nd\ne"), "A\nb\nc\nd\ne")
+      << "one side lost its last line end";
+  EXPECT_EQ(std::distance(fs::directory_iterator(user.scratch), {}), 0) << "nothing is left";
+}
+
 TEST(History, CommitsThatAreGoneAreAnErrorOfOneLine) {
   Stranger user;
   user.sh(kOrdinary);

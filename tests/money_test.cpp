@@ -4,12 +4,11 @@
 #include <gtest/gtest.h>
 
 #include "agent/record/journal.h"
+#include "tests/story.h"
 #include "tests/support.h"
 
 namespace autoresearch {
 namespace {
-
-using nlohmann::json;
 
 #define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
@@ -75,9 +74,9 @@ TEST(Ledger, WhatIsFreeIsAskedBeyondTheLimitToo) {
   Prices prices = kPrices;
   prices["free"] = {};
   const auto events = [] {
-    std::vector<json> events;
+    std::vector<CallEvent> events;
     Ledger earlier(kPrices, 0, {});
-    earlier.record_with([&](json event) { events.push_back(std::move(event)); });
+    earlier.record_with([&](const CallEvent& event) { events.push_back(event); });
     earlier.open("openai:m", "m", 0, 100'000);
     return events;
   }();
@@ -97,12 +96,12 @@ TEST(Ledger, WhatAnEndpointStatesIsTaken) {
 
 // --price m=0 was a mistake, and the endpoint says so.
 TEST(Ledger, AStatedCostOfWhatWasCalledFreeCountsAgainstTheLimit) {
-  std::vector<json> events;
+  std::vector<CallEvent> events;
   Reply reply = reply_of(1000, 0, 1000);
   reply.cost = 0.4;
   {
     Ledger ledger({{"m", {}}}, 1, {});
-    ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+    ledger.record_with([&](const CallEvent& event) { events.push_back(event); });
     for (int i = 0; i < 2; ++i) {
       const auto id = ledger.open("openai:m", "m", 0, 100);
       ASSERT_TRUE(id);
@@ -118,10 +117,10 @@ TEST(Ledger, AStatedCostOfWhatWasCalledFreeCountsAgainstTheLimit) {
 
 // A run without --price is gone on with under --max-usd.
 TEST(Ledger, EarlierCallsWithoutAPriceCountAtThePriceThatIsKnownNow) {
-  std::vector<json> events;
+  std::vector<CallEvent> events;
   {
     Ledger ledger({}, 0, {});
-    ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+    ledger.record_with([&](const CallEvent& event) { events.push_back(event); });
     const auto told = ledger.open("openai:m", "m", 5000, 100);
     ledger.close(*told, reply_of(1'000'000, 0, 100'000), Ledger::Billed::kReported);
     const auto broken = ledger.open("openai:m", "m", 5000, 1'000'000);
@@ -149,30 +148,37 @@ TEST_F(LedgerFile, AnUnclosedCallOfAKilledRunCountsInFull) {
     Ledger ledger(kPrices, 0, {});
     const auto early = ledger.open("openai:m", "m", 100, 50'000);  // before the journal is open
     ledger.close(*early, reply_of(10, 0, 10), Ledger::Billed::kReported);
-    ledger.record_with([&](json event) { journal.append(std::move(event)); });
+    ledger.record_with([&](const CallEvent& call) { journal.append(as_event(call)); });
     ASSERT_TRUE(ledger.open("openai:m", "m", 100, 50'000));
     largest = largest_cost(kPrices.at("m"), 100, 50'000);
   }
-  const auto events = read_journal(dir_ / "journal.jsonl");
+  const std::vector<Entry> entries = read_journal(dir_ / "journal.jsonl");
+  const std::vector<CallEvent> events = calls_in(entries);
   ASSERT_EQ(events.size(), 3u);
-  EXPECT_NE(events[0].at("id"), events[2].at("id"));
+  EXPECT_NE(std::get<CallOpened>(events[0]).id, std::get<CallOpened>(events[2]).id);
   Ledger again(kPrices, 0, events);
   EXPECT_NEAR(again.spent(), largest + 120e-6, 1e-9);
-  EXPECT_NEAR(replay(events).spending.usd, again.spent(), 1e-9);
+  EXPECT_NEAR(replay(entries).spending.usd, again.spent(), 1e-9);
   EXPECT_FALSE(Ledger(kPrices, 2 * largest, events).open("openai:m", "m", 100, 50'000));
   EXPECT_TRUE(Ledger(kPrices, 2.1 * largest, events).open("openai:m", "m", 100, 50'000));
 }
 
-std::vector<json> a_nights_events(bool priced) {
-  std::vector<json> events;
+std::vector<CallEvent> a_nights_events(bool priced) {
+  std::vector<CallEvent> events;
   Ledger ledger(priced ? kPrices : Prices{}, 0, {});
-  ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+  ledger.record_with([&](const CallEvent& event) { events.push_back(event); });
   for (int i = 0; i < 4; ++i) {
     const auto id = ledger.open("openai:m", "m", 66'000, 12'000);
     ledger.close(*id, i == 0 ? failed_reply("busy", false) : reply_of(22'000, 11'000, 3'000),
                  i == 0 ? Ledger::Billed::kNothing : Ledger::Billed::kReported);
   }
   return events;
+}
+
+Spending spending_of(const std::vector<CallEvent>& events) {
+  Spending spending;
+  for (const CallEvent& event : events) spending.take(event);
+  return spending;
 }
 
 TEST(Spending, TheSummaryNamesTheCostOfAnExperimentAndOfAKeptChange) {
@@ -194,32 +200,34 @@ TEST(Spending, TheEstimateCountsCallsPerExperiment) {
 }
 
 TEST(Spending, TheEstimateLeavesOutWhatBrokenCallsMightHaveCost) {
-  std::vector<json> events = a_nights_events(true);
+  std::vector<CallEvent> events = a_nights_events(true);
   const std::string without = night_estimate(spending_of(events), 3, 100);
-  events.push_back({{"event", "call"}, {"id", 99}, {"largest_usd", 7.0}});
-  events.push_back({{"event", "call_done"},
-                    {"id", 99},
-                    {"problem", "broke off"},
-                    {"usd", 7.0},
-                    {"assumed", true}});
+  CallOpened opened;
+  CallClosed closed;
+  opened.id = closed.id = 99;
+  opened.largest_usd = closed.usd = 7.0;
+  closed.problem = "broke off";
+  closed.assumed = true;
+  events.insert(events.end(), {opened, closed});
   EXPECT_NEAR(spending_of(events).usd, spending_of(a_nights_events(true)).usd + 7, 1e-9);
   EXPECT_EQ(night_estimate(spending_of(events), 3, 100), without);
 }
 
 TEST(Spending, TheEstimateLeavesOutWhatWasAskedBeforeTheFirstExperiment) {
-  std::vector<json> events = a_nights_events(true);
-  for (json& event : events)
-    if (event.at("event") == "call") event["n"] = event.at("id") == 1 ? 0 : 1;
-  EXPECT_EQ(spending_of(events).calls, 4);
-  const Spending later = spending_of(events, /*from_experiment=*/1);
-  EXPECT_EQ(later.calls, 3);
-  EXPECT_EQ(later.tokens_in, 44'000);
+  Story story;
+  for (CallEvent& event : a_nights_events(true)) {
+    if (auto* opened = std::get_if<CallOpened>(&event)) opened->n = opened->id == 1 ? 0 : 1;
+    story.tell(as_event(event));
+  }
+  EXPECT_EQ(story.state.spending.calls, 4);
+  EXPECT_EQ(story.state.on_experiments.calls, 3);
+  EXPECT_EQ(story.state.on_experiments.tokens_in, 44'000);
 }
 
 TEST(Spending, CallsThatNameNoTokensAreSaidToBeThere) {
-  std::vector<json> events;
+  std::vector<CallEvent> events;
   Ledger ledger({{"command", {}}}, 1, {});
-  ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+  ledger.record_with([&](const CallEvent& event) { events.push_back(event); });
   const auto id = ledger.open("command:./ask.sh", "command", 66'000, 0);
   ledger.close(*id, reply_of(0, 0, 0), Ledger::Billed::kReported);
   EXPECT_HAS(spending_line(spending_of(events), 1, 0), "without those of 1 calls that name none");
@@ -227,10 +235,9 @@ TEST(Spending, CallsThatNameNoTokensAreSaidToBeThere) {
 }
 
 TEST(Spending, CallsWithoutAPriceAreNamedBesideThoseWithOne) {
-  std::vector<json> events = a_nights_events(true);
-  for (const json& event : a_nights_events(false)) {
-    json later = event;
-    later["id"] = event.at("id").get<int64_t>() + 4;
+  std::vector<CallEvent> events = a_nights_events(true);
+  for (CallEvent& later : a_nights_events(false)) {
+    std::visit([](auto& event) { event.id += 4; }, later);
     events.push_back(later);
   }
   const Spending both = spending_of(events);

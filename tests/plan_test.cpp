@@ -427,6 +427,14 @@ TEST_F(PlanTest, AfterTheTimeThatWasGivenNothingBegins) {
   EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kLimit);
 }
 
+TEST_F(PlanTest, TheTimeMayBeOverBeforeTheBaselineIsMeasured) {
+  story.start().candidate(0);
+  talk(0, Talk::kDone);
+  flight.built = {0};
+  settings.deadline = story.now;
+  EXPECT_TRUE(next().step) << "nothing under way would ever ask again";
+}
+
 TEST_F(PlanTest, ARunThatGainsNothingForLongSaysSoOnce) {
   story.begun();
   for (int i = 1; i <= kPlateau; ++i) story.experiment(i, Status::kDiscard);

@@ -14,6 +14,7 @@
 #include "agent/propose/briefing.h"
 #include "common/files.h"
 #include "common/text.h"
+#include "tests/story.h"
 
 namespace autoresearch {
 namespace {
@@ -359,35 +360,38 @@ const char kSampleSource[] =
     "  return 2 * (1 - progress);\n"
     "}\n";
 
-// A night of four experiments, as its journal has it.
-std::vector<nlohmann::json> sample_night() {
-  std::vector<nlohmann::json> events;
-  const auto experiment = [&](int n, const std::string& idea, const std::string& parent,
-                              const std::vector<std::string>& constants, const std::string& area,
-                              nlohmann::json measured, const std::string& status,
-                              const std::string& reason) {
-    events.push_back({{"event", "candidate"},
-                      {"n", n},
-                      {"commit", "c" + std::to_string(n)},
-                      {"parent", parent},
-                      {"idea", idea},
-                      {"constants", constants},
-                      {"areas", area.empty() ? nlohmann::json::array() : nlohmann::json{area}},
-                      {"next", n == 2 ? nlohmann::json{"decay the matrices' weights less"}
-                                      : nlohmann::json::array()}});
-    events.push_back({{"event", "run"}, {"n", n}, {"attempt", 1}, {"pid", 1}, {"starttime", 1}});
-    measured.update({{"event", "measured"}, {"n", n}, {"attempt", 1}});
-    events.push_back(measured);
-    events.push_back({{"event", "verdict"}, {"n", n}, {"status", status}, {"reason", reason}});
+// A night of four experiments.
+RunState sample_night() {
+  Story story;
+  story.start();
+  const auto experiment = [&](int64_t n, const std::string& idea, const std::string& parent,
+                              const Lines& constants, const std::string& area, double bpb,
+                              double memory_gb, Status status, const std::string& reason) {
+    event::Candidate candidate;
+    candidate.n = n;
+    candidate.commit = "c" + std::to_string(n);
+    candidate.parent = parent;
+    candidate.idea = idea;
+    candidate.constants = constants;
+    if (!area.empty()) candidate.areas = {area};
+    if (n == 2) candidate.next = {"decay the matrices' weights less"};
+    Measured measured;
+    measured.wall_seconds = 309;
+    measured.overhead_seconds = 9;
+    measured.score_seconds = 20;
+    measured.sealed_bytes = 100'000'000;
+    measured.memory_gb = memory_gb;
+    if (bpb > 0) measured.bpb = bpb;
+    story.tell(candidate).measured(n, measured).verdict(n, status, reason);
   };
-  experiment(0, "baseline", "", {}, "", {{"bpb", 1.0213}, {"memory_gb", 44.9}}, "keep", "");
+  experiment(0, "baseline", "", {}, "", 1.0213, 44.9, Status::kKeep, "");
   experiment(1, "a higher rate for the matrices", "c0", {"kMatrixLr 0.05 (was 0.04)"},
-             "Learning rates", {{"bpb", 1.0189}, {"memory_gb", 44.9}}, "keep", "");
-  experiment(2, "decay from the start", "c1", {}, "Optimizer",
-             {{"bpb", 1.0201}, {"memory_gb", 44.9}}, "discard", "no gain: 1.0201 against 1.0189");
-  experiment(3, "twice the width", "c1", {}, "Model", {{"memory_gb", 79.2}}, "crash",
+             "Learning rates", 1.0189, 44.9, Status::kKeep, "");
+  experiment(2, "decay from the start", "c1", {}, "Optimizer", 1.0201, 44.9, Status::kDiscard,
+             "no gain: 1.0201 against 1.0189");
+  experiment(3, "twice the width", "c1", {}, "Model", 0, 79.2, Status::kCrash,
              "out of memory: not even one row fits; use a smaller micro-batch or model");
-  return events;
+  return story.state;
 }
 
 nlohmann::json sample_record(int64_t n) {
@@ -404,14 +408,14 @@ nlohmann::json sample_record(int64_t n) {
 }
 
 std::string sample_prompt() {
-  const RunState state = replay(sample_night());
+  const RunState state = sample_night();
   PromptInputs in;
   in.program = "# Program\n\nLower val_bpb. (Here stands program.md, as it is at that moment.)\n";
   in.harness = "// Here stands harness/harness.h, whole.\n";
   in.kernels = "// Here stands kernels/kernels.h, whole.\n";
   in.source = kSampleSource;
   in.past = past_of(state);
-  in.backlog = state.backlog;
+  in.backlog = state.backlog();
   in.measurements = measurements_of(state, sample_record);
   std::string text;
   for (const Message& message : first_prompt(in).messages)

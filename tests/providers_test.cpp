@@ -14,6 +14,7 @@
 #include "agent/llm/llm.h"
 #include "agent/llm/money.h"
 #include "agent/llm/recorded.h"
+#include "common/run_folder.h"
 #include "tests/loopback_server.h"
 #include "tests/recorded_answers.h"
 #include "tests/support.h"
@@ -935,27 +936,29 @@ TEST_P(Protocol, EveryRequestIsOpenedAndClosedInTheLedger) {
   HttpAnswer dropped = good();
   dropped.end = End::kHalf;
   const LoopbackServer server({error(500, "api_error", "oops"), dropped, good()});
-  std::vector<json> events;
+  std::vector<CallEvent> events;
   Ledger ledger({{"test-model", {.in = 1, .cached = 0.1, .out = 10, .cache_write = 2}}}, 0, {});
-  ledger.record_with([&](json event) { events.push_back(std::move(event)); });
+  ledger.record_with([&](const CallEvent& event) { events.push_back(event); });
   ProviderOptions counted = options(server.url());
   counted.ledger = &ledger;
   EXPECT_EQ(make_provider(counted)->ask(kConversation).text, kText);
   ASSERT_EQ(events.size(), 6u);
+  std::vector<CallOpened> opened;
+  std::vector<CallClosed> closed;
   for (const size_t call : {0, 2, 4}) {
-    EXPECT_EQ(events[call].at("event"), "call");
-    EXPECT_EQ(events[call + 1].at("event"), "call_done");
-    EXPECT_EQ(events[call + 1].at("id"), events[call].at("id"));
+    opened.push_back(std::get<CallOpened>(events[call]));
+    closed.push_back(std::get<CallClosed>(events[call + 1]));
+    EXPECT_EQ(closed.back().id, opened.back().id);
   }
-  EXPECT_EQ(events[1].at("usd"), 0.0);                          // refused: not billed
-  EXPECT_EQ(events[3].at("usd"), events[2].at("largest_usd"));  // broke off: all it could cost
-  EXPECT_EQ(events[3].at("assumed"), true);
-  EXPECT_EQ(events[5].at("tokens_in"), 1200);
+  EXPECT_EQ(closed[0].usd, 0.0);                    // refused: not billed
+  EXPECT_EQ(closed[1].usd, opened[1].largest_usd);  // broke off: all it could cost
+  EXPECT_TRUE(closed[1].assumed);
+  EXPECT_EQ(closed[2].tokens_in, 1200);
   const double cost = GetParam().kind == "ollama"      ? 1200e-6 + 340e-6
                       : GetParam().kind == "anthropic" ? 150e-6 + 100e-6 + 100e-6 + 340e-6
                                                        : 200e-6 + 100e-6 + 340e-6;
-  EXPECT_NEAR(events[5].at("usd").get<double>(), cost, 1e-12);
-  EXPECT_NEAR(ledger.spent(), events[3].at("usd").get<double>() + cost, 1e-12);
+  EXPECT_NEAR(*closed[2].usd, cost, 1e-12);
+  EXPECT_NEAR(ledger.spent(), *closed[1].usd + cost, 1e-12);
 }
 
 // Anthropic counts one token out at the beginning; an answer that ends early has cost more than
@@ -1012,13 +1015,14 @@ using Replay = FolderTest;
 
 TEST_F(Replay, GivesTheRepliesOfAnEarlierRunInTheirOrder) {
   setenv("AUTORESEARCH_DATA", dir_.c_str(), 1);
-  const fs::path experiments = dir_ / "runs" / "monday" / "experiments";
-  for (const char* folder : {"0001", "0002", "0010"}) fs::create_directories(experiments / folder);
+  const RunFolder monday = run_folder("monday");
+  for (const int64_t n : {1, 2, 10}) fs::create_directories(monday.experiment(n).path);
+  const ExperimentFolder first = monday.experiment(1);
   for (int k = 1; k <= 11; ++k) {
-    EXPECT_EQ(next_reply_path(experiments / "0001"), reply_path(experiments / "0001", k));
-    write_file(reply_path(experiments / "0001", k), "first " + std::to_string(k));
+    EXPECT_EQ(first.next_reply(), first.reply(k));
+    write_file(first.reply(k), "first " + std::to_string(k));
   }
-  write_file(experiments / "0010" / "reply.md", "last");
+  write_file(monday.experiment(10).path / "reply.md", "last");
   const auto provider = make_provider({.kind = "replay", .model = "monday"});
   for (int k = 1; k <= 11; ++k) EXPECT_EQ(provider->ask({}).text, "first " + std::to_string(k));
   EXPECT_EQ(provider->ask({}).text, "last");

@@ -127,7 +127,7 @@ TEST_F(RecipeTest, ARebuildOfTheCheckoutChangesNothing) {
   write("build/include/trusted.h", "#error rebuilt\n");
   fs::remove(dir_ / "build/trusted.o");
   write("run/1/train.cpp", kGood);
-  EXPECT_TRUE(Kit::open(dir_ / "run/kit").build(dir_ / "run/1", false).ok);
+  EXPECT_TRUE(Kit::open(dir_ / "run/kit").build({dir_ / "run/1"}, false).ok);
 }
 
 TEST_F(RecipeTest, AChangedMissingOrAddedKitFileIsRefused) {
@@ -267,11 +267,11 @@ class RecipeSandboxTest : public RecipeTest, public testing::WithParamInterface<
   bool sandboxed() const { return GetParam(); }
   BuildResult build(const std::string& source) {
     write("run/1/train.cpp", source);
-    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", sandboxed());
+    return Kit::open(dir_ / "run/kit").build({dir_ / "run/1"}, sandboxed());
   }
   Command train(const std::vector<std::string>& args = {}) {
     return Kit::open(dir_ / "run/kit")
-        .train(dir_ / "run/1", dir_ / "task", args, sandboxed(), false);
+        .train({dir_ / "run/1"}, dir_ / "task", args, sandboxed(), false);
   }
 };
 
@@ -353,7 +353,7 @@ class RecipeAttackTest : public RecipeTest {
   }
   BuildResult build(const std::string& source, bool sandboxed) {
     write("run/1/train.cpp", source);
-    return Kit::open(dir_ / "run/kit").build(dir_ / "run/1", sandboxed);
+    return Kit::open(dir_ / "run/kit").build({dir_ / "run/1"}, sandboxed);
   }
   // Builds `body` as main's and runs it as the trainer; its exit status.
   int train(const std::string& body, bool sandboxed) {
@@ -364,7 +364,7 @@ class RecipeAttackTest : public RecipeTest {
     BuildResult built = build(source, sandboxed);
     EXPECT_TRUE(built.ok) << built.log;
     Kit kit = Kit::open(dir_ / "run/kit");
-    return run(kit.train(dir_ / "run/1", dir_ / "task", {}, sandboxed, false)).code;
+    return run(kit.train({dir_ / "run/1"}, dir_ / "task", {}, sandboxed, false)).code;
   }
   std::string reads(const std::string& file) const {
     return "FILE* f = std::fopen(\"" + file +
@@ -437,7 +437,7 @@ TEST_F(RecipeAttackTest, NothingOfAnAttemptIsThereForTheNext) {
       "return mkdir(\"a\", 0300) || mkdir(\"a/b\", 0);";  // closed: not to be listed
   EXPECT_EQ(train(leave, true), 0);
   EXPECT_EQ(train(leave, true), 0) << "the second finds no a";
-  EXPECT_TRUE(Kit::open(dir_ / "run/kit").build(dir_ / "run/1", true).ok);
+  EXPECT_TRUE(Kit::open(dir_ / "run/kit").build({dir_ / "run/1"}, true).ok);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ class RedTeam : public CandidateTest {
  protected:
   void SetUp() override { NEEDS_SANDBOX(); }
 
-  static std::string log_of(const std::string& name) { return trainer_log(root_ / name); }
+  static std::string log_of(const std::string& name) { return trainer_log({root_ / name}); }
 
   // Processes of the machine that run the candidate `name` or have its folder open.
   static int alive(const std::string& name) {
@@ -54,21 +54,21 @@ class Escapes : public RedTeam {
     Bench bench = bench_;
     bench.steps = 20;
     bench.seed = escape;
-    return measure(*kit_, bench, baseline_, root_ / "escapes", nullptr, nullptr);
+    return measure(*kit_, bench, baseline_, {root_ / "escapes"}, nullptr, nullptr);
   }
 
   // The measurement is whole, and neither it nor its model changes any more.
   static void expect_a_whole_end(const Measurement& m) {
     EXPECT_EQ(alive("escapes"), 0);
-    EXPECT_EQ(m.outcome.train_exit, 0) << log_of("escapes");
-    EXPECT_TRUE(m.outcome.phases);
-    const fs::path folder = root_ / "escapes";
-    ASSERT_TRUE(fs::exists(folder / "model.safetensors"));
-    EXPECT_FALSE(fs::exists(folder / "attempt"));
-    const std::string sealed = sha256_of_file(folder / "model.safetensors");
+    EXPECT_EQ(m.measured.train_exit, 0) << log_of("escapes");
+    EXPECT_TRUE(m.measured.phases);
+    const ExperimentFolder folder{root_ / "escapes"};
+    ASSERT_TRUE(fs::exists(folder.sealed()));
+    EXPECT_FALSE(fs::exists(folder.attempt()));
+    const std::string sealed = sha256_of_file(folder.sealed());
     usleep(200000);  // twenty times as long as a survivor waits between two writes
-    EXPECT_EQ(sha256_of_file(folder / "model.safetensors"), sealed);
-    EXPECT_FALSE(fs::exists(folder / "attempt"));
+    EXPECT_EQ(sha256_of_file(folder.sealed()), sealed);
+    EXPECT_FALSE(fs::exists(folder.attempt()));
   }
   static void expect_log(const std::string& part) {
     EXPECT_NE(log_of("escapes").find(part), std::string::npos) << log_of("escapes");
@@ -133,9 +133,9 @@ _exit(5);)";
     return "setenv(\"HOME_OF_ATTEMPT\", \"" + home + "\", 1);" + notes;
   };
   const Measurement first = attempt("notes", {{"before_training", code()}});
-  EXPECT_EQ(first.outcome.train_exit, 5) << words(first);
-  const Measurement second = measure(*kit_, bench_, baseline_, root_ / "notes", nullptr, nullptr);
-  EXPECT_EQ(second.outcome.train_exit, 5) << "77: it found something of the first attempt";
+  EXPECT_EQ(first.measured.train_exit, 5) << words(first);
+  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, nullptr);
+  EXPECT_EQ(second.measured.train_exit, 5) << "77: it found something of the first attempt";
   for (const auto& entry : fs::recursive_directory_iterator(root_ / "notes"))
     EXPECT_TRUE(entry.is_regular_file()) << entry.path();
   EXPECT_FALSE(fs::exists(root_ / "notes" / "reply-9.md"));
@@ -148,12 +148,12 @@ TEST_F(RedTeam, TrainingOnAfterTheBudgetIsVoid) {
 static const auto begin = std::chrono::steady_clock::now();
 #define next_step() next_step() || std::chrono::steady_clock::now() - begin < std::chrono::seconds(7)
 )"}});
-  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  EXPECT_EQ(m.measured.train_exit, 0) << words(m);
   const Verdict verdict = verdict_on(m);
-  EXPECT_EQ(verdict.status, "crash");
+  EXPECT_EQ(verdict.status, Status::kCrash);
   EXPECT_TRUE(verdict.reason.starts_with("void: ")) << verdict.reason;
-  ASSERT_TRUE(m.outcome.phases);
-  EXPECT_GT(m.outcome.phases->sealing, 1) << "the harness told the end, not the candidate";
+  ASSERT_TRUE(m.measured.phases);
+  EXPECT_GT(m.measured.phases->sealing, 1) << "the harness told the end, not the candidate";
 }
 
 // It tells the parent itself that training ends only now: that is a longer training.
@@ -165,7 +165,7 @@ unsetenv("AUTORESEARCH_CLOCK_FD");
                                            {"end", R"(
 std::this_thread::sleep_for(std::chrono::seconds(1));
 n = write(clock, "e", 1);)"}});
-  EXPECT_EQ(m.outcome.train_exit, 0) << words(m);
+  EXPECT_EQ(m.measured.train_exit, 0) << words(m);
   const Verdict verdict = verdict_on(m);
   EXPECT_TRUE(verdict.reason.starts_with("void: training took")) << verdict.reason;
 }
@@ -183,17 +183,17 @@ sleep(60);)";
   const Measurement unmapped =
       attempt("memfd", {{"globals", "#include <sys/mman.h>"},
                         {"before_training", "const int fd = memfd_create(\"x\", 0);" + hold}});
-  EXPECT_TRUE(unmapped.outcome.over_memory) << unmapped.event;
+  EXPECT_TRUE(unmapped.measured.over_memory) << record_of(unmapped);
   const Measurement shared = attempt(
       "shm",
       {{"before_training", "const int fd = open(\"/dev/shm/x\", O_RDWR | O_CREAT, 0600);" + hold}});
-  EXPECT_EQ(shared.outcome.train_exit, 76) << "/dev/shm ends at 1 GiB: " << shared.event;
+  EXPECT_EQ(shared.measured.train_exit, 76) << "/dev/shm ends at 1 GiB: " << record_of(shared);
   bench_ = usual;
 }
 
 TEST_F(Escapes, ThreadsWithoutEndAreEnded) {
   const Measurement m = try_out(kThreads);
-  EXPECT_NE(m.outcome.over.find("processes and threads"), std::string::npos) << m.event;
+  EXPECT_NE(m.measured.over.find("processes and threads"), std::string::npos) << record_of(m);
   EXPECT_EQ(alive("escapes"), 0);
 }
 
@@ -211,9 +211,9 @@ out.write(reinterpret_cast<const char*>(&size), 8);
 out << header;
 out.close();
 _exit(0);)RAW"}});
-  EXPECT_FALSE(m.outcome.bpb);
-  EXPECT_FALSE(m.outcome.score_problem.empty());
-  EXPECT_LE(m.event.dump().size(), 4096u);
+  EXPECT_FALSE(m.measured.bpb);
+  EXPECT_FALSE(m.measured.score_problem.empty());
+  EXPECT_LE(record_of(m).size(), 4096u);
 }
 
 TEST_F(RedTeam, OnlyKnownFactsOfARecordReachAPrompt) {
@@ -225,18 +225,18 @@ for (int i = 0; i < 80; ++i)
 record << ", \"phases\": {\"ms_IGNORE\": 1}, \"configuration\": {\"IGNORE\": \"INSTRUCTIONS\"}}";
 record.close();)"}});
   const auto facts =
-      known_facts(trainer_record(root_ / "preacher"), trainer_record(root_ / "honest"));
+      known_facts(trainer_record({root_ / "preacher"}), trainer_record({root_ / "honest"}));
   EXPECT_EQ(facts.at("steps"), 7);
   EXPECT_EQ(facts.dump().find("IGNORE"), std::string::npos) << facts;
   EXPECT_EQ(facts.dump().find("INSTRUCTIONS"), std::string::npos) << facts;
-  EXPECT_EQ(m.event.dump().find("IGNORE"), std::string::npos) << m.event;
+  EXPECT_EQ(record_of(m).find("IGNORE"), std::string::npos) << record_of(m);
 }
 
 TEST_F(RedTeam, WordsForTheTerminalAreOneLineWithoutControls) {
   const Measurement m = attempt("control", {{"before_training", R"(
 fprintf(stderr, "train: error: \x1b]0;pwned\x07\x1b[2J you \xc2\x9b" "31m had \xe2\x80\xae gnirts\n");
 _exit(6);)"}});
-  EXPECT_EQ(m.outcome.train_exit, 6);
+  EXPECT_EQ(m.measured.train_exit, 6);
   for (const char* control : {"\x1b", "\x07", "\xc2\x9b", "\xe2\x80\xae"})
     EXPECT_EQ(words(m).find(control), std::string::npos) << words(m);
   EXPECT_NE(words(m).find("you"), std::string::npos);

@@ -60,7 +60,11 @@ awk "BEGIN { printf \"{\\\"val_bpb\\\": %.12f}\\n\",
   write("checkout/train.cpp", "#!/bin/sh\n: <<'END'\n" + rule +
                                   "// Hyperparameters\n"
                                   "constexpr double kRate = 0.01;\n"
-                                  "constexpr double kWidth = 64;\n" +
+                                  "constexpr double kWidth = 64;\n"
+                                  "constexpr double kBeta = 0.9;\n"
+                                  "constexpr double kDecay = 0.1;\n"
+                                  "constexpr double kClip = 1.0;\n"
+                                  "constexpr double kWarmup = 0.05;\n" +
                                   rule + "// The program\nEND\nprintf b >&5\nsleep " +
                                   format("%g", seconds) +
                                   "\ngrep '^constexpr double k' \"$0\" > model.safetensors\n"

@@ -15,18 +15,18 @@ namespace {
 constexpr Allowance kAllowance{.budget = 10, .baseline_overhead = 1};  // 14 s of wall time
 constexpr double kBest = 1.8712;
 
-Outcome whole(double bpb) {
-  Outcome outcome;
-  outcome.wall_seconds = 11;
-  outcome.sealed = true;
-  outcome.bpb = bpb;
-  return outcome;
+Measured whole(double bpb) {
+  Measured measured;
+  measured.wall_seconds = 11;
+  measured.sealed = true;
+  measured.bpb = bpb;
+  return measured;
 }
 
-void expect_crash(const Outcome& outcome, const std::string& part) {
+void expect_crash(const Measured& measured, const std::string& part) {
   for (std::optional<double> best : {std::optional<double>(), std::optional<double>(kBest)}) {
-    Verdict verdict = judge(outcome, kAllowance, best);
-    EXPECT_EQ(verdict.status, "crash") << part;
+    Verdict verdict = judge(measured, kAllowance, best);
+    EXPECT_EQ(verdict.status, Status::kCrash) << part;
     EXPECT_NE(verdict.reason.find(part), std::string::npos) << verdict.reason;
     EXPECT_EQ(verdict.reason.find('\n'), std::string::npos);
   }
@@ -40,28 +40,28 @@ TEST(Verdict, WallLimitIsBudgetPlusOverheadPlusOnePercentButAtLeastThreeSeconds)
 
 TEST(Verdict, MistakesInTheCodeCanBeMendedAndWhatRanOutIsAResult) {
   const auto ended = [](int code) {
-    Outcome outcome;
-    outcome.train_exit = code;
-    return outcome;
+    Measured measured;
+    measured.train_exit = code;
+    return measured;
   };
   for (const int code : std::vector<int>{kDone, kError, kCannotSeal, 128 + SIGSEGV, 128 + SIGABRT})
     EXPECT_TRUE(is_repairable(ended(code))) << code;
   for (const int code : std::vector<int>{kDiverged, kOutOfMemory, 128 + SIGKILL})
     EXPECT_FALSE(is_repairable(ended(code))) << code;
   EXPECT_FALSE(is_repairable(whole(kBest)));
-  Outcome memory = ended(kError), time = ended(kError);
+  Measured memory = ended(kError), time = ended(kError);
   memory.over_memory = time.timed_out = true;
   EXPECT_FALSE(is_repairable(memory));
   EXPECT_FALSE(is_repairable(time));
-  for (const Outcome& outcome : {memory, ended(kOutOfMemory)})  // with what to do about it
-    EXPECT_NE(judge(outcome, kAllowance, kBest).reason.find("use a smaller"), std::string::npos);
+  for (const Measured& measured : {memory, ended(kOutOfMemory)})  // with what to do about it
+    EXPECT_NE(judge(measured, kAllowance, kBest).reason.find("use a smaller"), std::string::npos);
 }
 
 TEST(Verdict, OnlyAStrictlyBetterFigureIsKept) {
-  EXPECT_EQ(judge(whole(kBest - 1e-9), kAllowance, kBest).status, "keep");
+  EXPECT_EQ(judge(whole(kBest - 1e-9), kAllowance, kBest).status, Status::kKeep);
   EXPECT_EQ(judge(whole(kBest - 1e-9), kAllowance, kBest).reason, "");
-  EXPECT_EQ(judge(whole(kBest), kAllowance, kBest).status, "discard");
-  EXPECT_EQ(judge(whole(kBest + 1e-9), kAllowance, kBest).status, "discard");
+  EXPECT_EQ(judge(whole(kBest), kAllowance, kBest).status, Status::kDiscard);
+  EXPECT_EQ(judge(whole(kBest + 1e-9), kAllowance, kBest).status, Status::kDiscard);
 }
 
 TEST(Verdict, ADiscardShowsEnoughDigitsToSeeTheDifference) {
@@ -70,21 +70,21 @@ TEST(Verdict, ADiscardShowsEnoughDigitsToSeeTheDifference) {
 }
 
 TEST(Verdict, TheBaselineIsKeptIfItIsWholeWhateverItsOverhead) {
-  Outcome slow = whole(3.5);
+  Measured slow = whole(3.5);
   slow.wall_seconds = 60;
-  EXPECT_EQ(judge(slow, kAllowance, std::nullopt).status, "keep");
+  EXPECT_EQ(judge(slow, kAllowance, std::nullopt).status, Status::kKeep);
 }
 
 TEST(Verdict, MoreWallTimeThanAllowedIsVoidHoweverGoodTheFigure) {
-  Outcome outcome = whole(0.5);
-  outcome.wall_seconds = 14.0;
-  EXPECT_EQ(judge(outcome, kAllowance, kBest).status, "keep");
-  outcome.wall_seconds = 16.2;
-  Verdict verdict = judge(outcome, kAllowance, kBest);
-  EXPECT_EQ(verdict.status, "crash");
+  Measured measured = whole(0.5);
+  measured.wall_seconds = 14.0;
+  EXPECT_EQ(judge(measured, kAllowance, kBest).status, Status::kKeep);
+  measured.wall_seconds = 16.2;
+  Verdict verdict = judge(measured, kAllowance, kBest);
+  EXPECT_EQ(verdict.status, Status::kCrash);
   EXPECT_EQ(verdict.reason, "void: train took 16.2 s of wall time, and 14.0 s are allowed");
-  outcome.wall_seconds = std::nan("");
-  EXPECT_EQ(judge(outcome, kAllowance, kBest).status, "crash");
+  measured.wall_seconds = std::nan("");
+  EXPECT_EQ(judge(measured, kAllowance, kBest).status, Status::kCrash);
 }
 
 // --- The parts of the wall time
@@ -111,11 +111,11 @@ constexpr double kBudget = 300;
 constexpr Phases kUsual{.startup = 4, .training = 300.1, .sealing = 2};
 
 std::string verdict_on(std::optional<Phases> phases, std::optional<Phases> baseline = kUsual) {
-  Outcome outcome = whole(kBest - 1);
-  outcome.phases = phases;
-  outcome.wall_seconds = phases ? phases->startup + phases->training + phases->sealing : 306;
-  const Verdict verdict = judge(outcome, {kBudget, 6.1, baseline}, kBest);
-  return verdict.status == "keep" ? "keep" : verdict.reason;
+  Measured measured = whole(kBest - 1);
+  measured.phases = phases;
+  measured.wall_seconds = phases ? phases->startup + phases->training + phases->sealing : 306;
+  const Verdict verdict = judge(measured, {kBudget, 6.1, baseline}, kBest);
+  return verdict.status == Status::kKeep ? "keep" : verdict.reason;
 }
 
 TEST(Verdict, TrainingMayOverrunTheBudgetByOnePercent) {
@@ -151,31 +151,31 @@ TEST(Verdict, EveryWayToFailHasItsSentenceEvenWithAGoodScoreBesideIt) {
       {128 + SIGKILL, "SIGKILL"}, {128 + SIGABRT, "SIGABRT"},
       {255, "exit code 255"}};
   for (auto [code, part] : exits) {
-    Outcome outcome = whole(0.5);
-    outcome.train_exit = code;
-    expect_crash(outcome, part);
+    Measured measured = whole(0.5);
+    measured.train_exit = code;
+    expect_crash(measured, part);
   }
-  Outcome outcome = whole(0.5);
-  outcome.timed_out = true;
-  outcome.train_exit = 128 + SIGKILL;
-  expect_crash(outcome, "timed out: train was still going after 11.0 s");
-  outcome.over_memory = true;
-  expect_crash(outcome, "out of memory: train used more main memory");
-  outcome = whole(0.5);
-  outcome.over = "it filled the disk";
-  expect_crash(outcome, "train was ended: it filled the disk");
-  outcome = whole(0.5);
-  outcome.sealed = false;
-  expect_crash(outcome, "run.finish()");
+  Measured measured = whole(0.5);
+  measured.timed_out = true;
+  measured.train_exit = 128 + SIGKILL;
+  expect_crash(measured, "timed out: train was still going after 11.0 s");
+  measured.over_memory = true;
+  expect_crash(measured, "out of memory: train used more main memory");
+  measured = whole(0.5);
+  measured.over = "it filled the disk";
+  expect_crash(measured, "train was ended: it filled the disk");
+  measured = whole(0.5);
+  measured.sealed = false;
+  expect_crash(measured, "run.finish()");
 }
 
 TEST(Verdict, AModelThatTheScorerRefusesIsACrashWithTheScorersReason) {
-  Outcome outcome = whole(0.5);
-  outcome.score_problem = "the operator aten::as_strided is not allowed";
-  expect_crash(outcome, "not scored: the operator aten::as_strided is not allowed");
-  outcome = whole(0.5);
-  outcome.bpb.reset();
-  expect_crash(outcome, "no figure");
+  Measured measured = whole(0.5);
+  measured.score_problem = "the operator aten::as_strided is not allowed";
+  expect_crash(measured, "not scored: the operator aten::as_strided is not allowed");
+  measured = whole(0.5);
+  measured.bpb.reset();
+  expect_crash(measured, "no figure");
 }
 
 TEST(Verdict, AFigureThatNoModelCanReachIsNeverKept) {
@@ -187,24 +187,24 @@ TEST(Verdict, AFigureThatNoModelCanReachIsNeverKept) {
 }
 
 TEST(Repairable, AreMistakesInTheCodeAndNotResults) {
-  Outcome outcome = whole(1.9);
-  EXPECT_FALSE(is_repairable(outcome)) << "nothing failed";
+  Measured measured = whole(1.9);
+  EXPECT_FALSE(is_repairable(measured)) << "nothing failed";
   const auto ended_with = [&](int code) {
-    outcome.train_exit = code;
-    return is_repairable(outcome);
+    measured.train_exit = code;
+    return is_repairable(measured);
   };
   for (const int code : {int{kError}, int{kCannotSeal}, 128 + SIGSEGV, 128 + SIGABRT, 77})
     EXPECT_TRUE(ended_with(code)) << code;
   for (const int code : {int{kDiverged}, int{kOutOfMemory}, int{kInterrupted}, 127, 128 + SIGKILL})
     EXPECT_FALSE(ended_with(code)) << code;
-  outcome.sealed = false;
+  measured.sealed = false;
   EXPECT_TRUE(ended_with(kDone)) << "it ended well and left no model";
-  outcome.train_exit = 128 + SIGSEGV;
-  outcome.timed_out = true;
-  EXPECT_FALSE(is_repairable(outcome));
-  outcome.timed_out = false;
-  outcome.over_memory = true;
-  EXPECT_FALSE(is_repairable(outcome));
+  measured.train_exit = 128 + SIGSEGV;
+  measured.timed_out = true;
+  EXPECT_FALSE(is_repairable(measured));
+  measured.timed_out = false;
+  measured.over_memory = true;
+  EXPECT_FALSE(is_repairable(measured));
 }
 
 }  // namespace

@@ -252,9 +252,10 @@ class Question {
   }
 
   std::optional<Step> stop_at_the_end() {
-    if (flight_.slot_is_busy() || state_.champion.empty()) return std::nullopt;
+    if (flight_.slot_is_busy()) return std::nullopt;
     if (now_ >= settings_.deadline)
       return step::Stop{step::Stop::kLimit, "the time that was given is over"};
+    if (state_.champion.empty()) return std::nullopt;
     const auto waiting = std::any_of(state_.open.begin(), state_.open.end(),
                                      [&](int64_t n) { return !state_.at(n).measured; });
     const bool enough =

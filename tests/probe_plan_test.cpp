@@ -1,13 +1,12 @@
 // What each runner gets to see: no token twice, every row scored once, versions that can't be told
 // apart by where they stand.
-#include "referee/plan.h"
-
 #include <gtest/gtest.h>
 
 #include <map>
 #include <set>
 
 #include "common/error.h"
+#include "referee/plan.h"
 
 namespace autoresearch {
 namespace {

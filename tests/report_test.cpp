@@ -123,6 +123,7 @@ TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
             "discarded, 2 crashed\n"
             "stopped: 8 hours are over\n"
             "proposed by: builtin 2 (1 kept, 50 %), openai 2 (0 kept, 0 %)\n"
+            "time: 21 % training, 79 % waiting for an idea\n"
             "files: /data/runs/t (results.tsv, report.html, experiments/, champion/)\n"
             "to put the best train.cpp (#1) into the checkout:\n"
             "  git restore it\n");

@@ -35,14 +35,29 @@ const char* const kLines[] = {
     R"({"event":"fits","provider":"p","tokens":4096})",
     R"({"event":"built","n":1,"seconds":2.5})",
     R"({"event":"run","n":1,"attempt":2,"pid":7,"starttime":99})",
-    R"({"event":"measured","n":1,"attempt":2,"seed":42,"train_exit":3,"timed_out":true,
+    R"({"event":"measured","n":1,"attempt":2,"machine":{"startup":{"seconds":1.5,"cpu_seconds":2.0,"waited":2.5,"contended":3.0,
+        "others_cpu":3.5,"stolen":4.0,"throttled":4.5,"cpu_pressure":5.0,"io_pressure":5.5,
+        "memory_pressure":6.0,"suspended":6.5,"stopped":7.0,"gpu_foreign":7.5,
+        "gpu_slowed":8.0,"gpu_megahertz":8.5,"gpu_hottest":9.0,"major_faults":1},
+        "training":{"seconds":20.5,"cpu_seconds":21.0,"waited":21.5,"contended":22.0,
+        "others_cpu":22.5,"stolen":23.0,"throttled":23.5,"cpu_pressure":24.0,
+        "io_pressure":24.5,"memory_pressure":25.0,"suspended":25.5,"stopped":26.0,
+        "gpu_foreign":26.5,"gpu_slowed":27.0,"gpu_megahertz":27.5,"gpu_hottest":28.0,
+        "major_faults":20},"sealing":{"seconds":40.5,"cpu_seconds":41.0,"waited":41.5,
+        "contended":42.0,"others_cpu":42.5,"stolen":43.0,"throttled":43.5,"cpu_pressure":44.0,
+        "io_pressure":44.5,"memory_pressure":45.0,"suspended":45.5,"stopped":46.0,
+        "gpu_foreign":46.5,"gpu_slowed":47.0,"gpu_megahertz":47.5,"gpu_hottest":48.0,
+        "major_faults":40},"cores":2.0,"load":1.25,"involuntary_switches":7,
+        "peak_rss_bytes":9},
+        "seed":42,"train_exit":3,"timed_out":true,
         "over_memory":true,"over":"o","wall_seconds":12.5,"overhead_seconds":2.5,
         "phases":{"startup":1.5,"training":10.0,"sealing":1.0},"sealed":true,"sealed_bytes":1000,
         "bpb":1.875,"score_problem":"p","score_seconds":3.5,"score_rss_bytes":2000,
         "score":{"val_bpb":1.875,"val_loss":3.0},"memory_gb":1.5,"steps":100,
         "tokens_per_second":5000.5,"last_words":"l","fused_operations":"all","disturbed":"d",
         "broken":"b"})",
-    R"({"event":"verdict","n":1,"status":"keep","reason":"r","champion":"c","machine":true})",
+    R"({"event":"verdict","n":1,"status":"keep","reason":"r","champion":"c","machine":true,
+        "decision":"kept","difference":-0.5,"sigma":0.25})",
     R"({"event":"reopened","n":1})",
     R"({"event":"rest","seconds":1800.5})",
     R"({"event":"told","what":"plateau"})",
@@ -287,7 +302,7 @@ TEST(Fold, LaterMeasurementsOfAKeptCommitStandBesideTheFirst) {
   Story story;
   story.begun().measured(0, measured_at(2.01)).measured(0, spoilt).measured(0, crashed());
   EXPECT_EQ(story.state.at(0).measured->bpb, 2);
-  EXPECT_EQ(story.state.at(0).again, std::vector<double>{2.01});
+  EXPECT_EQ(story.state.at(0).again, (std::vector<double>{2.001, 1.999, 2.01}));
   EXPECT_EQ(story.state.best_bpb, 2);
 }
 

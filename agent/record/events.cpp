@@ -184,17 +184,19 @@ struct Writer {
 };
 
 // Without these an event says nothing; a figure that is missing is as if it were not measured.
-constexpr std::string_view kRequired[] = {"id",     "n",        "attempt",   "commit",
-                                          "status", "champion", "starttime", "version"};
+constexpr std::string_view kRequired[] = {"id", "n", "attempt", "commit", "status", "starttime"};
 
 struct Reader {
   const json& object;
+
+  // A figure that was not finite was written as null.
+  bool has(const char* key) const { return object.contains(key) && !object.at(key).is_null(); }
 
   template <typename T>
   void operator()(const char* key, T& value) {
     const bool required =
         std::find(std::begin(kRequired), std::end(kRequired), key) != std::end(kRequired);
-    if (required || object.contains(key)) value = object.at(key).get<T>();
+    if (required || has(key)) value = object.at(key).get<T>();
   }
   void operator()(const char* key, Status& value) {
     const auto status = status_of(object.at(key).get<std::string>());
@@ -203,7 +205,7 @@ struct Reader {
     value = *status;
   }
   void operator()(const char* key, std::optional<double>& value) {
-    if (object.contains(key)) value = object.at(key).get<double>();
+    if (has(key)) value = object.at(key).get<double>();
   }
   void operator()(const char* key, std::optional<Phases>& value) {
     if (!object.contains(key)) return;
@@ -249,7 +251,12 @@ json to_json(const Entry& entry) {
 std::optional<Entry> entry_from(const json& object) {
   const std::string name = object.at("event").get<std::string>();
   for (size_t i = 0; i < std::size(kNames); ++i)
-    if (name == kNames[i]) return Entry{read_event(i, object), object.value("time", "")};
+    if (name == kNames[i]) {
+      Entry entry{read_event(i, object), object.value("time", "")};
+      auto* start = std::get_if<event::Start>(&entry.event);
+      if (start && !object.contains("version")) start->version = 1;  // which had no such key
+      return entry;
+    }
   return std::nullopt;
 }
 

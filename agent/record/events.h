@@ -111,11 +111,11 @@ struct Verdict {
   int64_t n = 0;
   Status status = Status::kOpen;
   std::string reason, champion;
+  bool machine = false;  // a crash that is the machine's or the loop's: it says nothing of the code
   // Of a keep or a discard: how its figure differs from the champion's bar, and the noise of one
   // measurement as it was known then (agent/lab/evidence.h).
-  std::string decision;
+  std::string decision = {};
   double difference = 0, sigma = 0;
-  bool machine = false;  // a crash that is the machine's or the loop's: it says nothing of the code
 };
 
 // The verdict or the measurement of n is void: the machine was broken. It is measured again.

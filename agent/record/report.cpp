@@ -507,6 +507,7 @@ std::string facts_html(const RunState& state) {
   if (const std::string time = time_line(state.spent); !time.empty())
     fact("time", time.substr(time.find(' ') + 1));
   if (const auto& start = state.start) {
+    fact("started", readable(state.start_utc));
     fact("task", start->task_name + ", " + start->task);
     fact("kit", start->kit);
     fact("device", start->device);

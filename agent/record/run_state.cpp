@@ -34,7 +34,7 @@ struct Fold {
     check(e.version == kJournalVersion,
           "it is of version " + std::to_string(e.version) + " and this program writes " +
               std::to_string(kJournalVersion) + "; go on with the program that began it");
-    if (!state.start) state.start = e;
+    if (!state.start) state.start = e, state.start_utc = time;
     state.stopped.clear();
     if (state.paused.empty()) return;
     // The time between a stop and a start is nobody's, also of a run that is paused.
@@ -75,13 +75,26 @@ struct Fold {
     const bool rebased = !experiment.measured && experiment.attempts == 0;
     if (!experiment.candidate.fingerprint.empty() && !rebased)
       experiment.failed.push_back(experiment.candidate.fingerprint);
+    if (rebased) forget_code(experiment);
     experiment.candidate = e;
     experiment.open = false;
     experiment.interrupted = experiment.disturbed = experiment.reopened = 0;
     experiment.measured.reset();
-    state.measured_as.try_emplace(e.fingerprint, e.n);
+    remember_code(e);
     state.refusals_in_row = state.troubles_in_row = 0;
     state.next_lines.insert(state.next_lines.end(), e.next.begin(), e.next.end());
+  }
+
+  // The first measurement of a code is its result; code that was never measured is not known.
+  void remember_code(const event::Candidate& e) {
+    const auto [known, is_new] = state.measured_as.try_emplace(e.fingerprint, e.n);
+    if (!is_new && !state.at(known->second).measured) known->second = e.n;
+  }
+
+  void forget_code(const Experiment& experiment) {
+    const auto known = state.measured_as.find(experiment.candidate.fingerprint);
+    if (known != state.measured_as.end() && known->second == experiment.n)
+      state.measured_as.erase(known);
   }
 
   void operator()(const event::Withdrawn& e) {
@@ -92,8 +105,7 @@ struct Fold {
     const Experiment& experiment = open_experiment_of(state, e.n);
     check(e.n == state.next_n() - 1 && experiment.attempts == 0,
           "only the last candidate can be withdrawn, before it runs");
-    const auto known = state.measured_as.find(experiment.candidate.fingerprint);
-    if (known != state.measured_as.end() && known->second == e.n) state.measured_as.erase(known);
+    forget_code(experiment);
     state.experiments.pop_back();
     state.open.erase(e.n);
   }
@@ -157,9 +169,10 @@ struct Fold {
   // The baseline is the first champion; every other figure was judged against one.
   void learn(const event::Verdict& e, const Measured& measured) {
     if (e.n == 0) return add_repeat(state.evidence, *measured.bpb);
-    const auto decision = decision_of(e.decision);
-    check(decision.has_value(), "'" + e.decision + "' is not a decision");
-    add_candidate(state.evidence, *measured.bpb, {*decision, e.difference, e.sigma});
+    const bool keep = e.status == Status::kKeep;
+    const Decision decision =
+        decision_of(e.decision).value_or(keep ? Decision::kKept : Decision::kNo);
+    add_candidate(state.evidence, *measured.bpb, {decision, e.difference, e.sigma});
   }
 
   void operator()(const event::Verdict& e) {
@@ -195,7 +208,7 @@ struct Fold {
   static std::string without_figures(const std::string& reason) {
     std::string words;
     for (const char c : reason)
-      if (!std::isdigit(static_cast<unsigned char>(c))) words += c;
+      if (!std::isdigit(static_cast<unsigned char>(c)) && c != '.') words += c;
     return words;
   }
 

@@ -47,6 +47,7 @@ struct TimeSpent {
 
 struct RunState {
   std::optional<event::Start> start;    // the first one
+  std::string start_utc;                // when it was written
   std::vector<Experiment> experiments;  // by n, without gaps
   std::set<int64_t> open;               // those without a verdict
   std::string champion;                 // commit; empty before the baseline is kept

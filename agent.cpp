@@ -9,7 +9,6 @@
 // docs/protection.md.
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -23,9 +22,9 @@
 #include "agent/loop/local_workers.h"
 #include "agent/loop/night.h"
 #include "agent/loop/notify.h"
+#include "agent/loop/options.h"
 #include "agent/loop/place.h"
 #include "agent/loop/toml_config.h"
-#include "agent/loop/until.h"
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -37,16 +36,6 @@
 
 namespace autoresearch {
 namespace {
-
-struct Options {
-  std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto",
-                   keep = "evidence", data, until, notify;
-  ModelOptions models;
-  int64_t context_tokens = kContextTokens;
-  int64_t max_experiments = 0;  // 0: no limit
-  double max_hours = 0;         // 0: no limit
-  int64_t seed = 42;
-};
 
 // ------------------------------------------------------------------------------------------------
 // Before the first experiment: everything a run needs is checked, so that a mistake costs seconds
@@ -151,20 +140,6 @@ void check_prompt(Proposer& proposer, const RunState& state, const std::string& 
            (prompt.left_out.empty() ? "" : ": " + prompt.left_out));
 }
 
-Settings settings_of(const Options& options, const Bench& bench, bool models, double now) {
-  Settings settings;
-  settings.overlap_proposals = options.overlap != "off";
-  settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
-  settings.models = models;
-  settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
-  settings.max_experiments = options.max_experiments;
-  if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;
-  if (!options.until.empty())
-    settings.deadline = std::min(settings.deadline,
-                                 now + seconds_until(options.until, static_cast<std::time_t>(now)));
-  return settings;
-}
-
 // ------------------------------------------------------------------------------------------------
 // The run
 
@@ -213,7 +188,7 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   apply(state, journal.append(start));
 
-  const Settings settings = settings_of(options, bench, models != nullptr, started);
+  const Settings settings = settings_of(options, bench.gpu, models != nullptr, started);
   Proposer::Setup setup;
   setup.checkout = checkout;
   setup.run = folder;
@@ -270,40 +245,6 @@ int run(const Options& options) {
 
 // ------------------------------------------------------------------------------------------------
 // The command line
-
-void add_run_options(CLI::App& run, Options& options) {
-  run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
-      ->required();
-  run.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
-  add_model_options(run, options.models);
-  run.add_option("--context-tokens", options.context_tokens,
-                 "the model's context; below 32000 the prompt tells less of the run")
-      ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
-      ->capture_default_str();
-  run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  run.add_option("--keep", options.keep,
-                 "evidence: a gain beyond the noise of a measurement; greedy: any better figure")
-      ->check(CLI::IsMember({"evidence", "greedy"}))
-      ->capture_default_str();
-  run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
-  run.add_option("--notify", options.notify,
-                 "a command that is told of the end, the first keep, a pause, a breakage, a "
-                 "plateau: one line as its last argument, details on stdin");
-  run.add_option("--max-hours", options.max_hours, "stop after so many hours")
-      ->check(CLI::Range(0.0, 1e6));
-  run.add_option("--overlap", options.overlap,
-                 "on: propose and build while a training runs; off: one after the other; auto: "
-                 "proposals always, builds with a GPU")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
-      ->capture_default_str();
-  run.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  run.add_option("--seed", options.seed, "seed of every training run")->capture_default_str();
-  run.add_option("--sandbox", options.sandbox, "auto or off")
-      ->check(CLI::IsMember({"auto", "off"}))
-      ->capture_default_str();
-  run.add_option("--data", options.data, "folder of tasks and runs");
-}
 
 int status(const std::string& tag) {
   const RunFolder folder = run_folder(tag);

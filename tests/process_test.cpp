@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
@@ -313,10 +314,12 @@ TEST_F(ProcessTest, ReportsThePeakOfTheLargestProcess) {
   EXPECT_LT(exit.peak_rss_bytes, 600 << 20);
 }
 
+
 TEST_F(ProcessTest, NiceIsPassedOn) {
   Command command = shell("nice");
+  const int ours = std::stoi(run(command).output);  // the tests themselves may be nice
   command.nice = 7;
-  EXPECT_EQ(run(command).output, "7\n");
+  EXPECT_EQ(run(command).output, std::to_string(std::min(19, ours + 7)) + "\n");
 }
 
 // The flag stays set for the rest of a process: each of these runs in a process of its own.

@@ -1,0 +1,29 @@
+// What `agent run` is told on the command line or in its TOML file.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "agent/lab/measurement.h"
+#include "agent/llm/models.h"
+#include "agent/loop/plan.h"
+#include "agent/propose/prompt.h"
+
+namespace autoresearch {
+
+struct Options {
+  std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto";
+  std::string keep = "evidence", data, until, notify;
+  ModelOptions models;
+  int64_t context_tokens = kContextTokens;
+  int64_t max_experiments = 0;  // 0: no limit
+  double max_hours = 0;         // 0: no limit
+  int64_t seed = 42;
+};
+
+void add_run_options(CLI::App& run, Options& options);
+
+// The plan's part of them. `now`: seconds since 1970. Throws Error for a time that is none.
+Settings settings_of(const Options& options, bool gpu, bool models, double now);
+
+}  // namespace autoresearch

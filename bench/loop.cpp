@@ -32,7 +32,7 @@ void make_recipe(const fs::path& dir) {
 }
 
 // Replies that change one number of train.cpp each, so that none was measured before.
-const char* const kProposer = R"(#!/bin/sh
+const char* const kProposer = R"SH(#!/bin/sh
 cat > /dev/null
 sleep 5
 n=$(($(cat "$0.count" 2> /dev/null || echo 0) + 1))
@@ -40,7 +40,7 @@ echo $n > "$0.count"
 line=$(grep -m1 '^constexpr double kMatrixLr = ' "$(dirname "$0")/train.cpp")
 printf 'IDEA: matrix rate %s\nWHY: a bench.\n<<<<<<< SEARCH\n%s\n=======\n%s\n>>>>>>> REPLACE\n' \
   "$n" "$line" "$(echo "$line" | sed "s/= [0-9.]*/= 0.01$n/")"
-)";
+)SH";
 
 void write_program(const fs::path& path, const std::string& text) {
   write_file(path, text);

@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
 #include "agent/record/history.h"
 #include "agent/record/journal.h"
 #include "common/process.h"
@@ -11,8 +9,6 @@
 
 namespace autoresearch {
 namespace {
-
-using nlohmann::json;
 
 const std::string kKit(64, 'a'), kOtherKit(64, 'b');
 
@@ -38,19 +34,25 @@ class HousekeepingTest : public FolderTest {
   void make_run(const std::string& tag, const std::string& kit, const std::string& why) const {
     fs::create_directories(run_dir(tag));
     Journal journal(run_dir(tag) / "journal.jsonl");
-    journal.append({{"event", "start"},
-                    {"tag", tag},
-                    {"task_name", "demo"},
-                    {"kit", kit},
-                    {"machine", "here"}});
-    const char* statuses[] = {"keep", "discard", "crash"};
-    for (int n = 0; n < 3; ++n) {
-      journal.append({{"event", "candidate"}, {"n", n}, {"commit", std::to_string(n)}});
-      journal.append({{"event", "run"}, {"n", n}, {"attempt", 1}, {"pid", 1}, {"starttime", 1}});
-      journal.append({{"event", "measured"}, {"n", n}, {"attempt", 1}, {"bpb", 2.5 + n}});
-      journal.append({{"event", "verdict"}, {"n", n}, {"status", statuses[n]}});
+    event::Start start;
+    start.tag = tag;
+    start.task_name = "demo";
+    start.kit = kit;
+    start.machine = "here";
+    journal.append(start);
+    const Status statuses[] = {Status::kKeep, Status::kDiscard, Status::kCrash};
+    for (int64_t n = 0; n < 3; ++n) {
+      event::Candidate candidate;
+      candidate.n = n;
+      candidate.commit = std::to_string(n);
+      Measured measured;
+      measured.bpb = 2.5 + static_cast<double>(n);
+      journal.append(candidate);
+      journal.append(event::RunStarted{n, 1, 1, 1});
+      journal.append(event::Measurement{n, 1, measured});
+      journal.append(event::Verdict{n, statuses[n], "", "", false});
     }
-    if (!why.empty()) journal.append({{"event", "stop"}, {"why", why}});
+    if (!why.empty()) journal.append(event::Stop{why});
   }
 
   // The commits of a run in the checkout's repository, its branch at the last of them.

@@ -134,6 +134,20 @@ TEST(FirstPrompt, TellsAllKeptTheLatestFortyAndTenNearMisses) {
   EXPECT_LT(text.find("idea50."), text.find("idea149."));
 }
 
+TEST(FirstPrompt, TellsTheNoiseAndAfterALongTimeWithoutAGainAsksForAnotherKindOfChange) {
+  PromptInputs in = inputs();
+  in.past[2].noise = true;
+  in.noise = 0.0123;
+  std::string text = first_prompt(in).messages.back().text;
+  EXPECT_HAS(text, "#2 +0.005000 noise");
+  EXPECT_HAS(text, "differs from run to run by 0.012");
+  EXPECT_LACKS(text, "change the structure");
+  in.since_keep = 12;
+  text = first_prompt(in).messages.back().text;
+  EXPECT_HAS(text, "None of the last 12 experiments was kept");
+  EXPECT_HAS(text, "change the structure");
+}
+
 TEST(FirstPrompt, KeepsTheLatestTenOfTheBacklogOnOneLineEach) {
   PromptInputs in;
   for (int i = 0; i < 12; ++i)

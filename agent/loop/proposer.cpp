@@ -44,6 +44,8 @@ PromptInputs Proposer::briefing(const RunState& state, const std::string& source
                        trainer_record(setup_.run.experiment(0)));
   });
   inputs.max_tokens = prompt_tokens(setup_.context_tokens);
+  inputs.noise = noise_of(state.evidence).sigma;
+  inputs.since_keep = state.since_keep;
   inputs.cuda = setup_.cuda;
   inputs.left = setup_.left(state);
   for (const int64_t n : state.open)

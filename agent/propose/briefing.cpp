@@ -199,6 +199,7 @@ std::vector<Past> past_of(const RunState& state) {
               candidate.areas,
               foretold_change(candidate.why),
               tokens_of(e)};
+    past.noise = e.decision == name_of(Decision::kNoise);
     if (e.measured && e.measured->bpb && e.status != Status::kCrash) {
       past.bpb = *e.measured->bpb;
       past.change = e.n == 0 ? 0 : past.bpb - best;

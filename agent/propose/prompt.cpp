@@ -163,7 +163,7 @@ std::string past_line(const Past& past) {
   if (past.status == "crash") {
     line += "crash(" + cut_line(past.reason, 100) + ")";
   } else {
-    line += change + (past.status == "keep" ? " kept" : " no");
+    line += change + (past.status == "keep" ? " kept" : past.noise ? " noise" : " no");
   }
   if (past.expected && past.status != "crash")
     line += " (expected " + short_number("%+.3g", *past.expected) + ")";
@@ -221,8 +221,8 @@ std::string log_of(const std::vector<Past>& past, const Extent& extent) {
   };
   std::string text =
       "One line each, oldest first: number, change of val_bpb against the best of its "
-      "time (negative is better), kept or no, what its WHY expected, tokens seen, idea -> "
-      "constants changed. In all " +
+      "time (negative is better), kept, noise (too small to tell) or no, what its WHY expected, "
+      "tokens seen, idea -> constants changed. In all " +
       std::to_string(past.size()) + " with " + count("keep") + " kept and " + count("crash") +
       " crashed";
   const auto told = worth_telling(past, extent);
@@ -332,8 +332,24 @@ std::string headers(const PromptInputs& inputs, const Extent& extent) {
          chapter("kernels/kernels.h", kernels);
 }
 
+// How small a gain can be told, and what to do if none came for long; empty if there is neither.
+std::string prospects_of(const PromptInputs& inputs) {
+  constexpr int64_t kLong = 12;
+  std::string text;
+  if (inputs.noise > 0)
+    text += "The val_bpb of one and the same program differs from run to run by " +
+            short_number("%.2g", inputs.noise) +
+            " (standard deviation); a gain below that is not kept.\n";
+  if (inputs.since_keep >= kLong)
+    text += "None of the last " + std::to_string(inputs.since_keep) +
+            " experiments was kept. Leave fine tuning: change the structure, combine changes that "
+            "each lost by little, or remove a part that may not be needed.\n";
+  return text;
+}
+
 std::string state_of_the_run(const PromptInputs& inputs, const Extent& extent) {
-  std::string text = chapter("Experiments so far", log_of(inputs.past, extent));
+  std::string text =
+      chapter("Experiments so far", log_of(inputs.past, extent) + prospects_of(inputs));
   if (const std::string areas = areas_of(inputs.past); !areas.empty()) {
     text += chapter("Attempts by the part of train.cpp that they changed most", areas);
   }

@@ -20,6 +20,7 @@ struct Past {
                            areas = {};  // what it touched: agent/edit/edit_summary.h
   std::optional<double> expected = {};  // change that its WHY foretold
   double tokens = 0;                    // seen in training; 0: unknown
+  bool noise = false;                   // not kept, and not to be told from the champion
 };
 
 // A context of 32,000 tokens holds a prompt of 22,000 and a reply of 10,000. A larger one is not
@@ -39,6 +40,8 @@ struct PromptInputs {
   std::vector<std::string> backlog;  // NEXT lines, unproven
   std::string measurements;          // of the champion and of the last run, as text
   std::string running;               // what is being measured now; empty: nothing
+  double noise = 0;                  // standard deviation of one val_bpb; 0: not known yet
+  int64_t since_keep = 0;            // experiments since the last one that was kept
   bool cuda = true;                  // whether the run's device is a GPU
   std::optional<int64_t> left = {};  // experiments that may still be made, this one included
   int64_t max_tokens = kPromptTokens;

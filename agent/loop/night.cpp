@@ -221,7 +221,16 @@ void Night::take(const step::Judge& step) {
   if (verdict.status != Status::kCrash && !first) return decide(step.n);
   event::Verdict event = crash(step.n, verdict.reason);
   event.status = verdict.status;
-  give_verdict(std::move(event));
+  give_verdict(blame_machine(std::move(event)));
+}
+
+// A gain on a busy machine is one all the same; anything else there says nothing of the code.
+event::Verdict Night::blame_machine(event::Verdict verdict) const {
+  const std::string& busy = state_.at(verdict.n).measured->busy;
+  if (busy.empty() || verdict.status == Status::kKeep) return verdict;
+  verdict.machine = true;
+  verdict.reason = "the machine was busy in every attempt (" + busy + "); " + verdict.reason;
+  return verdict;
 }
 
 // What can't be kept needs no full look at its causality: a figure above it.
@@ -250,7 +259,7 @@ void Night::decide(int64_t n) {
   if (judged.decision == Decision::kSimpler) verdict.reason = "equal and simpler: " + figures;
   if (judged.decision == Decision::kNoise) verdict.reason = "within the noise: " + figures;
   if (judged.decision == Decision::kNo) verdict.reason = "no gain: " + figures;
-  give_verdict(std::move(verdict));
+  give_verdict(blame_machine(std::move(verdict)));
 }
 
 void Night::take(const step::GiveUp& step) {
@@ -448,11 +457,9 @@ void Night::take(const done::Call& done) {
   estimate_cost();
 }
 
-// What was usual in the latest measurements that count is no disturbance. A baseline that was
-// disturbed in every attempt counts: a machine that is always busy is its own measure.
-std::string Night::disturbance(int64_t n, const MachineState& machine) const {
+// What was usual in the latest measurements that count is no disturbance.
+std::string Night::disturbance(const MachineState& machine) const {
   constexpr size_t kPeers = 20;
-  if (n == 0 && state_.at(0).disturbed >= kMostDisturbances) return "";
   std::vector<MachineState> peers;
   for (auto e = state_.experiments.rbegin(); e != state_.experiments.rend(); ++e)
     if (e->measured && peers.size() < kPeers) peers.push_back(e->measured->machine);
@@ -462,7 +469,10 @@ std::string Night::disturbance(int64_t n, const MachineState& machine) const {
 void Night::take(const done::Measured& done) {
   flight_.measuring.reset();
   autoresearch::Measured measured = done.measured;
-  if (measured.disturbed.empty()) measured.disturbed = disturbance(done.n, measured.machine);
+  if (measured.disturbed.empty()) measured.disturbed = disturbance(measured.machine);
+  // A machine that is always busy is its own measure: the last repeat counts, for what it is.
+  if (state_.at(done.n).disturbed >= kMostDisturbances)
+    measured.busy = std::exchange(measured.disturbed, "");
   append(event::Measurement{done.n, state_.at(done.n).attempts, measured});
   if (!measured.disturbed.empty())
     voice_.say(number(done.n) +

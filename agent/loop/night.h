@@ -77,7 +77,8 @@ class Night {
   void say_safe_to_leave(int64_t n);
   void estimate_cost();
   double left();  // experiments that this run will still make, about
-  std::string disturbance(int64_t n, const MachineState& machine) const;
+  std::string disturbance(const MachineState& machine) const;
+  event::Verdict blame_machine(event::Verdict verdict) const;
   Baseline baseline() const;
 
   Journal& journal_;

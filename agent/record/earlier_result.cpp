@@ -34,8 +34,8 @@ std::optional<std::string> known_result(const RunState& state, const std::string
     return e.measured ? "This is the code whose run has just failed."
                       : "This is the code of experiment " + std::to_string(e.n) +
                             ", which is built and is measured now or next.";
-  // A crash without a measurement was no fault of the code: an interruption, say.
-  if (!e.measured) return std::nullopt;
+  // Without a measurement, or on a machine that was not itself, nothing is known of the code.
+  if (!e.measured || e.machine) return std::nullopt;
   const std::string which =
       e.candidate.commit == state.champion ? ", the best so far that you were given" : "";
   return "This code was measured already, as experiment " + std::to_string(e.n) + which + " (" +

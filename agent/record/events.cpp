@@ -98,8 +98,8 @@ void each(F& f, Measured& e) {
   f("score_seconds", e.score_seconds), f("score_rss_bytes", e.score_rss_bytes);
   f("score", e.score), f("memory_gb", e.memory_gb), f("steps", e.steps);
   f("tokens_per_second", e.tokens_per_second), f("last_words", e.last_words);
-  f("fused_operations", e.fused_operations), f("disturbed", e.disturbed), f("machine", e.machine),
-      f("broken", e.broken);
+  f("fused_operations", e.fused_operations), f("busy", e.busy), f("disturbed", e.disturbed),
+      f("machine", e.machine), f("broken", e.broken);
 }
 
 template <typename F>

@@ -88,7 +88,8 @@ struct Fold {
   // The first measurement of a code is its result; code that was never measured is not known.
   void remember_code(const event::Candidate& e) {
     const auto [known, is_new] = state.measured_as.try_emplace(e.fingerprint, e.n);
-    if (!is_new && !state.at(known->second).measured) known->second = e.n;
+    const Experiment& earlier = state.at(known->second);
+    if (!is_new && (!earlier.measured || earlier.machine)) known->second = e.n;
   }
 
   void forget_code(const Experiment& experiment) {
@@ -169,6 +170,7 @@ struct Fold {
   // The baseline is the first champion; every other figure was judged against one.
   void learn(const event::Verdict& e, const Measured& measured) {
     if (e.n == 0) return add_repeat(state.evidence, *measured.bpb);
+    if (e.machine) return;
     const bool keep = e.status == Status::kKeep;
     const Decision decision =
         decision_of(e.decision).value_or(keep ? Decision::kKept : Decision::kNo);
@@ -191,6 +193,7 @@ struct Fold {
     experiment.status = e.status;
     experiment.reason = e.reason;
     experiment.decision = e.decision;
+    experiment.machine = e.machine;
     experiment.difference = e.difference;
     if (e.status == Status::kKeep || e.status == Status::kDiscard) {
       check(experiment.measured && experiment.measured->bpb, "a verdict without a figure");

@@ -31,6 +31,7 @@ struct Experiment {
   int failed_again = 0;              // measurements of the kept commit that gave no figure
   std::vector<double> again;         // val_bpb of later measurements of the same commit
   Status status = Status::kOpen;
+  bool machine = false;   // its verdict says nothing of the code: the machine or the loop failed
   std::string decision;   // of a keep or a discard: agent/lab/evidence.h
   double difference = 0;  // against the champion's bar
   std::string reason;     // of a crash or a discard, one line

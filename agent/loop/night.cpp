@@ -198,6 +198,7 @@ void Night::take(const step::Measure& step) {
   if (!first) job.best = best_that_needs_no_proof();
   workers_.start(job, state_);
   flight_.measuring = step.n;
+  flight_.again = step.again;
 }
 
 void Night::take(const step::Judge& step) {
@@ -486,7 +487,11 @@ void Night::take(const done::Canary& done) {
 
 // The job is over and its experiment as it was; the plan finds what is missing.
 void Night::take(const done::Failed& done) {
-  if (flight_.measuring == done.n) flight_.measuring.reset();
+  if (flight_.measuring == done.n) {
+    flight_.measuring.reset();
+    // A champion that can't be built or run again must not hold up the night.
+    if (flight_.again) append(event::Told{no_repeat_of(done.n)});
+  }
   if (flight_.building == done.n) flight_.building.reset();
   if (done.n < 0) flight_.canary = false;
   const auto talk = flight_.talks.find(done.n);

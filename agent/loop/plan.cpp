@@ -199,7 +199,7 @@ class Question {
     if (state_.champion.empty() || now_ >= settings_.deadline) return std::nullopt;
     const Experiment& champion = state_.at(state_.champion_n);
     if (repeats_owed(state_.evidence, settings_.keep) == 0 || champion.failed_again > 1 ||
-        champion.disturbed > kMostDisturbances)
+        champion.disturbed > kMostDisturbances || state_.told.contains(no_repeat_of(champion.n)))
       return std::nullopt;
     const double again = champion.ended_at + kDisturbedPause;
     if (champion.disturbed > 0 && now_ < again) {
@@ -299,6 +299,8 @@ class Question {
 };
 
 }  // namespace
+
+std::string no_repeat_of(int64_t n) { return "no repeat of #" + std::to_string(n); }
 
 double trouble_pause(int troubles) {
   return std::min(300.0, 5 * std::pow(2, std::max(0, troubles - 1)));

@@ -51,6 +51,7 @@ struct InFlight {
   std::map<int64_t, Talk> talks;
   std::optional<int64_t> building;  // a recorded candidate that is built once more
   std::optional<int64_t> measuring;
+  bool again = false;  // what is measured is the champion once more
   bool canary = false;
   std::set<int64_t> built;  // candidates whose program is ready
   std::string stuck;        // a child can't die: the slot is not usable; says why
@@ -146,6 +147,9 @@ constexpr int64_t kPlateau = 20;        // verdicts since the last keep
 constexpr double kCanaryAgain = 180;    // seconds between two looks at a broken machine
 constexpr double kModelsRest = 1800;    // seconds without models after half of 20 came to nothing
 constexpr double kDisturbedPause = 20;  // seconds before a spoilt measurement is repeated
+
+// How it is on record that a champion can't be measured again.
+std::string no_repeat_of(int64_t n);
 
 // Seconds of the pause after `troubles` errors in a row: 5, 10, 20, ... at most 300.
 double trouble_pause(int troubles);

@@ -11,56 +11,54 @@
 
 #include "common/error.h"
 #include "common/text.h"
+#include "tests/story.h"
 
 namespace autoresearch {
 namespace {
 
-using nlohmann::json;
-
 struct Step {
-  std::string status, idea;
+  std::optional<Status> status;
+  std::string idea;
   double bpb = 0;
   std::string reason = "";
 };
 
 // A run as the loop would have written it; experiment n has commit "n" forty times.
 RunState state_of(const std::vector<Step>& steps) {
-  std::vector<json> events = {
-      {{"event", "start"}, {"task", "demo"}, {"time", "2026-11-23T01:00:00.1Z"}}};
-  for (size_t n = 0; n < steps.size(); ++n) {
-    const Step& step = steps[n];
-    events.push_back({{"event", "candidate"},
-                      {"n", n},
-                      {"idea", step.idea},
-                      {"commit", std::string(40, static_cast<char>('a' + n % 6))},
-                      {"proposer", n % 2 ? "builtin" : "openai"},
-                      {"time", "2026-11-23T01:00:00.100Z"}});
-    if (step.status.empty()) continue;
+  Story story;
+  story.now = *seconds_of_utc("2026-11-23T01:00:00.1Z") - 1;
+  event::Start start;
+  start.task_name = "demo";
+  story.tell(start);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const Step& step = steps[i];
+    event::Candidate candidate;
+    candidate.n = static_cast<int64_t>(i);
+    candidate.idea = step.idea;
+    candidate.commit = std::string(40, static_cast<char>('a' + i % 6));
+    candidate.proposer = i % 2 ? "builtin" : "openai";
+    story.tell(candidate, 0);
+    if (!step.status) continue;
     if (step.bpb != 0) {
-      events.push_back({{"event", "run"}, {"n", n}, {"attempt", 1}, {"pid", 1}, {"starttime", 1}});
-      events.push_back({{"event", "measured"},
-                        {"n", n},
-                        {"attempt", 1},
-                        {"bpb", step.bpb},
-                        {"wall_seconds", 24.0},
-                        {"memory_gb", 45.16}});
+      Measured measured;
+      measured.bpb = step.bpb;
+      measured.wall_seconds = 24;
+      measured.memory_gb = 45.16;
+      story.measured(candidate.n, measured);
     }
-    events.push_back({{"event", "verdict"},
-                      {"n", n},
-                      {"status", step.status},
-                      {"reason", step.reason},
-                      {"time", "2026-11-23T01:01:30.100Z"}});
+    story.now = *seconds_of_utc(story.state.at(candidate.n).start_utc);
+    story.tell(event::Verdict{candidate.n, *step.status, step.reason, candidate.commit, false}, 90);
   }
-  return replay(events);
+  return story.state;
 }
 
 RunState a_night() {
-  return state_of({{"keep", "baseline", 1.87733},
-                   {"keep", "matrix learning rate 0.04 -> 0.05", 1.87421},
-                   {"discard", "wider", 1.8799999, "no gain: 1.8800 against 1.8742"},
-                   {"crash", "deeper", 0, "out of memory: not even one row fits"},
-                   {"crash", "longer", 1.5, "void: train took 99 s"},
-                   {"", "under way"}});
+  return state_of({{Status::kKeep, "baseline", 1.87733},
+                   {Status::kKeep, "matrix learning rate 0.04 -> 0.05", 1.87421},
+                   {Status::kDiscard, "wider", 1.8799999, "no gain: 1.8800 against 1.8742"},
+                   {Status::kCrash, "deeper", 0, "out of memory: not even one row fits"},
+                   {Status::kCrash, "longer", 1.5, "void: train took 99 s"},
+                   {std::nullopt, "under way"}});
 }
 
 TEST(ResultsTsv, HasUpstreamsFiveColumnsAndOneRowForEachVerdict) {
@@ -75,7 +73,7 @@ TEST(ResultsTsv, HasUpstreamsFiveColumnsAndOneRowForEachVerdict) {
 }
 
 TEST(ResultsTsv, NoDescriptionBreaksARow) {
-  RunState state = state_of({{"keep", "a\tb\nc\r\nd \"quoted\" \x01\x1b[31m", 1.0}});
+  RunState state = state_of({{Status::kKeep, "a\tb\nc\r\nd \"quoted\" \x01\x1b[31m", 1.0}});
   EXPECT_EQ(results_tsv(state),
             "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
             "aaaaaaa\t1.000000\t45.2\tkeep\ta b c d 'quoted'\n");
@@ -85,7 +83,7 @@ TEST(Report, TellsWhichOperationsAreNotFused) {
   RunState state = a_night();
   EXPECT_EQ(closing_lines(state, "done", "/run", "").find("plain ATen"), std::string::npos);
   EXPECT_EQ(report_html(state, "x").find("slow operations"), std::string::npos);
-  (*state.experiments[0].measured)["fused_operations"] = "plain ATen computes <b>";
+  state.experiments[0].measured->fused_operations = "plain ATen computes <b>";
   EXPECT_NE(closing_lines(state, "done", "/run", "").find("\nplain ATen computes <b>\n"),
             std::string::npos);
   EXPECT_NE(
@@ -132,7 +130,7 @@ TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
 
 TEST(ClosingLines, SayWhenNothingWasGained) {
   const std::string none =
-      closing_lines(state_of({{"keep", "baseline", 2.0}}), "x", "/d", "restore");
+      closing_lines(state_of({{Status::kKeep, "baseline", 2.0}}), "x", "/d", "restore");
   EXPECT_NE(none.find("2.000000: the baseline is still the best"), std::string::npos) << none;
   EXPECT_EQ(none.find("restore"), std::string::npos) << "the checkout has it already";
   const std::string empty = closing_lines(RunState{}, "x", "/d", "restore");
@@ -174,12 +172,15 @@ TEST(ReportHtml, ShowsEveryExperimentInChartAndTable) {
 
 TEST(ReportHtml, NothingThatAModelWroteBecomesMarkup) {
   const std::string evil = "<script>alert('1')</script>\"><img src=x onerror=y>&amp;";
-  RunState state =
-      state_of({{"keep", evil, 2.0, evil}, {"crash", evil, 0, evil}, {"discard", evil, 3}});
-  for (Experiment& each : state.experiments) each.why = each.proposer = evil;
-  state.experiments[1].commit = "<b>";
-  state.backlog = {evil};
-  state.start[evil] = evil;
+  RunState state = state_of({{Status::kKeep, evil, 2.0, evil},
+                             {Status::kCrash, evil, 0, evil},
+                             {Status::kDiscard, evil, 3}});
+  for (Experiment& each : state.experiments) each.candidate.why = each.candidate.proposer = evil;
+  state.experiments[1].candidate.commit = "<b>";
+  state.next_lines = {evil + evil};
+  for (std::string* word : {&state.start->task_name, &state.start->task, &state.start->kit,
+                            &state.start->device, &state.start->machine})
+    *word = evil;
   const std::string html = report_html(state, evil);
   auto tags = balanced_tags(html);
   for (const char* name : {"script", "img"}) EXPECT_EQ(tags[name], 0) << name;
@@ -190,8 +191,8 @@ TEST(ReportHtml, NothingThatAModelWroteBecomesMarkup) {
 }
 
 TEST(ReportHtml, BytesThatAreNotUtf8LeaveAValidPage) {
-  RunState state = state_of({{"keep", "x", 2.0}});
-  state.experiments[0].idea = "caf\xe9 \xff\xfe \xed\xa0\x80 fine \u00e9 \0 nul";
+  RunState state = state_of({{Status::kKeep, "x", 2.0}});
+  state.experiments[0].candidate.idea = "caf\xe9 \xff\xfe \xed\xa0\x80 fine \u00e9 \0 nul";
   state.experiments[0].reason = "\xc3";
   const std::string html = report_html(state, "t\x80");
   EXPECT_EQ(html, valid_utf8(html));
@@ -200,14 +201,14 @@ TEST(ReportHtml, BytesThatAreNotUtf8LeaveAValidPage) {
 }
 
 TEST(ReportHtml, AnyRunHasAPageWithFiniteNumbers) {
-  std::vector<Step> many(3000, {"discard", "same", 2.0, "no gain"});
-  many[0].status = many[1500].status = "keep";
+  std::vector<Step> many(3000, {Status::kDiscard, "same", 2.0, "no gain"});
+  many[0].status = many[1500].status = Status::kKeep;
   many[7].bpb = 1e300;
   many[1500].bpb = 1.9;
   for (const RunState& state :
-       {RunState{}, state_of({{"", "first"}}), state_of({{"keep", "alone", 2.0}}),
-        state_of({{"crash", "baseline", 0, "does not build"}}),
-        state_of({{"keep", "a", 2.0}, {"keep", "b", 2.0 - 1e-12}}), state_of(many)}) {
+       {RunState{}, state_of({{std::nullopt, "first"}}), state_of({{Status::kKeep, "alone", 2.0}}),
+        state_of({{Status::kCrash, "baseline", 0, "does not build"}}),
+        state_of({{Status::kKeep, "a", 2.0}, {Status::kKeep, "b", 2.0 - 1e-12}}), state_of(many)}) {
     const std::string html = report_html(state, "t");
     balanced_tags(html);
     const std::string svg = html.substr(html.find("<svg"), html.find("</svg>") - html.find("<svg"));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "agent/record/run_state.h"
 
@@ -29,11 +30,13 @@ inline Measured crashed(int exit_code = 139) {
 
 struct Story {
   RunState state;
+  std::vector<Entry> entries;  // what was told so far, as a journal gives it back
   double now = 1.7e9;
 
   Story& tell(Event event, double seconds = 1) {
     now += seconds;
-    apply(state, {std::move(event), utc_text(now)});
+    entries.push_back({std::move(event), utc_text(now)});
+    apply(state, entries.back());
     return *this;
   }
   Story& start() {
@@ -63,7 +66,10 @@ struct Story {
   Story& experiment(int64_t n, Status status, double bpb = 2) {
     candidate(n);
     measured(n, status == Status::kCrash ? crashed() : measured_at(bpb));
-    return verdict(n, status, status == Status::kCrash ? "train was ended by SIGSEGV" : "");
+    return verdict(n, status,
+                   status == Status::kCrash     ? "train was ended by SIGSEGV"
+                   : status == Status::kDiscard ? "no gain"
+                                                : "");
   }
   // A run whose baseline stands.
   Story& begun() { return start().experiment(0, Status::kKeep, 2); }

@@ -90,6 +90,12 @@ Noise noise_in(const RunState& state) {
   return noise_of(evidence);
 }
 
+std::string noise_in_words(const Noise& noise) {
+  if (noise.freedom == 0) return "not known: nothing was measured twice yet";
+  return format("%.2g, by %lld repeat%s", noise.sigma, static_cast<long long>(noise.freedom),
+                noise.freedom == 1 ? "" : "s");
+}
+
 std::optional<double> budget_in(const RunState& state) {
   if (state.experiments.empty() || !state.experiments[0].measured) return std::nullopt;
   const Measured& measured = *state.experiments[0].measured;

@@ -46,6 +46,7 @@ double baseline_bpb(const RunState& state);  // 0 before there is one
 
 // Pooled over all code that was measured more than once.
 Noise noise_in(const RunState& state);
+std::string noise_in_words(const Noise& noise);  // "0.0011, by 3 repeats", or that it is not known
 
 // The seconds that a training of this run may take; nothing before the baseline was measured.
 std::optional<double> budget_in(const RunState& state);

@@ -92,8 +92,8 @@ function caution() {
   if (!champion.steps || !first.steps) return undefined;
   const ratio = champion.steps / first.steps;
   if (ratio > 0.9 && ratio < 1.1) return undefined;
-  return make('p', {class: 'warn'}, `#${champion.n} made ${champion.steps} steps, the baseline ` +
-    `${first.steps}: as far as the machine did that and not the code, the gain is not real.`);
+  return make('p', {class: 'warn'}, `Part of it may be the machine's: #${champion.n} made ` +
+    `${champion.steps} steps in its time, the baseline ${first.steps}.`);
 }
 
 function age() {
@@ -343,7 +343,7 @@ function showWins() {
     ['idea', 'idea', row => [make('a', {href: '#' + row.n}, row.idea),
       make('small', {}, [proofOf(row), machineOf(row), againOf(row)].filter(Boolean).join('; '))]],
     ['gain', 'n', row => signed(row.change)],
-    ['in noises', 'n', row => noise ? short(Math.abs(row.change) / noise) : ''],
+    ['\u00d7 noise', 'n', row => noise ? short(Math.abs(row.change) / noise) : ''],
     ['won', '', row => row.won || 'not told by its curve'],
     ['steps', 'n', stepsOf], ['tokens/s', 'n', speedOf],
     ['min', 'n', row => has(row.minutes) ? row.minutes.toFixed(1) : '']],

@@ -36,6 +36,9 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
 // that is the baseline's.
 std::string restore_line(const RunFolder& run, const RunState& state);
 
+// A word as a shell takes it for itself.
+std::string quoted(const std::string& word);
+
 // Points `link` (results.tsv or runs in the checkout) to `target`, by a rename: a reader finds the
 // old one or the new. A regular file or folder of that name is never replaced: returns one line
 // saying so, or why there is no link (a read-only checkout must not end a run), else an empty

@@ -79,6 +79,50 @@ TEST(ResultsTsv, NoDescriptionBreaksARow) {
             "aaaaaaa\t1.000000\t45.2\tkeep\ta b c d 'quoted'\n");
 }
 
+TEST(ResultsTsv, NoDescriptionIsAFormulaOrTurnsTheOrderOfWhatFollows) {
+  for (const char* formula : {"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\x1b[0m=1", "\xe2\x80\xae=1",
+                              "\xef\xbc\x9d"
+                              "1",
+                              "\"=1"}) {
+    const std::string tsv = results_tsv(state_of({{Status::kKeep, formula, 1.0}}));
+    EXPECT_NE(tsv.find("\tkeep\t'"), std::string::npos) << tsv;
+  }
+  const std::string turned = results_tsv(
+      state_of({{Status::kKeep, "a\xe2\x80\xae b\xe2\x81\xa6 c\xe2\x80\x8f d\xd8\x9c", 1.0}}));
+  EXPECT_NE(turned.find("\tkeep\ta b c d\n"), std::string::npos) << turned;
+}
+
+// The output of a shell command, and its exit code.
+std::pair<std::string, int> output_of(const std::string& command) {
+  std::FILE* pipe = popen((command + " 2>&1").c_str(), "r");
+  std::string text;
+  char buffer[4096];
+  while (const size_t size = std::fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, size);
+  return {text, pclose(pipe)};
+}
+
+TEST(ResultsTsv, PandasReadsItAsUpstreamsAnalysisDoes) {
+  if (output_of("python3 -c 'import pandas'").second != 0)
+    GTEST_SKIP() << "no pandas here; install it: pip install pandas";
+  const fs::path path = fs::temp_directory_path() / ("results_test." + std::to_string(getpid()));
+  write_file(path, results_tsv(state_of({{Status::kKeep, "baseline", 2.0},
+                                         {Status::kKeep, "=evil \"quoted\n\t, 'it''s'", 1.5},
+                                         {Status::kCrash, "nan", 0, "x"},
+                                         {Status::kDiscard, "\"unclosed", 1.8},
+                                         {Status::kKeep, "\xe6\xbc\xa2\xe5\xad\x97", 1.25}})));
+  const auto [said, code] =
+      output_of("python3 " SOURCE_DIR "/bench/analyse.py '" + path.string() + "'");
+  fs::remove(path);
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(said,
+            "experiments 5: 3 keep, 1 discard, 1 crash\n"
+            "val_bpb 2.000000 -> 1.250000 (-37.50 %)\n"
+            "running best: #0 2.000000, #1 1.500000, #4 1.250000\n"
+            "largest improvements:\n"
+            "  #1 -0.500000 (67 % of all)  '=evil 'quoted , 'it''s'\n"
+            "  #4 -0.250000 (33 % of all)  \xe6\xbc\xa2\xe5\xad\x97\n");
+}
+
 TEST(Report, TellsWhichOperationsAreNotFused) {
   RunState state = a_night();
   EXPECT_EQ(closing_lines(state, "done", "/run", "").find("plain ATen"), std::string::npos);

@@ -265,6 +265,7 @@ addEventListener('load', () => setTimeout(() => {
   seen.made = document.querySelectorAll('img, #failed script, #all script, dialog script').length;
   seen.ready = performance.getEntriesByType('navigation')[0].loadEventStart;
   seen.requests = performance.getEntriesByType('resource').length;
+  seen.top = document.getElementById('top').innerText;
   seen.opened = [];
   const open = list => {
     const point = list.shift();
@@ -347,6 +348,31 @@ TEST_F(BrowserTest, EveryExperimentIsThereAndItsPointOpensIt) {
     EXPECT_EQ(opened["added"], 1);
     EXPECT_NE(opened["text"].get<std::string>().find("candidate.diff"), std::string::npos);
   }
+}
+
+TEST_F(BrowserTest, TheFirstScreenSaysWhatIsReal) {
+  std::string console;
+  const auto top = [&](const std::optional<Verified>& verified) {
+    return look(page(night(12), verified), false, 1200, console)["top"].get<std::string>();
+  };
+  const std::string plain = top(std::nullopt);
+  EXPECT_NE(plain.find("val_bpb 2.074300 \u2192 2.054300 (\u22120.020000, \u22120.96 %)"),
+            std::string::npos)
+      << plain;
+  EXPECT_NE(plain.find("not verified yet"), std::string::npos) << plain;
+  EXPECT_NE(plain.find("times the noise"), std::string::npos) << plain;
+  EXPECT_NE(plain.find("#10 made 168 steps in its time, the baseline 71."), std::string::npos);
+
+  Verified verified;
+  verified.whole = {-0.02, -0.01, 0.005, false};
+  verified.pairs = 4;
+  EXPECT_NE(top(verified).find("not proven"), std::string::npos);
+  verified.whole = {-0.02, -0.01, -0.005, true};
+  verified.baseline_test = 2.1, verified.champion_test = 2.09;
+  const std::string proven = top(verified);
+  EXPECT_EQ(proven.find("not "), std::string::npos) << proven;
+  EXPECT_NE(proven.find("95 % interval \u22120.020000 to \u22120.005000"), std::string::npos);
+  EXPECT_NE(proven.find("2.100000 \u2192 2.090000"), std::string::npos) << proven;
 }
 
 TEST_F(BrowserTest, BothColourSchemesAndAPhonesWidthFit) {

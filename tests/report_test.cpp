@@ -161,12 +161,25 @@ TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
   EXPECT_EQ(closing_lines(a_night(), "8 hours are over", "/data/runs/t", "git restore it"),
             "val_bpb 1.877330 -> 1.874210 (-0.003120, -0.17 %) after 4 experiments: 1 kept, 1 "
             "discarded, 2 crashed\n"
+            "not verified yet; noise of one measurement: not known: nothing was measured twice "
+            "yet\n"
             "stopped: 8 hours are over\n"
             "proposed by: builtin 2 (1 kept, 50 %), openai 2 (0 kept, 0 %)\n"
             "time: 21 % training, 79 % waiting for an idea\n"
             "files: /data/runs/t (results.tsv, report.html, experiments/, champion/)\n"
             "to put the best train.cpp (#1) into the checkout:\n"
             "  git restore it\n");
+}
+
+TEST(ClosingLines, WarnOfAGainThatComesWithAnotherNumberOfSteps) {
+  RunState state = a_night();
+  state.experiments[0].measured->steps = 71;
+  state.experiments[1].measured->steps = 76;
+  EXPECT_EQ(closing_lines(state, "x", "/d", "").find("steps"), std::string::npos);
+  state.experiments[1].measured->steps = 168;
+  EXPECT_NE(
+      closing_lines(state, "x", "/d", "").find("#1 made 168 steps in its time, the baseline 71."),
+      std::string::npos);
 }
 
 TEST(ClosingLines, SayWhenNothingWasGained) {

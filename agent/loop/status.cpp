@@ -92,7 +92,7 @@ Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& lat
                 : !state.paused.empty()          ? "paused"
                 : !doing.asking.empty()          ? "waiting for an idea"
                 : state.experiments.empty()      ? "starting"
-                                                 : "between two experiments";
+                                                 : "between two measurements";
   return doing;
 }
 
@@ -300,6 +300,7 @@ std::string status_text(const RunStatus& status, size_t columns, bool colours) {
   add("next", next_in_words(status));
   add("best", best_in_words(state));
   add("noise", noise_beside_gain(state));
+  add("caution", steps_caution(state));
   add("done", done_in_words(state));
   const Counts counts = count(state);
   add("by", proposers_in_words(state));

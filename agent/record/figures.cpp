@@ -1,6 +1,7 @@
 #include "agent/record/figures.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/log.h"
 #include "common/text.h"
@@ -94,6 +95,27 @@ std::string noise_in_words(const Noise& noise) {
   if (noise.freedom == 0) return "not known: nothing was measured twice yet";
   return format("%.2g, by %lld repeat%s", noise.sigma, static_cast<long long>(noise.freedom),
                 noise.freedom == 1 ? "" : "s");
+}
+
+std::string steps_caution(const RunState& state) {
+  constexpr double kAlike = 0.1;
+  if (state.champion_n <= 0 || !state.experiments[0].measured) return "";
+  const int64_t before = state.experiments[0].measured->steps;
+  const int64_t after = state.at(state.champion_n).measured->steps;
+  const double ratio = before > 0 ? static_cast<double>(after) / static_cast<double>(before) : 1;
+  if (after <= 0 || std::abs(ratio - 1) < kAlike) return "";
+  return format(
+      "Part of the gain may be the machine's: #%lld made %lld steps in its time, the "
+      "baseline %lld.",
+      static_cast<long long>(state.champion_n), static_cast<long long>(after),
+      static_cast<long long>(before));
+}
+
+std::vector<std::pair<std::string, double>> parts_of(const TimeSpent& spent) {
+  return {{"training", spent.training}, {"scoring", spent.scoring},
+          {"start-up", spent.startup},  {"sealing", spent.sealing},
+          {"building", spent.building}, {"waiting for an idea", spent.waiting()},
+          {"paused", spent.paused}};
 }
 
 std::optional<double> budget_in(const RunState& state) {

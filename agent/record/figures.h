@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/lab/evidence.h"
@@ -47,6 +48,12 @@ double baseline_bpb(const RunState& state);  // 0 before there is one
 // Pooled over all code that was measured more than once.
 Noise noise_in(const RunState& state);
 std::string noise_in_words(const Noise& noise);  // "0.0011, by 3 repeats", or that it is not known
+
+// A warning if the champion made far more or fewer steps in its time than the baseline; else empty.
+std::string steps_caution(const RunState& state);
+
+// The parts of the time by name, the largest ones of a healthy run first.
+std::vector<std::pair<std::string, double>> parts_of(const TimeSpent& spent);
 
 // The seconds that a training of this run may take; nothing before the baseline was measured.
 std::optional<double> budget_in(const RunState& state);

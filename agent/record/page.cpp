@@ -109,10 +109,9 @@ json facts_of(const RunFolder& run, const RunState& state) {
 }
 
 json time_of(const TimeSpent& spent) {
-  return {{"training", spent.training}, {"scoring", spent.scoring},
-          {"start-up", spent.startup},  {"sealing", spent.sealing},
-          {"building", spent.building}, {"waiting for an idea", spent.waiting()},
-          {"paused", spent.paused},     {"total", spent.total}};
+  json parts = json::array();
+  for (const auto& [name, seconds] : parts_of(spent)) parts.push_back({name, seconds});
+  return {{"total", spent.total}, {"parts", std::move(parts)}};
 }
 
 json verified_json(const Verified& verified) {
@@ -139,6 +138,7 @@ json run_json(const RunFolder& run, const RunState& state, double now,
       {"pace", pace_of(state)},
       {"counts",
        {{"kept", counts.kept}, {"discarded", counts.discarded}, {"crashed", counts.crashed}}},
+      {"caution", steps_caution(state)},
       {"spent", time_of(state.spent)},
       {"usd", state.spending.usd},
       {"proposers", proposers_in_words(state)},

@@ -87,15 +87,6 @@ function evidence() {
   return ['warn', 'not verified yet', besideNoise(champion.bpb - first.bpb)];
 }
 
-// A gain that comes with another number of steps may be the machine's.
-function caution() {
-  if (!champion.steps || !first.steps) return undefined;
-  const ratio = champion.steps / first.steps;
-  if (ratio > 0.9 && ratio < 1.1) return undefined;
-  return make('p', {class: 'warn'}, `Part of it may be the machine's: #${champion.n} made ` +
-    `${champion.steps} steps in its time, the baseline ${first.steps}.`);
-}
-
 function age() {
   const seconds = (Date.now() - run.written) / 1000;
   const written = `as of ${clock(run.written)}, ${duration(Math.max(0, seconds))} ago`;
@@ -120,8 +111,7 @@ function showTop() {
     const [kind, word, why] = evidence();
     top.append(make('p', {}, make('span', {class: 'badge ' + kind}, word), why));
     if (proofOfTest()) top.append(make('p', {class: 'soft'}, proofOfTest()));
-    const warning = caution();
-    if (warning) top.append(warning);
+    if (run.caution) top.append(make('p', {class: 'warn'}, run.caution));
   }
   const tiles = [[counts.kept, 'kept'], [counts.discarded, 'discarded'], [counts.crashed, 'crashed']];
   if (run.spent.total > 0) tiles.push([duration(run.spent.total), 'of work']);
@@ -403,8 +393,8 @@ function showNext() {
 function showSpent() {
   const colours = ['var(--keep)', 'var(--best)', 'var(--warn)', '#8f6fd6', 'var(--crash)', 'var(--discard)',
                    'var(--line)'];
-  const total = run.spent.total, parts = Object.entries(run.spent)
-    .filter(([name, seconds]) => name !== 'total' && seconds > 0.005 * total);
+  const total = run.spent.total;
+  const parts = run.spent.parts.filter(([, seconds]) => seconds > 0.005 * total);
   const content = [];
   if (total > 0) content.push(
     make('div', {class: 'share'}, ...parts.map(([, seconds], i) =>

@@ -74,13 +74,8 @@ std::string proposer_lines(const RunState& state) {
 
 std::string time_line(const TimeSpent& spent) {
   if (spent.training <= 0 || spent.total <= 0) return "";
-  const std::pair<const char*, double> parts[] = {
-      {"training", spent.training}, {"scoring", spent.scoring},
-      {"start-up", spent.startup},  {"sealing", spent.sealing},
-      {"building", spent.building}, {"waiting for an idea", spent.waiting()},
-      {"paused", spent.paused}};
   std::string line;
-  for (const auto& [name, seconds] : parts)
+  for (const auto& [name, seconds] : parts_of(spent))
     if (const double share = 100 * seconds / spent.total; share >= 0.5)
       line += (line.empty() ? "time: " : ", ") + format("%.0f %% ", share) + name;
   return line;
@@ -102,6 +97,11 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
   if (state.champion_n >= 0) {
     lines += format(" after %d experiments: %d kept, %d discarded, %d crashed\n", total.all(),
                     total.kept, total.discarded, total.crashed);
+  }
+  if (state.champion_n > 0) {
+    lines +=
+        "not verified yet; noise of one measurement: " + noise_in_words(noise_in(state)) + "\n";
+    if (const std::string caution = steps_caution(state); !caution.empty()) lines += caution + "\n";
   }
   lines += "stopped: " + one_line(why, 300) + "\n";
   lines += proposer_lines(state);

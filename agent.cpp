@@ -246,18 +246,6 @@ int run(const Options& options) {
 // ------------------------------------------------------------------------------------------------
 // The command line
 
-int status(const std::string& tag) {
-  const RunFolder folder = run_folder(tag);
-  const std::string runs = folder.path.parent_path().string();
-  check(fs::exists(folder.journal()), "no run " + tag + " in " + runs + "; see: ls " + runs);
-  const RunState state = replay(read_journal(folder.journal()));
-  std::cout << experiment_header() << "\n";
-  for (const Experiment& e : state.experiments)
-    if (e.status != Status::kOpen) std::cout << experiment_line(state, e.n) << "\n";
-  std::cout << proposer_lines(state);
-  return kDone;
-}
-
 int main_program(int argc, char** argv) {
   Options options;
   CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
@@ -269,9 +257,6 @@ int main_program(int argc, char** argv) {
   night.fallthrough();
   app.allow_config_extras(false);
   add_run_options(night, options);
-  CLI::App& show = *app.add_subcommand("status", "the experiments of a run so far");
-  show.add_option("--tag", options.tag, "name of the run")->required();
-  show.add_option("--data", options.data, "folder of tasks and runs");
   const auto housekeeping = add_commands(app);
   try {
     app.parse(argc, argv);
@@ -283,7 +268,6 @@ int main_program(int argc, char** argv) {
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
-  if (show.parsed()) return status(options.tag);
   watch_for_interrupt(/*gently=*/true);
   adopt_orphans();
   keep_memory_private();

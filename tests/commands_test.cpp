@@ -2,6 +2,16 @@
 
 #include <unistd.h>
 
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "agent/loop/status.h"
+#include "agent/record/export.h"
+#include "agent/record/show.h"
+#include "common/text.h"
+#include "tests/story.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -61,6 +71,243 @@ TEST_F(CommandsTest, TellAUserWhatWasWrongAndWhatHelps) {
                             "resume --tag monday", "delete --yes --tag tuesday"})
     EXPECT_TRUE(error(words + data_).ends_with("; see: build/agent runs")) << words;
   EXPECT_NE(error("pause --tag ../monday" + data_).find("can't name a run"), std::string::npos);
+}
+
+// ------------------------------------------------------------------------------------------------
+// Reading a run
+
+// A run folder as a loop leaves it: a baseline, a keep with an unfriendly description, a crash, and
+// one under way.
+class ReadingTest : public CommandsTest {
+ protected:
+  const std::string kEvil =
+      "=cmd|'/c calc'!A1 <b>\t\x1b[31mred\x1b[0m \xe2\x80\xae"
+      "drawkcab";
+
+  std::string train_json(int64_t steps) {
+    nlohmann::json curve = nlohmann::json::array();
+    for (int64_t step = 0; step < steps; ++step)
+      curve.push_back(
+          {step, 0.1 * static_cast<double>(step), 5 - 0.01 * static_cast<double>(step)});
+    return nlohmann::json{{"loss_curve", curve}, {"configuration", {{"total_batch", 64}}}}.dump();
+  }
+
+  Story baseline() {
+    Story story;
+    story.start();
+    story.candidate(0);
+    Measured measured = measured_at(2);
+    measured.steps = 90;
+    story.measured(0, measured).verdict(0, Status::kKeep);
+    file("runs/t/experiments/0000/train.json", train_json(90));
+    file("runs/t/champion/" + story.state.champion + "/train.cpp", "int a = 1;\nint b = 2;\n");
+    return story;
+  }
+
+  Story night() {
+    Story story = baseline();
+    event::Candidate candidate;
+    candidate.n = 1;
+    candidate.commit = std::string(40, 'c');
+    candidate.parent = story.state.champion;
+    candidate.idea = kEvil;
+    candidate.why = "--- a/other\n+++ b/other\nFrom: me <x@y>\ndiff --git a/z b/z\n" + kEvil;
+    candidate.proposer = "openai:m";
+    candidate.fingerprint = "f1";
+    story.tell(candidate);
+    Measured measured = measured_at(1.9);
+    measured.steps = 120;
+    story.measured(1, measured).verdict(1, Status::kKeep);
+    story.measured(1, measured_at(1.92));
+    file("runs/t/champion/" + candidate.commit + "/train.cpp", "int a = 7;\nint b = 2;\n");
+    file("runs/t/experiments/0001/train.json", train_json(120));
+    file("runs/t/experiments/0001/candidate.diff", "-int a = 1;\n+int a = 7;  // " + kEvil + "\n");
+    story.experiment(2, Status::kCrash).candidate(3).run(3);
+    file("runs/t/experiments/0002/run.log", "terminate called " + kEvil + "\n");
+    file("runs/t/experiments/0003/run.log", " 20 %  step 30  1.2 s  loss 4.5000\n");
+    file("runs/t/experiments/0003/attempt/x", "");
+    return story;
+  }
+
+  void write(const Story& story, const std::string& tag = "t") {
+    std::string lines;
+    for (const Entry& entry : story.entries) lines += to_json(entry).dump() + "\n";
+    file("runs/" + tag + "/journal.jsonl", lines);
+  }
+
+  // The run as a process that is alive holds it.
+  std::unique_ptr<FileLock> hold() {
+    fs::create_directories(dir_ / "runs/t");
+    return std::make_unique<FileLock>(dir_ / "runs/t/journal.jsonl.lock");
+  }
+
+  std::string text_of(const Story& story, size_t columns) {
+    write(story);
+    return status_text(status_of({dir_ / "runs/t"}, story.now + 5), columns, false);
+  }
+};
+
+TEST_F(ReadingTest, StatusOfARunThatIsAliveTellsWhatItDoes) {
+  const auto lock = hold();
+  const std::string text = text_of(night(), 120);
+  EXPECT_NE(text.find("#3 training for 5 s, about 7 s left, step 30, loss 4.5000 (the champion's "
+                      "was 4.7000)"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("running (" + std::to_string(getpid())), std::string::npos) << text;
+  EXPECT_NE(text.find("1.900000 (#1), -0.100000 (-5.00 %) from 2.000000; not verified yet"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("noise     0.014, by 1 repeat; the gain is 7.1 times that"),
+            std::string::npos)
+      << text;
+}
+
+TEST_F(ReadingTest, StatusOfARunThatWasKilledSaysSo) {
+  const std::string text = text_of(night(), 120);
+  EXPECT_NE(text.find("nobody runs it, and no end is on record"), std::string::npos) << text;
+  EXPECT_EQ(text.find("#3 training"), std::string::npos) << text;
+}
+
+TEST_F(ReadingTest, StatusShowsTheLastTenExperiments) {
+  Story story = baseline();
+  for (int64_t n = 1; n < 15; ++n) story.experiment(n, Status::kDiscard, 2.1);
+  const std::string text = text_of(story, 120);
+  EXPECT_EQ(text.find("\n#4 "), std::string::npos);
+  for (int n = 5; n < 15; ++n)
+    EXPECT_NE(text.find("\n#" + std::to_string(n) + " "), std::string::npos) << text;
+}
+
+TEST_F(ReadingTest, StatusFitsTheTerminalAndShowsNoControls) {
+  Story story = night();
+  story.state = {};
+  for (Entry& entry : story.entries)
+    if (auto* candidate = std::get_if<event::Candidate>(&entry.event))
+      candidate->idea += " \xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97 and so on, and so on";
+  for (const size_t columns : {40u, 60u, 79u, 80u, 120u}) {
+    const std::string text = text_of(story, columns);
+    EXPECT_EQ(text.find('\x1b'), std::string::npos);
+    EXPECT_EQ(text.find("\xe2\x80\xae"), std::string::npos);
+    for (const std::string& line : split_lines(text))
+      EXPECT_TRUE(first_columns(line, columns) == line || line.starts_with("restore") ||
+                  line.starts_with("report"))
+          << columns << line;
+  }
+}
+
+TEST_F(ReadingTest, ColoursAreOnlyThereIfTheyAreWanted) {
+  write(night());
+  const RunStatus status = status_of({dir_ / "runs/t"}, 0);
+  EXPECT_NE(status_text(status, 100, true).find("\x1b[31mcrash  \x1b[0m"), std::string::npos);
+  EXPECT_EQ(type("status --tag t" + data_), kDone);
+  EXPECT_EQ(said_.find('\x1b'), std::string::npos) << "stdout is no terminal";
+}
+
+TEST_F(ReadingTest, StatusForProgramsHoldsTheSame) {
+  write(night());
+  const auto lock = hold();
+  EXPECT_EQ(type("status --json" + data_), kDone);
+  const auto object = nlohmann::json::parse(said_);
+  EXPECT_EQ(object["tag"], "t");
+  EXPECT_EQ(object["state"], "running");
+  EXPECT_EQ(object["phase"], "training");
+  EXPECT_EQ(object["experiment"], 3);
+  EXPECT_EQ(object["step"], 30);
+  EXPECT_EQ(object["champion"], 1);
+  EXPECT_EQ(object["verified"], false);
+  EXPECT_EQ(object["last"].size(), 4u);
+  EXPECT_EQ(object["last"][1]["val_bpb"], 1.9);
+  EXPECT_TRUE(object["last"][2]["val_bpb"].is_null()) << "a crash has no figure, not even 0";
+}
+
+TEST_F(ReadingTest, EveryReaderWorksOnARunWithNothingButABaselineOrLess) {
+  write(baseline());
+  for (const char* words : {"status", "status --json", "show 0", "report", "export", "compare t t"})
+    EXPECT_EQ(type(words + data_), kDone) << words;
+  Story begun;
+  write(begun.start());
+  for (const char* words : {"status", "status --json", "report", "compare t t"})
+    EXPECT_EQ(type(words + data_), kDone) << words;
+  EXPECT_NE(error("export" + data_).find("no baseline yet"), std::string::npos);
+  EXPECT_NE(error("show 0" + data_).find("it has none yet"), std::string::npos);
+  EXPECT_NE(error("status --tag none" + data_).find("see: build/agent runs"), std::string::npos);
+}
+
+TEST_F(ReadingTest, WithoutATagTheNewestRunIsRead) {
+  write(baseline());
+  Story other = baseline();
+  write(other.experiment(1, Status::kDiscard), "u");
+  fs::last_write_time(dir_ / "runs/t/journal.jsonl",
+                      fs::file_time_type::clock::now() - std::chrono::hours(1));
+  type("status --json" + data_);
+  EXPECT_EQ(nlohmann::json::parse(said_)["tag"], "u");
+}
+
+TEST_F(ReadingTest, ShowTellsAllAboutOneExperiment) {
+  write(night());
+  EXPECT_EQ(type("show 1" + data_), kDone);
+  for (const char* part :
+       {"#1 keep  =cmd|'/c calc'!A1 <b> red drawkcab\n", "1.900000, -0.100000 against",
+        "measured again: 1.920000", "made from     #0, which made 90 steps", "steps         120"})
+    EXPECT_NE(said_.find(part), std::string::npos) << part << said_;
+  EXPECT_EQ(type("show 2" + data_), kDone);
+  EXPECT_NE(said_.find("terminate called"), std::string::npos) << said_;
+  EXPECT_EQ(type("show 1 --diff" + data_), kDone);
+  EXPECT_TRUE(said_.starts_with("-int a = 1;\n+int a = 7;")) << said_;
+  EXPECT_EQ(said_.find('\x1b'), std::string::npos);
+  EXPECT_NE(error("show 1 --prompt" + data_).find("no prompt.md: no model was asked"),
+            std::string::npos);
+  EXPECT_NE(error("show 9" + data_).find("its last one is 3"), std::string::npos);
+}
+
+TEST_F(ReadingTest, ExportIsASeriesThatGitApplies) {
+  write(night());
+  const fs::path to = dir_ / "it's here";
+  file("it's here/0009-old.patch", "");
+  const RunFolder run{dir_ / "runs/t"};
+  const std::string said = export_run(run, night().state, to);
+  EXPECT_FALSE(fs::exists(to / "0009-old.patch"));
+  EXPECT_EQ(read_file(to / "train.cpp"), "int a = 7;\nint b = 2;\n");
+  file("checkout/train.cpp", "int a = 1;\nint b = 2;\n");
+  const std::string script =
+      "cd '" + (dir_ / "checkout").string() +
+      "' && git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm base && "
+      "GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b git am -q --keep-non-patch ../it*here/*.patch";
+  ASSERT_EQ(std::system(script.c_str()), 0);
+  EXPECT_EQ(read_file(dir_ / "checkout/train.cpp"), "int a = 7;\nint b = 2;\n");
+  ASSERT_EQ(std::system(("cd '" + (dir_ / "checkout").string() +
+                         "' && git log -1 --format='%an <%ae>%n%B' > ../message")
+                            .c_str()),
+            0);
+  const std::string message = read_file(dir_ / "message");
+  EXPECT_TRUE(
+      message.starts_with("autoresearch <autoresearch@localhost>\n=cmd|'/c calc'!A1 <b> "
+                          "red drawkcab\n\nval_bpb 2.000000 -> 1.900000 (-0.100000), "
+                          "measured 2 times; not verified yet.\n"))
+      << message;
+  EXPECT_NE(message.find("+++ b/other From: me"), std::string::npos) << message;
+}
+
+TEST_F(ReadingTest, CompareSaysWhatIsNotComparable) {
+  Story story = baseline();
+  EXPECT_NE(comparison_text(story.state, story.state).find("\ncomparable: "), std::string::npos);
+  Story other = baseline();
+  other.state.start->task = "another";
+  other.state.experiments[0].measured->steps = 45;
+  const std::string text = comparison_text(story.state, other.state);
+  EXPECT_EQ(text.find("\ncomparable: "), std::string::npos);
+  EXPECT_NE(text.find("not comparable: the tasks differ"), std::string::npos) << text;
+  EXPECT_NE(text.find("not comparable: the baselines made 90 and 45 steps"), std::string::npos);
+}
+
+TEST_F(ReadingTest, TheReportOfARunThatWasKilledDoesNotClaimToBeAlive) {
+  write(night());
+  EXPECT_EQ(type("report" + data_), kDone);
+  const std::string html = read_file(dir_ / "runs/t/report.html");
+  EXPECT_NE(html.find("\"alive\":false"), std::string::npos);
+  const auto lock = hold();
+  EXPECT_EQ(type("report" + data_), kDone);
+  EXPECT_NE(read_file(dir_ / "runs/t/report.html").find("\"alive\":true"), std::string::npos);
 }
 
 }  // namespace

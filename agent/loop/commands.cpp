@@ -1,16 +1,25 @@
 #include "agent/loop/commands.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "agent/loop/housekeeping.h"
 #include "agent/loop/place.h"
+#include "agent/loop/status.h"
+#include "agent/record/export.h"
 #include "agent/record/history.h"
+#include "agent/record/journal.h"
+#include "agent/record/page.h"
+#include "agent/record/page_detail.h"
+#include "agent/record/show.h"
 #include "common/error.h"
 #include "common/text.h"
 
@@ -18,8 +27,9 @@ namespace autoresearch {
 namespace {
 
 struct Options {
-  std::string tag, data;
-  bool yes = false;
+  std::string tag, other_tag, data, to;
+  int64_t n = 0;
+  bool yes = false, watch = false, json = false, diff = false, prompt = false;
 };
 
 // Asks at a terminal; without one nobody can say yes but --yes.
@@ -119,6 +129,124 @@ int resume(const Options& options) {
   return kDone;
 }
 
+// ------------------------------------------------------------------------------------------------
+// Reading a run
+
+// The run that --tag names, or the one whose journal changed last.
+RunFolder run_to_read(const Options& options) {
+  if (!options.tag.empty()) {
+    const RunFolder folder{run_dir_of(options.tag)};
+    check(fs::exists(folder.journal()),
+          "run " + options.tag + " has not begun; see: build/agent runs");
+    return folder;
+  }
+  const fs::path runs = data_dir() / "runs";
+  RunFolder newest;
+  std::error_code none, ignored;
+  for (const auto& entry : fs::directory_iterator(runs, none)) {
+    const RunFolder folder{entry.path()};
+    if (entry.path().filename().string().starts_with('.') || !fs::exists(folder.journal(), ignored))
+      continue;
+    if (newest.path.empty() || fs::last_write_time(folder.journal(), ignored) >
+                                   fs::last_write_time(newest.journal(), ignored))
+      newest = folder;
+  }
+  check(!newest.path.empty(),
+        "no run in " + runs.string() + "; start one: build/agent run --tag NAME --task NAME");
+  return newest;
+}
+
+RunState state_of(const RunFolder& folder) { return replay(read_journal(folder.journal())); }
+
+size_t terminal_columns() {
+  constexpr size_t kWithout = 160;
+  winsize size = {};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  const char* columns = std::getenv("COLUMNS");
+  const long number = columns ? std::strtol(columns, nullptr, 10) : 0;
+  return number > 0 ? static_cast<size_t>(number) : kWithout;
+}
+
+// https://no-color.org
+bool colours_wanted() {
+  const auto set = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value ? std::string(value) : std::string();
+  };
+  return isatty(STDOUT_FILENO) == 1 && set("NO_COLOR").empty() && set("TERM") != "dumb";
+}
+
+int status(const Options& options) {
+  const RunFolder folder = run_to_read(options);
+  constexpr auto kWatch = std::chrono::seconds(2);
+  while (true) {
+    const RunStatus status = status_of(folder, wall_clock());
+    if (options.json) {
+      std::cout << status_json(status).dump(options.watch ? -1 : 2, ' ', false,
+                                            nlohmann::json::error_handler_t::replace)
+                << std::endl;
+    } else {
+      // Home, then clear what is below: the screen does not flicker.
+      if (options.watch && isatty(STDOUT_FILENO) == 1) std::cout << "\x1b[H\x1b[J";
+      std::cout << status_text(status, terminal_columns(), colours_wanted()) << std::endl;
+    }
+    if (!options.watch || status.holder.empty()) return kDone;
+    std::this_thread::sleep_for(kWatch);
+  }
+}
+
+int show(const Options& options) {
+  const RunFolder folder = run_to_read(options);
+  const RunState state = state_of(folder);
+  const std::string tag = folder.path.filename();
+  check(options.n >= 0 && options.n < state.next_n(),
+        "run " + tag + " has no experiment " + std::to_string(options.n) +
+            (state.next_n() > 0 ? "; its last one is " + std::to_string(state.next_n() - 1)
+                                : "; it has none yet"));
+  if (!options.diff && !options.prompt) {
+    std::cout << experiment_text(folder, state, options.n);
+    return kDone;
+  }
+  for (const auto& [wanted, path] :
+       {std::pair{options.diff, folder.experiment(options.n).diff()},
+        std::pair{options.prompt, folder.experiment(options.n).prompt()}}) {
+    if (!wanted) continue;
+    check(fs::exists(path), "experiment " + std::to_string(options.n) + " has no " +
+                                path.filename().string() +
+                                (options.n == 0 ? ": it is the baseline" : ": no model was asked"));
+    std::cout << plain_text(read_file(path));
+  }
+  return kDone;
+}
+
+int report(const Options& options) {
+  const RunFolder folder = run_to_read(options);
+  RunState state = state_of(folder);
+  const bool alive = !status_of(folder, wall_clock()).holder.empty();
+  if (!alive && state.stopped.empty())
+    state.stopped = "it was killed; the same command goes on with it";
+  write_file(folder.report(), ReportPage(folder).html(state, wall_clock()));
+  std::cout << folder.report().string() << "\n";
+  return kDone;
+}
+
+int export_wins(const Options& options) {
+  const RunFolder folder = run_to_read(options);
+  const fs::path to = options.to.empty() ? folder.path / "export" : fs::path(options.to);
+  std::cout << export_run(folder, state_of(folder), fs::absolute(to));
+  return kDone;
+}
+
+int compare(const Options& options) {
+  const auto state = [&](const std::string& tag) {
+    Options one = options;
+    one.tag = tag;
+    return state_of(run_to_read(one));
+  };
+  std::cout << comparison_text(state(options.tag), state(options.other_tag));
+  return kDone;
+}
+
 }  // namespace
 
 std::function<std::optional<int>()> add_commands(CLI::App& app) {
@@ -144,6 +272,26 @@ std::function<std::optional<int>()> add_commands(CLI::App& app) {
       ->add_flag("--yes", options->yes, "without asking");
   add_for_a_run("pause", "let a run finish its experiment and wait", pause);
   add_for_a_run("resume", "let a paused run go on", resume);
+
+  const auto add_reader = [&](const char* name, const char* what, int (*action)(const Options&)) {
+    CLI::App* command = add(name, what, action);
+    command->add_option("--tag", options->tag, "name of the run; without it the newest");
+    return command;
+  };
+  CLI::App* status_command = add_reader("status", "where a run stands", status);
+  status_command->add_flag("--watch", options->watch, "again every two seconds while it runs");
+  status_command->add_flag("--json", options->json, "for programs");
+  CLI::App* show_command = add_reader("show", "all about one experiment", show);
+  show_command->add_option("N", options->n, "its number; 0 is the baseline")->required();
+  show_command->add_flag("--diff", options->diff, "only its change");
+  show_command->add_flag("--prompt", options->prompt, "only what the model was sent");
+  add_reader("report", "write report.html anew and print where it is", report);
+  add_reader("export", "write the kept changes as patches, and the champion's train.cpp",
+             export_wins)
+      ->add_option("--to", options->to, "folder; default: export/ in the run's folder");
+  CLI::App* compare_command = add("compare", "two runs side by side", compare);
+  compare_command->add_option("A", options->tag, "name of a run")->required();
+  compare_command->add_option("B", options->other_tag, "name of another")->required();
   return [options, chosen]() -> std::optional<int> {
     if (!*chosen) return std::nullopt;
     if (!options->data.empty()) setenv("AUTORESEARCH_DATA", options->data.c_str(), 1);

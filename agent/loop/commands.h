@@ -1,4 +1,5 @@
-// The subcommands of agent that need no loop: runs, delete, prune, pause, resume.
+// The subcommands of agent that need no loop: runs, delete, prune, pause, resume, status, show,
+// report, export, compare.
 #pragma once
 
 #include <CLI/CLI.hpp>

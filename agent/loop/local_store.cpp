@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/edit/diff.h"
+#include "agent/record/journal.h"
 #include "agent/record/report.h"
 #include "common/log.h"
 
@@ -62,7 +63,7 @@ void LocalStore::keep_champion(int64_t n, const std::string& commit) {
 
 void LocalStore::derive(const RunState& state) {
   write_file(run_.results(), results_tsv(state));
-  write_file(run_.report(), report_html(state, tag_));
+  write_file(run_.report(), page_.html(state, wall_clock()));
   if (!state.champion.empty()) move_branch(state);
   for (const auto& [link, target] : {std::pair{checkout_ / "results.tsv", run_.results()},
                                      std::pair{checkout_ / "runs", run_.path.parent_path()}})

@@ -6,6 +6,7 @@
 
 #include "agent/loop/workers.h"
 #include "agent/record/history.h"
+#include "agent/record/page.h"
 #include "common/run_folder.h"
 
 namespace autoresearch {
@@ -32,6 +33,7 @@ class LocalStore : public Store {
   const fs::path checkout_;
   const RunFolder run_;
   const std::string tag_;
+  ReportPage page_{run_};
   History& history_;
   std::function<void(const std::string&)> warn_;
   std::string said_;  // about the branch

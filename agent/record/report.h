@@ -1,23 +1,19 @@
-// What a user reads, derived from the journal and never the other way round: results.tsv,
-// report.html, one line an experiment, the last lines of a run.
+// What a user reads, derived from the journal and never the other way round: results.tsv, one line
+// an experiment, the last lines of a run. report.html is made by page.h.
 #pragma once
 
 #include <string>
 
 #include "agent/record/run_state.h"
+#include "common/run_folder.h"
 
 namespace autoresearch {
 
 // Upstream's five columns `commit val_bpb memory_gb status description`, tab separated, with
 // its header; one row an experiment with a verdict; 0.000000 and 0.0 for a crash. Tabs and line
 // breaks in a description become spaces, '"' becomes "'" (a reader such as pandas takes it for a
-// quoted field).
+// quoted field), and none begins a formula of a spreadsheet or turns the order of what follows.
 std::string results_tsv(const RunState& state);
-
-// One self-contained page: the curve of val_bpb with kept steps, a table of experiments with their
-// reasons, the run's facts. No script at all, opens from disk, light or dark as the reader's system
-// is. All text is escaped. The same state gives the same page.
-std::string report_html(const RunState& state, const std::string& tag);
 
 // "#12  keep     1.874210  -0.003120   0.4 min  best 1.874210  matrix learning rate 0.04 -> 0.05"
 // A crash has its reason after the idea. The change is against the best before it.
@@ -31,10 +27,17 @@ std::string proposer_lines(const RunState& state);
 // What the device's time went to: "time: 81 % training, 9 % scoring, ..."; empty before any.
 std::string time_line(const TimeSpent& spent);
 
-// The last lines: total gain, why it stopped, experiments per proposer with their keeps, where the
+// The last lines: total gain and how sure it is, why it stopped, experiments per proposer with their keeps, where the
 // files are, the command that restores the champion's train.cpp.
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
                           const std::string& restore_command);
+
+// The command that puts the champion's train.cpp into the checkout, in which it is typed; empty if
+// that is the baseline's.
+std::string restore_line(const RunFolder& run, const RunState& state);
+
+// A word as a shell takes it for itself.
+std::string quoted(const std::string& word);
 
 // Points `link` (results.tsv or runs in the checkout) to `target`, by a rename: a reader finds the
 // old one or the new. A regular file or folder of that name is never replaced: returns one line

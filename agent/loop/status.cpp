@@ -1,0 +1,375 @@
+#include "agent/loop/status.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <ctime>
+#include <regex>
+
+#include "agent/lab/measurement.h"
+#include "agent/loop/place.h"
+#include "agent/record/figures.h"
+#include "agent/record/journal.h"
+#include "agent/record/page_detail.h"
+#include "agent/record/report.h"
+#include "common/log.h"
+#include "common/progress.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+constexpr size_t kRows = 10;
+constexpr size_t kWide = 80;  // columns that a table with all figures wants
+
+// ------------------------------------------------------------------------------------------------
+// What is under way
+
+std::optional<double> loss_at(const Curve& curve, int64_t step) {
+  std::optional<double> loss;
+  for (const CurvePoint& point : curve.points)
+    if (point.step <= static_cast<double>(step)) loss = point.loss;
+  return loss;
+}
+
+void look_at_training(const RunFolder& folder, const RunState& state, Doing& doing) {
+  const ExperimentFolder mine = folder.experiment(doing.n);
+  // The trainer's folder is there until it has ended; then its model is scored.
+  doing.phase = fs::exists(mine.attempt()) ? "training" : "scoring";
+  if (doing.phase == "training")
+    if (const auto budget = budget_in(state)) {
+      const Measured& first = *state.experiments[0].measured;
+      const double all = *budget + std::max(0.0, first.overhead_seconds);
+      doing.left = std::max(0.0, all - doing.seconds);
+    }
+  const auto progress = progress_in(trainer_log(mine));
+  if (!progress) return;
+  doing.step = progress->first;
+  doing.loss = progress->second;
+  if (state.champion_n >= 0 && state.champion_n != doing.n)
+    doing.champions_loss =
+        loss_at(curve_of(trainer_record(folder.experiment(state.champion_n))), *doing.step);
+}
+
+// Since when, and who is asked: the state does not keep what only a reader wants.
+struct Latest {
+  double run_started = 0, call_opened = 0;
+  std::string provider;
+};
+
+Latest latest_of(const std::vector<Entry>& entries, const RunState& state) {
+  Latest latest;
+  for (const Entry& entry : entries) {
+    const double at = seconds_of_utc(entry.time).value_or(0);
+    if (std::holds_alternative<event::RunStarted>(entry.event)) latest.run_started = at;
+    if (const auto* call = std::get_if<CallOpened>(&entry.event))
+      if (state.spending.open.contains(call->id)) {
+        latest.call_opened = at;
+        latest.provider = call->provider;
+      }
+  }
+  return latest;
+}
+
+Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& latest, double now) {
+  Doing doing;
+  doing.asking = latest.provider;
+  doing.asking_seconds = latest.call_opened > 0 ? now - latest.call_opened : 0;
+  for (const Experiment& e : state.experiments)
+    if (e.open) doing.n = e.n;
+  if (doing.n >= 0) {
+    doing.seconds = std::max(0.0, now - latest.run_started);
+    look_at_training(folder, state, doing);
+    return doing;
+  }
+  for (const int64_t n : {state.next_n() - 1, state.next_n()})
+    if (n >= 0 && fs::exists(folder.experiment(n).build())) {
+      doing.phase = "building";
+      doing.n = n;
+    }
+  if (!doing.phase.empty()) return doing;
+  doing.phase = fs::exists(folder.canary().path) ? "trying if the machine is whole"
+                : !state.paused.empty()          ? "paused"
+                : !doing.asking.empty()          ? "waiting for an idea"
+                : state.experiments.empty()      ? "starting"
+                                                 : "between two measurements";
+  return doing;
+}
+
+// ------------------------------------------------------------------------------------------------
+// In words
+
+bool is_wide(char32_t c) {
+  constexpr std::array<std::pair<char32_t, char32_t>, 9> kRanges = {{{0x1100, 0x115F},
+                                                                     {0x2E80, 0xA4CF},
+                                                                     {0xAC00, 0xD7A3},
+                                                                     {0xF900, 0xFAFF},
+                                                                     {0xFE30, 0xFE6F},
+                                                                     {0xFF00, 0xFF60},
+                                                                     {0xFFE0, 0xFFE6},
+                                                                     {0x1F300, 0x1FAFF},
+                                                                     {0x20000, 0x3FFFD}}};
+  return std::any_of(kRanges.begin(), kRanges.end(),
+                     [&](const auto& range) { return c >= range.first && c <= range.second; });
+}
+
+std::string local_time(double seconds, const char* pattern) {
+  const auto time = static_cast<std::time_t>(seconds);
+  tm local = {};
+  localtime_r(&time, &local);
+  char text[64];
+  std::strftime(text, sizeof text, pattern, &local);
+  return text;
+}
+
+std::string number(int64_t n) { return "#" + std::to_string(n); }
+
+std::string doing_in_words(const RunStatus& status) {
+  const Doing& doing = status.doing;
+  const std::string condition = condition_of(status);
+  if (condition == "ended") return "ended: " + one_line(status.state.stopped, 300);
+  if (condition == "killed")
+    return "nobody runs it, and no end is on record; the command that began it goes on with it";
+  std::string words = doing.n < 0 ? doing.phase : number(doing.n) + " " + doing.phase;
+  if (condition == "paused") words += ": " + one_line(status.state.paused, 200);
+  if (doing.seconds > 0) words += " for " + human_seconds(doing.seconds);
+  if (doing.left) words += ", about " + human_seconds(*doing.left) + " left";
+  if (doing.step) words += format(", step %lld", static_cast<long long>(*doing.step));
+  if (doing.loss) words += format(", loss %.4f", *doing.loss);
+  if (doing.champions_loss) words += format(" (the champion's was %.4f)", *doing.champions_loss);
+  return words;
+}
+
+std::string best_in_words(const RunState& state) {
+  if (state.champion_n < 0) return "no baseline was measured yet";
+  if (state.champion_n == 0) return format("%.6f, the baseline", state.best_bpb);
+  const double before = baseline_bpb(state), gain = state.best_bpb - before;
+  return format("%.6f (#%lld), %+.6f (%+.2f %%) from %.6f; not verified yet", state.best_bpb,
+                static_cast<long long>(state.champion_n), gain, 100 * gain / before, before);
+}
+
+// The noise, and how large the gain is beside it.
+std::string noise_beside_gain(const RunState& state) {
+  const Noise noise = noise_in(state);
+  std::string words = noise_in_words(noise);
+  if (state.champion_n > 0 && noise.sigma > 0)
+    words += format("; the gain is %.1f times that",
+                    std::abs(state.best_bpb - baseline_bpb(state)) / noise.sigma);
+  return words;
+}
+
+std::string done_in_words(const RunState& state) {
+  const Counts counts = count(state);
+  std::string words = format("%d experiments: %d kept, %d discarded, %d crashed", counts.all(),
+                             counts.kept, counts.discarded, counts.crashed);
+  if (const double pace = pace_of(state); pace > 0)
+    words += ", " + human_seconds(pace) + " each" +
+             format(", about %.0f an hour", std::floor(3600 / pace));
+  return words;
+}
+
+// Candidates that wait for the slot.
+std::string next_in_words(const RunStatus& status) {
+  std::string words;
+  for (const int64_t n : status.state.open)
+    if (n != status.doing.n)
+      words += (words.empty() ? "" : "; ") + number(n) + " " +
+               one_line(status.state.at(n).candidate.idea, 100);
+  return words;
+}
+
+struct Colours {
+  bool wanted;
+  std::string of(Status status, const std::string& text) const {
+    const char* code = status == Status::kKeep    ? "\x1b[32m"
+                       : status == Status::kCrash ? "\x1b[31m"
+                       : status == Status::kOpen  ? "\x1b[36m"
+                                                  : "";
+    return wanted && *code ? code + text + "\x1b[0m" : text;
+  }
+};
+
+// One experiment in the terminal's width: figures first, and of the idea what fits.
+std::string row_of(const Experiment& e, const Figures& figures, size_t columns, Colours colours) {
+  const std::string bpb = figures.bpb ? format("%.6f", *figures.bpb) : "-";
+  const std::string change = figures.change ? format("%+.6f", *figures.change) : "-";
+  const int64_t steps = e.measured ? e.measured->steps : 0;
+  std::string row = format("%-5s ", number(e.n).c_str());
+  row += colours.of(e.status, format("%-7s", name_of(e.status)));
+  std::string figures_text = format(" %9s %10s ", bpb.c_str(), change.c_str());
+  if (columns >= kWide)
+    figures_text += format("%7s %9s ", steps > 0 ? std::to_string(steps).c_str() : "-",
+                           figures.minutes ? format("%.1f min", *figures.minutes).c_str() : "-");
+  std::string idea = e.candidate.idea;
+  if (e.status == Status::kCrash) idea += " [" + e.reason + "]";
+  const size_t used = 13 + figures_text.size() + 1;
+  const size_t room = columns > used ? columns - used : 0;
+  // Too narrow for both: the idea has a line of its own.
+  if (room < 20)
+    return row + figures_text.substr(0, figures_text.size() - 1) + "\n  " +
+           first_columns(one_line(idea, 300), columns - 3) + "\n";
+  return row + figures_text + " " + first_columns(one_line(idea, 300), room) + "\n";
+}
+
+std::string rows_of(const RunState& state, size_t columns, Colours colours) {
+  std::string rows = format("%-5s %-7s %9s %10s ", "#", "status", "val_bpb", "change") +
+                     (columns >= kWide ? format("%7s %9s ", "steps", "time") : std::string()) +
+                     " idea\n";
+  const std::vector<Figures> figures = figures_of(state);
+  const size_t count = state.experiments.size();
+  for (size_t i = count > kRows ? count - kRows : 0; i < count; ++i)
+    rows += row_of(state.experiments[i], figures[i], columns, colours);
+  return rows;
+}
+
+// "name      words", words wrapped at blanks and indented.
+std::string fact(const std::string& name, const std::string& words, size_t columns) {
+  constexpr size_t kIndent = 10;
+  const size_t room = std::max<size_t>(columns, kIndent + 20) - kIndent;
+  std::string text = format("%-10s", name.c_str()), rest = words;
+  while (true) {
+    std::string line = first_columns(rest, room);
+    const size_t blank = line.rfind(' ');
+    if (line.size() < rest.size() && blank != std::string::npos && blank > 0) line.resize(blank);
+    text += line + "\n";
+    rest.erase(0, line.size());
+    rest.erase(0, rest.find_first_not_of(' '));
+    if (rest.empty()) return text;
+    text += std::string(kIndent, ' ');
+  }
+}
+
+}  // namespace
+
+std::optional<std::pair<int64_t, double>> progress_in(const std::string& log) {
+  static const std::regex progress(R"(step (\d{1,15})  .{0,40}loss (\d{1,9}(\.\d{1,9})?))");
+  const std::vector<std::string> lines = split_lines(log);
+  for (auto line = lines.rbegin(); line != lines.rend(); ++line) {
+    std::smatch found;
+    if (line->size() < 200 && std::regex_search(*line, found, progress))
+      return std::pair(std::stoll(found[1]), std::stod(found[2]));
+  }
+  return std::nullopt;
+}
+
+std::string first_columns(const std::string& text, size_t columns) {
+  size_t taken = 0, bytes = 0;
+  while (bytes < text.size()) {
+    const Character c = first_character(std::string_view(text).substr(bytes));
+    taken += is_wide(c.code) ? 2 : 1;
+    if (taken > columns) break;
+    bytes += c.bytes;
+  }
+  return text.substr(0, bytes);
+}
+
+RunStatus status_of(const RunFolder& folder, double now) {
+  const std::vector<Entry> entries = read_journal(folder.journal());
+  RunStatus status{
+      .folder = folder, .state = replay(entries), .holder = {}, .doing = {}, .now = now};
+  status.holder = holder_of(folder.journal().string() + ".lock").value_or("");
+  status.user_pauses = is_paused(folder.path);
+  if (!status.holder.empty())
+    status.doing = doing_of(folder, status.state, latest_of(entries, status.state), now);
+  return status;
+}
+
+std::string condition_of(const RunStatus& status) {
+  if (!status.holder.empty()) return status.state.paused.empty() ? "running" : "paused";
+  return status.state.stopped.empty() ? "killed" : "ended";
+}
+
+std::string status_text(const RunStatus& status, size_t columns, bool colours) {
+  const RunState& state = status.state;
+  const std::string task = state.start ? one_line(state.start->task_name, 100) : "";
+  std::string text =
+      first_columns("run " + status.folder.path.filename().string() + ", task " + task + ", " +
+                        condition_of(status) +
+                        (status.holder.empty() ? "" : " (" + trim(status.holder) + ")") +
+                        local_time(status.now, ", %Y-%m-%d %H:%M:%S"),
+                    columns) +
+      "\n";
+  const auto add = [&](const char* name, const std::string& words) {
+    if (!words.empty()) text += fact(name, words, columns);
+  };
+  add("now", doing_in_words(status));
+  if (!status.holder.empty() && !status.doing.asking.empty())
+    add("model", "asking " + one_line(status.doing.asking, 100) + " for " +
+                     human_seconds(status.doing.asking_seconds));
+  if (status.user_pauses) add("", "agent pause asks for a pause; to go on: build/agent resume");
+  add("next", next_in_words(status));
+  add("best", best_in_words(state));
+  add("noise", noise_beside_gain(state));
+  add("caution", steps_caution(state));
+  add("done", done_in_words(state));
+  const Counts counts = count(state);
+  add("by", proposers_in_words(state));
+  if (state.spending.calls > 0)
+    add("models", spending_line(state.spending, counts.all(), counts.kept));
+  if (const std::string time = time_line(state.spent); !time.empty())
+    add("time", time.substr(time.find(' ') + 1));
+  // What is copied is not wrapped.
+  if (const std::string command = restore_line(status.folder, state); !command.empty())
+    text += format("%-10s", "restore") + command + "\n";
+  text += format("%-10s", "report") + status.folder.report().string() + "\n";
+  return text + "\n" + rows_of(state, columns, {colours});
+}
+
+nlohmann::json status_json(const RunStatus& status) {
+  using nlohmann::json;
+  const RunState& state = status.state;
+  const Doing& doing = status.doing;
+  const Counts counts = count(state);
+  const Noise noise = noise_in(state);
+  json object = {{"tag", status.folder.path.filename().string()},
+                 {"task", state.start ? state.start->task_name : ""},
+                 {"state", condition_of(status)},
+                 {"process", trim(status.holder)},
+                 {"folder", status.folder.path.string()},
+                 {"time", status.now},
+                 {"phase", doing.phase},
+                 {"phase_seconds", doing.seconds},
+                 {"asking", doing.asking},
+                 {"paused", state.paused},
+                 {"stopped", state.stopped},
+                 {"kept", counts.kept},
+                 {"discarded", counts.discarded},
+                 {"crashed", counts.crashed},
+                 {"noise", {{"sigma", noise.sigma}, {"repeats", noise.freedom}}},
+                 {"verified", false},
+                 {"seconds_each", pace_of(state)},
+                 {"usd", state.spending.usd},
+                 {"calls", state.spending.calls},
+                 {"tokens_in", state.spending.tokens_in},
+                 {"tokens_out", state.spending.tokens_out},
+                 {"restore", restore_line(status.folder, state)},
+                 {"last", json::array()}};
+  const auto set = [&](const char* key, const auto& value) {
+    object[key] = value ? json(*value) : json();
+  };
+  object["experiment"] = doing.n < 0 ? json() : json(doing.n);
+  set("seconds_left", doing.left);
+  set("step", doing.step);
+  set("loss", doing.loss);
+  set("champions_loss", doing.champions_loss);
+  if (state.champion_n >= 0)
+    object.update({{"champion", state.champion_n},
+                   {"commit", state.champion},
+                   {"best", state.best_bpb},
+                   {"baseline", baseline_bpb(state)}});
+  const std::vector<Figures> figures = figures_of(state);
+  const size_t count = state.experiments.size();
+  for (size_t i = count > kRows ? count - kRows : 0; i < count; ++i) {
+    const Experiment& e = state.experiments[i];
+    object["last"].push_back({{"n", e.n},
+                              {"status", name_of(e.status)},
+                              {"val_bpb", figures[i].bpb ? json(*figures[i].bpb) : json()},
+                              {"change", figures[i].change ? json(*figures[i].change) : json()},
+                              {"steps", e.measured ? e.measured->steps : 0},
+                              {"idea", one_line(e.candidate.idea, 1000)},
+                              {"reason", one_line(e.reason, 1000)}});
+  }
+  return object;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,139 @@
+#include "agent/record/figures.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/log.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+// Training time if there was any: from candidate to verdict a night's power cut may lie between.
+std::optional<double> minutes_of(const Experiment& experiment) {
+  if (experiment.measured) return experiment.measured->wall_seconds / 60;
+  const auto begin = seconds_of_utc(experiment.start_utc), end = seconds_of_utc(experiment.end_utc);
+  if (!begin || !end) return std::nullopt;
+  return std::max(0.0, *end - *begin) / 60;
+}
+
+}  // namespace
+
+std::vector<Figures> figures_of(const RunState& state) {
+  std::vector<Figures> all;
+  std::optional<double> best;
+  for (const Experiment& experiment : state.experiments) {
+    Figures figures;
+    figures.minutes = minutes_of(experiment);
+    if (experiment.status != Status::kCrash && experiment.measured) {
+      figures.bpb = experiment.measured->bpb;
+      figures.memory_gb = experiment.measured->memory_gb;
+    }
+    if (figures.bpb && best) figures.change = *figures.bpb - *best;
+    if (experiment.status == Status::kKeep) best = figures.bpb;
+    figures.best = best;
+    all.push_back(figures);
+  }
+  return all;
+}
+
+std::map<std::string, Counts> count_by_proposer(const RunState& state) {
+  std::map<std::string, Counts> by_proposer;
+  for (const Experiment& experiment : state.experiments) {
+    if (experiment.n == 0 || experiment.status == Status::kOpen) continue;
+    Counts& counts =
+        by_proposer[experiment.candidate.proposer.empty() ? "unknown"
+                                                          : experiment.candidate.proposer];
+    (experiment.status == Status::kKeep      ? counts.kept
+     : experiment.status == Status::kDiscard ? counts.discarded
+                                             : counts.crashed)++;
+  }
+  return by_proposer;
+}
+
+Counts count(const RunState& state) {
+  Counts total;
+  for (const auto& [proposer, counts] : count_by_proposer(state)) {
+    total.kept += counts.kept;
+    total.discarded += counts.discarded;
+    total.crashed += counts.crashed;
+  }
+  return total;
+}
+
+std::string proposers_in_words(const RunState& state) {
+  std::string words;
+  for (const auto& [proposer, counts] : count_by_proposer(state)) {
+    words += (words.empty() ? "" : ", ") + one_line(proposer, 100) +
+             format(" %d (%d kept, %.0f %%", counts.all(), counts.kept,
+                    100.0 * counts.kept / counts.all());
+    const auto nothing = state.came_to_nothing.find(proposer);
+    if (nothing != state.came_to_nothing.end())
+      words += format("; %d came to nothing", nothing->second);
+    words += ")";
+  }
+  return words;
+}
+
+double baseline_bpb(const RunState& state) {
+  for (const Experiment& experiment : state.experiments)
+    if (experiment.status == Status::kKeep) return experiment.measured->bpb.value_or(0);
+  return 0;
+}
+
+Noise noise_in(const RunState& state) {
+  Evidence evidence;
+  for (const Experiment& experiment : state.experiments) {
+    if (experiment.again.empty() || !experiment.measured || !experiment.measured->bpb) continue;
+    evidence.repeats.push_back(experiment.again);
+    evidence.repeats.back().push_back(*experiment.measured->bpb);
+  }
+  return noise_of(evidence);
+}
+
+std::string noise_in_words(const Noise& noise) {
+  if (noise.freedom == 0) return "not known: nothing was measured twice yet";
+  return format("%.2g, by %lld repeat%s", noise.sigma, static_cast<long long>(noise.freedom),
+                noise.freedom == 1 ? "" : "s");
+}
+
+std::string steps_caution(const RunState& state) {
+  constexpr double kAlike = 0.1;
+  if (state.champion_n <= 0 || !state.experiments[0].measured) return "";
+  const int64_t before = state.experiments[0].measured->steps;
+  const int64_t after = state.at(state.champion_n).measured->steps;
+  const double ratio = before > 0 ? static_cast<double>(after) / static_cast<double>(before) : 1;
+  if (after <= 0 || std::abs(ratio - 1) < kAlike) return "";
+  return format(
+      "Part of the gain may be the machine's: #%lld made %lld steps in its time, the "
+      "baseline %lld.",
+      static_cast<long long>(state.champion_n), static_cast<long long>(after),
+      static_cast<long long>(before));
+}
+
+std::vector<std::pair<std::string, double>> parts_of(const TimeSpent& spent) {
+  return {{"training", spent.training}, {"scoring", spent.scoring},
+          {"start-up", spent.startup},  {"sealing", spent.sealing},
+          {"building", spent.building}, {"waiting for an idea", spent.waiting()},
+          {"paused", spent.paused}};
+}
+
+std::optional<double> budget_in(const RunState& state) {
+  if (state.experiments.empty() || !state.experiments[0].measured) return std::nullopt;
+  const Measured& measured = *state.experiments[0].measured;
+  return measured.wall_seconds - measured.overhead_seconds;
+}
+
+double pace_of(const RunState& state) {
+  const auto judged = state.experiments.size() - state.open.size();
+  return judged == 0 ? 0 : (state.spent.total - state.spent.paused) / static_cast<double>(judged);
+}
+
+std::optional<int64_t> experiment_with(const RunState& state, const std::string& commit) {
+  if (commit.empty()) return std::nullopt;
+  for (const Experiment& experiment : state.experiments)
+    if (experiment.candidate.commit == commit) return experiment.n;
+  return std::nullopt;
+}
+
+}  // namespace autoresearch

@@ -1,0 +1,68 @@
+// What a reader of a run wants beside the journal's own figures, derived from all experiments.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/lab/evidence.h"
+#include "agent/lab/proof.h"
+#include "agent/record/run_state.h"
+
+namespace autoresearch {
+
+// Of one experiment, from those before it.
+struct Figures {
+  std::optional<double> bpb;      // of a keep or a discard
+  std::optional<double> change;   // against the best before it
+  std::optional<double> best;     // after it
+  std::optional<double> minutes;  // of training, or from the candidate to the verdict
+  double memory_gb = 0;
+};
+std::vector<Figures> figures_of(const RunState& state);
+
+// What fresh measurements have shown of a run's gains. Only what is proven is called verified.
+struct Verified {
+  WholeGain whole;  // of the champion against the baseline
+  int64_t pairs = 0;
+  std::map<int64_t, bool> changes;  // single kept experiments, and whether each is proven
+  std::optional<double> baseline_test, champion_test;  // on the test split
+};
+
+struct Counts {
+  int kept = 0, discarded = 0, crashed = 0;
+  int all() const { return kept + discarded + crashed; }
+};
+
+// Without the baseline, which nobody proposed.
+Counts count(const RunState& state);
+std::map<std::string, Counts> count_by_proposer(const RunState& state);
+
+// "builtin 2 (1 kept, 50 %), openai 2 (0 kept, 0 %; 1 came to nothing)"; empty before any.
+std::string proposers_in_words(const RunState& state);
+
+double baseline_bpb(const RunState& state);  // 0 before there is one
+
+// Pooled over all code that was measured more than once.
+Noise noise_in(const RunState& state);
+std::string noise_in_words(const Noise& noise);  // "0.0011, by 3 repeats", or that it is not known
+
+// A warning if the champion made far more or fewer steps in its time than the baseline; else empty.
+std::string steps_caution(const RunState& state);
+
+// The parts of the time by name, the largest ones of a healthy run first.
+std::vector<std::pair<std::string, double>> parts_of(const TimeSpent& spent);
+
+// The seconds that a training of this run may take; nothing before the baseline was measured.
+std::optional<double> budget_in(const RunState& state);
+
+// Seconds that an experiment takes on average, all that the run did included; 0 before there is
+// one.
+double pace_of(const RunState& state);
+
+// The number of the experiment that has this commit; nothing if none has.
+std::optional<int64_t> experiment_with(const RunState& state, const std::string& commit);
+
+}  // namespace autoresearch

@@ -1,0 +1,220 @@
+#include "agent/record/page.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <utility>
+
+#include "agent/record/page_detail.h"
+#include "agent/record/page_embedded.h"
+#include "agent/record/report.h"
+#include "common/log.h"
+#include "common/text.h"
+
+namespace autoresearch {
+namespace {
+
+using nlohmann::json;
+
+void set(json& object, const char* key, std::optional<double> value) {
+  if (value && std::isfinite(*value)) object[key] = *value;
+}
+
+// Milliseconds since 1970, as scripts count.
+std::optional<double> milliseconds(const std::string& utc) {
+  const auto seconds = seconds_of_utc(utc);
+  return seconds ? std::optional(std::round(1000 * *seconds)) : std::nullopt;
+}
+
+// All strings of a value, cleaned for the eye.
+void clean(json& value) {
+  if (value.is_string()) value = plain_text(value.get<std::string>());
+  if (value.is_structured())
+    for (json& inner : value) clean(inner);
+}
+
+// JSON that can stand in a script element: no '<' in it ends the element or begins a comment.
+std::string in_script(json value) {
+  clean(value);
+  std::string text;
+  for (const char c : value.dump(-1, ' ', false, json::error_handler_t::replace))
+    text += c == '<' ? "\\u003c" : std::string(1, c);
+  return text;
+}
+
+// How the machine was while it trained.
+void add_machine(json& row, const Measured& measured) {
+  const MachineState& machine = measured.machine;
+  if (!measured.disturbed.empty()) row["noisy"] = measured.disturbed;
+  if (machine.load > 0) row["load"] = machine.load;
+  if (machine.cores > 0) row["cores"] = machine.cores;
+  if (machine.training.seconds > 0)
+    row["pressure"] = machine.training.contended / machine.training.seconds;
+}
+
+json row_of(const Experiment& e, const Figures& figures,
+            const std::optional<SpeedAndLearning>& compared) {
+  json row = {{"n", e.n},
+              {"status", name_of(e.status)},
+              {"idea", e.candidate.idea},
+              {"why", e.candidate.why},
+              {"by", e.candidate.proposer},
+              {"reason", e.reason},
+              {"commit", e.candidate.commit.substr(0, 12)},
+              {"areas", e.candidate.areas},
+              {"constants", e.candidate.constants},
+              {"again", e.again}};
+  set(row, "bpb", figures.bpb);
+  set(row, "change", figures.change);
+  set(row, "best", figures.best);
+  set(row, "minutes", figures.minutes);
+  set(row, "from", milliseconds(e.start_utc));
+  set(row, "to", milliseconds(e.end_utc));
+  if (e.disturbed > 0) row["disturbed"] = e.disturbed;
+  if (e.measured) {
+    if (figures.bpb) row["gb"] = e.measured->memory_gb;
+    if (e.measured->steps > 0) row["steps"] = e.measured->steps;
+    if (e.measured->tokens_per_second > 0) row["speed"] = e.measured->tokens_per_second;
+    add_machine(row, *e.measured);
+  }
+  if (compared) {
+    row["won"] = name_of(compared->won_by);
+    if (compared->tokens_ratio > 0) row["ratio"] = compared->tokens_ratio;
+  }
+  return row;
+}
+
+json facts_of(const RunFolder& run, const RunState& state) {
+  json facts = json::array();
+  const auto fact = [&](const char* name, const std::string& value) {
+    if (!value.empty()) facts.push_back({name, value});
+  };
+  if (state.champion_n >= 0) {
+    fact("champion",
+         format("#%lld, commit ", static_cast<long long>(state.champion_n)) + state.champion);
+    fact("to restore its train.cpp", restore_line(run, state));
+  }
+  fact("folder", run.path.string());
+  fact("slow operations", slow_operations(state));
+  if (const auto& start = state.start) {
+    fact("task", start->task_name + ", " + start->task);
+    if (const auto budget = budget_in(state)) fact("budget", format("%.0f s of training", *budget));
+    fact("kit", start->kit);
+    fact("device", start->device);
+    fact("machine", start->machine);
+    fact("seed", std::to_string(start->seed));
+  }
+  return facts;
+}
+
+json time_of(const TimeSpent& spent) {
+  json parts = json::array();
+  for (const auto& [name, seconds] : parts_of(spent)) parts.push_back({name, seconds});
+  return {{"total", spent.total}, {"parts", std::move(parts)}};
+}
+
+json verified_json(const Verified& verified) {
+  json object = {{"low", verified.whole.low},   {"mean", verified.whole.mean},
+                 {"high", verified.whole.high}, {"verified", verified.whole.verified},
+                 {"pairs", verified.pairs},     {"changes", json::object()}};
+  for (const auto& [n, proven] : verified.changes) object["changes"][std::to_string(n)] = proven;
+  if (verified.baseline_test && verified.champion_test)
+    object["test"] = {*verified.baseline_test, *verified.champion_test};
+  return object;
+}
+
+// All but the experiments.
+json run_json(const RunFolder& run, const RunState& state, double now,
+              const std::optional<Verified>& verified) {
+  const Counts counts = count(state);
+  json object = {
+      {"tag", run.path.filename().string()},
+      {"task", state.start ? state.start->task_name : ""},
+      {"written", std::round(1000 * now)},
+      {"alive", state.stopped.empty()},
+      {"stopped", state.stopped},
+      {"paused", state.paused},
+      {"pace", pace_of(state)},
+      {"counts",
+       {{"kept", counts.kept}, {"discarded", counts.discarded}, {"crashed", counts.crashed}}},
+      {"caution", steps_caution(state)},
+      {"spent", time_of(state.spent)},
+      {"usd", state.spending.usd},
+      {"proposers", proposers_in_words(state)},
+      {"came_to_nothing", state.came_to_nothing},
+      {"last_refusal", state.last_refusal},
+      {"next", state.backlog()},
+      {"facts", facts_of(run, state)}};
+  if (state.champion_n >= 0) object["champion"] = state.champion_n;
+  if (state.spending.calls > 0)
+    object["money"] = spending_line(state.spending, counts.all(), counts.kept);
+  if (const Noise noise = noise_in(state); noise.freedom > 0)
+    object["noise"] = {{"sigma", noise.sigma}, {"freedom", noise.freedom}};
+  if (verified) object["verified"] = verified_json(*verified);
+  if (!state.experiments.empty()) set(object, "began", milliseconds(state.at(0).start_utc));
+  return object;
+}
+
+// The skeleton with {name} replaced; what is put in is not looked at again.
+std::string filled(std::string_view skeleton,
+                   const std::vector<std::pair<std::string_view, std::string_view>>& parts) {
+  std::string page;
+  for (const auto& [name, text] : parts) {  // in the skeleton's order
+    const size_t at = skeleton.find(name);
+    page.append(skeleton.substr(0, at)).append(text);
+    skeleton.remove_prefix(at + name.size());
+  }
+  return page.append(skeleton);
+}
+
+}  // namespace
+
+size_t detail_bytes(size_t experiments) {
+  constexpr size_t kAll = size_t{8} << 20, kMost = size_t{64} << 10;
+  size_t bytes = kMost;
+  while (bytes > 256 && bytes * experiments > kAll) bytes /= 2;
+  return bytes;
+}
+
+const ReportPage::Detail& ReportPage::detail(const RunState& state, int64_t n, size_t bytes) {
+  const Experiment& e = state.at(n);
+  const auto index = static_cast<size_t>(n);
+  if (details_.size() <= index) details_.resize(index + 1);
+  Detail& detail = details_[index];
+  const std::string key =
+      format("%zu %s %d %zu ", bytes, name_of(e.status), e.attempts, e.again.size()) +
+      e.candidate.commit;
+  if (e.status != Status::kOpen && detail.key == key) return detail;
+  detail = {key, in_script(detail_of(run_.experiment(n), bytes)), against_parent(run_, state, n)};
+  return detail;
+}
+
+std::string ReportPage::html(const RunState& state, double now,
+                             const std::optional<Verified>& verified) {
+  const std::vector<Figures> figures = figures_of(state);
+  const size_t bytes = detail_bytes(state.experiments.size());
+  details_.resize(state.experiments.size());
+  std::unordered_map<std::string, int64_t> numbers;
+  for (const Experiment& e : state.experiments) numbers.try_emplace(e.candidate.commit, e.n);
+
+  json run = run_json(run_, state, now, verified);
+  run["experiments"] = json::array();
+  std::string details;
+  for (const Experiment& e : state.experiments) {
+    const Detail& mine = detail(state, e.n, bytes);
+    json row = row_of(e, figures[static_cast<size_t>(e.n)], mine.compared);
+    if (const auto parent = numbers.find(e.candidate.parent); parent != numbers.end())
+      row["parent"] = parent->second;
+    run["experiments"].push_back(std::move(row));
+    details +=
+        format("<script type=\"application/json\" id=\"d%lld\">", static_cast<long long>(e.n)) +
+        mine.json + "</script>\n";
+  }
+  return filled(kPageSkeleton, {{"{style}", kPageStyle},
+                                {"{run}", in_script(std::move(run))},
+                                {"{details}", details},
+                                {"{script}", kPageScript}});
+}
+
+}  // namespace autoresearch

@@ -51,7 +51,7 @@ step::Stop Night::run() {
   bool derived = false;
   while (true) {
     try {
-      if (!std::exchange(derived, true)) store_.derive(state_);
+      if (!std::exchange(derived, true)) catch_up();
       look_at_the_world();
       const Plan next = plan(state_, settings_, flight_, workers_.now());
       if (next.step) {
@@ -69,6 +69,13 @@ step::Stop Night::run() {
       survive(error);
     }
   }
+}
+
+// What an earlier agent had still to do after its last verdict.
+void Night::catch_up() {
+  for (const Experiment& experiment : state_.experiments)
+    if (experiment.status != Status::kOpen) store_.tidy(experiment.n);
+  store_.derive(state_);
 }
 
 void Night::append(const Event& event) { apply(state_, journal_.append(event)); }

@@ -36,6 +36,7 @@ class Night {
 
  private:
   void append(const Event& event);
+  void catch_up();
   void look_at_the_world();
   void do_step(const Step& step);
   void survive(const std::exception& error);

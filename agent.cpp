@@ -188,7 +188,8 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   apply(state, journal.append(start));
 
-  const Settings settings = settings_of(options, bench.gpu, models != nullptr, started);
+  const Settings settings =
+      settings_of(options, bench.budget, bench.gpu, models != nullptr, started);
   Proposer::Setup setup;
   setup.checkout = checkout;
   setup.run = folder;

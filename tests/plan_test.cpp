@@ -139,11 +139,11 @@ TEST_F(PlanTest, ARepeatThatGivesNoFigureIsTriedTwiceAndOneThatIsDisturbedLater)
   disturbed.disturbed = "another process took a core";
   story.begun().experiment(1, Status::kKeep, 1.9).measured(1, disturbed);
   EXPECT_EQ(expect<step::Propose>()->n, 2);
-  story.now += kDisturbedPause;
+  story.now += settings.disturbed_pause;
   EXPECT_TRUE(expect<step::Measure>()->again);
-  story.measured(1, crashed()).now += kDisturbedPause;
+  story.measured(1, crashed()).now += settings.disturbed_pause;
   EXPECT_TRUE(expect<step::Measure>()->again);
-  story.measured(1, crashed()).now += kDisturbedPause;
+  story.measured(1, crashed()).now += settings.disturbed_pause;
   EXPECT_EQ(expect<step::Propose>()->n, 2);
 }
 
@@ -268,10 +268,10 @@ TEST_F(PlanTest, ADisturbedMeasurementIsRepeatedLaterTwiceAtMost) {
   flight.built = {1};
   talk(2, Talk::kAsking);
   expect_waiting();
-  EXPECT_NEAR(next().look_again, kDisturbedPause, 1);
-  story.now += kDisturbedPause;
+  EXPECT_NEAR(next().look_again, settings.disturbed_pause, 1);
+  story.now += settings.disturbed_pause;
   EXPECT_EQ(expect<step::Measure>()->n, 1);
-  story.measured(1, disturbed).now += kDisturbedPause;
+  story.measured(1, disturbed).now += settings.disturbed_pause;
   EXPECT_EQ(expect<step::Measure>()->n, 1);
   Measured busy = measured_at(3);
   busy.busy = disturbed.disturbed;  // then it counts, for what it is

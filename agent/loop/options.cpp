@@ -42,11 +42,12 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--data", options.data, "folder of tasks and runs");
 }
 
-Settings settings_of(const Options& options, bool gpu, bool models, double now) {
+Settings settings_of(const Options& options, double budget, bool gpu, bool models, double now) {
   Settings settings;
   settings.overlap_proposals = options.overlap != "off";
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && gpu);
   settings.models = models;
+  settings.disturbed_pause = std::min(settings.disturbed_pause, budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
   settings.max_experiments = options.max_experiments;
   if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;

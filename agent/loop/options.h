@@ -23,7 +23,8 @@ struct Options {
 
 void add_run_options(CLI::App& run, Options& options);
 
-// The plan's part of them. `now`: seconds since 1970. Throws Error for a time that is none.
-Settings settings_of(const Options& options, bool gpu, bool models, double now);
+// The plan's part of them. `budget`: seconds of a training; `now`: seconds since 1970. Throws Error
+// for a time that is none.
+Settings settings_of(const Options& options, double budget, bool gpu, bool models, double now);
 
 }  // namespace autoresearch

@@ -182,8 +182,8 @@ class Question {
       const auto talk = flight_.talks.find(n);
       const bool talking = talk != flight_.talks.end() && talk->second.stage != Talk::kDone;
       if (e.measured || talking || now_ >= settings_.deadline) continue;
-      if (e.disturbed > 0 && now_ < e.ended_at + kDisturbedPause) {
-        look(e.ended_at + kDisturbedPause);
+      if (e.disturbed > 0 && now_ < e.ended_at + settings_.disturbed_pause) {
+        look(e.ended_at + settings_.disturbed_pause);
         continue;
       }
       const bool overtaken = n > 0 && e.attempts == 0 && e.candidate.parent != state_.champion;
@@ -201,7 +201,7 @@ class Question {
     if (repeats_owed(state_.evidence, settings_.keep) == 0 || champion.failed_again > 1 ||
         champion.disturbed > kMostDisturbances || state_.told.contains(no_repeat_of(champion.n)))
       return std::nullopt;
-    const double again = champion.ended_at + kDisturbedPause;
+    const double again = champion.ended_at + settings_.disturbed_pause;
     if (champion.disturbed > 0 && now_ < again) {
       look(again);
       return std::nullopt;

@@ -24,7 +24,8 @@ struct Settings {
   bool overlap_proposals = true, overlap_builds = false;
   bool models = false;  // somebody else than the builtin proposer can be asked
   KeepRule keep = KeepRule::kEvidence;
-  int64_t max_experiments = 0;                                // the baseline aside; 0: no limit
+  int64_t max_experiments = 0;  // the baseline aside; 0: no limit
+  double disturbed_pause = 20;  // seconds before a measurement that was spoilt is repeated
   double deadline = std::numeric_limits<double>::infinity();  // seconds since 1970
 };
 
@@ -137,16 +138,15 @@ Plan plan(const RunState& state, const Settings& settings, const InFlight& fligh
 constexpr const char* kPausedByUser = "paused by agent pause";
 
 // Limits that a message or a test quotes.
-constexpr int kMostInterruptions = 1;   // of a candidate's training, before it is given up
-constexpr int kMostDisturbances = 2;    // repeats of a measurement that the machine spoilt
-constexpr size_t kFailuresAlike = 3;    // crashes for one reason in a row, before the canary
-constexpr int kRefusalsInARow = 3;      // proposals that came to nothing, then the tuner has a turn
-constexpr int kGiveUpProposing = 16;    // in a row, the tuner's included: the run ends
-constexpr int kTroublesInARow = 3;      // errors of the loop's own that cost the experiment
-constexpr int64_t kPlateau = 20;        // verdicts since the last keep
-constexpr double kCanaryAgain = 180;    // seconds between two looks at a broken machine
-constexpr double kModelsRest = 1800;    // seconds without models after half of 20 came to nothing
-constexpr double kDisturbedPause = 20;  // seconds before a spoilt measurement is repeated
+constexpr int kMostInterruptions = 1;  // of a candidate's training, before it is given up
+constexpr int kMostDisturbances = 2;   // repeats of a measurement that the machine spoilt
+constexpr size_t kFailuresAlike = 3;   // crashes for one reason in a row, before the canary
+constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
+constexpr int kGiveUpProposing = 16;   // in a row, the tuner's included: the run ends
+constexpr int kTroublesInARow = 3;     // errors of the loop's own that cost the experiment
+constexpr int64_t kPlateau = 20;       // verdicts since the last keep
+constexpr double kCanaryAgain = 180;   // seconds between two looks at a broken machine
+constexpr double kModelsRest = 1800;   // seconds without models after half of 20 came to nothing
 
 // How it is on record that a champion can't be measured again.
 std::string no_repeat_of(int64_t n);

@@ -17,6 +17,7 @@
 #include <regex>
 
 #include "agent/lab/machine.h"
+#include "agent/lab/proof.h"
 #include "agent/loop/commands.h"
 #include "agent/loop/forecast.h"
 #include "agent/loop/local_store.h"
@@ -26,6 +27,7 @@
 #include "agent/loop/place.h"
 #include "agent/loop/toml_config.h"
 #include "agent/loop/until.h"
+#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -38,14 +40,21 @@
 namespace autoresearch {
 namespace {
 
+constexpr const char* kVerify = "0.33";  // a third of the night
+
 struct Options {
   std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto",
-                   keep = "evidence", data, until, notify;
+                   keep = "evidence", verify = kVerify, data, until, notify;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
   double max_hours = 0;         // 0: no limit
   int64_t seed = 42;
+
+  // agent verify
+  bool only_proof = false;
+  int64_t measurements = 0;  // 0: as many as at the end of a night
+  std::string provider;      // of the run that is proven
 };
 
 // ------------------------------------------------------------------------------------------------
@@ -151,7 +160,25 @@ void check_prompt(Proposer& proposer, const RunState& state, const std::string& 
            (prompt.left_out.empty() ? "" : ": " + prompt.left_out));
 }
 
-Settings settings_of(const Options& options, const Bench& bench, bool models, double now) {
+// --verify off | a share of the night | a number of measurements.
+void set_proof(const std::string& words, Settings& settings) {
+  if (words == "off") return;
+  char* end = nullptr;
+  const double value = std::strtod(words.c_str(), &end);
+  const bool number = !words.empty() && *end == '\0' && value > 0;
+  const bool count = number && value >= 2 * kFewestPairs && value == std::floor(value);
+  check((number && value < 1) || (count && value < 1e6),
+        "--verify " + words +
+            " is not off, a share such as 0.33, or a number of measurements from " +
+            std::to_string(2 * kFewestPairs) + " on");
+  if (count)
+    settings.proof_measurements = static_cast<int64_t>(value);
+  else
+    settings.proof_share = value;
+}
+
+Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
+                     double now) {
   Settings settings;
   settings.overlap_proposals = options.overlap != "off";
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
@@ -162,6 +189,12 @@ Settings settings_of(const Options& options, const Bench& bench, bool models, do
   if (!options.until.empty())
     settings.deadline = std::min(settings.deadline,
                                  now + seconds_until(options.until, static_cast<std::time_t>(now)));
+  if (std::isfinite(settings.deadline)) settings.given = settings.deadline - now;
+  settings.score_test = true;
+  set_proof(options.verify, settings);
+  settings.only_proof = options.only_proof;
+  settings.proofs_wanted = state.proofs + 1;
+  if (options.measurements > 0) settings.proof_measurements = options.measurements;
   return settings;
 }
 
@@ -194,7 +227,8 @@ int run(const Options& options) {
   const auto models = make_models(options.models, fs::exists(folder.journal())
                                                       ? calls_in(read_journal(folder.journal()))
                                                       : std::vector<CallEvent>());
-  check_sandbox(options, models != nullptr, bench);
+  const bool model_written = models || (options.only_proof && options.provider != "builtin");
+  check_sandbox(options, model_written, bench);
   check_room(folder, bench);
 
   FreshFolder fresh(folder.path);
@@ -213,7 +247,7 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   apply(state, journal.append(start));
 
-  const Settings settings = settings_of(options, bench, models != nullptr, started);
+  const Settings settings = settings_of(options, state, bench, models != nullptr, started);
   Proposer::Setup setup;
   setup.checkout = checkout;
   setup.run = folder;
@@ -286,6 +320,10 @@ void add_run_options(CLI::App& run, Options& options) {
                  "evidence: a gain beyond the noise of a measurement; greedy: any better figure")
       ->check(CLI::IsMember({"evidence", "greedy"}))
       ->capture_default_str();
+  run.add_option("--verify", options.verify,
+                 "what proves the gain at the end: a share of the night, a number of measurements, "
+                 "or off")
+      ->capture_default_str();
   run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
   run.add_option("--notify", options.notify,
                  "a command that is told of the end, the first keep, a pause, a breakage, a "
@@ -305,14 +343,46 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--data", options.data, "folder of tasks and runs");
 }
 
-int status(const std::string& tag) {
+void add_verify_options(CLI::App& verify, Options& options) {
+  verify.add_option("--tag", options.tag, "name of the run, which must not be running")->required();
+  verify
+      .add_option("--measurements", options.measurements,
+                  "how many it may take; by default a third of those made so far, at least 8")
+      ->check(CLI::Range(2 * kFewestPairs, int64_t{1'000'000}));
+  verify.add_option("--task", options.task, "the run's task, if its folder has another name");
+  verify.add_option("--sandbox", options.sandbox, "auto or off")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->capture_default_str();
+  verify.add_option("--notify", options.notify, "as for run");
+  verify.add_option("--data", options.data, "folder of tasks and runs");
+}
+
+RunState state_of(const std::string& tag) {
   const RunFolder folder = run_folder(tag);
   const std::string runs = folder.path.parent_path().string();
   check(fs::exists(folder.journal()), "no run " + tag + " in " + runs + "; see: ls " + runs);
-  const RunState state = replay(read_journal(folder.journal()));
+  return replay(read_journal(folder.journal()));
+}
+
+// All that the run was begun with stands in its journal.
+int verify(Options options) {
+  const RunState state = state_of(options.tag);
+  check(state.champion_n > 0, "run " + options.tag + " has kept nothing, so nothing can be proven");
+  options.only_proof = true;
+  if (options.task.empty()) options.task = state.start->task_name;
+  options.device = state.start->device;
+  options.seed = state.start->seed;
+  options.provider = state.start->provider;
+  return run(options);
+}
+
+int status(const std::string& tag) {
+  const RunState state = state_of(tag);
   std::cout << experiment_header() << "\n";
   for (const Experiment& e : state.experiments)
     if (e.status != Status::kOpen) std::cout << experiment_line(state, e.n) << "\n";
+  for (const std::string& line : {proof_line(state), changes_line(state), fits_validation(state)})
+    if (!line.empty()) std::cout << line << "\n";
   std::cout << proposer_lines(state);
   return kDone;
 }
@@ -331,6 +401,10 @@ int main_program(int argc, char** argv) {
   CLI::App& show = *app.add_subcommand("status", "the experiments of a run so far");
   show.add_option("--tag", options.tag, "name of the run")->required();
   show.add_option("--data", options.data, "folder of tasks and runs");
+  Options proof;
+  proof.task.clear();
+  CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run anew, and prove it");
+  add_verify_options(prove, proof);
   const auto housekeeping = add_commands(app);
   try {
     app.parse(argc, argv);
@@ -341,12 +415,13 @@ int main_program(int argc, char** argv) {
   if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
+  if (prove.parsed()) options.data = proof.data;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   if (show.parsed()) return status(options.tag);
   watch_for_interrupt(/*gently=*/true);
   adopt_orphans();
   keep_memory_private();
-  return run(options);
+  return prove.parsed() ? verify(proof) : run(options);
 }
 
 }  // namespace

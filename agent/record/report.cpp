@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "agent/record/history.h"
+#include "agent/record/proof_lines.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -203,6 +204,8 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
     lines += text(" after %d experiments: %d kept, %d discarded, %d crashed\n", total.all(),
                   total.kept, total.discarded, total.crashed);
   }
+  for (const std::string& line : {proof_line(state), changes_line(state), fits_validation(state)})
+    if (!line.empty()) lines += line + "\n";
   lines += "stopped: " + one_line(why, 300) + "\n";
   lines += proposer_lines(state);
   if (const std::string time = time_line(state.spent); !time.empty()) lines += time + "\n";

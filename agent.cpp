@@ -160,21 +160,28 @@ void check_prompt(Proposer& proposer, const RunState& state, const std::string& 
            (prompt.left_out.empty() ? "" : ": " + prompt.left_out));
 }
 
-// --verify off | a share of the night | a number of measurements.
-void set_proof(const std::string& words, Settings& settings) {
-  if (words == "off") return;
+// --verify off | a share of the night | a number of measurements; false for any other words.
+bool read_proof(const std::string& words, Settings& settings) {
+  if (words == "off") return true;
   char* end = nullptr;
   const double value = std::strtod(words.c_str(), &end);
-  const bool number = !words.empty() && *end == '\0' && value > 0;
-  const bool count = number && value >= 2 * kFewestPairs && value == std::floor(value);
-  check((number && value < 1) || (count && value < 1e6),
-        "--verify " + words +
-            " is not off, a share such as 0.33, or a number of measurements from " +
-            std::to_string(2 * kFewestPairs) + " on");
-  if (count)
-    settings.proof_measurements = static_cast<int64_t>(value);
-  else
+  if (words.empty() || *end != '\0') return false;
+  if (value > 0 && value < 1) {
     settings.proof_share = value;
+    return true;
+  }
+  const bool count = value >= 2 * kFewestPairs && value < 1e6 && value == std::floor(value);
+  if (count) settings.proof_measurements = static_cast<int64_t>(value);
+  return count;
+}
+
+std::string proof_problem(const std::string& words) {
+  Settings unused;
+  return read_proof(words, unused)
+             ? ""
+             : "'" + words +
+                   "' is not off, a share such as 0.33, or a number of measurements from " +
+                   std::to_string(2 * kFewestPairs) + " on";
 }
 
 Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
@@ -191,7 +198,7 @@ Settings settings_of(const Options& options, const RunState& state, const Bench&
                                  now + seconds_until(options.until, static_cast<std::time_t>(now)));
   if (std::isfinite(settings.deadline)) settings.given = settings.deadline - now;
   settings.score_test = true;
-  set_proof(options.verify, settings);
+  read_proof(options.verify, settings);
   settings.only_proof = options.only_proof;
   settings.proofs_wanted = state.proofs + 1;
   if (options.measurements > 0) settings.proof_measurements = options.measurements;
@@ -323,6 +330,7 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--verify", options.verify,
                  "what proves the gain at the end: a share of the night, a number of measurements, "
                  "or off")
+      ->check(proof_problem)
       ->capture_default_str();
   run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
   run.add_option("--notify", options.notify,

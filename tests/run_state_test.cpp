@@ -325,6 +325,42 @@ TEST(Fold, ADisturbedMeasurementIsNoResult) {
   EXPECT_EQ(story.state.at(1).disturbed, 0) << "of the present candidate's";
 }
 
+TEST(Fold, AProofTakesOneFigureOfEachArmOfABlock) {
+  Story story;
+  story.begun().experiment(1, Status::kKeep, 1.9).proof({{0, 1}, {1, 0}});
+  EXPECT_ANY_THROW(story.proof({{0, 1}})) << "one at a time";
+  story.arm(0, 0, measured_at(1.9));
+  EXPECT_EQ(story.state.proof->figures[0].at(0), 1.9);
+  EXPECT_ANY_THROW(story.run_arm(0, 0)) << "it was measured already";
+  EXPECT_ANY_THROW(story.run_arm(0, 2)) << "no such arm";
+  EXPECT_ANY_THROW(story.run_arm(2, 0)) << "no such block";
+  EXPECT_ANY_THROW(story.tell(event::ProofMeasured{0, 1, 1, true, measured_at(2)}))
+      << "no open attempt";
+  EXPECT_ANY_THROW(story.tell(event::Verified{"other"})) << "another tip";
+  story.tell(event::Verified{story.state.champion});
+  EXPECT_FALSE(story.state.proof);
+  EXPECT_FALSE(story.state.verified->verified);
+  EXPECT_EQ(story.state.proofs, 1);
+}
+
+TEST(Fold, AGainThatTheTestSplitDoesNotShowIsToldOf) {
+  Story story;
+  story.begun().tell(event::Tested{0, 2.1, "", 1}).experiment(1, Status::kKeep, 1.9);
+  EXPECT_EQ(fits_validation(story.state), "") << "not known yet";
+  Story good = story, bad = story;
+  good.tell(event::Tested{1, 2.001, "", 1});
+  EXPECT_EQ(fits_validation(good.state), "");
+  bad.tell(event::Tested{1, 2.05, "", 1});
+  EXPECT_NE(fits_validation(bad.state).find("#1 gained 0.1000 on val and 0.0500 on test"),
+            std::string::npos);
+}
+
+TEST(Fold, AReplyThatComesAfterTheVerdictIsNoContradiction) {
+  Story story;
+  story.begun().experiment(1, Status::kCrash).tell(event::Replied{1, "openai:m"});
+  EXPECT_EQ(story.state.replies, 0);
+}
+
 TEST(Fold, LaterMeasurementsOfAKeptCommitStandBesideTheFirst) {
   Measured spoilt = measured_at(1.5);
   spoilt.disturbed = "another process took a core";

@@ -57,8 +57,8 @@ struct Fold {
   }
 
   void operator()(const event::Replied& e) {
-    if (e.n < state.next_n())
-      ++open_experiment_of(state, e.n).replies;
+    if (e.n < state.next_n())  // perhaps of a repair that came after the verdict
+      ++experiment_of(state, e.n).replies;
     else
       ++state.replies;
   }

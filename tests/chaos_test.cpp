@@ -104,10 +104,11 @@ void Chaos::expect_a_true_record() {
     EXPECT_TRUE(commits.insert(e.candidate.commit).second) << e.n << " is doubled";
     EXPECT_EQ(history.ref(folder.experiment(e.n).path.filename()), e.candidate.commit) << e.n;
     const std::string source = history.source_at(e.candidate.commit);
-    if (e.measured && e.measured->bpb)
+    if (e.measured && e.measured->bpb) {
       EXPECT_NEAR(*e.measured->bpb, bpb_of(source, e.measured->seed), 1e-9)
           << e.n << " is mislabelled";
-    if (e.status == Status::kKeep) EXPECT_TRUE(e.tested && e.tested->bpb) << e.n;
+    }
+    EXPECT_EQ(e.status == Status::kKeep, e.tested && e.tested->bpb) << e.n;
     for (const fs::path& left : {folder.experiment(e.n).attempt(), folder.experiment(e.n).build(),
                                  folder.experiment(e.n).program(), folder.experiment(e.n).sealed()})
       EXPECT_FALSE(fs::exists(left)) << left;
@@ -133,7 +134,9 @@ void Chaos::expect_a_true_proof() {
   size_t figures = 0;
   for (const Entry& entry : read_journal(folder.journal())) {
     const auto* verified = std::get_if<event::Verified>(&entry.event);
-    if (verified && verified->pairs > 0) EXPECT_EQ(outcome_of(told).mean, verified->mean);
+    if (verified) {
+      EXPECT_EQ(outcome_of(told).mean, verified->mean);
+    }
     apply(told, entry);
     const auto* e = std::get_if<event::ProofMeasured>(&entry.event);
     if (!e || !e->measured.bpb) continue;

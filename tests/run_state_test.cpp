@@ -260,7 +260,6 @@ TEST(Replay, BrokenInvariantsAreErrorsThatNameTheEvent) {
       {zero, first, good, keep, keep},
       {zero, first, good, keep, zero},
       {zero, first, good, keep, event::Reopened{0}},
-      {zero, first, good, keep, event::Replied{0, "m"}},
       {zero, first, good, verdict(Status::kDiscard), run(0, 2)},
       {zero, first, withdrawn},
       {zero, candidate(1), withdrawn},
@@ -336,8 +335,11 @@ TEST(Fold, AProofTakesOneFigureOfEachArmOfABlock) {
   EXPECT_ANY_THROW(story.run_arm(2, 0)) << "no such block";
   EXPECT_ANY_THROW(story.tell(event::ProofMeasured{0, 1, 1, true, measured_at(2)}))
       << "no open attempt";
-  EXPECT_ANY_THROW(story.tell(event::Verified{"other"})) << "another tip";
-  story.tell(event::Verified{story.state.champion});
+  event::Verified end;
+  end.tip = "other";
+  EXPECT_ANY_THROW(story.tell(end)) << "another tip";
+  end.tip = story.state.champion;
+  story.tell(end);
   EXPECT_FALSE(story.state.proof);
   EXPECT_FALSE(story.state.verified->verified);
   EXPECT_EQ(story.state.proofs, 1);

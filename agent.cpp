@@ -16,6 +16,7 @@
 #include <regex>
 
 #include "agent/lab/machine.h"
+#include "agent/lab/proof.h"
 #include "agent/loop/commands.h"
 #include "agent/loop/forecast.h"
 #include "agent/loop/local_store.h"
@@ -169,7 +170,8 @@ int run(const Options& options) {
   const auto models = make_models(options.models, fs::exists(folder.journal())
                                                       ? calls_in(read_journal(folder.journal()))
                                                       : std::vector<CallEvent>());
-  check_sandbox(options, models != nullptr, bench);
+  const bool model_written = models || (options.only_proof && options.provider != "builtin");
+  check_sandbox(options, model_written, bench);
   check_room(folder, bench);
 
   FreshFolder fresh(folder.path);
@@ -188,8 +190,7 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   apply(state, journal.append(start));
 
-  const Settings settings =
-      settings_of(options, bench.budget, bench.gpu, models != nullptr, started);
+  const Settings settings = settings_of(options, state, bench, models != nullptr, started);
   Proposer::Setup setup;
   setup.checkout = checkout;
   setup.run = folder;
@@ -247,6 +248,25 @@ int run(const Options& options) {
 // ------------------------------------------------------------------------------------------------
 // The command line
 
+RunState state_of(const std::string& tag) {
+  const RunFolder folder = run_folder(tag);
+  const std::string runs = folder.path.parent_path().string();
+  check(fs::exists(folder.journal()), "no run " + tag + " in " + runs + "; see: ls " + runs);
+  return replay(read_journal(folder.journal()));
+}
+
+// All that the run was begun with stands in its journal.
+int verify(Options options) {
+  const RunState state = state_of(options.tag);
+  check(state.champion_n > 0, "run " + options.tag + " has kept nothing, so nothing can be proven");
+  options.only_proof = true;
+  if (options.task.empty()) options.task = state.start->task_name;
+  options.device = state.start->device;
+  options.seed = state.start->seed;
+  options.provider = state.start->provider;
+  return run(options);
+}
+
 int main_program(int argc, char** argv) {
   Options options;
   CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
@@ -258,6 +278,10 @@ int main_program(int argc, char** argv) {
   night.fallthrough();
   app.allow_config_extras(false);
   add_run_options(night, options);
+  Options proof;
+  proof.task.clear();
+  CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run anew, and prove it");
+  add_verify_options(prove, proof);
   const auto housekeeping = add_commands(app);
   try {
     app.parse(argc, argv);
@@ -268,11 +292,12 @@ int main_program(int argc, char** argv) {
   if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
+  if (prove.parsed()) options.data = proof.data;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   watch_for_interrupt(/*gently=*/true);
   adopt_orphans();
   keep_memory_private();
-  return run(options);
+  return prove.parsed() ? verify(proof) : run(options);
 }
 
 }  // namespace

@@ -47,6 +47,8 @@ struct RunFolder {
   ExperimentFolder experiment(int64_t n) const;
   ExperimentFolder again() const { return {path / "again"}; }  // the champion, measured again
   ExperimentFolder canary() const { return {path / "canary"}; }
+  fs::path proofs() const { return path / "proof"; }
+  ExperimentFolder proof(int64_t arm) const { return {proofs() / std::to_string(arm)}; }
 
   // Those that are there, by number.
   std::vector<ExperimentFolder> all_experiments() const;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
@@ -82,6 +83,8 @@ class AgentRun : public testing::Test {
     // again, which would take minutes in all.
     command.argv = {AGENT_PROGRAM, "run", "--tag",  "t",      "--task",    "tiny",
                     "--device",    "cpu", "--keep", "greedy", "--overlap", "off"};
+    if (std::count(more.begin(), more.end(), "--verify") == 0)
+      command.argv.insert(command.argv.end(), {"--verify", "off"});
     command.argv.insert(command.argv.end(), more.begin(), more.end());
     command.env = scrubbed_environment();
     command.env.push_back("AUTORESEARCH_DATA=" + (dir_ / "data").string());
@@ -601,6 +604,7 @@ TEST_F(AgentRun, MistakesGetOneLineAndTheNextCommand) {
       {{"--task", "no-such-task"}, "prepare"},
       {{"--no-such-flag"}, "--no-such-flag"},
       {{"--max-experiments", "0"}, "--max-experiments"},
+      {{"--verify", "7"}, "'7' is not off, a share such as 0.33"},
       {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
        "OPENAI_API_KEY"},
       {{"--model", "m", "--max-usd", "3", "--sandbox", "off"}, "--price m="},

@@ -225,5 +225,24 @@ TEST(KnownResult, CodeThatDidNotBuildIsNotBuiltAgain) {
   EXPECT_HAS(*known, "error: no g");
 }
 
+// --- What is not told
+
+TEST(NotTold, NoPromptHoldsAnythingOfTheTestSplit) {
+  const auto prompt_of = [](const RunState& state) {
+    PromptInputs inputs;
+    inputs.source = kFast;
+    inputs.past = past_of(state);
+    inputs.backlog = state.backlog();
+    inputs.measurements = measurements_of(state, record_of);
+    std::string text;
+    for (const Message& message : first_prompt(inputs).messages) text += message.text;
+    return text;
+  };
+  Story untested = night(), tested = night();
+  tested.tell(event::Tested{0, 2.718281, "", 3}).tell(event::Tested{1, {}, "no test split", 3});
+  EXPECT_EQ(prompt_of(tested.state), prompt_of(untested.state));
+  EXPECT_LACKS(prompt_of(tested.state), "test split");
+}
+
 }  // namespace
 }  // namespace autoresearch

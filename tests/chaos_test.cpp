@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "agent/loop/proving.h"
 #include "agent/record/history.h"
 #include "agent/record/journal.h"
 #include "agent/record/report.h"
@@ -17,6 +18,10 @@
 
 namespace autoresearch {
 namespace {
+
+double bpb_of(const std::string& source, uint64_t seed) {
+  return stub_bpb(stub_value(source, "kRate"), stub_value(source, "kWidth")) + stub_noise(seed);
+}
 
 class Chaos : public FolderTest {
  protected:
@@ -63,11 +68,11 @@ class Chaos : public FolderTest {
   }
 
   // One start of the agent, into which something is thrown at a random moment.
-  void once() {
+  void once(const std::vector<std::string>& more = {}) {
     std::thread chaos;
     const int what = std::uniform_int_distribution<>(0, 9)(random_);
     const double after = std::uniform_real_distribution<>(0.02, 2.5)(random_);
-    Command command = agent({}, what == 9);
+    Command command = agent(more, what == 9);
     command.before_exec = [&](pid_t pid, uint64_t) {
       chaos = std::thread([=, this] {
         std::this_thread::sleep_for(std::chrono::duration<double>(after));
@@ -84,6 +89,7 @@ class Chaos : public FolderTest {
   }
 
   void expect_a_true_record();
+  void expect_a_true_proof();
 
   std::mt19937 random_{20261128};
 };
@@ -98,10 +104,11 @@ void Chaos::expect_a_true_record() {
     EXPECT_TRUE(commits.insert(e.candidate.commit).second) << e.n << " is doubled";
     EXPECT_EQ(history.ref(folder.experiment(e.n).path.filename()), e.candidate.commit) << e.n;
     const std::string source = history.source_at(e.candidate.commit);
-    if (e.measured && e.measured->bpb)
-      EXPECT_NEAR(*e.measured->bpb,
-                  stub_bpb(stub_value(source, "kRate"), stub_value(source, "kWidth")), 1e-9)
+    if (e.measured && e.measured->bpb) {
+      EXPECT_NEAR(*e.measured->bpb, bpb_of(source, e.measured->seed), 1e-9)
           << e.n << " is mislabelled";
+    }
+    EXPECT_EQ(e.status == Status::kKeep, e.tested && e.tested->bpb) << e.n;
     for (const fs::path& left : {folder.experiment(e.n).attempt(), folder.experiment(e.n).build(),
                                  folder.experiment(e.n).program(), folder.experiment(e.n).sealed()})
       EXPECT_FALSE(fs::exists(left)) << left;
@@ -113,18 +120,63 @@ void Chaos::expect_a_true_record() {
             history.source_at(state.champion));
   for (const auto& entry : fs::directory_iterator(folder.champions()))
     EXPECT_NE(entry.path().filename().string()[0], '.') << "half a copy is left";
+  EXPECT_FALSE(fs::exists(folder.proofs()));
   EXPECT_EQ(processes("").size(), 0u);
+}
+
+// Every figure is of the code that its arm names, with the seed that is on record, and none is
+// there twice. What the proof says follows from these figures.
+void Chaos::expect_a_true_proof() {
+  const RunFolder folder{dir_ / "data/runs/t"};
+  History history(dir_ / "checkout", folder.git(), "t", "train.cpp");
+  RunState told;
+  std::set<uint64_t> seeds;
+  size_t figures = 0;
+  for (const Entry& entry : read_journal(folder.journal())) {
+    const auto* verified = std::get_if<event::Verified>(&entry.event);
+    if (verified) {
+      EXPECT_EQ(outcome_of(told).mean, verified->mean);
+    }
+    apply(told, entry);
+    const auto* e = std::get_if<event::ProofMeasured>(&entry.event);
+    if (!e || !e->measured.bpb) continue;
+    const std::string source =
+        history.source_at(told.proof->plan.arms.at(static_cast<size_t>(e->arm)));
+    EXPECT_NEAR(*e->measured.bpb, bpb_of(source, e->measured.seed), 1e-9);
+    EXPECT_TRUE(seeds.insert(e->measured.seed).second);
+    ++figures;
+  }
+  ASSERT_TRUE(told.verified);
+  EXPECT_TRUE(told.verified->verified);
+  EXPECT_EQ(told.verified->tip, told.champion);
+  EXPECT_GE(figures, 8u);
 }
 
 TEST_F(Chaos, KillsAndFailingCallsLoseDoubleAndMislabelNothing) {
   const char* wanted = std::getenv("AUTORESEARCH_KILLS");
   const int kills = wanted ? std::atoi(wanted) : 40;
   for (int i = 0; i < kills; ++i) once();
-  const auto after = replay(read_journal(dir_ / "data/runs/t/journal.jsonl")).next_n() + 1;
-  const Exit exit = run(agent({"--max-experiments", std::to_string(after)}, false));
+  // As many as the builtin proposer needs to be sure of a gain.
+  const auto after =
+      std::max<int64_t>(6, replay(read_journal(dir_ / "data/runs/t/journal.jsonl")).next_n() + 1);
+  const std::vector<std::string> to_the_end = {"--max-experiments", std::to_string(after),
+                                               "--verify", "30"};
+  for (int i = 0; i < kills / 4; ++i) once(to_the_end);
+  const Exit exit = run(agent(to_the_end, false));
   EXPECT_EQ(exit.code, 0) << exit.output;
+  EXPECT_NE(exit.output.find("\nverified: -"), std::string::npos) << exit.output;
   std::printf("seed 20261128, %d kills, %lld experiments\n", kills, static_cast<long long>(after));
   expect_a_true_record();
+  expect_a_true_proof();
+
+  Command verify = agent({}, false);
+  verify.argv = {(dir_ / "build/agent").string(), "verify", "--tag", "t", "--measurements", "12"};
+  const Exit proven = run(verify);
+  EXPECT_EQ(proven.code, 0) << proven.output;
+  EXPECT_NE(proven.output.find("stopped: the proof has ended"), std::string::npos) << proven.output;
+  EXPECT_EQ(replay(read_journal(dir_ / "data/runs/t/journal.jsonl")).next_n() - 1, after);
+  expect_a_true_record();
+  expect_a_true_proof();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/loop/proving.h"
 #include "tests/story.h"
 
 namespace autoresearch {
@@ -435,6 +436,196 @@ TEST_F(PlanTest, TheTimeMayBeOverBeforeTheBaselineIsMeasured) {
   flight.built = {0};
   settings.deadline = story.now;
   EXPECT_TRUE(next().step) << "nothing under way would ever ask again";
+}
+
+// --- The proof
+
+const std::vector<std::vector<int64_t>> kPairs = {{0, 1}, {1, 0}, {0, 1}, {1, 0}};
+
+// All pairs of a tip that is better by 0.1, and by a little less in every further block.
+void tell_pairs(Story& story, int64_t from = 0) {
+  for (int64_t block = from; block < from + 4; ++block)
+    for (const int64_t arm : {0, 1})
+      story.arm(block, arm,
+                measured_at(1.9 + 0.1 * static_cast<double>(arm) +
+                            1e-4 * static_cast<double>(block * (1 - arm))));
+}
+
+TEST_F(PlanTest, ANightThatEndsByALimitProvesWhatItKept) {
+  settings.max_experiments = 1;
+  settings.proof_share = 0.33;
+  story.begun().experiment(1, Status::kKeep, 1.9);
+  EXPECT_EQ(expect<step::BeginProof>()->budget, 8) << "the pairs of claim 1 at least";
+  story.proof(kPairs);
+  const auto first = expect<step::MeasureArm>()->next;
+  EXPECT_TRUE(first.block == 0 && first.arm == 0);
+  tell_pairs(story);
+  expect<step::EndProof>();
+  story.tell(outcome_of(story.state));
+  EXPECT_EQ(expect<step::Stop>()->why, "--max-experiments 1 reached");
+}
+
+TEST_F(PlanTest, WithoutAKeepOrWithVerifyOffNothingIsProven) {
+  settings.max_experiments = 1;
+  story.begun().experiment(1, Status::kKeep, 1.9);
+  expect<step::Stop>();  // off
+  settings.proof_share = 0.33;
+  Story nothing;
+  nothing.begun().experiment(1, Status::kDiscard);
+  story = nothing;
+  expect<step::Stop>();
+}
+
+TEST_F(PlanTest, TheLastThirdOfTheTimeProves) {
+  story.begun().experiment(1, Status::kKeep, 1.9);
+  settings.proof_share = 1.0 / 3;
+  settings.given = 3600;
+  settings.deadline = story.now + 1300;
+  expect<step::Propose>();
+  talk(2, Talk::kAsking);
+  EXPECT_NEAR(next().look_again, 100, 1);
+  story.now += 101;
+  const int64_t budget = expect<step::BeginProof>()->budget;  // of 12 s and 3 s of scoring each
+  EXPECT_NEAR(static_cast<double>(budget), 1200 / 15 / 1.1, 2);
+}
+
+TEST_F(PlanTest, ASharePerhapsTooShortForFourPairsTakesUpToHalfOfTheTime) {
+  story.begun().experiment(1, Status::kKeep, 1.9);
+  settings.proof_share = 1.0 / 3;
+  settings.given = 400;  // a third of it is 8 measurements, not the nine that are counted on
+  settings.deadline = story.now + 400;
+  EXPECT_NEAR(settings.deadline - proof_begins_at(story.state, settings), 9 * 16.5, 0.1);
+  settings.given = 200;  // half of it is not enough: nothing is proven
+  settings.deadline = story.now + 99;
+  expect<step::Propose>();
+}
+
+TEST_F(PlanTest, WhileTheNightProvesNothingIsProposedAndNothingIsLost) {
+  settings.overlap_builds = true;
+  story.begun().experiment(1, Status::kKeep, 1.9).candidate(2).proof(kPairs);
+  talk(3, Talk::kSetback);
+  flight.built = {2};
+  expect<step::MeasureArm>();
+  flight.proving = ArmOfBlock{0, 0};
+  expect_waiting();
+  flight.proving.reset();
+  tell_pairs(story);
+  story.tell(outcome_of(story.state));  // then the night goes on
+  EXPECT_EQ(expect<step::GoOn>()->n, 3);
+}
+
+TEST_F(PlanTest, AProofThatWasKilledGoesOnWithTheSamePlan) {
+  story.begun().experiment(1, Status::kKeep, 1.9).proof(kPairs);
+  story.arm(0, 0, measured_at(1.9)).run_arm(0, 1).start();
+  const auto next = expect<step::MeasureArm>()->next;
+  EXPECT_TRUE(next.block == 0 && next.arm == 1);
+}
+
+TEST_F(PlanTest, ADisturbedArmIsRepeatedTwiceAndThenItsBlockIsLeftOut) {
+  Measured disturbed = measured_at(3);
+  disturbed.disturbed = "another process took a core";
+  story.begun().experiment(1, Status::kKeep, 1.9).proof(kPairs);
+  for (int i = 0; i <= kMostDisturbances; ++i) {
+    EXPECT_EQ(expect<step::MeasureArm>()->next.block, 0);
+    story.arm(0, 0, disturbed);
+    if (i < kMostDisturbances) expect_waiting();
+    story.now += settings.disturbed_pause;
+  }
+  EXPECT_EQ(expect<step::MeasureArm>()->next.block, 1);
+}
+
+TEST_F(PlanTest, AVariantThatDoesNotBuildIsUnprovenAndTheRestGoesOn) {
+  story.begun().experiment(1, Status::kKeep, 1.95).experiment(2, Status::kKeep, 1.9);
+  story.proof({{2, 0, 1, 3}, {0, 1, 2, 3}}, {1, 2});
+  story.tell(event::ProofMeasured{0, 2, 0, false, {}});
+  EXPECT_EQ(expect<step::MeasureArm>()->next.arm, 0);
+  story.arm(0, 0, measured_at(1.9)).arm(0, 1, measured_at(2)).arm(0, 3, crashed());
+  EXPECT_EQ(expect<step::MeasureArm>()->next.arm, 3) << "a crash is looked at once more";
+  story.arm(0, 3, crashed());
+  EXPECT_EQ(expect<step::MeasureArm>()->next.block, 1);
+  story.arm(1, 0, measured_at(1.9)).arm(1, 1, measured_at(2));
+  expect<step::EndProof>();
+}
+
+TEST_F(PlanTest, ATipThatGivesNoFigureEndsTheProof) {
+  story.begun().experiment(1, Status::kKeep, 1.9).proof(kPairs);
+  story.arm(0, 0, crashed()).arm(0, 0, crashed());
+  expect<step::EndProof>();
+  const event::Verified result = outcome_of(story.state);
+  EXPECT_FALSE(result.verified);
+  EXPECT_NE(result.problem.find("the champion gave no figure"), std::string::npos);
+}
+
+TEST_F(PlanTest, ABrokenMachineIsLookedIntoBeforeAnArmIsBlamed) {
+  Measured broken = crashed(127);
+  broken.broken = "error while loading shared libraries: libgomp.so.1";
+  story.begun().experiment(1, Status::kKeep, 1.9).proof(kPairs).arm(0, 0, broken);
+  expect<step::Canary>();
+  story.tell(event::Canary{"libgomp.so.1 is gone"});
+  expect<step::Pause>();
+  story.tell(event::Paused{"libgomp.so.1 is gone"}).tell(event::Canary{""});
+  expect<step::Resume>();
+  story.tell(event::Resumed{});
+  EXPECT_EQ(expect<step::MeasureArm>()->next.block, 0);
+  EXPECT_EQ(story.state.proof->failed[0], 0);
+}
+
+TEST_F(PlanTest, WhatHurtsIsDroppedAndTheNewTipMeasuredInTheReservedPairs) {
+  story.begun().experiment(1, Status::kKeep, 1.95).experiment(2, Status::kKeep, 1.9);
+  story.proof({{0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2, 3}, {0, 1, 2, 3}}, {1, 2});
+  tell_pairs(story);
+  for (int64_t block = 0; block < 4; ++block) {
+    const double wander = 1e-3 * static_cast<double>(block % 2);
+    story.arm(block, 2, measured_at(1.95 + wander)).arm(block, 3, measured_at(1.85 - wander));
+  }
+  EXPECT_EQ(expect<step::Trim>()->changes, std::vector<int64_t>{2});
+  story.tell(event::Trimmed{"trimmed", {2}, kPairs});
+  EXPECT_EQ(expect<step::MeasureArm>()->next.block, 4);
+  tell_pairs(story, 4);
+  expect<step::EndProof>();
+  const event::Verified result = outcome_of(story.state);
+  EXPECT_TRUE(result.verified && result.tip == "trimmed" && result.pairs == 4);
+  ASSERT_EQ(result.changes.size(), 2u);
+  EXPECT_EQ(result.changes[0].n == 2 ? result.changes[0].result : result.changes[1].result,
+            "dropped");
+  story.tell(result);
+  EXPECT_EQ(story.state.champion, "trimmed");
+  EXPECT_EQ(changes_of(story.state), std::vector<int64_t>{1});
+}
+
+TEST_F(PlanTest, AtTheDeadlineTheBlocksThatAreWholeCount) {
+  story.begun().experiment(1, Status::kKeep, 1.9).proof({{0, 1}, {1, 0}, {0, 1}, {1, 0}, {0, 1}});
+  tell_pairs(story);
+  settings.deadline = story.now;
+  expect<step::EndProof>();
+  EXPECT_EQ(outcome_of(story.state).pairs, 4);
+}
+
+TEST_F(PlanTest, AgentVerifyProvesAnewAndDoesNothingElse) {
+  settings.only_proof = true;
+  settings.proof_share = 0.33;
+  settings.proofs_wanted = 1;
+  story.begun().experiment(1, Status::kKeep, 1.9).candidate(2);
+  expect<step::BeginProof>();
+  story.proof(kPairs);
+  tell_pairs(story);
+  story.tell(outcome_of(story.state));
+  EXPECT_EQ(expect<step::Stop>()->why, "the proof has ended");
+  settings.proofs_wanted = 2;  // typed once more
+  expect<step::BeginProof>();
+}
+
+TEST_F(PlanTest, WhatIsKeptIsScoredOnTheTestSplitOnce) {
+  settings.score_test = true;
+  story.start().experiment(0, Status::kKeep, 2);
+  EXPECT_EQ(expect<step::Test>()->n, 0);
+  story.tell(event::Tested{0, 2.1, "", 3}).experiment(1, Status::kKeep, 1.9);
+  EXPECT_EQ(expect<step::Test>()->n, 1);
+  flight.testing = 1;
+  EXPECT_EQ(expect<step::Propose>()->n, 2);  // meanwhile
+  flight.testing.reset();
+  story.tell(event::Tested{1, {}, "no test split", 3});
+  EXPECT_EQ(expect<step::Propose>()->n, 2);
 }
 
 TEST_F(PlanTest, ARunThatGainsNothingForLongSaysSoOnce) {

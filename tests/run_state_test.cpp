@@ -63,6 +63,35 @@ const char* const kLines[] = {
     R"({"event":"told","what":"plateau"})",
     R"({"event":"trouble","what":"no space"})",
     R"({"event":"canary","problem":"no device"})",
+    R"({"event":"tested","n":1,"bpb":1.5,"problem":"p","seconds":2.5})",
+    R"({"event":"proof","arms":["c","b","v"],"changes":[3],"blocks":[[0,2,1],[1,0,2]],
+        "reserved_pairs":4})",
+    R"({"event":"proof_run","block":1,"arm":2,"attempt":3,"pid":7,"starttime":99})",
+    R"({"event":"proof_measured","block":1,"arm":2,"attempt":3,"compiled":true,"machine":{"startup":{"seconds":1.5,"cpu_seconds":2.0,"waited":2.5,"contended":3.0,
+        "others_cpu":3.5,"stolen":4.0,"throttled":4.5,"cpu_pressure":5.0,"io_pressure":5.5,
+        "memory_pressure":6.0,"suspended":6.5,"stopped":7.0,"gpu_foreign":7.5,
+        "gpu_slowed":8.0,"gpu_megahertz":8.5,"gpu_hottest":9.0,"major_faults":1},
+        "training":{"seconds":20.5,"cpu_seconds":21.0,"waited":21.5,"contended":22.0,
+        "others_cpu":22.5,"stolen":23.0,"throttled":23.5,"cpu_pressure":24.0,
+        "io_pressure":24.5,"memory_pressure":25.0,"suspended":25.5,"stopped":26.0,
+        "gpu_foreign":26.5,"gpu_slowed":27.0,"gpu_megahertz":27.5,"gpu_hottest":28.0,
+        "major_faults":20},"sealing":{"seconds":40.5,"cpu_seconds":41.0,"waited":41.5,
+        "contended":42.0,"others_cpu":42.5,"stolen":43.0,"throttled":43.5,"cpu_pressure":44.0,
+        "io_pressure":44.5,"memory_pressure":45.0,"suspended":45.5,"stopped":46.0,
+        "gpu_foreign":46.5,"gpu_slowed":47.0,"gpu_megahertz":47.5,"gpu_hottest":48.0,
+        "major_faults":40},"cores":2.0,"load":1.25,"involuntary_switches":7,
+        "peak_rss_bytes":9},
+        "seed":42,"train_exit":3,"timed_out":true,
+        "over_memory":true,"over":"o","wall_seconds":12.5,"overhead_seconds":2.5,
+        "phases":{"startup":1.5,"training":10.0,"sealing":1.0},"sealed":true,"sealed_bytes":1000,
+        "bpb":1.875,"score_problem":"p","score_seconds":3.5,"score_rss_bytes":2000,
+        "score":{"val_bpb":1.875,"val_loss":3.0},"memory_gb":1.5,"steps":100,
+        "tokens_per_second":5000.5,"last_words":"l","fused_operations":"all","disturbed":"d",
+        "broken":"b"})",
+    R"({"event":"trimmed","commit":"d","changes":[3],"blocks":[[0,1]]})",
+    R"({"event":"verified","tip":"c","verified":true,"problem":"p","pairs":4,"mean":-0.5,
+        "low":-0.75,"high":-0.25,"bpb":1.5,"sigma":0.125,
+        "changes":[{"n":3,"effect":0.5,"standard_error":0.25,"p":0.125,"result":"verified"}]})",
     R"({"event":"paused","why":"w"})",
     R"({"event":"resumed"})",
     R"({"event":"stop","why":"w"})",
@@ -231,7 +260,6 @@ TEST(Replay, BrokenInvariantsAreErrorsThatNameTheEvent) {
       {zero, first, good, keep, keep},
       {zero, first, good, keep, zero},
       {zero, first, good, keep, event::Reopened{0}},
-      {zero, first, good, keep, event::Replied{0, "m"}},
       {zero, first, good, verdict(Status::kDiscard), run(0, 2)},
       {zero, first, withdrawn},
       {zero, candidate(1), withdrawn},
@@ -294,6 +322,45 @@ TEST(Fold, ADisturbedMeasurementIsNoResult) {
   EXPECT_EQ(story.state.at(1).attempts, 2);
   story.candidate(1);
   EXPECT_EQ(story.state.at(1).disturbed, 0) << "of the present candidate's";
+}
+
+TEST(Fold, AProofTakesOneFigureOfEachArmOfABlock) {
+  Story story;
+  story.begun().experiment(1, Status::kKeep, 1.9).proof({{0, 1}, {1, 0}});
+  EXPECT_ANY_THROW(story.proof({{0, 1}})) << "one at a time";
+  story.arm(0, 0, measured_at(1.9));
+  EXPECT_EQ(story.state.proof->figures[0].at(0), 1.9);
+  EXPECT_ANY_THROW(story.run_arm(0, 0)) << "it was measured already";
+  EXPECT_ANY_THROW(story.run_arm(0, 2)) << "no such arm";
+  EXPECT_ANY_THROW(story.run_arm(2, 0)) << "no such block";
+  EXPECT_ANY_THROW(story.tell(event::ProofMeasured{0, 1, 1, true, measured_at(2)}))
+      << "no open attempt";
+  event::Verified end;
+  end.tip = "other";
+  EXPECT_ANY_THROW(story.tell(end)) << "another tip";
+  end.tip = story.state.champion;
+  story.tell(end);
+  EXPECT_FALSE(story.state.proof);
+  EXPECT_FALSE(story.state.verified->verified);
+  EXPECT_EQ(story.state.proofs, 1);
+}
+
+TEST(Fold, AGainThatTheTestSplitDoesNotShowIsToldOf) {
+  Story story;
+  story.begun().tell(event::Tested{0, 2.1, "", 1}).experiment(1, Status::kKeep, 1.9);
+  EXPECT_EQ(fits_validation(story.state), "") << "not known yet";
+  Story good = story, bad = story;
+  good.tell(event::Tested{1, 2.001, "", 1});
+  EXPECT_EQ(fits_validation(good.state), "");
+  bad.tell(event::Tested{1, 2.05, "", 1});
+  EXPECT_NE(fits_validation(bad.state).find("#1 gained 0.1000 on val and 0.0500 on test"),
+            std::string::npos);
+}
+
+TEST(Fold, AReplyThatComesAfterTheVerdictIsNoContradiction) {
+  Story story;
+  story.begun().experiment(1, Status::kCrash).tell(event::Replied{1, "openai:m"});
+  EXPECT_EQ(story.state.replies, 0);
 }
 
 TEST(Fold, LaterMeasurementsOfAKeptCommitStandBesideTheFirst) {

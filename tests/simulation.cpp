@@ -2,6 +2,7 @@
 
 #include <fstream>
 
+#include "agent/lab/proof.h"
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/text.h"
@@ -30,6 +31,7 @@ Simulation::Simulation(SimulatedNight night, uint64_t seed, fs::path journal)
 void Simulation::run() {
   Settings settings = night_.settings;
   settings.deadline = end_;
+  settings.given = 3600 * night_.hours;
   // Not forever: a night that never ends is reported by check().
   for (starts_ = 1; starts_ < 1000; ++starts_) {
     try {
@@ -100,7 +102,7 @@ void Simulation::later(double seconds, Done done) {
 double Simulation::truth(const std::string& source) const {
   double bpb = 1;
   for (const std::string& token : tokens_of(source)) {
-    if (token[0] != '+') continue;
+    if (token[0] != '+' || !night_.effects) continue;
     std::mt19937_64 worth(std::hash<std::string>()(token.substr(0, token.find('!'))));
     // Most changes hurt, some do nothing, few gain.
     bpb += std::normal_distribution<>(1.5e-3, 2e-3)(worth);
@@ -135,7 +137,7 @@ autoresearch::Measured Simulation::measure(int64_t n, const std::string& source)
     result.bpb = truth(source) + std::normal_distribution<>(0, night_.noise)(random_);
     measured_[{n, *result.bpb}] = source;
   }
-  if (!broken && n > 0 && chance(night_.disturbed)) {
+  if (!broken && n != 0 && chance(night_.disturbed)) {
     result.disturbed = "a neighbour took a core";
     ++disturbed_;
   }
@@ -235,6 +237,9 @@ void Simulation::begin(const job::Build& job) {
 
 void Simulation::begin(const job::Measure& job) {
   if (!job.again.empty()) programs_[job.n] = job.again;
+  // Some changes can't be taken away from the code that was built on them.
+  if (job.arm >= kFirstVariant && std::hash<std::string>()(job.again) % 10 == 0)
+    return later(0.1, done::Measured{job.n, {}, false});
   if (!trainers_.empty()) wrong_.push_back("two trainers at once");
   if (!programs_.contains(job.n)) wrong_.push_back("a program that was not built is measured");
   if (job.n > 0 && chance(night_.breaks)) broken_until_ = now_ + about(900);
@@ -243,6 +248,14 @@ void Simulation::begin(const job::Measure& job) {
 
 void Simulation::begin(const job::Canary&) {
   later(about(10), done::Canary{now_ < broken_until_ ? "libgomp.so.1 is gone" : ""});
+}
+
+void Simulation::begin(const job::Test& job) {
+  if (!champions_.contains(job.commit)) wrong_.push_back("a model that is not kept is scored");
+  HeldoutScore score;
+  score.bpb = truth(commits_.at(job.commit)) + 0.01;
+  score.seconds = night_.scoring;
+  later(night_.scoring, done::Tested{score});
 }
 
 std::optional<Done> Simulation::wait(double seconds) {
@@ -306,7 +319,22 @@ std::string Simulation::commit(int64_t n, const Draft& draft) {
 std::optional<std::string> Simulation::merge(const std::string& base, const std::string& ours,
                                              const std::string& theirs) {
   if (chance(0.2)) return std::nullopt;
+  if (ours.size() < base.size()) {  // a change is reversed
+    std::string reversed = theirs;
+    const std::string change = base.substr(ours.size());
+    if (const size_t at = (reversed + " ").find(change + " "); at != std::string::npos)
+      reversed.erase(at, change.size());
+    return reversed;
+  }
   return theirs + ours.substr(std::min(base.size(), ours.size()));
+}
+
+std::string Simulation::commit_aside(const std::string& name, const Draft& draft) {
+  maybe_fail();
+  const std::string id = name + "." + std::to_string(commits_.size());
+  commits_[id] = draft.source;
+  maybe_kill();
+  return id;
 }
 
 void Simulation::keep_champion(int64_t, const std::string& commit) {
@@ -327,11 +355,54 @@ void Simulation::tidy(int64_t) { maybe_fail(); }
 
 // ------------------------------------------------------------------------------------------------
 
+double Simulation::true_effect(int64_t n) const {
+  const event::Candidate& change = state_.at(n).candidate;
+  return truth(commits_.at(change.parent)) - truth(commits_.at(change.commit));
+}
+
+double Simulation::true_gain(const std::string& tip) const {
+  return truth(commits_.at(tip)) - truth(commits_.at(state_.at(0).candidate.commit));
+}
+
+// No arm of a block is measured twice, and every figure is of the arm's code. The variants are the
+// tip without their change.
+void Simulation::check_proof(const Entry& entry, std::optional<ProofSoFar>& proof,
+                             std::set<std::pair<int64_t, int64_t>>& done,
+                             std::vector<std::string>& wrong) const {
+  const auto expect = [&](bool holds, const char* what) {
+    if (!holds) wrong.push_back(what);
+  };
+  const auto source_of = [&](int64_t arm) {
+    return commits_.at(proof->plan.arms.at(static_cast<size_t>(arm)));
+  };
+  if (const auto* e = std::get_if<event::ProofMeasured>(&entry.event)) {
+    if (!e->measured.bpb || !e->measured.disturbed.empty()) return;
+    expect(done.insert({e->block, e->arm}).second, "an arm of a block is measured twice");
+    const auto seen = measured_.find({kProofJob, *e->measured.bpb});
+    expect(seen != measured_.end() && seen->second == source_of(e->arm),
+           "a figure of a proof is of other code");
+  } else if (const auto* e = std::get_if<event::Proof>(&entry.event)) {
+    done.clear();
+    for (size_t i = 0; i < e->changes.size(); ++i)
+      expect(std::abs(truth(source_of(kTip)) + true_effect(e->changes[i]) -
+                      truth(source_of(kFirstVariant + static_cast<int64_t>(i)))) < 1e-12,
+             "a variant is not the tip without its change");
+  } else if (const auto* e = std::get_if<event::Verified>(&entry.event)) {
+    expect(commits_.contains(e->tip) && champions_.contains(e->tip),
+           "the tip of a proof has no commit or no files");
+    expect(!e->verified || e->pairs >= kFewestPairs, "verified by too few pairs");
+    if (e->problem.empty())
+      expect(static_cast<int64_t>(done.size()) >= 2 * e->pairs, "pairs that were not measured");
+  }
+}
+
 std::vector<std::string> Simulation::check() const {
   std::vector<std::string> wrong = wrong_;
   const auto expect = [&](bool holds, const std::string& what) {
     if (!holds) wrong.push_back(what);
   };
+  std::optional<ProofSoFar> proof;
+  std::set<std::pair<int64_t, int64_t>> arms;
   RunState told;  // verdict by verdict, because a repair may end after the experiment behind it
   for (const Entry& entry : read_journal(path_)) {
     const bool first = told.champion.empty();
@@ -339,6 +410,8 @@ std::vector<std::string> Simulation::check() const {
     const auto* verdict = std::get_if<event::Verdict>(&entry.event);
     const auto measured = verdict ? told.at(verdict->n).measured : std::nullopt;
     apply(told, entry);
+    if (told.proof) proof = told.proof;
+    check_proof(entry, proof, arms, wrong);
     if (!verdict) continue;
     const std::string name = "#" + std::to_string(verdict->n) + ": ";
     if (night_.settings.keep != KeepRule::kGreedy) continue;
@@ -359,6 +432,11 @@ std::vector<std::string> Simulation::check() const {
     }
     if (e.status == Status::kKeep)
       expect(champions_.contains(e.candidate.commit), name + "kept without its files");
+    for (const double figure : e.again) {
+      const auto seen = measured_.find({e.n, figure});
+      expect(seen != measured_.end() && seen->second == source->second,
+             name + "a repeat is of other code");
+    }
     if (e.status == Status::kCrash && e.measured)
       expect(e.measured->broken.empty() || !state_.paused.empty(),
              name + "blamed for a broken machine");

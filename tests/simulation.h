@@ -23,11 +23,12 @@ struct SimulatedNight {
   double noise = 5e-4;                                          // of val_bpb
   // Shares of what goes wrong.
   double no_reply = 0.02, bad_edit = 0.15, no_build = 0.1, crash = 0.06, disturbed = 0.04;
-  double trouble = 0;  // of the disk's calls: an Error
-  double kill = 0;     // of all calls: the process ends there
-  double stop = 0;     // of looks at the world: a user stops the run and starts it again
-  double breaks = 0;   // of measurements: the machine breaks, for some minutes
-  bool mend = true;    // models mend half of what crashed or did not build
+  double trouble = 0;   // of the disk's calls: an Error
+  double kill = 0;      // of all calls: the process ends there
+  double stop = 0;      // of looks at the world: a user stops the run and starts it again
+  double breaks = 0;    // of measurements: the machine breaks, for some minutes
+  bool effects = true;  // false: every edit scores as the baseline
+  bool mend = true;     // models mend half of what crashed or did not build
 };
 
 // Where journals are best kept: in memory, because thousands of nights are many fsyncs.
@@ -54,6 +55,9 @@ class Simulation : public Workers, public Store {
   int kills() const { return kills_; }
   int disturbed() const { return disturbed_; }  // measurements that the machine spoilt
   double true_bpb() const { return truth(commits_.at(state_.champion)); }
+  // What the tip truly loses without the change of experiment n; positive if it helps.
+  double true_effect(int64_t n) const;
+  double true_gain(const std::string& tip) const;  // tip less baseline
 
   // Workers
   double now() override { return now_; }
@@ -72,6 +76,7 @@ class Simulation : public Workers, public Store {
   std::string commit(int64_t n, const Draft& draft) override;
   std::optional<std::string> merge(const std::string& base, const std::string& ours,
                                    const std::string& theirs) override;
+  std::string commit_aside(const std::string& name, const Draft& draft) override;
   void keep_champion(int64_t n, const std::string& commit) override;
   void derive(const RunState& state) override;
   void tidy(int64_t n) override;
@@ -103,11 +108,15 @@ class Simulation : public Workers, public Store {
   void begin(const job::Build& job);
   void begin(const job::Measure& job);
   void begin(const job::Canary& job);
+  void begin(const job::Test& job);
   void reply(int64_t n, bool mending);
   autoresearch::Measured measure(int64_t n, const std::string& source);
   double truth(const std::string& source) const;
   bool is_bad(const std::string& source, const char* how) const;
   void lose_what_was_not_on_disk();
+  void check_proof(const Entry& entry, std::optional<ProofSoFar>& plan,
+                   std::set<std::pair<int64_t, int64_t>>& done,
+                   std::vector<std::string>& wrong) const;
 
   const SimulatedNight night_;
   std::mt19937_64 random_;

@@ -81,6 +81,25 @@ struct Story {
     return measured(0, measured_at(2.001)).measured(0, measured_at(1.999));
   }
 
+  // A proof of champion against baseline, and of the champion without each of `changes`.
+  Story& proof(const std::vector<std::vector<int64_t>>& blocks,
+               const std::vector<int64_t>& changes = {}) {
+    event::Proof proof;
+    proof.arms = {state.champion, state.at(0).candidate.commit};
+    for (const int64_t n : changes) proof.arms.push_back("without " + std::to_string(n));
+    proof.changes = changes;
+    proof.blocks = blocks;
+    proof.reserved_pairs = changes.empty() ? 0 : 4;
+    return tell(proof);
+  }
+  Story& run_arm(int64_t block, int64_t arm) {
+    return tell(event::ProofStarted{block, arm, state.proof->attempts + 1, 100, 200});
+  }
+  Story& arm(int64_t block, int64_t arm, const Measured& measured) {
+    run_arm(block, arm);
+    return tell(event::ProofMeasured{block, arm, state.proof->attempts, true, measured}, 15);
+  }
+
  private:
   int candidates_ = 0;
 };

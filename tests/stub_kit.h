@@ -1,6 +1,6 @@
 // A recipe whose candidates build and train in no time: train.cpp is a shell script with
-// hyperparameters that the builtin proposer finds, and the score follows from them. For tests and
-// benches of the loop with real processes.
+// hyperparameters that the builtin proposer finds, and the score follows from them and from the
+// seed. For tests and benches of the loop with real processes.
 #pragma once
 
 #include <cmath>
@@ -19,6 +19,9 @@ namespace autoresearch {
 inline double stub_bpb(double rate, double width) {
   return 1 + std::pow(std::log(rate / 0.5), 2) / 10 + std::pow(std::log(width / 8), 2) / 10;
 }
+
+// What a seed adds to it.
+inline double stub_noise(uint64_t seed) { return (static_cast<double>(seed % 1000) - 500) * 1e-6; }
 
 inline double stub_value(const std::string& source, const std::string& name) {
   const size_t at = source.find("double " + name + " = ");
@@ -41,8 +44,10 @@ inline void make_stub(const fs::path& dir, const fs::path& agent, const fs::path
   write("build/score", R"(#!/bin/sh
 rate=$(sed -n 's/.*kRate = \([0-9.e-]*\);.*/\1/p' "$1")
 width=$(sed -n 's/.*kWidth = \([0-9.e-]*\);.*/\1/p' "$1")
-awk "BEGIN { printf \"{\\\"val_bpb\\\": %.12f}\\n\",
-      1 + log($rate / 0.5)^2 / 10 + log($width / 8)^2 / 10 }"
+seed=$(sed -n 's/^seed //p' "$1")
+case " $* " in *" --split test "*) name=test_bpb ;; *) name=val_bpb ;; esac
+awk "BEGIN { printf \"{\\\"$name\\\": %.12f}\\n\",
+      1 + log($rate / 0.5)^2 / 10 + log($width / 8)^2 / 10 + ($seed % 1000 - 500) * 1e-6 }"
 )");
   fs::permissions(dir / "build" / "score", fs::perms::owner_all);
   const auto file = [&](const std::string& from, const std::string& to) {
@@ -68,6 +73,9 @@ awk "BEGIN { printf \"{\\\"val_bpb\\\": %.12f}\\n\",
                                   rule + "// The program\nEND\nprintf b >&5\nsleep " +
                                   format("%g", seconds) +
                                   "\ngrep '^constexpr double k' \"$0\" > model.safetensors\n"
+                                  "while [ $# -gt 0 ]; do\n"
+                                  "  [ \"$1\" = --seed ] && echo \"seed $2\" >> model.safetensors\n"
+                                  "  shift\ndone\n"
                                   "echo '{}' > train.json\nprintf e >&5\n");
   write("checkout/program.md", "Lower val_bpb.\n");
   fs::create_directories(dir / "data");

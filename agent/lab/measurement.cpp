@@ -88,16 +88,16 @@ int64_t most_sealed_bytes(const Baseline& baseline) {
   return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
 }
 
-Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline,
-           const ExperimentFolder& folder) {
+Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& sealed,
+           const std::string& split) {
   std::vector<std::string> args = {
-      "--task", bench.task.string(), "--device", bench.device, "--json", "-"};
+      "--task", bench.task.string(), "--device", bench.device, "--json", "-", "--split", split};
   if (bench.best_bpb)
     args.insert(args.end(), {"--full-below", exact(*bench.best_bpb)});
   else
     args.insert(args.end(), {"--probe", "full"});
   const bool first = baseline.overhead_seconds <= 0;
-  Command command = kit.score(folder.sealed(), args, bench.sandboxed);
+  Command command = kit.score(sealed, args, bench.sandboxed);
   command.limit =
       first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.score_seconds);
   command.max_rss_bytes =
@@ -117,6 +117,13 @@ std::map<std::string, double> figures_of(const nlohmann::json& said) {
   return figures;
 }
 
+std::string problem_of(const Exit& exit) {
+  if (exit.timed_out) return "scoring took far longer than the baseline's";
+  if (exit.over_memory) return "scoring took far more memory than the baseline's";
+  const std::string words = one_line(last_line_with(exit.output, "score: error: "), kMaxWords);
+  return words.empty() ? "the scorer ended with code " + std::to_string(exit.code) : words;
+}
+
 // Fills in what the scorer said over its pipe, and keeps it beside the record of the training.
 void read_score(const Exit& exit, const ExperimentFolder& folder, Measured& measured) {
   measured.score_seconds = exit.seconds;
@@ -132,12 +139,7 @@ void read_score(const Exit& exit, const ExperimentFolder& folder, Measured& meas
     write_file(folder.score(), nlohmann::json(measured.score).dump(1) + "\n");
     return;
   }
-  measured.score_problem = exit.timed_out ? "scoring took far longer than the baseline's"
-                           : exit.over_memory
-                               ? "scoring took far more memory than the baseline's"
-                               : one_line(last_line_with(exit.output, "score: error: "), kMaxWords);
-  if (measured.score_problem.empty())
-    measured.score_problem = "the scorer ended with code " + std::to_string(exit.code);
+  measured.score_problem = problem_of(exit);
 }
 
 // The device's peak on a GPU, as the trainer's record states it (for the user only: nothing is
@@ -198,11 +200,27 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
     measured.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
                              std::to_string(most_bytes) + " are allowed";
   } else if (trained.code == 0 && sealed && !result.interrupted) {
-    const Exit scored = score(kit, bench, baseline, folder);
+    const Exit scored = score(kit, bench, baseline, folder.sealed(), "val");
     result.interrupted = scored.interrupted;
     if (scored.stuck) result.stuck = scored.stuck;
     read_score(scored, folder, measured);
   }
+  return result;
+}
+
+HeldoutScore score_on_test(const Kit& kit, const Bench& bench, const Baseline& baseline,
+                           const fs::path& sealed) {
+  const Exit exit = score(kit, bench, baseline, sealed, "test");
+  HeldoutScore result;
+  result.seconds = exit.seconds;
+  result.interrupted = exit.interrupted;
+  result.stuck = exit.stuck;
+  const auto said = parse_untrusted(last_line_with(exit.output, "{"));
+  const bool figure = said.is_object() && said.contains("test_bpb") && said["test_bpb"].is_number();
+  if (exit.code == 0 && figure)
+    result.bpb = said["test_bpb"].get<double>();
+  else
+    result.problem = problem_of(exit);
   return result;
 }
 

@@ -61,6 +61,17 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
                     std::function<void(pid_t, uint64_t)> before_exec,
                     std::function<void(double)> tick);
 
+// What a kept model scores on the test split, which nothing is decided by.
+struct HeldoutScore {
+  std::optional<double> bpb;
+  std::string problem;  // why there is none, in a line
+  double seconds = 0;
+  bool interrupted = false;
+  std::optional<ProcessId> stuck;
+};
+HeldoutScore score_on_test(const Kit& kit, const Bench& bench, const Baseline& baseline,
+                           const fs::path& sealed);
+
 // <folder>/train.json, an object: empty if the trainer left none. Nothing is decided by it.
 nlohmann::json trainer_record(const ExperimentFolder& folder);
 

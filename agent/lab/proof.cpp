@@ -14,6 +14,22 @@ namespace {
 
 double real(size_t count) { return static_cast<double>(count); }
 
+std::vector<std::vector<int64_t>> shuffled_blocks(int64_t count, int64_t arms,
+                                                  std::string_view tag) {
+  std::vector<std::vector<int64_t>> blocks;
+  for (int64_t block = 0; block < count; ++block) {
+    std::vector<std::pair<std::string, int64_t>> order;
+    for (int64_t arm = 0; arm < arms; ++arm)
+      order.emplace_back(
+          sha256(std::string(tag) + "\n" + std::to_string(block) + "\n" + std::to_string(arm)),
+          arm);
+    std::sort(order.begin(), order.end());
+    blocks.emplace_back();
+    for (const auto& [hash, arm] : order) blocks.back().push_back(arm);
+  }
+  return blocks;
+}
+
 // Marks those that pass: p_(k) <= k q / m for the largest such k, and all with a smaller p.
 void benjamini_hochberg(std::vector<ChangeProof>& changes, double q) {
   std::vector<double> p;
@@ -52,17 +68,12 @@ ProofPlan plan_proof(int64_t budget, int64_t changes, std::string_view tag) {
   plan.reserved_pairs = plan.variants > 0 ? kFewestPairs : 0;
   // Fewer changes than there is room for are measured more often.
   blocks = (plan.variants > 0 ? to_share : budget) / (plan.variants + 2);
-  for (int64_t block = 0; block < blocks; ++block) {
-    std::vector<std::pair<std::string, int64_t>> order;
-    for (int64_t arm = 0; arm < plan.variants + kFirstVariant; ++arm)
-      order.emplace_back(
-          sha256(std::string(tag) + "\n" + std::to_string(block) + "\n" + std::to_string(arm)),
-          arm);
-    std::sort(order.begin(), order.end());
-    plan.blocks.emplace_back();
-    for (const auto& [hash, arm] : order) plan.blocks.back().push_back(arm);
-  }
+  plan.blocks = shuffled_blocks(blocks, plan.variants + kFirstVariant, tag);
   return plan;
+}
+
+std::vector<std::vector<int64_t>> pairs_of(int64_t count, std::string_view tag) {
+  return shuffled_blocks(count, kFirstVariant, std::string(tag) + "\npairs");
 }
 
 WholeGain whole_gain(const std::vector<ProofBlock>& pairs) {

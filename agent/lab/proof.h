@@ -42,6 +42,9 @@ struct ProofPlan {
 // blocks: the budget is too small for claim 1. The order comes from `tag` alone.
 ProofPlan plan_proof(int64_t budget, int64_t changes, std::string_view tag);
 
+// So many further blocks of tip and baseline alone.
+std::vector<std::vector<int64_t>> pairs_of(int64_t count, std::string_view tag);
+
 struct ProofBlock {
   double tip, baseline;
   std::vector<double> without;  // the tip without each change in question

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/edit/diff.h"
+#include "agent/lab/proof.h"
 #include "agent/record/journal.h"
 #include "agent/record/report.h"
 #include "common/log.h"
@@ -46,6 +47,13 @@ std::optional<std::string> LocalStore::merge(const std::string& base, const std:
   return history_.merge(base, ours, theirs);
 }
 
+std::string LocalStore::commit_aside(const std::string& name, const Draft& draft) {
+  const std::string commit =
+      history_.commit(draft.base, draft.source, draft.idea + "\n\nProof: " + tag_ + " " + name);
+  history_.set_ref(name, commit);
+  return commit;
+}
+
 // champion/<commit>/: the sealed model and its source, whole or not at all.
 void LocalStore::keep_champion(int64_t n, const std::string& commit) {
   const fs::path target = run_.champion(commit);
@@ -53,7 +61,8 @@ void LocalStore::keep_champion(int64_t n, const std::string& commit) {
   const fs::path partial = run_.champion("." + commit);
   fs::remove_all(partial);
   fs::create_directories(partial);
-  copy_file_cheaply(run_.experiment(n).sealed(), partial / "model.safetensors");
+  const ExperimentFolder folder = n == kProofJob ? run_.proof(kTip) : run_.experiment(n);
+  copy_file_cheaply(folder.sealed(), partial / "model.safetensors");
   sync_path(partial / "model.safetensors");
   write_file(partial / "train.cpp", history_.source_at(commit));
   sync_path(partial);
@@ -65,6 +74,7 @@ void LocalStore::derive(const RunState& state) {
   write_file(run_.results(), results_tsv(state));
   write_file(run_.report(), page_.html(state, wall_clock()));
   if (!state.champion.empty()) move_branch(state);
+  if (!state.proof) fs::remove_all(run_.proofs());
   for (const auto& [link, target] : {std::pair{checkout_ / "results.tsv", run_.results()},
                                      std::pair{checkout_ / "runs", run_.path.parent_path()}})
     if (const std::string note = point_link(link, target); !note.empty()) warn_(note);
@@ -75,9 +85,10 @@ void LocalStore::move_branch(const RunState& state) {
   history_.set_ref("champion", state.champion);
   const auto at = history_.branch();
   if (at == state.champion) return said_.clear();
-  const bool ours =
-      !at || std::any_of(state.experiments.begin(), state.experiments.end(),
-                         [&](const Experiment& e) { return e.candidate.commit == *at; });
+  const bool ours = !at ||
+                    std::any_of(state.experiments.begin(), state.experiments.end(),
+                                [&](const Experiment& e) { return e.candidate.commit == *at; }) ||
+                    std::count(state.trimmed.begin(), state.trimmed.end(), *at) > 0;
   const auto note = ours ? history_.move_branch(state.champion, at.value_or(""))
                          : std::optional<std::string>("branch autoresearch/" + tag_ +
                                                       " was moved by somebody else and is left "

@@ -23,6 +23,7 @@ class LocalStore : public Store {
   std::string commit(int64_t n, const Draft& draft) override;
   std::optional<std::string> merge(const std::string& base, const std::string& ours,
                                    const std::string& theirs) override;
+  std::string commit_aside(const std::string& name, const Draft& draft) override;
   void keep_champion(int64_t n, const std::string& commit) override;
   void derive(const RunState& state) override;
   void tidy(int64_t n) override;

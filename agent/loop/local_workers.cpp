@@ -21,6 +21,12 @@ namespace {
 constexpr int64_t kCanarySteps = 3;
 constexpr double kLongestWait = 0.5;  // seconds after which the world is looked at again
 
+done::Measured not_built(int64_t n, const std::string& errors) {
+  done::Measured done{n, {}, false};
+  done.measured.last_words = errors;
+  return done;
+}
+
 }  // namespace
 
 LocalWorkers::LocalWorkers(const Kit& kit, Bench bench, RunFolder run, Proposer& proposer,
@@ -126,13 +132,23 @@ void LocalWorkers::begin(const job::Build& job, const RunState&) {
 void LocalWorkers::begin(const job::Measure& job, const RunState&) {
   run_on(measuring_, job.n, [this, job] {
     warm_files(kit_.spec().system);
-    Progress bar(format("#%lld training", static_cast<long long>(job.n)), bench_.budget, "s");
+    const bool proves = job.n == kProofJob;
+    Progress bar(proves ? "proof" : format("#%lld training", static_cast<long long>(job.n)),
+                 bench_.budget, "s");
     Bench bench = bench_;
     bench.seed = static_cast<int64_t>(job.seed);
     bench.best_bpb = job.best;
     const bool again = !job.again.empty();
-    const ExperimentFolder folder = again ? run_.again() : run_.experiment(job.n);
-    if (again && !build_again(folder, job.again)) return;
+    const ExperimentFolder folder = proves  ? run_.proof(job.arm)
+                                    : again ? run_.again()
+                                            : run_.experiment(job.n);
+    if (again) {
+      const BuildResult built = build_again(folder, job.again);
+      if (built.interrupted) return;
+      const std::string errors = one_line(clean_compiler_output(built.log), 300);
+      check(built.ok || proves, "the champion does not build again: " + errors);
+      if (!built.ok) return post(not_built(job.n, errors));
+    }
     Measurement result = measure(
         kit_, bench, job.baseline, folder,
         [&](pid_t pid, uint64_t start_time) {
@@ -149,26 +165,32 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
   });
 }
 
-// The program of a champion that is measured again, in a folder of its own: what was measured first
-// stays as it was. False if the build was interrupted.
-bool LocalWorkers::build_again(const ExperimentFolder& folder, const std::string& source) {
+// The program of a champion that is measured again or of an arm of a proof, in a folder of its own:
+// what was measured first stays as it was.
+BuildResult LocalWorkers::build_again(const ExperimentFolder& folder, const std::string& source) {
   fs::create_directories(folder.path);
   std::error_code ignored;
   const bool built = fs::exists(folder.program(), ignored) &&
                      fs::exists(folder.source(), ignored) && read_file(folder.source()) == source;
-  if (built) return true;
+  if (built) return {.ok = true, .seconds = 0, .log = {}, .interrupted = false};
   folder.tidy();
   write_file(folder.source(), source);
-  const BuildResult result = kit_.build(folder, bench_.sandboxed);
-  check(result.ok || result.interrupted,
-        "the champion does not build again: " + one_line(clean_compiler_output(result.log), 300));
-  return result.ok;
+  return kit_.build(folder, bench_.sandboxed);
+}
+
+void LocalWorkers::begin(const job::Test& job, const RunState&) {
+  run_on(measuring_, kTestJob, [this, job] {
+    const fs::path sealed = run_.champion(job.commit) / "model.safetensors";
+    HeldoutScore score = score_on_test(kit_, bench_, job.baseline, sealed);
+    if (score.stuck) return hold_slot(kTestJob, *score.stuck);
+    if (!score.interrupted) post(done::Tested{std::move(score)});
+  });
 }
 
 // The champion for a few steps, in a folder of its own: what fails there is not a candidate's
 // fault.
 void LocalWorkers::begin(const job::Canary& job, const RunState&) {
-  run_on(measuring_, -1, [this, job] {
+  run_on(measuring_, kCanaryJob, [this, job] {
     const ExperimentFolder folder{fresh_folder(run_.canary().path)};
     write_file(folder.source(), job.source);
     const BuildResult built = kit_.build(folder, bench_.sandboxed);
@@ -180,7 +202,7 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
       Bench bench = bench_;
       bench.steps = kCanarySteps;
       const Measurement result = measure(kit_, bench, {}, folder, nullptr, nullptr);
-      if (result.stuck) return hold_slot(-1, *result.stuck);
+      if (result.stuck) return hold_slot(kCanaryJob, *result.stuck);
       if (result.interrupted) return;
       problem = failure_of(result.measured);
       if (!problem.empty() && !result.measured.broken.empty()) problem = result.measured.broken;

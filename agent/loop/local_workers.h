@@ -46,10 +46,11 @@ class LocalWorkers : public Workers {
   void begin(const job::Build& job, const RunState& state);
   void begin(const job::Measure& job, const RunState& state);
   void begin(const job::Canary& job, const RunState& state);
+  void begin(const job::Test& job, const RunState& state);
   void take_turn(std::shared_ptr<Proposer::Talk> talk, int64_t n);
   // Runs `work` on `thread`; an exception becomes done::Failed of `n`.
   void run_on(std::thread& thread, int64_t n, std::function<void()> work);
-  bool build_again(const ExperimentFolder& folder, const std::string& source);
+  BuildResult build_again(const ExperimentFolder& folder, const std::string& source);
   void hold_slot(int64_t n, const ProcessId& child);
   void post(Done done);
   void post_and_wait(Done done);  // until acknowledged; throws Error if that never comes

@@ -6,8 +6,11 @@
 #include "agent/edit/constants.h"
 #include "agent/edit/cpp_tokens.h"
 #include "agent/edit/edit_summary.h"
+#include "agent/lab/proof.h"
 #include "agent/loop/forecast.h"
+#include "agent/loop/proving.h"
 #include "agent/record/earlier_result.h"
+#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/clock.h"
 #include "common/error.h"
@@ -48,6 +51,8 @@ Night::Night(Journal& journal, RunState state, Store& store, Workers& workers, S
 step::Stop Night::run() {
   for (const Experiment& experiment : state_.experiments)
     if (experiment.open) workers_.kill_left_behind(experiment.pid, experiment.start_time);
+  if (state_.proof && state_.proof->open)
+    workers_.kill_left_behind(state_.proof->pid, state_.proof->start_time);
   bool derived = false;
   while (true) {
     try {
@@ -199,7 +204,7 @@ void Night::take(const step::Measure& step) {
   const int attempt = state_.at(step.n).attempts + 1;
   job::Measure job;
   job.n = step.n;
-  if (step.again) job.again = store_.source_at(state_.at(step.n).candidate.commit);
+  if (step.again) job.again = store_.source_at(state_.champion);
   job.seed = seed_of(state_.start->tag + " " + std::to_string(state_.start->seed), step.n, attempt);
   if (!first) job.baseline = baseline();
   if (!first) job.best = best_that_needs_no_proof();
@@ -241,6 +246,11 @@ event::Verdict Night::blame_machine(event::Verdict verdict) const {
   return verdict;
 }
 
+void Night::take(const step::Test& step) {
+  workers_.start(job::Test{state_.at(step.n).candidate.commit, baseline()}, state_);
+  flight_.testing = step.n;
+}
+
 // What can't be kept needs no full look at its causality: a figure above it.
 double Night::best_that_needs_no_proof() const {
   if (settings_.keep == KeepRule::kGreedy) return state_.best_bpb;
@@ -269,6 +279,116 @@ void Night::decide(int64_t n) {
   if (judged.decision == Decision::kNo) verdict.reason = "no gain: " + figures;
   give_verdict(blame_machine(std::move(verdict)));
 }
+
+// ------------------------------------------------------------------------------------------------
+// The proof
+
+// `source` without the change of a kept experiment; nothing if it can't be reversed there.
+std::optional<std::string> Night::without(int64_t n, const std::string& source) {
+  const event::Candidate& change = state_.at(n).candidate;
+  auto reversed =
+      store_.merge(store_.source_at(change.commit), store_.source_at(change.parent), source);
+  if (reversed && *reversed == source) return std::nullopt;  // nothing of it is left
+  return reversed;
+}
+
+// The plan goes to the journal as a whole, before the first measurement: after a kill the proof
+// goes on with it.
+void Night::take(const step::BeginProof& step) {
+  const std::string tip = store_.source_at(state_.champion);
+  const std::vector<int64_t> all = changes_of(state_);
+  std::vector<std::pair<int64_t, std::string>> variants;
+  // A single change is the whole gain: all measurements go to the pairs.
+  if (all.size() > 1 || !state_.trimmed.empty())
+    for (const int64_t n : all)
+      if (auto reversed = without(n, tip)) variants.emplace_back(n, *std::move(reversed));
+
+  const std::string name = "proof/" + std::to_string(state_.proofs + 1);
+  const ProofPlan plan = plan_proof(step.budget, static_cast<int64_t>(variants.size()),
+                                    state_.start->tag + " " + name);
+  variants.resize(static_cast<size_t>(plan.variants));
+  event::Proof proof{
+      {state_.champion, state_.at(0).candidate.commit}, {}, plan.blocks, plan.reserved_pairs};
+  for (const auto& [n, source] : variants) {
+    const Draft draft{source, state_.champion, "without " + number(n), "", "agent", {}};
+    proof.arms.push_back(store_.commit_aside(name + "-" + std::to_string(n), draft));
+    proof.changes.push_back(n);
+  }
+  append(proof);
+  voice_.say(
+      format("proving what was kept: %zu blocks, each of champion, baseline and %zu variants",
+             plan.blocks.size(), variants.size()));
+}
+
+void Night::take(const step::MeasureArm& step) {
+  const ProofSoFar& proof = *state_.proof;
+  job::Measure job;
+  job.n = kProofJob;
+  job.arm = step.next.arm;
+  job.again = store_.source_at(proof.plan.arms[static_cast<size_t>(step.next.arm)]);
+  job.seed = seed_of(state_.start->tag + " " + std::to_string(state_.start->seed) + " proof",
+                     state_.proofs, proof.attempts + 1);
+  job.baseline = baseline();
+  // Code that may become the champion and never was one is looked at fully.
+  const bool new_tip = step.next.arm == kTip && !proof.trimmed.empty();
+  if (!new_tip) job.best = 0;
+  workers_.start(job, state_);
+  flight_.proving = step.next;
+}
+
+void Night::take(const step::Trim& step) {
+  const ProofSoFar& proof = *state_.proof;
+  std::string source;
+  event::Trimmed trimmed;
+  std::string names;
+  for (const int64_t n : step.changes) {
+    const auto at = std::find(proof.plan.changes.begin(), proof.plan.changes.end(), n);
+    const auto arm = static_cast<size_t>(at - proof.plan.changes.begin() + kFirstVariant);
+    // The first is a variant that was measured; a change that can't be reversed there too stays.
+    const auto next = source.empty() ? store_.source_at(proof.plan.arms[arm]) : without(n, source);
+    if (!next) continue;
+    source = *next;
+    trimmed.changes.push_back(n);
+    names += (names.empty() ? "" : ", ") + number(n);
+  }
+  const std::string name = "proof/" + std::to_string(state_.proofs + 1);
+  const Draft draft{source, state_.champion, "without " + names, "", "agent", {}};
+  trimmed.commit = store_.commit_aside(name + "-tip", draft);
+  trimmed.blocks = pairs_of(proof.plan.reserved_pairs, state_.start->tag + " " + name);
+  append(trimmed);
+  voice_.say("without " + names + " the champion measured better; it is measured anew");
+}
+
+// The end of a proof is one event; a tip that lost changes has its files on disk before it.
+void Night::take(const step::EndProof&) {
+  const event::Verified result = outcome_of(state_);
+  if (result.tip != state_.champion) store_.keep_champion(kProofJob, result.tip);
+  append(result);
+  for (const std::string& line : {proof_line(state_), changes_line(state_)})
+    if (!line.empty()) voice_.say(line);
+  store_.derive(state_);
+}
+
+void Night::take_arm(autoresearch::Measured measured, bool built) {
+  const ArmOfBlock of = *std::exchange(flight_.proving, std::nullopt);
+  if (built && measured.disturbed.empty()) measured.disturbed = disturbance(measured.machine);
+  append(event::ProofMeasured{of.block, of.arm, state_.proof->attempts, built, measured});
+  const std::string name =
+      of.arm == kTip ? "champion"
+      : of.arm == kBaseline
+          ? "baseline"
+          : "without " +
+                number(state_.proof->plan.changes.at(static_cast<size_t>(of.arm - kFirstVariant)));
+  std::string result = measured.bpb ? format("%.6f", *measured.bpb)
+                       : built      ? "no figure: " + one_line(failure_of(measured), 100)
+                                    : "does not build";
+  if (!measured.disturbed.empty()) result = "machine busy, measured again later";
+  voice_.say(format("proof %lld of %zu  %-14s %s", static_cast<long long>(of.block + 1),
+                    state_.proof->plan.blocks.size(), name.c_str(), result.c_str()));
+}
+
+// ------------------------------------------------------------------------------------------------
+// Other steps
 
 void Night::take(const step::GiveUp& step) {
   event::Verdict verdict = crash(step.n, step.reason);
@@ -455,6 +575,11 @@ void Night::withdraw(int64_t n, const std::string& why) {
 }
 
 void Night::take(const done::Began& done) {
+  if (done.n == kProofJob) {
+    append(event::ProofStarted{flight_.proving->block, flight_.proving->arm,
+                               state_.proof->attempts + 1, done.pid, done.start_time});
+    return workers_.acknowledge();
+  }
   append(event::RunStarted{done.n, state_.at(done.n).attempts + 1, done.pid, done.start_time});
   workers_.acknowledge();
 }
@@ -475,6 +600,7 @@ std::string Night::disturbance(const MachineState& machine) const {
 }
 
 void Night::take(const done::Measured& done) {
+  if (done.n == kProofJob) return take_arm(done.measured, done.built);
   flight_.measuring.reset();
   autoresearch::Measured measured = done.measured;
   if (measured.disturbed.empty()) measured.disturbed = disturbance(measured.machine);
@@ -485,6 +611,16 @@ void Night::take(const done::Measured& done) {
   if (!measured.disturbed.empty())
     voice_.say(number(done.n) +
                " machine busy, measured again later: " + one_line(measured.disturbed, 160));
+}
+
+void Night::take(const done::Tested& done) {
+  const int64_t n = *std::exchange(flight_.testing, std::nullopt);
+  append(event::Tested{n, done.score.bpb, done.score.problem, done.score.seconds});
+  if (!done.score.problem.empty())
+    voice_.warn(number(n) +
+                " has no score on the test split: " + one_line(done.score.problem, 160));
+  if (const std::string line = fits_validation(state_); n == state_.champion_n && !line.empty())
+    voice_.warn(line);
 }
 
 void Night::take(const done::Canary& done) {
@@ -500,7 +636,9 @@ void Night::take(const done::Failed& done) {
     if (flight_.again) append(event::Told{no_repeat_of(done.n)});
   }
   if (flight_.building == done.n) flight_.building.reset();
-  if (done.n < 0) flight_.canary = false;
+  if (done.n == kCanaryJob) flight_.canary = false;
+  if (done.n == kProofJob) flight_.proving.reset();
+  if (done.n == kTestJob) flight_.testing.reset();
   const auto talk = flight_.talks.find(done.n);
   if (talk != flight_.talks.end() && talk->second.stage == Talk::kBuilding)
     talk->second.stage = Talk::kEdited;

@@ -50,6 +50,11 @@ class Night {
   void take(const step::Build& step);
   void take(const step::Measure& step);
   void take(const step::Judge& step);
+  void take(const step::Test& step);
+  void take(const step::BeginProof& step);
+  void take(const step::MeasureArm& step);
+  void take(const step::Trim& step);
+  void take(const step::EndProof&);
   void take(const step::GiveUp& step);
   void take(const step::Refuse& step);
   void take(const step::Canary&);
@@ -65,6 +70,7 @@ class Night {
   void take(const done::Began& done);
   void take(const done::Call& done);
   void take(const done::Measured& done);
+  void take(const done::Tested& done);
   void take(const done::Canary& done);
   void take(const done::Failed& done);
 
@@ -72,6 +78,8 @@ class Night {
   void record_candidate(int64_t n);
   void withdraw(int64_t n, const std::string& why);
   void decide(int64_t n);
+  std::optional<std::string> without(int64_t n, const std::string& source);
+  void take_arm(autoresearch::Measured measured, bool built);
   double best_that_needs_no_proof() const;
   void give_verdict(event::Verdict verdict);
   void speak_after(int64_t n);

@@ -2,11 +2,41 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
+#include "agent/lab/proof.h"
 #include "agent/loop/until.h"
 #include "common/error.h"
 
 namespace autoresearch {
+
+namespace {
+
+// --verify off | a share of the night | a number of measurements; false for any other words.
+bool read_proof(const std::string& words, Settings& settings) {
+  if (words == "off") return true;
+  char* end = nullptr;
+  const double value = std::strtod(words.c_str(), &end);
+  if (words.empty() || *end != '\0') return false;
+  if (value > 0 && value < 1) {
+    settings.proof_share = value;
+    return true;
+  }
+  const bool count = value >= 2 * kFewestPairs && value < 1e6 && value == std::floor(value);
+  if (count) settings.proof_measurements = static_cast<int64_t>(value);
+  return count;
+}
+
+std::string proof_problem(const std::string& words) {
+  Settings unused;
+  return read_proof(words, unused)
+             ? ""
+             : "'" + words +
+                   "' is not off, a share such as 0.33, or a number of measurements from " +
+                   std::to_string(2 * kFewestPairs) + " on";
+}
+
+}  // namespace
 
 void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
@@ -22,6 +52,11 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--keep", options.keep,
                  "evidence: a gain beyond the noise of a measurement; greedy: any better figure")
       ->check(CLI::IsMember({"evidence", "greedy"}))
+      ->capture_default_str();
+  run.add_option("--verify", options.verify,
+                 "what proves the gain at the end: a share of the night, a number of measurements, "
+                 "or off")
+      ->check(proof_problem)
       ->capture_default_str();
   run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
   run.add_option("--notify", options.notify,
@@ -42,18 +77,39 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--data", options.data, "folder of tasks and runs");
 }
 
-Settings settings_of(const Options& options, double budget, bool gpu, bool models, double now) {
+void add_verify_options(CLI::App& verify, Options& options) {
+  verify.add_option("--tag", options.tag, "name of the run, which must not be running")->required();
+  verify
+      .add_option("--measurements", options.measurements,
+                  "how many it may take; by default a third of those made so far, at least 8")
+      ->check(CLI::Range(2 * kFewestPairs, int64_t{1'000'000}));
+  verify.add_option("--task", options.task, "the run's task, if its folder has another name");
+  verify.add_option("--sandbox", options.sandbox, "auto or off")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->capture_default_str();
+  verify.add_option("--notify", options.notify, "as for run");
+  verify.add_option("--data", options.data, "folder of tasks and runs");
+}
+
+Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
+                     double now) {
   Settings settings;
   settings.overlap_proposals = options.overlap != "off";
-  settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && gpu);
+  settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
   settings.models = models;
-  settings.disturbed_pause = std::min(settings.disturbed_pause, budget);
+  settings.disturbed_pause = std::min(settings.disturbed_pause, bench.budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
   settings.max_experiments = options.max_experiments;
   if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;
   if (!options.until.empty())
     settings.deadline = std::min(settings.deadline,
                                  now + seconds_until(options.until, static_cast<std::time_t>(now)));
+  if (std::isfinite(settings.deadline)) settings.given = settings.deadline - now;
+  settings.score_test = true;
+  read_proof(options.verify, settings);
+  settings.only_proof = options.only_proof;
+  settings.proofs_wanted = state.proofs + 1;
+  if (options.measurements > 0) settings.proof_measurements = options.measurements;
   return settings;
 }
 

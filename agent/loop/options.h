@@ -13,18 +13,26 @@ namespace autoresearch {
 
 struct Options {
   std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto";
-  std::string keep = "evidence", data, until, notify;
+  std::string keep = "evidence", verify = "0.33", data, until, notify;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
   double max_hours = 0;         // 0: no limit
   int64_t seed = 42;
+
+  // agent verify
+  bool only_proof = false;
+  int64_t measurements = 0;  // 0: as many as at the end of a night
+  std::string provider;      // of the run that is proven
 };
 
 void add_run_options(CLI::App& run, Options& options);
 
-// The plan's part of them. `budget`: seconds of a training; `now`: seconds since 1970. Throws Error
+void add_verify_options(CLI::App& verify, Options& options);
+
+// The plan's part of them. `state`: of the journal so far; `now`: seconds since 1970. Throws Error
 // for a time that is none.
-Settings settings_of(const Options& options, double budget, bool gpu, bool models, double now);
+Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
+                     double now);
 
 }  // namespace autoresearch

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "agent/loop/proving.h"
+
 namespace autoresearch {
 namespace {
 
@@ -15,11 +17,13 @@ class Question {
 
   Plan answer() {
     // In this order: what a user wants and a broken machine come before everything, the end of a
-    // measurement before a new one, the slot before the search for ideas.
+    // measurement before a new one, the proof before the slot, the slot before the search for
+    // ideas.
     for (const auto ask :
          {&Question::stop_at_once, &Question::pauses, &Question::broken_machine, &Question::trouble,
-          &Question::finished_measurements, &Question::stop_softly, &Question::plateau,
-          &Question::talks, &Question::slot, &Question::proposals, &Question::stop_at_the_end}) {
+          &Question::finished_measurements, &Question::stop_softly, &Question::heldout,
+          &Question::proof, &Question::plateau, &Question::talks, &Question::slot,
+          &Question::proposals, &Question::stop_at_the_end}) {
       if (auto step = (this->*ask)()) return {std::move(step), 0};
       if (waits_) break;
     }
@@ -62,6 +66,7 @@ class Question {
         if (is_broken(state_.at(n))) return step::Again{n};
       return step::Resume{};
     }
+    if (state_.proof && state_.proof->broken) return step::Canary{};
     for (const int64_t n : state_.open) {
       const Experiment& e = state_.at(n);
       if (n == 0 || !is_broken(e)) continue;
@@ -81,16 +86,16 @@ class Question {
   // goes on.
   std::optional<Step> trouble() {
     if (!state_.paused.empty()) {
-      if (flight_.stop_soon && !flight_.measuring) return interrupted();
+      if (flight_.stop_soon && !flight_.is_measuring()) return interrupted();
       return wait_until(INFINITY);
     }
     if (state_.troubles_in_row == 0) return std::nullopt;
     const double until = state_.last_trouble_at + trouble_pause(state_.troubles_in_row);
     if (now_ < until) {
-      if (flight_.stop_soon && !flight_.measuring) return interrupted();
+      if (flight_.stop_soon && !flight_.is_measuring()) return interrupted();
       return wait_until(until);
     }
-    if (state_.troubles_in_row % kTroublesInARow != 0 || flight_.slot_is_busy())
+    if (state_.troubles_in_row % kTroublesInARow != 0 || flight_.slot_is_busy() || state_.proof)
       return std::nullopt;
     // Only an experiment that was not measured is given up: a measurement is worth any wait.
     for (const int64_t n : state_.open)
@@ -115,12 +120,12 @@ class Question {
       const auto talk = flight_.talks.find(n);
       if (talk == flight_.talks.end()) {
         // After a restart: the author's conversation lies in the folder, if a model is the author.
-        if (e.replies > 0 && settings_.models) return step::Reopen{n};
+        if (e.replies > 0 && settings_.models && !proves()) return step::Reopen{n};
         return step::Judge{n};
       }
       if (talk->second.stage == Talk::kSetback && !talk->second.may_go_on) return step::Judge{n};
       if (talk->second.stage == Talk::kDone)
-        return talk->second.may_go_on ? Step{step::GoOn{n}} : Step{step::Judge{n}};
+        return talk->second.may_go_on && !proves() ? Step{step::GoOn{n}} : Step{step::Judge{n}};
     }
     return std::nullopt;
   }
@@ -135,8 +140,61 @@ class Question {
   // The first Ctrl-C: what is being measured ends, nothing else begins.
   std::optional<Step> stop_softly() {
     if (!flight_.stop_soon) return std::nullopt;
-    if (flight_.measuring) return wait_until(INFINITY);
+    if (flight_.is_measuring()) return wait_until(INFINITY);
     return interrupted();
+  }
+
+  // What was kept is scored on the test split at once: that costs one scoring.
+  std::optional<Step> heldout() {
+    if (!settings_.score_test || !slot_is_free() || now_ >= settings_.deadline) return std::nullopt;
+    for (const Experiment& e : state_.experiments)
+      if (e.status == Status::kKeep && !e.tested) return step::Test{e.n};
+    return std::nullopt;
+  }
+
+  bool slot_is_free() const {
+    return !flight_.slot_is_busy() && flight_.stuck.empty() &&
+           (settings_.overlap_builds || !somebody_builds());
+  }
+
+  bool proves() const {
+    return state_.proof || settings_.only_proof ||
+           (now_ >= proof_begins_at(state_, settings_) && now_ < settings_.deadline &&
+            proof_budget(state_, settings_, now_) > 0);
+  }
+
+  // From the first measurement of a proof to its end nothing else is begun: what was proposed or
+  // built meanwhile waits. At the deadline the blocks that are whole by then count.
+  std::optional<Step> proof() {
+    if (!state_.proof) return proof_begins();
+    const bool over = now_ >= settings_.deadline;
+    if (over && !flight_.slot_is_busy()) return step::EndProof{};
+    if (!slot_is_free()) return wait_until(over ? INFINITY : settings_.deadline);
+    const auto next = next_in(*state_.proof);
+    if (!next) {
+      auto changes = changes_to_drop(*state_.proof);
+      return changes.empty() ? Step{step::EndProof{}} : Step{step::Trim{std::move(changes)}};
+    }
+    const bool disturbed = state_.proof->disturbed[static_cast<size_t>(next->block)] > 0;
+    const double again = state_.proof->ended_at + settings_.disturbed_pause;
+    if (disturbed && now_ < again) return wait_until(std::min(again, settings_.deadline));
+    return step::MeasureArm{*next};
+  }
+
+  std::optional<Step> proof_begins() {
+    const double begins = proof_begins_at(state_, settings_);
+    if (now_ < begins) look(begins);
+    if (proves()) {
+      if (!slot_is_free()) return wait_until(INFINITY);
+      if (const int64_t budget = proof_budget(state_, settings_, now_); budget > 0)
+        return step::BeginProof{budget};
+      return step::Stop{step::Stop::kLimit, "the proof has ended"};
+    }
+    // What is left of a time whose last part has proven is too short for more.
+    if (state_.verified && state_.verified_at >= begins && !flight_.slot_is_busy() &&
+        state_.verified->tip == state_.champion)
+      return step::Stop{step::Stop::kLimit, "the time that was given is over"};
+    return std::nullopt;
   }
 
   std::optional<Step> plateau() {
@@ -170,8 +228,7 @@ class Question {
 
   // The slot is free: what is measured next. A build that waits for it has been answered above.
   std::optional<Step> slot() {
-    if (flight_.slot_is_busy() || !flight_.stuck.empty()) return std::nullopt;
-    if (!settings_.overlap_builds && somebody_builds()) return std::nullopt;
+    if (!slot_is_free()) return std::nullopt;
     if (state_.experiments.empty()) {
       if (flight_.talks.contains(0)) return std::nullopt;
       return step::Baseline{};
@@ -248,7 +305,15 @@ class Question {
     return settings_.max_experiments > 0 && state_.next_n() - 1 >= settings_.max_experiments;
   }
 
+  // A night that ends by a limit, or because nobody has an idea, proves what it kept.
   std::optional<Step> stop_at_the_end() {
+    auto step = limit();
+    if (!step || !settings_.may_prove()) return step;
+    const int64_t budget = proof_budget(state_, settings_, now_);
+    return budget > 0 ? Step{step::BeginProof{budget}} : std::move(step);
+  }
+
+  std::optional<Step> limit() {
     if (flight_.slot_is_busy()) return std::nullopt;
     if (now_ >= settings_.deadline)
       return step::Stop{step::Stop::kLimit, "the time that was given is over"};

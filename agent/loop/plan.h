@@ -27,6 +27,17 @@ struct Settings {
   int64_t max_experiments = 0;  // the baseline aside; 0: no limit
   double disturbed_pause = 20;  // seconds before a measurement that was spoilt is repeated
   double deadline = std::numeric_limits<double>::infinity();  // seconds since 1970
+  double given = 0;         // seconds of it in all, if there is a deadline
+  bool score_test = false;  // what is kept is also scored on the test split
+
+  // The share of the night that proves what was kept, or how many measurements may
+  // (agent/loop/proving.h). Both 0: nothing is proven.
+  double proof_share = 0;
+  int64_t proof_measurements = 0;
+  bool only_proof = false;    // agent verify: nothing else is done
+  int64_t proofs_wanted = 0;  // then: of this run, those before included
+
+  bool may_prove() const { return proof_share > 0 || proof_measurements > 0; }
 };
 
 // A conversation about one experiment. It lives while its experiment is open, because a run that
@@ -47,6 +58,11 @@ struct Talk {
   std::string base;  // the champion that its edit was made from; empty before there is one
 };
 
+// Of a proof; both count from 0.
+struct ArmOfBlock {
+  int64_t block = 0, arm = 0;
+};
+
 // What is under way. It is gone after a kill; then the journal alone says what is missing.
 struct InFlight {
   std::map<int64_t, Talk> talks;
@@ -54,8 +70,10 @@ struct InFlight {
   std::optional<int64_t> measuring;
   bool again = false;  // what is measured is the champion once more
   bool canary = false;
-  std::set<int64_t> built;  // candidates whose program is ready
-  std::string stuck;        // a child can't die: the slot is not usable; says why
+  std::optional<ArmOfBlock> proving;
+  std::optional<int64_t> testing;  // the experiment that is scored on the test split
+  std::set<int64_t> built;         // candidates whose program is ready
+  std::string stuck;               // a child can't die: the slot is not usable; says why
   bool models_ready = false;
   double models_ready_in = 0;  // seconds; infinite: never again
   bool user_pauses = false;    // agent pause
@@ -63,7 +81,8 @@ struct InFlight {
   bool stop_now = false;       // second Ctrl-C, SIGTERM
   bool task_changed = false;
 
-  bool slot_is_busy() const { return measuring || building || canary; }
+  bool slot_is_busy() const { return measuring || building || canary || proving || testing; }
+  bool is_measuring() const { return measuring || proving || testing; }
 };
 
 namespace step {
@@ -92,6 +111,19 @@ struct Measure {
 struct Judge {  // a verdict from the measurement
   int64_t n = 0;
 };
+struct Test {  // a kept commit is scored on the test split
+  int64_t n = 0;
+};
+struct BeginProof {
+  int64_t budget = 0;  // measurements
+};
+struct MeasureArm {
+  ArmOfBlock next;
+};
+struct Trim {  // a tip without these changes is made, and has its own pairs
+  std::vector<int64_t> changes;
+};
+struct EndProof {};
 struct GiveUp {  // a verdict without one
   int64_t n = 0;
   std::string reason;
@@ -123,7 +155,8 @@ struct Stop {
 
 using Step =
     std::variant<step::Baseline, step::Propose, step::Reopen, step::GoOn, step::Rebase, step::Build,
-                 step::Measure, step::Judge, step::GiveUp, step::Refuse, step::Canary, step::Pause,
+                 step::Measure, step::Judge, step::Test, step::BeginProof, step::MeasureArm,
+                 step::Trim, step::EndProof, step::GiveUp, step::Refuse, step::Canary, step::Pause,
                  step::Resume, step::RestModels, step::Again, step::Tell, step::Stop>;
 
 struct Plan {
@@ -140,6 +173,7 @@ constexpr const char* kPausedByUser = "paused by agent pause";
 // Limits that a message or a test quotes.
 constexpr int kMostInterruptions = 1;  // of a candidate's training, before it is given up
 constexpr int kMostDisturbances = 2;   // repeats of a measurement that the machine spoilt
+constexpr int kMostProofFailures = 1;  // measurements of an arm without a figure, then it is lost
 constexpr size_t kFailuresAlike = 3;   // crashes for one reason in a row, before the canary
 constexpr int kRefusalsInARow = 3;     // proposals that came to nothing, then the tuner has a turn
 constexpr int kGiveUpProposing = 16;   // in a row, the tuner's included: the run ends

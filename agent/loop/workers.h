@@ -22,6 +22,9 @@ struct Draft {
   std::vector<std::string> next;
 };
 
+// The numbers of jobs that belong to no experiment.
+constexpr int64_t kCanaryJob = -1, kProofJob = -2, kTestJob = -3;
+
 namespace job {
 
 struct Propose {  // a fresh conversation about experiment n
@@ -42,7 +45,10 @@ struct Build {
 };
 struct Measure {
   int64_t n = 0;
-  std::string again = {};  // the source of a champion that is measured once more, built if need be
+  // The source of a champion that is measured once more, or of an arm of a proof (n: kProofJob);
+  // built if need be.
+  std::string again = {};
+  int64_t arm = 0;
   uint64_t seed = 0;
   Baseline baseline;
   std::optional<double> best;  // a model that is better is probed fully; nothing: it is anyhow
@@ -50,11 +56,15 @@ struct Measure {
 struct Canary {
   std::string source;
 };
+struct Test {  // the kept model of a commit is scored on the test split
+  std::string commit;
+  Baseline baseline;
+};
 
 }  // namespace job
 
-using Job =
-    std::variant<job::Propose, job::Reopen, job::GoOn, job::Build, job::Measure, job::Canary>;
+using Job = std::variant<job::Propose, job::Reopen, job::GoOn, job::Build, job::Measure,
+                         job::Canary, job::Test>;
 
 namespace done {
 
@@ -92,11 +102,16 @@ struct Call {  // of the account; waits likewise
 struct Measured {
   int64_t n = 0;
   autoresearch::Measured measured;
+  bool built = true;  // false: an arm of a proof does not build; measured.last_words says why
+};
+struct Tested {
+  HeldoutScore score;
 };
 struct Canary {
   std::string problem;  // empty: the machine is whole
 };
-// The job of experiment n failed by a mistake that is not the candidate's, as a full disk.
+// The job of experiment n, or of a number above, failed by a mistake that is not the candidate's,
+// as a full disk.
 struct Failed {
   int64_t n = 0;
   std::string what;
@@ -105,7 +120,7 @@ struct Failed {
 }  // namespace done
 
 using Done = std::variant<done::Proposed, done::Built, done::Began, done::Call, done::Measured,
-                          done::Canary, done::Failed>;
+                          done::Tested, done::Canary, done::Failed>;
 
 // What the world asks of the loop, beside the ends of jobs.
 struct World {
@@ -152,7 +167,9 @@ class Store {
   // `theirs` with the change from `base` to `ours`; nothing if the two touch the same place.
   virtual std::optional<std::string> merge(const std::string& base, const std::string& ours,
                                            const std::string& theirs) = 0;
-  // The champion's files, whole and on disk when it returns.
+  // A commit on draft.base that is no candidate, kept by the ref `name`; both on disk.
+  virtual std::string commit_aside(const std::string& name, const Draft& draft) = 0;
+  // The champion's files, whole and on disk when it returns; n: kProofJob for the tip of a proof.
   virtual void keep_champion(int64_t n, const std::string& commit) = 0;
   // All that follows from the journal. Idempotent.
   virtual void derive(const RunState& state) = 0;

@@ -145,6 +145,47 @@ void each(F& f, event::Canary& e) {
 }
 
 template <typename F>
+void each(F& f, event::Tested& e) {
+  f("n", e.n), f("bpb", e.bpb), f("problem", e.problem), f("seconds", e.seconds);
+}
+
+template <typename F>
+void each(F& f, event::Proof& e) {
+  f("arms", e.arms), f("changes", e.changes), f("blocks", e.blocks);
+  f("reserved_pairs", e.reserved_pairs);
+}
+
+template <typename F>
+void each(F& f, event::ProofStarted& e) {
+  f("block", e.block), f("arm", e.arm), f("attempt", e.attempt), f("pid", e.pid);
+  f("starttime", e.start_time);
+}
+
+template <typename F>
+void each(F& f, event::ProofMeasured& e) {
+  f("block", e.block), f("arm", e.arm), f("attempt", e.attempt), f("compiled", e.built);
+  each(f, e.measured);
+}
+
+template <typename F>
+void each(F& f, event::Trimmed& e) {
+  f("commit", e.commit), f("changes", e.changes), f("blocks", e.blocks);
+}
+
+template <typename F>
+void each(F& f, event::ProvenChange& e) {
+  f("n", e.n), f("effect", e.effect), f("standard_error", e.standard_error), f("p", e.p);
+  f("result", e.result);
+}
+
+template <typename F>
+void each(F& f, event::Verified& e) {
+  f("tip", e.tip), f("verified", e.verified), f("problem", e.problem), f("pairs", e.pairs);
+  f("mean", e.mean), f("low", e.low), f("high", e.high), f("bpb", e.bpb), f("sigma", e.sigma);
+  f("changes", e.changes);
+}
+
+template <typename F>
 void each(F& f, event::Paused& e) {
   f("why", e.why);
 }
@@ -158,11 +199,12 @@ void each(F& f, event::Stop& e) {
 }
 
 // In the order of Event.
-constexpr const char* kNames[] = {"start",     "program",   "call",      "call_done", "replied",
-                                  "not_built", "candidate", "withdrawn", "refused",   "exhausted",
-                                  "fits",      "built",     "run",       "measured",  "verdict",
-                                  "reopened",  "rest",      "told",      "trouble",   "canary",
-                                  "paused",    "resumed",   "stop"};
+constexpr const char* kNames[] = {
+    "start",     "program",   "call",    "call_done", "replied",   "not_built",
+    "candidate", "withdrawn", "refused", "exhausted", "fits",      "built",
+    "run",       "measured",  "verdict", "reopened",  "rest",      "told",
+    "trouble",   "canary",    "tested",  "proof",     "proof_run", "proof_measured",
+    "trimmed",   "verified",  "paused",  "resumed",   "stop"};
 static_assert(std::size(kNames) == std::variant_size_v<Event>);
 
 struct Writer {
@@ -181,10 +223,18 @@ struct Writer {
     Writer inner{object[key]};
     each(inner, *value);
   }
+  void operator()(const char* key, std::vector<event::ProvenChange>& values) {
+    object[key] = json::array();
+    for (event::ProvenChange& value : values) {
+      Writer inner{object[key].emplace_back()};
+      each(inner, value);
+    }
+  }
 };
 
 // Without these an event says nothing; a figure that is missing is as if it were not measured.
-constexpr std::string_view kRequired[] = {"id", "n", "attempt", "commit", "status", "starttime"};
+constexpr std::string_view kRequired[] = {"id",        "n",     "attempt", "commit", "status",
+                                          "starttime", "block", "arm",     "arms",   "tip"};
 
 struct Reader {
   const json& object;
@@ -212,6 +262,13 @@ struct Reader {
     value.emplace();
     Reader inner{object.at(key)};
     each(inner, *value);
+  }
+  void operator()(const char* key, std::vector<event::ProvenChange>& values) {
+    if (!object.contains(key)) return;
+    for (const json& one : object.at(key)) {
+      Reader inner{one};
+      each(inner, values.emplace_back());
+    }
   }
 };
 

@@ -145,6 +145,68 @@ struct Canary {
   std::string problem;
 };
 
+// A kept commit was scored on the test split, which no prompt mentions. No figure: `problem` says
+// why; it is not scored again.
+struct Tested {
+  int64_t n = 0;
+  std::optional<double> bpb;
+  std::string problem;
+  double seconds = 0;
+};
+
+// A proof begins (agent/lab/proof.h): all that it will measure. Arm a is the commit arms[a]: the
+// tip, the baseline, then the tip without the kept change of experiment changes[a - kFirstVariant].
+struct Proof {
+  std::vector<std::string> arms;
+  std::vector<int64_t> changes;
+  std::vector<std::vector<int64_t>> blocks;  // the arms of each, in the order to measure them
+  int64_t reserved_pairs = 0;
+};
+
+// As RunStarted and Measurement, of arm `arm` in block `block`, both from 0. `attempt` counts from
+// 1 within the proof. Not `built`: the commit does not build.
+struct ProofStarted {
+  int64_t block = 0, arm = 0;
+  int attempt = 0;
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+};
+struct ProofMeasured {
+  int64_t block = 0, arm = 0;
+  int attempt = 0;
+  bool built = true;
+  Measured measured;
+};
+
+// The tip measured better without some changes. `commit` is the tip without them, and the tip of
+// the further blocks: pairs with the baseline, which alone count for it.
+struct Trimmed {
+  std::string commit;
+  std::vector<int64_t> changes;
+  std::vector<std::vector<int64_t>> blocks;
+};
+
+// What a proof says of one kept change. The figures are 0 if it was not in question.
+struct ProvenChange {
+  int64_t n = 0;
+  double effect = 0;  // what the tip loses without it: positive if it helps
+  double standard_error = 0, p = 1;
+  std::string result;  // "verified", "unproven", "dropped"
+};
+
+// The end of a proof. `tip` is the champion from here on: another commit than before only if
+// changes were dropped.
+struct Verified {
+  std::string tip;
+  bool verified = false;  // the whole gain; only then anything is called so
+  std::string problem;    // why there are no figures; empty: there are
+  int64_t pairs = 0;
+  double mean = 0, low = 0, high = 0;  // tip less baseline and its 95 % interval
+  double bpb = 0;                      // the tip's mean
+  double sigma = 0;                    // of one measurement within a block; 0: not known
+  std::vector<ProvenChange> changes;
+};
+
 // By the user's wish, or because the machine is broken; until then nothing is begun.
 struct Paused {
   std::string why;
@@ -157,12 +219,13 @@ struct Stop {
 
 }  // namespace event
 
-using Event =
-    std::variant<event::Start, event::Program, CallOpened, CallClosed, event::Replied,
-                 event::NotBuilt, event::Candidate, event::Withdrawn, event::Refused,
-                 event::Exhausted, event::Fits, event::Built, event::RunStarted, event::Measurement,
-                 event::Verdict, event::Reopened, event::Rest, event::Told, event::Trouble,
-                 event::Canary, event::Paused, event::Resumed, event::Stop>;
+using Event = std::variant<event::Start, event::Program, CallOpened, CallClosed, event::Replied,
+                           event::NotBuilt, event::Candidate, event::Withdrawn, event::Refused,
+                           event::Exhausted, event::Fits, event::Built, event::RunStarted,
+                           event::Measurement, event::Verdict, event::Reopened, event::Rest,
+                           event::Told, event::Trouble, event::Canary, event::Tested, event::Proof,
+                           event::ProofStarted, event::ProofMeasured, event::Trimmed,
+                           event::Verified, event::Paused, event::Resumed, event::Stop>;
 
 // An event and when it was written: UTC, ISO 8601, milliseconds.
 struct Entry {

@@ -7,6 +7,7 @@
 
 #include "agent/record/figures.h"
 #include "agent/record/history.h"
+#include "agent/record/proof_lines.h"
 #include "common/log.h"
 #include "common/text.h"
 
@@ -103,6 +104,8 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
         "not verified yet; noise of one measurement: " + noise_in_words(noise_in(state)) + "\n";
     if (const std::string caution = steps_caution(state); !caution.empty()) lines += caution + "\n";
   }
+  for (const std::string& line : {proof_line(state), changes_line(state), fits_validation(state)})
+    if (!line.empty()) lines += line + "\n";
   lines += "stopped: " + one_line(why, 300) + "\n";
   lines += proposer_lines(state);
   if (const std::string time = time_line(state.spent); !time.empty()) lines += time + "\n";

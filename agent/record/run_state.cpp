@@ -6,7 +6,9 @@
 #include <unordered_set>
 #include <utility>
 
+#include "agent/lab/proof.h"
 #include "common/error.h"
+#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -55,8 +57,8 @@ struct Fold {
   }
 
   void operator()(const event::Replied& e) {
-    if (e.n < state.next_n())
-      ++open_experiment_of(state, e.n).replies;
+    if (e.n < state.next_n())  // perhaps of a repair that came after the verdict
+      ++experiment_of(state, e.n).replies;
     else
       ++state.replies;
   }
@@ -145,11 +147,7 @@ struct Fold {
     experiment.open = false;
     experiment.interrupted = 0;
     experiment.ended_at = at;
-    const Phases phases = e.measured.phases.value_or(Phases{0, e.measured.wall_seconds, 0});
-    state.spent.startup += phases.startup;
-    state.spent.training += phases.training;
-    state.spent.sealing += phases.sealing;
-    state.spent.scoring += e.measured.score_seconds;
+    count_time(e.measured);
     if (!e.measured.disturbed.empty())
       ++experiment.disturbed;
     else if (experiment.status == Status::kOpen)
@@ -158,12 +156,22 @@ struct Fold {
       measured_again(experiment, e.measured);
   }
 
+  void count_time(const Measured& measured) {
+    const Phases phases = measured.phases.value_or(Phases{0, measured.wall_seconds, 0});
+    state.spent.startup += phases.startup;
+    state.spent.training += phases.training;
+    state.spent.sealing += phases.sealing;
+    state.spent.scoring += measured.score_seconds;
+  }
+
   void measured_again(Experiment& experiment, const Measured& measured) {
     if (!measured.bpb) {
       ++experiment.failed_again;
       return;
     }
-    experiment.again.push_back(*measured.bpb);
+    const bool trimmed =
+        experiment.n == state.champion_n && experiment.candidate.commit != state.champion;
+    if (!trimmed) experiment.again.push_back(*measured.bpb);
     if (experiment.n == state.champion_n) add_repeat(state.evidence, *measured.bpb);
   }
 
@@ -186,6 +194,7 @@ struct Fold {
       state.best_bpb = *experiment.measured->bpb;
       state.champion = experiment.candidate.commit;
       state.champion_n = e.n;
+      if (e.n > 0) state.kept.push_back(e.n);
     }
     count_crashes(e);
     if (!e.machine) count_proposal(experiment.candidate.proposer, e.status == Status::kCrash);
@@ -258,6 +267,131 @@ struct Fold {
   void operator()(const event::Canary& e) {
     state.canary = e.problem;
     state.canary_at = at;
+    if (!state.proof || !std::exchange(state.proof->broken, false)) return;
+    // On a machine that is whole, the failure was the arm's own.
+    if (e.problem.empty()) ++state.proof->failed.at(static_cast<size_t>(state.proof->arm));
+  }
+
+  void operator()(const event::Tested& e) {
+    Experiment& experiment = experiment_of(state, e.n);
+    check(experiment.status == Status::kKeep, "only a kept commit is scored on the test split");
+    experiment.tested = e;
+    state.spent.scoring += e.seconds;
+  }
+
+  void operator()(const event::Proof& e) {
+    check(!state.proof, "a proof is under way already");
+    check(e.arms.size() == e.changes.size() + kFirstVariant && e.arms[kTip] == state.champion,
+          "a proof of another tip, or with a variant that no change belongs to");
+    ProofSoFar& proof = state.proof.emplace();
+    proof.plan = e;
+    proof.tip = state.champion;
+    proof.plan.blocks.clear();
+    proof.failed.resize(e.arms.size());
+    proof.problems.resize(e.arms.size());
+    proof.built.resize(e.arms.size(), true);
+    add_blocks(proof, e.blocks);
+  }
+
+  static void add_blocks(ProofSoFar& proof, const std::vector<std::vector<int64_t>>& blocks) {
+    for (const std::vector<int64_t>& arms : blocks) {
+      for (const int64_t arm : arms)
+        check(arm >= 0 && arm < static_cast<int64_t>(proof.plan.arms.size()), "no such arm");
+      proof.plan.blocks.push_back(arms);
+    }
+    proof.figures.resize(proof.plan.blocks.size());
+    proof.disturbed.resize(proof.plan.blocks.size());
+  }
+
+  ProofSoFar& proof_with(int64_t block, int64_t arm) {
+    check(state.proof.has_value(), "no proof is under way");
+    ProofSoFar& proof = *state.proof;
+    check(block >= 0 && block < static_cast<int64_t>(proof.figures.size()), "no such block");
+    const std::vector<int64_t>& arms = proof.plan.blocks[static_cast<size_t>(block)];
+    check(std::count(arms.begin(), arms.end(), arm) == 1, "the block has no such arm");
+    check(!proof.figures[static_cast<size_t>(block)].contains(arm), "the arm was measured already");
+    return proof;
+  }
+
+  void operator()(const event::ProofStarted& e) {
+    ProofSoFar& proof = proof_with(e.block, e.arm);
+    check(e.attempt == proof.attempts + 1, "attempt " + std::to_string(e.attempt) +
+                                               " of the proof follows attempt " +
+                                               std::to_string(proof.attempts));
+    // Code that may be what ended the agent; tip and baseline have run well before.
+    if (proof.open && proof.arm >= kFirstVariant) ++proof.failed[static_cast<size_t>(proof.arm)];
+    proof.attempts = e.attempt;
+    proof.block = e.block;
+    proof.arm = e.arm;
+    proof.open = true;
+    proof.pid = e.pid;
+    proof.start_time = e.start_time;
+  }
+
+  void operator()(const event::ProofMeasured& e) {
+    ProofSoFar& proof = proof_with(e.block, e.arm);
+    const auto arm = static_cast<size_t>(e.arm), block = static_cast<size_t>(e.block);
+    if (!e.built) {  // no attempt was begun
+      proof.built[arm] = false;
+      proof.problems[arm] = "it does not build: " + one_line(e.measured.last_words, 200);
+      return;
+    }
+    check(proof.open && e.attempt == proof.attempts && e.block == proof.block && e.arm == proof.arm,
+          "the measured attempt is not the open one");
+    proof.open = false;
+    proof.ended_at = at;
+    count_time(e.measured);
+    proof.broken = !e.measured.broken.empty();
+    if (!e.measured.disturbed.empty()) {
+      ++proof.disturbed[block];
+    } else if (e.measured.bpb && std::isfinite(*e.measured.bpb)) {
+      proof.figures[block][e.arm] = *e.measured.bpb;
+      state.troubles_in_row = 0;
+    } else if (!proof.broken) {
+      ++proof.failed[arm];
+      proof.problems[arm] = failure_of(e.measured);
+    }
+  }
+
+  void operator()(const event::Trimmed& e) {
+    check(state.proof && state.proof->trimmed.empty(), "no proof whose tip could lose a change");
+    ProofSoFar& proof = *state.proof;
+    proof.trimmed = e.changes;
+    proof.plan.arms[kTip] = e.commit;
+    proof.failed[kTip] = 0;
+    proof.built[kTip] = true;
+    proof.first_pair = proof.plan.blocks.size();
+    add_blocks(proof, e.blocks);
+  }
+
+  void operator()(const event::Verified& e) {
+    check(state.proof.has_value(), "a proof ends that never began");
+    check(e.tip == state.proof->tip || e.tip == state.proof->plan.arms[kTip],
+          "the proof was of another tip");
+    if (e.tip != state.champion) replace_champion(e);
+    for (const event::ProvenChange& change : e.changes)
+      experiment_of(state, change.n).proven = change;
+    state.verified = e;
+    state.verified_at = at;
+    ++state.proofs;
+    state.proof.reset();
+    state.troubles_in_row = 0;
+  }
+
+  // By the tip that lost changes. Its figures are the evidence of what it scores.
+  void replace_champion(const event::Verified& e) {
+    std::vector<double> figures;
+    for (size_t block = state.proof->first_pair; block < state.proof->figures.size(); ++block)
+      for (const auto& [arm, figure] : state.proof->figures[block])
+        if (arm == kTip) figures.push_back(figure);
+    check(!figures.empty(), "a tip becomes the champion that was never measured");
+    state.evidence.bars.push_back(bar_of(state.evidence).value);
+    state.evidence.repeats.push_back(std::move(figures));
+    state.kept.push_back(-1);
+    state.champion = e.tip;
+    state.best_bpb = e.bpb;
+    state.trimmed.push_back(e.tip);
+    state.exhausted.clear();
   }
 
   void operator()(const event::Paused& e) {
@@ -273,6 +407,7 @@ struct Fold {
   // A user ended the run: the attempt that was open is no mark against its candidate.
   void operator()(const event::Stop& e) {
     for (const int64_t n : state.open) state.experiments[static_cast<size_t>(n)].open = false;
+    if (state.proof) state.proof->open = false;
     state.stopped = e.why;
   }
 };
@@ -314,6 +449,21 @@ RunState replay(const std::vector<Entry>& entries) {
     }
   }
   return state;
+}
+
+std::string fits_validation(const RunState& state) {
+  if (state.champion_n <= 0) return "";
+  const Experiment &first = state.at(0), &last = state.at(state.champion_n);
+  for (const Experiment* e : {&first, &last})
+    if (!e->tested || !e->tested->bpb || !e->measured || !e->measured->bpb) return "";
+  const double on_val = *first.measured->bpb - *last.measured->bpb;
+  const double on_test = *first.tested->bpb - *last.tested->bpb;
+  // A gap that grows by less than the noise of two figures, or by a tenth of the gain, says
+  // nothing.
+  const double tolerated = std::max(2 * noise_of(state.evidence).sigma, on_val / 10);
+  if (on_val - on_test <= tolerated) return "";
+  return format("the loop may fit its validation rows: #%lld gained %.4f on val and %.4f on test",
+                static_cast<long long>(last.n), on_val, on_test);
 }
 
 std::string slow_operations(const RunState& state) {

@@ -36,7 +36,31 @@ struct Experiment {
   double difference = 0;  // against the champion's bar
   std::string reason;     // of a crash or a discard, one line
   std::string start_utc, end_utc;
-  double ended_at = 0;  // of the latest measurement, seconds since 1970
+  double ended_at = 0;                        // of the latest measurement, seconds since 1970
+  std::optional<event::Tested> tested;        // of a keep: the test split beside val
+  std::optional<event::ProvenChange> proven;  // of a keep: what the latest proof said of it
+
+  bool is_dropped() const { return proven && proven->result == "dropped"; }
+};
+
+// A proof that is under way. What comes next in it is decided by agent/loop/proving.h.
+struct ProofSoFar {
+  event::Proof plan;  // its blocks include the pairs of a trimmed tip, and arms[kTip] is that tip
+  std::string tip;    // the champion that it began with
+  std::vector<std::map<int64_t, double>> figures;  // by block: val_bpb by arm
+  std::vector<int> disturbed;                      // by block: attempts that the machine spoilt
+  std::vector<int> failed;                         // by arm: attempts without a figure
+  std::vector<std::string> problems;               // by arm: the last failure
+  std::vector<bool> built;                         // by arm: false if it does not build
+  std::vector<int64_t> trimmed;                    // changes that the tip lost
+  size_t first_pair = 0;                           // the block, if it lost some
+  int attempts = 0;                                // runs that were started
+  int64_t block = 0, arm = 0;                      // of the latest
+  bool open = false;                               // it has not ended
+  pid_t pid = 0;
+  uint64_t start_time = 0;
+  bool broken = false;  // it named the machine, which was not looked at since
+  double ended_at = 0;  // seconds since 1970
 };
 
 // What the seconds of a run went to. `waiting` is what is left: for a model mostly.
@@ -81,6 +105,13 @@ struct RunState {
   std::map<std::string, int64_t> fits;                     // tokens of a prompt, by model
   std::set<std::string> told;
   std::vector<std::string> next_lines;  // all NEXT lines, oldest first
+  // Kept experiments in the order of gains_of(evidence); -1: a champion that lost changes.
+  std::vector<int64_t> kept;
+  std::vector<std::string> trimmed;         // champions that are a former one without some changes
+  std::optional<ProofSoFar> proof;          // under way
+  std::optional<event::Verified> verified;  // the latest proof's end; of the champion `tip`
+  double verified_at = 0;                   // seconds since 1970
+  int64_t proofs = 0;                       // that have ended
 
   // The latest ten NEXT lines that were not tried as an idea.
   std::vector<std::string> backlog() const;
@@ -92,11 +123,15 @@ struct RunState {
 // Throws Error if the event contradicts those before it: candidates have n = 0, 1, 2, ...; run,
 // measured and verdict only after their candidate; one verdict per n, and after it only further
 // measurements of a kept commit; attempts are numbered in order, measured belongs to the open one;
-// a keep was measured.
+// a keep was measured; one proof at a time, and one figure for each arm of a block.
 void apply(RunState& state, const Entry& entry);
 
 // apply() for all of them. The Error names the event by its number, which is its line.
 RunState replay(const std::vector<Entry>& entries);
+
+// How val and test moved from the baseline to the champion's commit, and whether the gap grew: the
+// loop fits its validation rows. Empty if either is not known or all is well.
+std::string fits_validation(const RunState& state);
 
 // Which operations are slow on this device, in one line; empty if all are fused.
 std::string slow_operations(const RunState& state);

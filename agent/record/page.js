@@ -385,9 +385,16 @@ function showAreas() {
            ['experiments', '', area => area[1].slice(0, 12).flatMap(row => [link(row.n), ' '])]], dead));
 }
 
+// What shares most words with what has won comes first; of equal ones the latest.
 function showNext() {
-  if (run.next.length) section('next', 'Open questions: what models noted to try next',
-    make('ul', {}, ...[...run.next].reverse().map(line => make('li', {}, line))));
+  const words = text => new Set(text.toLowerCase().match(/[\p{L}\d]{4,}/gu) ?? []);
+  const won = words(wins.flatMap(row => [row.idea, ...row.areas]).join(' '));
+  const shared = line => [...words(line)].filter(word => won.has(word)).length;
+  const ranked = [...run.next].reverse().map(line => [shared(line), line])
+    .sort((a, b) => b[0] - a[0]);
+  if (ranked.length) section('next',
+    'Open questions that models noted, those nearest to what has won first',
+    make('ul', {}, ...ranked.map(([, line]) => make('li', {}, line))));
 }
 
 function showSpent() {

@@ -27,8 +27,8 @@ std::string proposer_lines(const RunState& state);
 // What the device's time went to: "time: 81 % training, 9 % scoring, ..."; empty before any.
 std::string time_line(const TimeSpent& spent);
 
-// The last lines: total gain and how sure it is, why it stopped, experiments per proposer with their keeps, where the
-// files are, the command that restores the champion's train.cpp.
+// The last lines: total gain and how sure it is, why it stopped, experiments per proposer with
+// their keeps, where the files are, the command that restores the champion's train.cpp.
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
                           const std::string& restore_command);
 

@@ -251,10 +251,24 @@ std::string browser() {
   return "";
 }
 
-// Looks at the page from inside, when it has settled, and leaves what it saw in the DOM.
+// A page around the page, as wide as wanted (Chromium's own window has no width below 500), which
+// writes down what it is told.
+constexpr const char* kFrame = R"js(<!doctype html><meta name="color-scheme" content="light dark">
+<body><script>onmessage = message => {
+  const out = document.createElement('pre');
+  out.id = 'seen';
+  out.textContent = message.data;
+  document.body.append(out);
+};</script><iframe src="report.html" style="border:0;height:850px;width:)js";
+
+// Looks at the page from inside, when it has settled, and tells what it saw.
 constexpr const char* kLook = R"js(<script>
 addEventListener('load', () => setTimeout(() => {
-  const seen = {}, points = [...document.querySelectorAll('#chart a')];
+  const seen = {};
+  document.getElementById('axis').click();
+  seen.hours = document.querySelectorAll('#chart a').length;
+  document.getElementById('axis').click();
+  const points = [...document.querySelectorAll('#chart a')];
   seen.rows = document.querySelectorAll('#all tbody tr').length;
   seen.points = points.length;
   seen.wide = document.documentElement.scrollWidth > innerWidth;
@@ -270,10 +284,7 @@ addEventListener('load', () => setTimeout(() => {
   const open = list => {
     const point = list.shift();
     if (!point) {
-      const out = document.createElement('pre');
-      out.id = 'seen';
-      out.textContent = JSON.stringify(seen);
-      document.body.append(out);
+      parent.postMessage(JSON.stringify(seen), '*');
       return;
     }
     point.scrollIntoView({block: 'center'});
@@ -302,7 +313,8 @@ class BrowserTest : public PageTest {
 
   // What the page looks like from inside; `console` gets what Chromium says.
   json look(const std::string& html, bool dark, int width, std::string& console) {
-    const fs::path path = file("t/report.html", html + kLook);
+    file("t/report.html", html + kLook);
+    const fs::path path = file("t/frame.html", kFrame + std::to_string(width) + "px\"></iframe>");
     Command command;
     command.argv = {browser(),
                     "--headless",
@@ -314,7 +326,7 @@ class BrowserTest : public PageTest {
                     "--user-data-dir=" + (dir_ / "profile").string(),
                     "--enable-logging=stderr",
                     format("--blink-settings=preferredColorScheme=%d", dark ? 0 : 1),
-                    format("--window-size=%d,900", width),
+                    format("--window-size=%d,900", width + 50),
                     "--virtual-time-budget=20000",
                     "--dump-dom",
                     "file://" + path.string()};
@@ -339,6 +351,7 @@ TEST_F(BrowserTest, EveryExperimentIsThereAndItsPointOpensIt) {
   EXPECT_EQ(console, "");
   EXPECT_EQ(seen["rows"], 12);
   EXPECT_EQ(seen["points"], 11) << "all but the one that is under way";
+  EXPECT_EQ(seen["hours"], 11) << "by hours too";
   EXPECT_EQ(seen["requests"], 0);
   EXPECT_EQ(seen["made"], 0) << "no element out of a model's words";
   ASSERT_EQ(seen["opened"].size(), 2u);
@@ -380,7 +393,8 @@ TEST_F(BrowserTest, BothColourSchemesAndAPhonesWidthFit) {
   const std::string html = page(night(12));
   std::set<std::string> backgrounds;
   for (const bool dark : {false, true}) {
-    const json seen = look(html, dark, 500, console);
+    const json seen = look(html, dark, 390, console);
+    EXPECT_EQ(seen["width"], 390);
     EXPECT_EQ(console, "");
     EXPECT_EQ(seen["wide"], false) << "nothing to scroll sideways at " << seen["width"];
     EXPECT_GE(seen["letters"].get<double>(), 10);

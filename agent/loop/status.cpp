@@ -211,13 +211,16 @@ std::string row_of(const Experiment& e, const Figures& figures, size_t columns, 
   return row + figures_text + " " + first_columns(one_line(idea, 300), room) + "\n";
 }
 
+size_t first_row(const RunState& state) {
+  return state.experiments.size() - std::min(kRows, state.experiments.size());
+}
+
 std::string rows_of(const RunState& state, size_t columns, Colours colours) {
   std::string rows = format("%-5s %-7s %9s %10s ", "#", "status", "val_bpb", "change") +
                      (columns >= kWide ? format("%7s %9s ", "steps", "time") : std::string()) +
                      " idea\n";
   const std::vector<Figures> figures = figures_of(state);
-  const size_t count = state.experiments.size();
-  for (size_t i = count > kRows ? count - kRows : 0; i < count; ++i)
+  for (size_t i = first_row(state); i < state.experiments.size(); ++i)
     rows += row_of(state.experiments[i], figures[i], columns, colours);
   return rows;
 }
@@ -237,6 +240,24 @@ std::string fact(const std::string& name, const std::string& words, size_t colum
     if (rest.empty()) return text;
     text += std::string(kIndent, ' ');
   }
+}
+
+nlohmann::json last_json(const RunState& state) {
+  using nlohmann::json;
+  json last = json::array();
+  const std::vector<Figures> figures = figures_of(state);
+  const auto figure = [](std::optional<double> value) { return value ? json(*value) : json(); };
+  for (size_t i = first_row(state); i < state.experiments.size(); ++i) {
+    const Experiment& e = state.experiments[i];
+    last.push_back({{"n", e.n},
+                    {"status", name_of(e.status)},
+                    {"val_bpb", figure(figures[i].bpb)},
+                    {"change", figure(figures[i].change)},
+                    {"steps", e.measured ? e.measured->steps : 0},
+                    {"idea", one_line(e.candidate.idea, 1000)},
+                    {"reason", one_line(e.reason, 1000)}});
+  }
+  return last;
 }
 
 }  // namespace
@@ -330,8 +351,8 @@ nlohmann::json status_json(const RunStatus& status) {
                  {"phase", doing.phase},
                  {"phase_seconds", doing.seconds},
                  {"asking", doing.asking},
-                 {"paused", state.paused},
-                 {"stopped", state.stopped},
+                 {"paused", one_line(state.paused, 1000)},
+                 {"stopped", one_line(state.stopped, 1000)},
                  {"kept", counts.kept},
                  {"discarded", counts.discarded},
                  {"crashed", counts.crashed},
@@ -343,7 +364,8 @@ nlohmann::json status_json(const RunStatus& status) {
                  {"tokens_in", state.spending.tokens_in},
                  {"tokens_out", state.spending.tokens_out},
                  {"restore", restore_line(status.folder, state)},
-                 {"last", json::array()}};
+                 {"last", last_json(state)}};
+  // What is not known is null.
   const auto set = [&](const char* key, const auto& value) {
     object[key] = value ? json(*value) : json();
   };
@@ -357,18 +379,6 @@ nlohmann::json status_json(const RunStatus& status) {
                    {"commit", state.champion},
                    {"best", state.best_bpb},
                    {"baseline", baseline_bpb(state)}});
-  const std::vector<Figures> figures = figures_of(state);
-  const size_t count = state.experiments.size();
-  for (size_t i = count > kRows ? count - kRows : 0; i < count; ++i) {
-    const Experiment& e = state.experiments[i];
-    object["last"].push_back({{"n", e.n},
-                              {"status", name_of(e.status)},
-                              {"val_bpb", figures[i].bpb ? json(*figures[i].bpb) : json()},
-                              {"change", figures[i].change ? json(*figures[i].change) : json()},
-                              {"steps", e.measured ? e.measured->steps : 0},
-                              {"idea", one_line(e.candidate.idea, 1000)},
-                              {"reason", one_line(e.reason, 1000)}});
-  }
   return object;
 }
 

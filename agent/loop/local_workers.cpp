@@ -142,6 +142,7 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
     const ExperimentFolder folder = proves  ? run_.proof(job.arm)
                                     : again ? run_.again()
                                             : run_.experiment(job.n);
+    // A candidate is built before it is measured, all other code here.
     if (again) {
       const BuildResult built = build_again(folder, job.again);
       if (built.interrupted) return;

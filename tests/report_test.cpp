@@ -161,6 +161,7 @@ TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
   EXPECT_EQ(closing_lines(a_night(), "8 hours are over", "/data/runs/t", "git restore it"),
             "val_bpb 1.877330 -> 1.874210 (-0.003120, -0.17 %) after 4 experiments: 1 kept, 1 "
             "discarded, 2 crashed\n"
+            "noise of one measurement: not known: nothing was measured twice yet\n"
             "not proven: the gain rests on the measurements that it was chosen by; build/agent "
             "verify --tag  measures it anew\n"
             "stopped: 8 hours are over\n"

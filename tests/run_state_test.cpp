@@ -86,7 +86,7 @@ const char* const kLines[] = {
         "phases":{"startup":1.5,"training":10.0,"sealing":1.0},"sealed":true,"sealed_bytes":1000,
         "bpb":1.875,"score_problem":"p","score_seconds":3.5,"score_rss_bytes":2000,
         "score":{"val_bpb":1.875,"val_loss":3.0},"memory_gb":1.5,"steps":100,
-        "tokens_per_second":5000.5,"last_words":"l","fused_operations":"all","disturbed":"d",
+        "tokens_per_second":5000.5,"last_words":"l","fused_operations":"all","busy":"y","disturbed":"d",
         "broken":"b"})",
     R"({"event":"trimmed","commit":"d","changes":[3],"blocks":[[0,1]]})",
     R"({"event":"verified","tip":"c","verified":true,"problem":"p","pairs":4,"mean":-0.5,

@@ -117,6 +117,7 @@ struct Spending {
   std::map<int64_t, std::optional<double>> open = {};  // by id, the most that each can cost
 
   void take(const CallEvent& event);
+  int64_t answered() const { return calls - failed - static_cast<int64_t>(open.size()); }
 };
 
 // One line of a summary: calls, tokens, and where prices are known the cost in all, per experiment

@@ -592,6 +592,7 @@ void Night::take(const done::Call& done) {
 
 // What was usual in the latest measurements that count is no disturbance.
 std::string Night::disturbance(const MachineState& machine) const {
+  if (!settings_.repeat_disturbed) return "";
   constexpr size_t kPeers = 20;
   std::vector<MachineState> peers;
   for (auto e = state_.experiments.rbegin(); e != state_.experiments.rend(); ++e)
@@ -674,7 +675,7 @@ void Night::give_verdict(event::Verdict verdict) {
 void Night::estimate_cost() {
   constexpr int64_t kTellingCalls = 3;
   const Spending& spending = state_.on_experiments;
-  if (state_.told.contains("estimate") || spending.calls - spending.failed < kTellingCalls) return;
+  if (state_.told.contains("estimate") || spending.answered() < kTellingCalls) return;
   append(event::Told{"estimate"});
   voice_.say(night_estimate(spending, std::max<int64_t>(1, state_.next_n()), left()));
 }
@@ -686,8 +687,7 @@ double Night::left() {
 // That the user can go: an experiment went all the way, and a model that is to propose has
 // answered.
 void Night::say_safe_to_leave(int64_t n) {
-  const Spending& spending = state_.on_experiments;
-  const bool answered = !settings_.models || spending.calls > spending.failed;
+  const bool answered = !settings_.models || state_.on_experiments.answered() > 0;
   const bool crashed = state_.at(n).status == Status::kCrash;
   if (n == 0 || crashed || !answered || state_.told.contains("safe")) return;
   append(event::Told{"safe"});

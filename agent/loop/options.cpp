@@ -58,6 +58,10 @@ void add_run_options(CLI::App& run, Options& options) {
                  "or off")
       ->check(proof_problem)
       ->capture_default_str();
+  run.add_option("--disturbed", options.disturbed,
+                 "repeat a measurement that other load on the machine disturbed, or count it")
+      ->check(CLI::IsMember({"repeat", "count"}))
+      ->capture_default_str();
   run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
   run.add_option("--notify", options.notify,
                  "a command that is told of the end, the first keep, a pause, a breakage, a "
@@ -97,6 +101,7 @@ Settings settings_of(const Options& options, const RunState& state, const Bench&
   settings.overlap_proposals = options.overlap != "off";
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
   settings.models = models;
+  settings.repeat_disturbed = options.disturbed != "count";
   settings.disturbed_pause = std::min(settings.disturbed_pause, bench.budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
   settings.max_experiments = options.max_experiments;

@@ -13,7 +13,7 @@ namespace autoresearch {
 
 struct Options {
   std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto";
-  std::string keep = "evidence", verify = "0.33", data, until, notify;
+  std::string keep = "evidence", disturbed = "repeat", verify = "0.33", data, until, notify;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit

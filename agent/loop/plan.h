@@ -24,8 +24,9 @@ struct Settings {
   bool overlap_proposals = true, overlap_builds = false;
   bool models = false;  // somebody else than the builtin proposer can be asked
   KeepRule keep = KeepRule::kEvidence;
-  int64_t max_experiments = 0;  // the baseline aside; 0: no limit
-  double disturbed_pause = 20;  // seconds before a measurement that was spoilt is repeated
+  int64_t max_experiments = 0;   // the baseline aside; 0: no limit
+  bool repeat_disturbed = true;  // a measurement counts only when the machine was itself
+  double disturbed_pause = 20;   // seconds before a measurement that was spoilt is repeated
   double deadline = std::numeric_limits<double>::infinity();  // seconds since 1970
   double given = 0;         // seconds of it in all, if there is a deadline
   bool score_test = false;  // what is kept is also scored on the test split

@@ -11,6 +11,7 @@
 #include "agent/record/figures.h"
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
+#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/log.h"
 #include "common/progress.h"
@@ -144,8 +145,10 @@ std::string best_in_words(const RunState& state) {
   if (state.champion_n < 0) return "no baseline was measured yet";
   if (state.champion_n == 0) return format("%.6f, the baseline", state.best_bpb);
   const double before = baseline_bpb(state), gain = state.best_bpb - before;
-  return format("%.6f (#%lld), %+.6f (%+.2f %%) from %.6f; not verified yet", state.best_bpb,
-                static_cast<long long>(state.champion_n), gain, 100 * gain / before, before);
+  const std::string proof = proof_line(state);
+  return format("%.6f (#%lld), %+.6f (%+.2f %%) from %.6f; ", state.best_bpb,
+                static_cast<long long>(state.champion_n), gain, 100 * gain / before, before) +
+         (proof.empty() ? "not verified yet" : proof);
 }
 
 // The noise, and how large the gain is beside it.
@@ -357,7 +360,7 @@ nlohmann::json status_json(const RunStatus& status) {
                  {"discarded", counts.discarded},
                  {"crashed", counts.crashed},
                  {"noise", {{"sigma", noise.sigma}, {"repeats", noise.freedom}}},
-                 {"verified", false},
+                 {"verified", state.verified && state.verified->verified},
                  {"seconds_each", pace_of(state)},
                  {"usd", state.spending.usd},
                  {"calls", state.spending.calls},

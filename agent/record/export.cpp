@@ -5,6 +5,7 @@
 
 #include "agent/edit/diff.h"
 #include "agent/record/page_detail.h"
+#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -62,7 +63,7 @@ std::string evidence_of(const RunFolder& run, const RunState& state, const Exper
   std::string text =
       format("val_bpb %.6f -> %.6f (%+.6f), measured ", after - change, after, change) +
       (e.again.empty() ? "once" : format("%zu times", e.again.size() + 1)) +
-      "; not verified yet.\n";
+      (e.proven ? "; " + e.proven->result + " by fresh measurements.\n" : "; not verified yet.\n");
   text += "Noise of one measurement: " + noise_in_words(noise_in(state)) + ".\n";
   if (const auto compared = against_parent(run, state, e.n))
     text += "It won " + name_of(compared->won_by) + ".\n";
@@ -136,8 +137,9 @@ std::string export_run(const RunFolder& run, const RunState& state, const fs::pa
     said += "as a branch, in the checkout that the run began in:\n  git switch -c " +
             run.path.filename().string() + "-wins " + wins.front()->candidate.commit.substr(0, 12) +
             " && git am --keep-non-patch " + quoted(folder.string()) + "/*.patch\n";
-  return said +
-         "none of these gains is verified yet; what is kept was better when it was measured\n";
+  const std::string proof = proof_line(state);
+  return said + "the whole gain: " + (proof.empty() ? "not verified yet" : proof) +
+         "; what is kept was better when it was measured\n";
 }
 
 }  // namespace autoresearch

@@ -136,4 +136,21 @@ std::optional<int64_t> experiment_with(const RunState& state, const std::string&
   return std::nullopt;
 }
 
+std::optional<Verified> verified_in(const RunState& state) {
+  if (!state.verified || !state.verified->problem.empty()) return std::nullopt;
+  const event::Verified& proof = *state.verified;
+  Verified verified;
+  verified.whole = {proof.low, proof.mean, proof.high, proof.verified};
+  verified.pairs = proof.pairs;
+  for (const event::ProvenChange& change : proof.changes)
+    verified.changes[change.n] = change.result == "verified";
+  const auto on_test = [&](int64_t n) -> std::optional<double> {
+    const auto& tested = state.at(n).tested;
+    return tested ? tested->bpb : std::nullopt;
+  };
+  verified.baseline_test = on_test(0);
+  verified.champion_test = on_test(state.champion_n);
+  return verified;
+}
+
 }  // namespace autoresearch

@@ -31,6 +31,9 @@ struct Verified {
   std::optional<double> baseline_test, champion_test;  // on the test split
 };
 
+// As the latest proof in the journal says of the present champion; nothing if none has ended.
+std::optional<Verified> verified_in(const RunState& state);
+
 struct Counts {
   int kept = 0, discarded = 0, crashed = 0;
   int all() const { return kept + discarded + crashed; }

@@ -198,7 +198,7 @@ std::string ReportPage::html(const RunState& state, double now,
   std::unordered_map<std::string, int64_t> numbers;
   for (const Experiment& e : state.experiments) numbers.try_emplace(e.candidate.commit, e.n);
 
-  json run = run_json(run_, state, now, verified);
+  json run = run_json(run_, state, now, verified ? verified : verified_in(state));
   run["experiments"] = json::array();
   std::string details;
   for (const Experiment& e : state.experiments) {

@@ -103,7 +103,9 @@ std::vector<Row> rows_of(const RunState& a, const RunState& b) {
     const double before = baseline_bpb(s), gain = s.best_bpb - before;
     return before > 0 ? format("%+.6f (%+.2f %%)", gain, 100 * gain / before) : std::string();
   });
-  add("verified", [](const RunState&) { return std::string("not yet"); });
+  add("verified", [](const RunState& s) {
+    return !s.verified ? std::string("not yet") : std::string(s.verified->verified ? "yes" : "no");
+  });
   add("noise", [](const RunState& s) { return noise_in_words(noise_in(s)); });
   add("steps first", [](const RunState& s) { return std::to_string(steps_of(s, 0)); });
   add("steps best", [](const RunState& s) { return std::to_string(steps_of(s, s.champion_n)); });

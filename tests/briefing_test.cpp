@@ -225,6 +225,15 @@ TEST(KnownResult, CodeThatDidNotBuildIsNotBuiltAgain) {
   EXPECT_HAS(*known, "error: no g");
 }
 
+TEST(Past, AChangeThatAProofDroppedIsToldAsDiscarded) {
+  Story story = night();
+  event::Verified proof;
+  proof.tip = story.state.champion;
+  proof.changes = {{1, -0.01, 0.001, 1, "dropped"}};
+  story.proof({}).tell(proof);
+  EXPECT_EQ(past_of(story.state)[1].status, "discard");
+}
+
 // --- What is not told
 
 TEST(NotTold, NoPromptHoldsAnythingOfTheTestSplit) {
@@ -239,7 +248,8 @@ TEST(NotTold, NoPromptHoldsAnythingOfTheTestSplit) {
     return text;
   };
   Story untested = night(), tested = night();
-  tested.tell(event::Tested{0, 2.718281, "", 3}).tell(event::Tested{1, {}, "no test split", 3});
+  tested.tell(event::Tested{commit_of(kBase), 2.718281, "", 3});
+  tested.tell(event::Tested{commit_of(kFast), {}, "no test split", 3});
   EXPECT_EQ(prompt_of(tested.state), prompt_of(untested.state));
   EXPECT_LACKS(prompt_of(tested.state), "test split");
 }

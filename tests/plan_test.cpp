@@ -591,6 +591,10 @@ TEST_F(PlanTest, WhatHurtsIsDroppedAndTheNewTipMeasuredInTheReservedPairs) {
   story.tell(result);
   EXPECT_EQ(story.state.champion, "trimmed");
   EXPECT_EQ(changes_of(story.state), std::vector<int64_t>{1});
+  settings.score_test = true;
+  for (const int64_t n : {0, 1, 2})
+    story.tell(event::Tested{story.state.at(n).candidate.commit, 2.1, "", 3});
+  EXPECT_EQ(expect<step::Test>()->commit, "trimmed");
 }
 
 TEST_F(PlanTest, AtTheDeadlineTheBlocksThatAreWholeCount) {
@@ -618,13 +622,14 @@ TEST_F(PlanTest, AgentVerifyProvesAnewAndDoesNothingElse) {
 TEST_F(PlanTest, WhatIsKeptIsScoredOnTheTestSplitOnce) {
   settings.score_test = true;
   story.start().experiment(0, Status::kKeep, 2);
-  EXPECT_EQ(expect<step::Test>()->n, 0);
-  story.tell(event::Tested{0, 2.1, "", 3}).experiment(1, Status::kKeep, 1.9);
-  EXPECT_EQ(expect<step::Test>()->n, 1);
-  flight.testing = 1;
+  const std::string baseline = story.state.champion;
+  EXPECT_EQ(expect<step::Test>()->commit, baseline);
+  story.tell(event::Tested{baseline, 2.1, "", 3}).experiment(1, Status::kKeep, 1.9);
+  EXPECT_EQ(expect<step::Test>()->commit, story.state.champion);
+  flight.testing = story.state.champion;
   EXPECT_EQ(expect<step::Propose>()->n, 2);  // meanwhile
   flight.testing.reset();
-  story.tell(event::Tested{1, {}, "no test split", 3});
+  story.tell(event::Tested{story.state.champion, {}, "no test split", 3});
   EXPECT_EQ(expect<step::Propose>()->n, 2);
 }
 

@@ -63,7 +63,7 @@ const char* const kLines[] = {
     R"({"event":"told","what":"plateau"})",
     R"({"event":"trouble","what":"no space"})",
     R"({"event":"canary","problem":"no device"})",
-    R"({"event":"tested","n":1,"bpb":1.5,"problem":"p","seconds":2.5})",
+    R"({"event":"tested","commit":"c","bpb":1.5,"problem":"p","seconds":2.5})",
     R"({"event":"proof","arms":["c","b","v"],"changes":[3],"blocks":[[0,2,1],[1,0,2]],
         "reserved_pairs":4})",
     R"({"event":"proof_run","block":1,"arm":2,"attempt":3,"pid":7,"starttime":99})",
@@ -347,12 +347,13 @@ TEST(Fold, AProofTakesOneFigureOfEachArmOfABlock) {
 
 TEST(Fold, AGainThatTheTestSplitDoesNotShowIsToldOf) {
   Story story;
-  story.begun().tell(event::Tested{0, 2.1, "", 1}).experiment(1, Status::kKeep, 1.9);
+  story.begun();
+  story.tell(event::Tested{story.state.champion, 2.1, "", 1}).experiment(1, Status::kKeep, 1.9);
   EXPECT_EQ(fits_validation(story.state), "") << "not known yet";
   Story good = story, bad = story;
-  good.tell(event::Tested{1, 2.001, "", 1});
+  good.tell(event::Tested{story.state.champion, 2.001, "", 1});
   EXPECT_EQ(fits_validation(good.state), "");
-  bad.tell(event::Tested{1, 2.05, "", 1});
+  bad.tell(event::Tested{story.state.champion, 2.05, "", 1});
   EXPECT_NE(fits_validation(bad.state).find("#1 gained 0.1000 on val and 0.0500 on test"),
             std::string::npos);
 }

@@ -10,6 +10,7 @@
 #include "agent/loop/forecast.h"
 #include "agent/loop/proving.h"
 #include "agent/record/earlier_result.h"
+#include "agent/record/history.h"
 #include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/clock.h"
@@ -247,8 +248,8 @@ event::Verdict Night::blame_machine(event::Verdict verdict) const {
 }
 
 void Night::take(const step::Test& step) {
-  workers_.start(job::Test{state_.at(step.n).candidate.commit, baseline()}, state_);
-  flight_.testing = step.n;
+  workers_.start(job::Test{step.commit, baseline()}, state_);
+  flight_.testing = step.commit;
 }
 
 // What can't be kept needs no full look at its causality: a figure above it.
@@ -615,12 +616,12 @@ void Night::take(const done::Measured& done) {
 }
 
 void Night::take(const done::Tested& done) {
-  const int64_t n = *std::exchange(flight_.testing, std::nullopt);
-  append(event::Tested{n, done.score.bpb, done.score.problem, done.score.seconds});
+  const std::string commit = *std::exchange(flight_.testing, std::nullopt);
+  append(event::Tested{commit, done.score.bpb, done.score.problem, done.score.seconds});
   if (!done.score.problem.empty())
-    voice_.warn(number(n) +
+    voice_.warn(History::short_id(commit) +
                 " has no score on the test split: " + one_line(done.score.problem, 160));
-  if (const std::string line = fits_validation(state_); n == state_.champion_n && !line.empty())
+  if (const std::string line = fits_validation(state_); commit == state_.champion && !line.empty())
     voice_.warn(line);
 }
 

@@ -148,7 +148,10 @@ class Question {
   std::optional<Step> heldout() {
     if (!settings_.score_test || !slot_is_free() || now_ >= settings_.deadline) return std::nullopt;
     for (const Experiment& e : state_.experiments)
-      if (e.status == Status::kKeep && !e.tested) return step::Test{e.n};
+      if (e.status == Status::kKeep && !state_.tested.contains(e.candidate.commit))
+        return step::Test{e.candidate.commit};
+    if (!state_.tested.contains(state_.champion) && !state_.champion.empty())
+      return step::Test{state_.champion};
     return std::nullopt;
   }
 

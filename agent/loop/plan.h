@@ -72,9 +72,9 @@ struct InFlight {
   bool again = false;  // what is measured is the champion once more
   bool canary = false;
   std::optional<ArmOfBlock> proving;
-  std::optional<int64_t> testing;  // the experiment that is scored on the test split
-  std::set<int64_t> built;         // candidates whose program is ready
-  std::string stuck;               // a child can't die: the slot is not usable; says why
+  std::optional<std::string> testing;  // the commit that is scored on the test split
+  std::set<int64_t> built;             // candidates whose program is ready
+  std::string stuck;                   // a child can't die: the slot is not usable; says why
   bool models_ready = false;
   double models_ready_in = 0;  // seconds; infinite: never again
   bool user_pauses = false;    // agent pause
@@ -113,7 +113,7 @@ struct Judge {  // a verdict from the measurement
   int64_t n = 0;
 };
 struct Test {  // a kept commit is scored on the test split
-  int64_t n = 0;
+  std::string commit;
 };
 struct BeginProof {
   int64_t budget = 0;  // measurements

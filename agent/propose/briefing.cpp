@@ -190,7 +190,7 @@ std::vector<Past> past_of(const RunState& state) {
     if (e.status == Status::kOpen) continue;
     const event::Candidate& candidate = e.candidate;
     Past past{e.n,
-              name_of(e.status),
+              name_of(e.is_dropped() ? Status::kDiscard : e.status),
               0,
               0,
               candidate.idea,

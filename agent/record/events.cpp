@@ -146,7 +146,7 @@ void each(F& f, event::Canary& e) {
 
 template <typename F>
 void each(F& f, event::Tested& e) {
-  f("n", e.n), f("bpb", e.bpb), f("problem", e.problem), f("seconds", e.seconds);
+  f("commit", e.commit), f("bpb", e.bpb), f("problem", e.problem), f("seconds", e.seconds);
 }
 
 template <typename F>

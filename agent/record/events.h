@@ -145,10 +145,10 @@ struct Canary {
   std::string problem;
 };
 
-// A kept commit was scored on the test split, which no prompt mentions. No figure: `problem` says
-// why; it is not scored again.
+// A commit that is or was the champion was scored on the test split, which no prompt mentions. No
+// figure: `problem` says why; it is not scored again.
 struct Tested {
-  int64_t n = 0;
+  std::string commit;
   std::optional<double> bpb;
   std::string problem;
   double seconds = 0;

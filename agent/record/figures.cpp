@@ -144,12 +144,12 @@ std::optional<Verified> verified_in(const RunState& state) {
   verified.pairs = proof.pairs;
   for (const event::ProvenChange& change : proof.changes)
     verified.changes[change.n] = change.result == "verified";
-  const auto on_test = [&](int64_t n) -> std::optional<double> {
-    const auto& tested = state.at(n).tested;
-    return tested ? tested->bpb : std::nullopt;
+  const auto on_test = [&](const std::string& commit) -> std::optional<double> {
+    const auto tested = state.tested.find(commit);
+    return tested == state.tested.end() ? std::nullopt : tested->second.bpb;
   };
-  verified.baseline_test = on_test(0);
-  verified.champion_test = on_test(state.champion_n);
+  verified.baseline_test = on_test(state.at(0).candidate.commit);
+  verified.champion_test = on_test(state.champion);
   return verified;
 }
 

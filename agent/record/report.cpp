@@ -111,8 +111,10 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
   if (const std::string slow = slow_operations(state); !slow.empty()) lines += slow + "\n";
   lines += "files: " + run_dir.string() + " (results.tsv, report.html, experiments/, champion/)\n";
   if (state.champion_n > 0) {
-    lines += format("to put the best train.cpp (#%lld) into the checkout:\n  ",
-                    static_cast<long long>(state.champion_n)) +
+    const bool trimmed = state.at(state.champion_n).candidate.commit != state.champion;
+    lines += format("to put the best train.cpp (#%lld%s) into the checkout:\n  ",
+                    static_cast<long long>(state.champion_n),
+                    trimmed ? " without what was dropped" : "") +
              restore_command + "\n";
   }
   return lines;

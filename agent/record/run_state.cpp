@@ -273,9 +273,7 @@ struct Fold {
   }
 
   void operator()(const event::Tested& e) {
-    Experiment& experiment = experiment_of(state, e.n);
-    check(experiment.status == Status::kKeep, "only a kept commit is scored on the test split");
-    experiment.tested = e;
+    check(state.tested.emplace(e.commit, e).second, "a commit is scored on the test split twice");
     state.spent.scoring += e.seconds;
   }
 
@@ -453,17 +451,18 @@ RunState replay(const std::vector<Entry>& entries) {
 
 std::string fits_validation(const RunState& state) {
   if (state.champion_n <= 0) return "";
-  const Experiment &first = state.at(0), &last = state.at(state.champion_n);
-  for (const Experiment* e : {&first, &last})
-    if (!e->tested || !e->tested->bpb || !e->measured || !e->measured->bpb) return "";
-  const double on_val = *first.measured->bpb - *last.measured->bpb;
-  const double on_test = *first.tested->bpb - *last.tested->bpb;
+  const auto first = state.tested.find(state.at(0).candidate.commit);
+  const auto last = state.tested.find(state.champion);
+  for (const auto& found : {first, last})
+    if (found == state.tested.end() || !found->second.bpb) return "";
+  const double on_val = *state.at(0).measured->bpb - state.best_bpb;
+  const double on_test = *first->second.bpb - *last->second.bpb;
   // A gap that grows by less than the noise of two figures, or by a tenth of the gain, says
   // nothing.
   const double tolerated = std::max(2 * noise_of(state.evidence).sigma, on_val / 10);
   if (on_val - on_test <= tolerated) return "";
   return format("the loop may fit its validation rows: #%lld gained %.4f on val and %.4f on test",
-                static_cast<long long>(last.n), on_val, on_test);
+                static_cast<long long>(state.champion_n), on_val, on_test);
 }
 
 std::string slow_operations(const RunState& state) {

@@ -37,7 +37,6 @@ struct Experiment {
   std::string reason;     // of a crash or a discard, one line
   std::string start_utc, end_utc;
   double ended_at = 0;                        // of the latest measurement, seconds since 1970
-  std::optional<event::Tested> tested;        // of a keep: the test split beside val
   std::optional<event::ProvenChange> proven;  // of a keep: what the latest proof said of it
 
   bool is_dropped() const { return proven && proven->result == "dropped"; }
@@ -107,6 +106,7 @@ struct RunState {
   std::vector<std::string> next_lines;  // all NEXT lines, oldest first
   // Kept experiments in the order of gains_of(evidence); -1: a champion that lost changes.
   std::vector<int64_t> kept;
+  std::map<std::string, event::Tested> tested;  // by commit: the test split beside val
   std::vector<std::string> trimmed;         // champions that are a former one without some changes
   std::optional<ProofSoFar> proof;          // under way
   std::optional<event::Verified> verified;  // the latest proof's end; of the champion `tip`

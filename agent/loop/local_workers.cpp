@@ -234,6 +234,8 @@ void LocalWorkers::run_on(std::thread& thread, int64_t n, std::function<void()> 
   thread = std::thread([this, n, work = std::move(work)] {
     try {
       work();
+    } catch (const DurabilityError& error) {
+      post(done::Failed{n, error.what(), true});
     } catch (const std::exception& error) {
       post(done::Failed{n, error.what()});
     }

@@ -632,6 +632,7 @@ void Night::take(const done::Canary& done) {
 
 // The job is over and its experiment as it was; the plan finds what is missing.
 void Night::take(const done::Failed& done) {
+  if (done.not_on_disk) throw DurabilityError(done.what);
   if (flight_.measuring == done.n) {
     flight_.measuring.reset();
     // A champion that can't be built or run again must not hold up the night.

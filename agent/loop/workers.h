@@ -115,6 +115,7 @@ struct Canary {
 struct Failed {
   int64_t n = 0;
   std::string what;
+  bool not_on_disk = false;  // what was written may be lost: the run must end (DurabilityError)
 };
 
 }  // namespace done

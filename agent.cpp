@@ -178,14 +178,13 @@ int run(const Options& options) {
   History history(checkout, folder.git(), options.tag, "train.cpp");
   fs::create_directories(folder.experiments());
   Journal journal(folder.journal());
-  const Kit kit =
-      fs::exists(folder.path / "kit")
-          ? Kit::open(folder.path / "kit")
-          : Kit::create(fs::read_symlink("/proc/self/exe").parent_path(), folder.path / "kit");
-  log_info(
-      "run         " + folder.path.string() +
-      (history.own_repository() ? " (git history there too: " + history.own_reason() + ")" : ""));
   RunState state = replay(journal.earlier());
+  const Kit kit = Kit::open_or_create(fs::read_symlink("/proc/self/exe").parent_path(),
+                                      data_dir() / "kits", state.start ? state.start->kit : "");
+  log_info("run         " + folder.path.string());
+  if (history.own_repository())
+    log_info("            " +
+             repository_note(history.own_reason(), checkout, history.repository()));
   event::Start start = check_identity(options, state, bench, kit, history);
   start.provider = models ? models->proposers().name() : "builtin";
   apply(state, journal.append(start));

@@ -106,7 +106,7 @@ void kill_orphan(pid_t pid, uint64_t start_time);
 // the process.
 void watch_for_interrupt(bool gently = false);
 bool interrupt_requested();
-bool stop_requested();  // or interrupted
+bool stop_requested();     // or interrupted
 void request_interrupt();  // as a signal would
 
 // No core file of this process, and no look into its memory or environment by others of the same

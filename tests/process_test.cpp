@@ -314,7 +314,6 @@ TEST_F(ProcessTest, ReportsThePeakOfTheLargestProcess) {
   EXPECT_LT(exit.peak_rss_bytes, 600 << 20);
 }
 
-
 TEST_F(ProcessTest, NiceIsPassedOn) {
   Command command = shell("nice");
   const int ours = std::stoi(run(command).output);  // the tests themselves may be nice

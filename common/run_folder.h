@@ -37,12 +37,16 @@ struct RunFolder {
   fs::path path;
 
   fs::path journal() const { return path / "journal.jsonl"; }
+  fs::path lock() const { return journal().string() + ".lock"; }  // held while the run is alive
   fs::path results() const { return path / "results.tsv"; }
   fs::path report() const { return path / "report.html"; }
   fs::path paused() const { return path / "paused"; }  // agent pause has made it
   fs::path git() const { return path / "git"; }
   fs::path champions() const { return path / "champion"; }
   fs::path champion(const std::string& commit) const { return champions() / commit; }
+  fs::path champions_model(const std::string& commit) const {
+    return ExperimentFolder{champion(commit)}.sealed();
+  }
   fs::path experiments() const { return path / "experiments"; }
   ExperimentFolder experiment(int64_t n) const;
   ExperimentFolder again() const { return {path / "again"}; }  // the champion, measured again

@@ -19,7 +19,6 @@ constexpr double kDeadlineGrace = 10;   // seconds after which a late trainer is
 constexpr double kFirstRunGrace = 600;  // the baseline's, whose overhead is not known yet
 constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
 constexpr int64_t kMinScoreRss = int64_t{4} << 30;
-constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
 constexpr int64_t kMaxRecordBytes = int64_t{4} << 20;  // of train.json
 constexpr size_t kMaxWords = 300;  // characters of what a candidate or the scorer says
 constexpr size_t kMaxWord = 60;    // characters of a word in a candidate's record

@@ -13,6 +13,7 @@
 #include "common/folder.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/run_folder.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -20,8 +21,6 @@ namespace {
 
 constexpr const char* kDeleted = ".deleted-";  // how a run's folder is called while it goes
 constexpr std::time_t kAtWork = 3600;  // seconds in which a partial folder may still be filled
-
-fs::path lock_of(const fs::path& run_dir) { return run_dir / "journal.jsonl.lock"; }
 
 std::time_t changed_at(const fs::path& path) {
   struct stat status = {};
@@ -63,8 +62,8 @@ std::string process_of(const RunSummary& run) {
 
 RunSummary summary_of(const fs::path& run_dir) {
   RunSummary run{.folder = run_dir, .tag = run_dir.filename()};
-  const fs::path journal = run_dir / "journal.jsonl";
-  run.holder = holder_of(lock_of(run_dir)).value_or("");
+  const fs::path journal = RunFolder{run_dir}.journal();
+  run.holder = holder_of(RunFolder{run_dir}.lock()).value_or("");
   run.paused = is_paused(run_dir);
   run.bytes = disk_usage(run_dir);
   run.last_activity = changed_at(fs::exists(journal) ? journal : run_dir);
@@ -207,7 +206,7 @@ Remains remains_of(const fs::path& data, const std::string& tag, const fs::path&
   Remains remains{.tag = tag};
   const fs::path folder = data / "runs" / tag;
   if (fs::exists(folder)) {
-    const auto holder = holder_of(lock_of(folder));
+    const auto holder = holder_of(RunFolder{folder}.lock());
     check(!holder, "run " + tag + " is running (process " + holder.value_or("") +
                        "); stop it first: kill -INT " + holder.value_or(""));
     remains.folder = folder;
@@ -216,7 +215,7 @@ Remains remains_of(const fs::path& data, const std::string& tag, const fs::path&
   find_refs(remains, checkout);
   std::error_code none;
   const fs::path link = checkout / "results.tsv";
-  if (fs::read_symlink(link, none) == folder / "results.tsv" && !none) remains.results = link;
+  if (fs::read_symlink(link, none) == RunFolder{folder}.results() && !none) remains.results = link;
   check(!remains.folder.empty() || !remains.refs.empty(),
         "no run " + tag + " in " + (data / "runs").string() +
             " and no commits of it in this folder's repository; see: build/agent runs");
@@ -242,7 +241,7 @@ std::string describe(const Remains& remains) {
 
 void remove(const Remains& remains) {
   std::optional<FileLock> lock;  // so that nobody goes on with the run meanwhile
-  if (!remains.folder.empty()) lock.emplace(lock_of(remains.folder));
+  if (!remains.folder.empty()) lock.emplace(RunFolder{remains.folder}.lock());
   if (!remains.branch.empty())
     must(git(remains.repository, {"branch", "-q", "-D", remains.branch}),
          "git can't delete the branch, and nothing was removed");
@@ -301,12 +300,11 @@ void collect_kits(const fs::path& kits, const std::vector<RunSummary>& runs, std
 }
 
 void collect_from(const RunSummary& run, Collector& collector) {
-  for (const fs::path& path : entries_of(run.folder / "champion"))
+  for (const fs::path& path : entries_of(RunFolder{run.folder}.champions()))
     if (path.filename().string().starts_with('.'))
       collector.add(path, "a champion's copy that was never finished");
   for (const int64_t n : run.discarded) {
-    const fs::path folder = run.folder / "experiments" / format("%04d", static_cast<int>(n));
-    const fs::path model = folder / "model.safetensors";
+    const fs::path model = RunFolder{run.folder}.experiment(n).sealed();
     if (fs::exists(fs::symlink_status(model)))
       collector.add(model, "the sealed model of a discarded experiment");
   }

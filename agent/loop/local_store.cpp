@@ -62,8 +62,9 @@ void LocalStore::keep_champion(int64_t n, const std::string& commit) {
   fs::remove_all(partial);
   fs::create_directories(partial);
   const ExperimentFolder folder = n == kProofJob ? run_.proof(kTip) : run_.experiment(n);
-  copy_file_cheaply(folder.sealed(), partial / "model.safetensors");
-  sync_path(partial / "model.safetensors");
+  const fs::path model = run_.champions_model("." + commit);
+  copy_file_cheaply(folder.sealed(), model);
+  sync_path(model);
   write_file(partial / "train.cpp", history_.source_at(commit));
   sync_path(partial);
   fs::rename(partial, target);

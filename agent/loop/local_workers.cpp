@@ -7,6 +7,7 @@
 
 #include "agent/lab/compiler_log.h"
 #include "agent/lab/machine.h"
+#include "agent/loop/place.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/folder.h"
@@ -52,8 +53,7 @@ World LocalWorkers::world() {
   World world;
   world.stop_now = interrupt_requested();
   world.stop_soon = stop_requested();
-  std::error_code ignored;
-  world.user_pauses = fs::exists(run_.paused(), ignored);
+  world.user_pauses = is_paused(run_.path);
   try {
     world.task_changed = sha256_of_file(bench_.task / "task.json") != task_sha256_;
   } catch (const Error&) {  // it can't be read now; whoever trains with it will say so
@@ -181,7 +181,7 @@ BuildResult LocalWorkers::build_again(const ExperimentFolder& folder, const std:
 
 void LocalWorkers::begin(const job::Test& job, const RunState&) {
   run_on(measuring_, kTestJob, [this, job] {
-    const fs::path sealed = run_.champion(job.commit) / "model.safetensors";
+    const fs::path sealed = run_.champions_model(job.commit);
     HeldoutScore score = score_on_test(kit_, bench_, job.baseline, sealed);
     if (score.stuck) return hold_slot(kTestJob, *score.stuck);
     if (!score.interrupted) post(done::Tested{std::move(score)});

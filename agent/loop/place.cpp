@@ -9,6 +9,7 @@
 
 #include "common/error.h"
 #include "common/log.h"
+#include "common/run_folder.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -26,8 +27,6 @@ fs::path nearest_folder(const fs::path& path) {
   while (!fs::exists(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
   return folder;
 }
-
-fs::path pause_file(const fs::path& run_dir) { return run_dir / "paused"; }
 
 }  // namespace
 
@@ -94,17 +93,17 @@ std::string repository_note(const std::string& reason, const fs::path& checkout,
 
 void set_paused(const fs::path& run_dir, bool paused) {
   if (paused) {
-    write_file(pause_file(run_dir), "");
+    write_file(RunFolder{run_dir}.paused(), "");
   } else {
     std::error_code error;
-    fs::remove(pause_file(run_dir), error);
-    check(!error, "can't remove " + pause_file(run_dir).string() + ": " + error.message());
+    fs::remove(RunFolder{run_dir}.paused(), error);
+    check(!error, "can't remove " + RunFolder{run_dir}.paused().string() + ": " + error.message());
   }
 }
 
 bool is_paused(const fs::path& run_dir) {
   std::error_code ignored;
-  return fs::exists(pause_file(run_dir), ignored);
+  return fs::exists(RunFolder{run_dir}.paused(), ignored);
 }
 
 }  // namespace autoresearch

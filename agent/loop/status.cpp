@@ -153,7 +153,7 @@ std::string best_in_words(const RunState& state) {
 
 // The noise, and how large the gain is beside it.
 std::string noise_beside_gain(const RunState& state) {
-  const Noise noise = noise_in(state);
+  const Noise noise = noise_of(state.evidence);
   std::string words = noise_in_words(noise);
   if (state.champion_n > 0 && noise.sigma > 0)
     words += format("; the gain is %.1f times that",
@@ -291,7 +291,7 @@ RunStatus status_of(const RunFolder& folder, double now) {
   const std::vector<Entry> entries = read_journal(folder.journal());
   RunStatus status{
       .folder = folder, .state = replay(entries), .holder = {}, .doing = {}, .now = now};
-  status.holder = holder_of(folder.journal().string() + ".lock").value_or("");
+  status.holder = holder_of(folder.lock()).value_or("");
   status.user_pauses = is_paused(folder.path);
   if (!status.holder.empty())
     status.doing = doing_of(folder, status.state, latest_of(entries, status.state), now);
@@ -344,7 +344,7 @@ nlohmann::json status_json(const RunStatus& status) {
   const RunState& state = status.state;
   const Doing& doing = status.doing;
   const Counts counts = count(state);
-  const Noise noise = noise_in(state);
+  const Noise noise = noise_of(state.evidence);
   json object = {{"tag", status.folder.path.filename().string()},
                  {"task", state.start ? state.start->task_name : ""},
                  {"state", condition_of(status)},

@@ -64,7 +64,7 @@ std::string evidence_of(const RunFolder& run, const RunState& state, const Exper
       format("val_bpb %.6f -> %.6f (%+.6f), measured ", after - change, after, change) +
       (e.again.empty() ? "once" : format("%zu times", e.again.size() + 1)) +
       (e.proven ? "; " + e.proven->result + " by fresh measurements.\n" : "; not verified yet.\n");
-  text += "Noise of one measurement: " + noise_in_words(noise_in(state)) + ".\n";
+  text += "Noise of one measurement: " + noise_in_words(noise_of(state.evidence)) + ".\n";
   if (const auto compared = against_parent(run, state, e.n))
     text += "It won " + name_of(compared->won_by) + ".\n";
   return text;

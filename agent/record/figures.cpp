@@ -81,16 +81,6 @@ double baseline_bpb(const RunState& state) {
   return 0;
 }
 
-Noise noise_in(const RunState& state) {
-  Evidence evidence;
-  for (const Experiment& experiment : state.experiments) {
-    if (experiment.again.empty() || !experiment.measured || !experiment.measured->bpb) continue;
-    evidence.repeats.push_back(experiment.again);
-    evidence.repeats.back().push_back(*experiment.measured->bpb);
-  }
-  return noise_of(evidence);
-}
-
 std::string noise_in_words(const Noise& noise) {
   if (noise.freedom == 0) return "not known: nothing was measured twice yet";
   return format("%.2g, by %lld repeat%s", noise.sigma, static_cast<long long>(noise.freedom),

@@ -48,8 +48,6 @@ std::string proposers_in_words(const RunState& state);
 
 double baseline_bpb(const RunState& state);  // 0 before there is one
 
-// Pooled over all code that was measured more than once.
-Noise noise_in(const RunState& state);
 std::string noise_in_words(const Noise& noise);  // "0.0011, by 3 repeats", or that it is not known
 
 // A warning if the champion made far more or fewer steps in its time than the baseline; else empty.

@@ -149,7 +149,7 @@ json run_json(const RunFolder& run, const RunState& state, double now,
   if (state.champion_n >= 0) object["champion"] = state.champion_n;
   if (state.spending.calls > 0)
     object["money"] = spending_line(state.spending, counts.all(), counts.kept);
-  if (const Noise noise = noise_in(state); noise.freedom > 0)
+  if (const Noise noise = noise_of(state.evidence); noise.freedom > 0)
     object["noise"] = {{"sigma", noise.sigma}, {"freedom", noise.freedom}};
   if (verified) object["verified"] = verified_json(*verified);
   if (!state.experiments.empty()) set(object, "began", milliseconds(state.at(0).start_utc));

@@ -100,7 +100,7 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
                     total.kept, total.discarded, total.crashed);
   }
   if (state.champion_n > 0) {
-    lines += "noise of one measurement: " + noise_in_words(noise_in(state)) + "\n";
+    lines += "noise of one measurement: " + noise_in_words(noise_of(state.evidence)) + "\n";
     if (const std::string caution = steps_caution(state); !caution.empty()) lines += caution + "\n";
   }
   for (const std::string& line : {proof_line(state), changes_line(state), fits_validation(state)})

@@ -36,7 +36,10 @@ struct Fold {
     check(e.version == kJournalVersion,
           "it is of version " + std::to_string(e.version) + " and this program writes " +
               std::to_string(kJournalVersion) + "; go on with the program that began it");
-    if (!state.start) state.start = e, state.start_utc = time;
+    if (!state.start) {
+      state.start = e;
+      state.start_utc = time;
+    }
     state.stopped.clear();
     if (state.paused.empty()) return;
     // The time between a stop and a start is nobody's, also of a run that is paused.

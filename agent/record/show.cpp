@@ -106,7 +106,7 @@ std::vector<Row> rows_of(const RunState& a, const RunState& b) {
   add("verified", [](const RunState& s) {
     return !s.verified ? std::string("not yet") : std::string(s.verified->verified ? "yes" : "no");
   });
-  add("noise", [](const RunState& s) { return noise_in_words(noise_in(s)); });
+  add("noise", [](const RunState& s) { return noise_in_words(noise_of(s.evidence)); });
   add("steps first", [](const RunState& s) { return std::to_string(steps_of(s, 0)); });
   add("steps best", [](const RunState& s) { return std::to_string(steps_of(s, s.champion_n)); });
   add("experiments", counts_words);

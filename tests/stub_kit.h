@@ -70,7 +70,10 @@ awk "BEGIN { printf \"{\\\"$name\\\": %.12f}\\n\",
                                   "constexpr double kDecay = 0.1;\n"
                                   "constexpr double kClip = 1.0;\n"
                                   "constexpr double kWarmup = 0.05;\n" +
-                                  rule + "// The program\nEND\nprintf b >&5\nsleep " +
+                                  rule +
+                                  "// The program: a constant that nothing uses would not count\n"
+                                  "use(kRate, kWidth, kBeta, kDecay, kClip, kWarmup);\n"
+                                  "END\nprintf b >&5\nsleep " +
                                   format("%g", seconds) +
                                   "\ngrep '^constexpr double k' \"$0\" > model.safetensors\n"
                                   "while [ $# -gt 0 ]; do\n"

@@ -1,0 +1,471 @@
+// Whole runs of the real agent with a stub in the trainer's and the scorer's place: the calls of a
+// model, interruptions, a broken machine, mistakes.
+#include <algorithm>
+
+#include "common/sandbox.h"
+#include "tests/agent_runs.h"
+#include "tests/loopback_server.h"
+#include "tests/stub_kit.h"
+
+namespace autoresearch {
+namespace {
+
+// A reply that replaces a line of the stub's train.cpp.
+std::string edit(const std::string& idea, const std::string& from, const std::string& to) {
+  return "IDEA: " + idea + "\nWHY: a test.\n<<<<<<< SEARCH\n" + from + "\n=======\n" + to +
+         "\n>>>>>>> REPLACE\n";
+}
+
+// A reply that changes the rate. The score is best at 0.5.
+std::string rate(const std::string& idea, const std::string& from, const std::string& to) {
+  const std::string line = "constexpr double kRate = ";
+  return edit(idea, line + from + ";", line + to + ";");
+}
+
+// The line with which the stub's training begins, and one that ends it.
+const std::string kBegin = "printf b >&5", kAborts = "kill -ABRT $$\n";
+
+class LoopRun : public AgentRuns {
+ protected:
+  explicit LoopRun(double budget = 0.5) : AgentRuns("build/agent") {
+    make_stub(dir_, AGENT_PROGRAM, fs::path(TEST_DATA) / "tiny", budget);
+    commit_checkout();
+  }
+
+  // Starts the agent and kills it, and nothing else, as a power cut would.
+  void kill_while_training(Command command, int64_t n) const {
+    command.before_exec = [&, n](pid_t pid, uint64_t) {
+      std::thread([pid, n, this] {
+        wait_until_it_trains(n);
+        usleep(100'000);
+        kill(pid, SIGKILL);
+      }).detach();
+    };
+    EXPECT_EQ(run(command).code, 128 + SIGKILL);
+  }
+};
+
+// With time for what happens while one trains.
+class SlowLoopRun : public LoopRun {
+ protected:
+  SlowLoopRun() : LoopRun(3) {}
+};
+
+// One row, one experiment, whatever it took: a crash is told to the model with the run's own words.
+// A third repair is not asked for, and the crash is then the experiment's result.
+TEST_F(LoopRun, RunTimeCrashesAreRepairedWithinTheExperimentAtMostTwice) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  LoopbackServer server(
+      {chat_answer("ready"), chat_answer(edit("aborts", kBegin, kAborts + kBegin)),
+       chat_answer(edit("throws", kBegin, "echo 'train: error: no such view'; exit 1\n" + kBegin)),
+       chat_answer(rate("mended", "0.01", "0.5")),
+       chat_answer(edit("one", kBegin, kAborts + kBegin)),
+       chat_answer(edit("two", kBegin, "true\n" + kAborts + kBegin)),
+       chat_answer(edit("three", kBegin, "true 3\n" + kAborts + kBegin))});
+  const Exit exit = run(agent({"--provider", "openai", "--model", "scripted", "--base-url",
+                               server.url(), "--max-experiments", "2"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "keep", "crash"})) << exit.output;
+  const auto requests = server.requests();
+  ASSERT_EQ(requests.size(), 7u);
+  EXPECT_NE(requests[2].body.find("SIGABRT"), std::string::npos) << requests[2].body;
+  EXPECT_NE(requests[3].body.find("train: error: "), std::string::npos) << requests[3].body;
+
+  const RunState after = this->state();
+  ASSERT_EQ(after.experiments.size(), 3u);
+  EXPECT_EQ(after.at(1).attempts, 3);
+  EXPECT_EQ(after.at(1).failed.size(), 2u);
+  EXPECT_EQ(after.at(1).candidate.idea, "mended");
+  EXPECT_EQ(after.at(2).candidate.idea, "three");
+  EXPECT_NE(git({"show", "autoresearch/t:train.cpp"}).find("kRate = 0.5;"), std::string::npos);
+  EXPECT_NE(read_file(run_.experiment(2).source()).find("true 3"), std::string::npos);
+}
+
+TEST_F(LoopRun, AContextTooSmallForThePromptIsAnErrorThatNamesTheFlag) {
+  const Exit none = run(agent({"--provider", "command", "--command", "echo ready", "--sandbox",
+                               "off", "--context-tokens", "2000"}));
+  EXPECT_EQ(none.code, 1);
+  EXPECT_NE(none.output.find("--context-tokens"), std::string::npos) << none.output;
+}
+
+// What the candidates' processes show of the key, and whether a crash of the agent would leave it
+// in a core file, while experiment `n` trains.
+struct Glance {
+  int children = 0;
+  std::string leaks, limits;
+};
+
+Glance look_at_processes(pid_t agent, const std::string& key) {
+  Glance glance;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const pid_t pid = std::atoi(entry.path().filename().c_str());
+    if (pid <= 0 || pid == getpid()) continue;
+    auto text_of = [&](const char* name) {
+      std::ifstream file(entry.path() / name);
+      std::ostringstream text;
+      text << file.rdbuf();
+      return text.str();
+    };
+    if (pid == agent) glance.limits = text_of("limits");
+    if (text_of("cmdline").find(key) != std::string::npos) glance.leaks += entry.path().string();
+    const bool ours = text_of("cmdline").find("autoresearch_test.") != std::string::npos;
+    if (pid == agent || !ours) continue;  // the agent was given the key in its environment
+    ++glance.children;
+    if (text_of("environ").find(key) != std::string::npos) glance.leaks += entry.path().string();
+  }
+  return glance;
+}
+
+TEST_F(SlowLoopRun, AKeyInTheEnvironmentIsFoundNowhereAfterAFullRun) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const std::string key = "sk-secret-for-tests";
+  // An endpoint that repeats the key in errors and in its reply.
+  const std::string echoing = rate("rate for " + key, "0.01", "0.5");
+  LoopbackServer server({chat_answer("ready"), error_answer(500, "you said Bearer " + key),
+                         chat_answer(echoing), error_answer(403, "refused: " + key)});
+  Command command =
+      agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "2"});
+  Glance glance;
+  std::thread looking;
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    looking = std::thread([&, pid] {
+      wait_until_it_trains(1);
+      usleep(200'000);
+      glance = look_at_processes(pid, key);
+    });
+  };
+  const Exit exit = run(command);
+  looking.join();
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(server.requests().size(), 4u) << exit.output;
+  EXPECT_EQ(server.requests().at(2).headers.at("authorization"), "Bearer " + key);
+  EXPECT_EQ(exit.output.find(key), std::string::npos) << exit.output;
+  EXPECT_NE(exit.output.find("refused: ***"), std::string::npos) << exit.output;
+  EXPECT_EQ(glance.leaks, "");
+  EXPECT_GE(glance.children, 1);  // something of the candidate was there to be looked at
+  EXPECT_NE(glance.limits.find("Max core file size        0                    0"),
+            std::string::npos)
+      << glance.limits;
+  for (const auto& entry : fs::recursive_directory_iterator(dir_))
+    if (entry.is_regular_file() && !entry.is_symlink()) {
+      EXPECT_EQ(read_file(entry.path()).find(key), std::string::npos) << entry;
+    }
+  // Git's objects are compressed, so they are read through git.
+  EXPECT_EQ(git({"cat-file", "--batch-all-objects", "--batch"}).find(key), std::string::npos);
+  EXPECT_NE(git({"log", "--all", "--format=%B"}).find("rate for"), std::string::npos)
+      << exit.output;
+}
+
+// Down from minute one, up while experiment 1 trains, gone again while experiment 3 does.
+TEST_F(SlowLoopRun, TheBuiltinProposerKeepsTheDeviceBusyWhileAnEndpointIsDown) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const uint16_t port = unused_port();
+  Command command = agent({"--model", "scripted", "--base-url",
+                           "http://127.0.0.1:" + std::to_string(port) + "/v1", "--retry-minutes",
+                           "0.01", "--max-experiments", "4"});
+  std::thread endpoint;
+  command.before_exec = [&](pid_t, uint64_t) {
+    endpoint = std::thread([&] {
+      wait_until_it_trains(1);
+      const std::string knobs[] = {"kClip = 1.0;", "kDecay = 0.1;", "kBeta = 0.9;"};
+      const LoopbackServer server(
+          [&](const HttpRequest&, size_t i) {
+            const std::string line = "constexpr double " + knobs[i % 3];
+            return chat_answer(edit("a half", line, replaced(line, "= ", "= 0.5 * ")));
+          },
+          port);
+      wait_until_it_trains(3);
+    });
+  };
+  const Exit exit = run(command);
+  endpoint.join();
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  std::vector<std::string> proposers;
+  for (const Experiment& e : state().experiments) proposers.push_back(e.candidate.proposer);
+  EXPECT_EQ(proposers, (std::vector<std::string>{"baseline", "builtin", "openai:scripted",
+                                                 "openai:scripted", "builtin"}))
+      << exit.output;
+  auto times_said = [&](const std::string& words) {
+    size_t times = 0;
+    for (size_t at = 0; (at = exit.output.find(words, at)) != std::string::npos; ++at) ++times;
+    return times;
+  };
+  EXPECT_EQ(times_said("can't reach"), 2u) << exit.output;
+  EXPECT_EQ(times_said("going on with the builtin proposer"), 2u);
+  EXPECT_EQ(times_said("openai:scripted answers again"), 1u);
+}
+
+TEST_F(LoopRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const LoopbackServer server([&](const HttpRequest&, size_t i) {
+    return chat_answer(i == 0 ? "ready" : rate("higher rate", "0.01", "0.5"));
+  });
+  // 34 tokens out cost 0.034, the 12,000 that a call may use 12: two calls fit, a third does not.
+  const Exit exit =
+      run(agent({"--model", "scripted", "--base-url", server.url(), "--price", "scripted=0,0,1000",
+                 "--max-usd", "12.05", "--max-experiments", "2"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(server.requests().size(), 2u);
+  const RunState after = this->state();
+  ASSERT_EQ(after.experiments.size(), 3u);
+  EXPECT_EQ(after.at(1).candidate.proposer, "openai:scripted");
+  EXPECT_EQ(after.at(2).candidate.proposer, "builtin");
+  EXPECT_NEAR(after.spending.usd, 0.068, 1e-9);
+  EXPECT_NE(exit.output.find("--max-usd"), std::string::npos) << exit.output;
+  EXPECT_NE(exit.output.find("$0.0340 an experiment, "), std::string::npos) << exit.output;
+
+  // The model's one reply is given again; the builtin proposer's was none.
+  Command again = agent({"--replay", "t", "--max-experiments", "2"});
+  again.argv[3] = "u";
+  const Exit replayed = run(again);
+  ASSERT_EQ(replayed.code, 0) << replayed.output;
+  const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
+  EXPECT_EQ(second.at(1).candidate.fingerprint, after.at(1).candidate.fingerprint);
+  EXPECT_EQ(second.at(1).candidate.proposer, "replay:t");
+  EXPECT_EQ(second.at(2).candidate.proposer, "builtin");
+  EXPECT_NE(replayed.output.find("all 1 replies of t were replayed; going on with the builtin"),
+            std::string::npos)
+      << replayed.output;
+}
+
+// An error that no part of the agent throws itself: where experiment 2's folder belongs lies a
+// file.
+TEST_F(SlowLoopRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {
+  const fs::path in_the_way = run_.experiment(1).path;
+  Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
+  std::thread user;
+  command.before_exec = [&](pid_t, uint64_t) {
+    user = std::thread([&] {
+      wait_until_it_trains(0);
+      std::ofstream(in_the_way) << "";
+      wait_for<event::Trouble>([](const auto&) { return true; });
+      fs::remove(in_the_way);
+    });
+  };
+  const Exit exit = run(command);
+  user.join();
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  EXPECT_NE(exit.output.find(in_the_way.string()), std::string::npos) << exit.output;
+  EXPECT_EQ(statuses().size(), 2u);
+}
+
+// What fsync has refused may be lost, whatever a second one says.
+TEST_F(LoopRun, AFailedFsyncEndsTheRunAndIsNotTriedAgain) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  if (!kMemoryIsMeasured) GTEST_SKIP() << "AddressSanitizer wants to be preloaded itself";
+  const LoopbackServer server({chat_answer("ready"), chat_answer(rate("a", "0.01", "0.5"))});
+  Command command =
+      agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "1"});
+  command.env.push_back("LD_PRELOAD=" FAILING_CALLS);
+  command.env.push_back("FAIL_AT=.reply.md");
+  command.env.push_back("FAIL_CALL=fsync");
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 1) << exit.output;
+  EXPECT_NE(exit.output.find("can't sync"), std::string::npos) << exit.output;
+  EXPECT_EQ(server.requests().size(), 2u);
+  EXPECT_EQ(count<event::Refused>() + count<event::Trouble>(), 0);
+}
+
+// Where the champion's copy is made, a full disk meets each call in turn: one clear line, a pause,
+// and then the keep. A sync that fails ends the run, and the same command goes on.
+TEST_F(LoopRun, AFullDiskAtAnyWriteOfAKeepCostsAPauseAndNotTheKeep) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  if (!kMemoryIsMeasured) GTEST_SKIP() << "AddressSanitizer wants to be preloaded itself";
+  const auto start = [&](int64_t experiments, int64_t failing) {
+    Command command =
+        agent({"--provider", "command", "--command", "cat " + (dir_ / "reply").string(),
+               "--max-experiments", std::to_string(experiments)});
+    if (failing > 0) {
+      command.env.push_back("LD_PRELOAD=" FAILING_CALLS);
+      command.env.push_back("FAIL_AT=/champion/");
+      command.env.push_back("FAIL_NTH=" + std::to_string(failing));
+    }
+    return run(command);
+  };
+  std::string before = "0.01";
+  bool met = true;
+  for (int64_t n = 1; met; ++n) {
+    const std::string now = format("%.2f", 0.01 + 0.02 * static_cast<double>(n));
+    file("reply", rate("rate " + now, before, now));
+    // The baseline is kept with a whole disk.
+    const Exit first = start(n, n - 1);
+    const bool ended = first.code != 0;
+    met = n == 1 || ended || first.output.find("No space left") != std::string::npos;
+    if (ended) {
+      EXPECT_NE(first.output.find("can't sync"), std::string::npos) << first.output;
+      EXPECT_EQ(start(n, 0).code, 0);
+    } else if (met && n > 1) {
+      EXPECT_EQ(first.output.find("; going on in 5 s"), first.output.rfind("; going on in 5 s"));
+    }
+    EXPECT_EQ(state().champion_n, n) << first.output;
+    EXPECT_EQ(read_file(run_.champion(state().champion) / "train.cpp"),
+              git({"show", state().champion + ":train.cpp"}));
+    before = now;
+  }
+  EXPECT_GE(state().champion_n, 8) << "it was met at more than a few calls";
+}
+
+// Also the one that only asks whether a model is there: it may cost something.
+TEST_F(LoopRun, TheFirstCallIsOnRecordBeforeItIsSent) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  HttpAnswer never;
+  never.end = HttpAnswer::End::kHang;
+  const LoopbackServer server({never});
+  Command command = agent({"--provider", "ollama", "--model", "scripted", "--base-url",
+                           server.url(), "--context-tokens", "40000"});
+  std::thread power_cut;
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    power_cut = std::thread([&server, pid] {
+      for (int i = 0; i < 600 && server.requests().empty(); ++i) usleep(100'000);
+      kill(pid, SIGKILL);
+    });
+  };
+  EXPECT_EQ(run(command).code, 128 + SIGKILL);
+  power_cut.join();
+  ASSERT_TRUE(fs::exists(run_.journal()));
+  EXPECT_TRUE(std::holds_alternative<CallOpened>(read_journal(run_.journal()).back().event));
+  const auto body = nlohmann::json::parse(server.requests().at(0).body);
+  EXPECT_EQ(body.at("options").at("num_ctx"), 40000) << "--context-tokens is ollama's too";
+}
+
+TEST_F(SlowLoopRun, AKilledBaselineGoesOnWithNothingLost) {
+  const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
+  kill_while_training(agent(options), 0);
+  const Exit exit = run(agent(options));
+  EXPECT_NE(exit.output.find("going on with experiment 0"), std::string::npos) << exit.output;
+  EXPECT_EQ(statuses().size(), 2u) << exit.output;
+  EXPECT_EQ(statuses()[0], "keep") << exit.output;
+  EXPECT_EQ(state().at(0).attempts, 2);
+}
+
+// A start-up longer than the clock's slack: whoever forgets the baseline's own overhead calls the
+// resumed experiment void.
+TEST_F(SlowLoopRun, AKilledExperimentGoesOnAndIsJudgedLikeAnyOther) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  file("checkout/train.cpp",
+       replaced(read_file(checkout_ / "train.cpp"), kBegin, "sleep 3\n" + kBegin));
+  file("reply", rate("higher rate", "0.01", "0.5"));
+  const std::vector<std::string> options = {"--provider",        "command",
+                                            "--command",         "cat " + (dir_ / "reply").string(),
+                                            "--max-experiments", "1"};
+  kill_while_training(agent(options), 1);
+  const Exit exit = run(agent(options));
+  EXPECT_NE(exit.output.find("going on with experiment 1"), std::string::npos) << exit.output;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "keep"})) << exit.output;
+}
+
+TEST_F(SlowLoopRun, InterruptingLetsTheMeasurementEndAndTheSameCommandGoesOn) {
+  Command command = agent({"--provider", "builtin", "--max-experiments", "1"});
+  command.before_exec = [&](pid_t pid, uint64_t) {
+    std::thread([pid, this] {
+      wait_until_it_trains();
+      kill(pid, SIGHUP);  // a dropped terminal does not stop it
+      usleep(500'000);
+      kill(pid, SIGINT);
+    }).detach();
+  };
+  const Exit stopped = run(command);
+  EXPECT_EQ(stopped.code, 130) << stopped.output;
+  EXPECT_NE(stopped.output.find("the same command goes on"), std::string::npos) << stopped.output;
+  EXPECT_EQ(statuses(), std::vector<std::string>{"keep"}) << stopped.output;
+  EXPECT_EQ(count<event::RunStarted>(), 1);
+
+  const Exit exit = run(agent({"--provider", "builtin", "--max-experiments", "1"}));
+  EXPECT_EQ(exit.code, 0) << exit.output;
+  EXPECT_EQ(statuses().size(), 2u) << exit.output;
+  EXPECT_EQ(state().at(0).attempts, 1);
+}
+
+TEST_F(SlowLoopRun, InterruptingTwiceOrTerminatingStopsAtOnceWithoutAMark) {
+  const std::vector<std::string> options = {"--provider", "builtin", "--max-experiments", "1"};
+  int runs = 0;
+  for (const auto& signals : std::vector<std::vector<int>>{{SIGINT, SIGINT}, {SIGTERM}}) {
+    ++runs;
+    Command command = agent(options);
+    command.before_exec = [&](pid_t pid, uint64_t) {
+      std::thread([pid, runs, signals, this] {
+        wait_for<event::RunStarted>([runs](const auto& event) { return event.attempt == runs; });
+        usleep(500'000);
+        for (const int signal : signals) {
+          kill(pid, signal);
+          usleep(500'000);
+        }
+      }).detach();
+    };
+    const Exit stopped = run(command);
+    EXPECT_EQ(stopped.code, 130) << stopped.output;
+    EXPECT_NE(stopped.output.find("the same command goes on"), std::string::npos) << stopped.output;
+    EXPECT_TRUE(statuses().empty()) << stopped.output;
+  }
+  EXPECT_EQ(state().experiments.size(), 1u);
+  EXPECT_EQ(state().at(0).interrupted, 0);
+
+  const Exit exit = run(agent(options));
+  ASSERT_FALSE(statuses().empty()) << exit.output;
+  EXPECT_EQ(statuses()[0], "keep") << exit.output;
+}
+
+TEST_F(LoopRun, AnotherTaskOrSeedAsksForANewTag) {
+  ASSERT_FALSE(fs::exists(run_.results()));
+  const Exit over = run(agent({"--provider", "builtin", "--max-hours", "0.0001"}));
+  EXPECT_FALSE(over.timed_out) << over.output;
+  const Exit exit = run(agent({"--provider", "builtin", "--seed", "7"}));
+  EXPECT_EQ(exit.code, 1);
+  EXPECT_NE(exit.output.find("new --tag"), std::string::npos) << exit.output;
+}
+
+TEST_F(LoopRun, MistakesGetOneLineAndTheNextCommand) {
+  LoopbackServer refuses({error_answer(401, "Incorrect API key provided")});
+  struct Mistake {
+    std::vector<std::string> args;
+    std::string expected;
+  };
+  const Mistake mistakes[] = {
+      {{"--task", "no-such-task"}, "prepare"},
+      {{"--no-such-flag"}, "--no-such-flag"},
+      {{"--max-experiments", "0"}, "--max-experiments"},
+      {{"--verify", "7"}, "'7' is not off, a share such as 0.33"},
+      {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
+       "OPENAI_API_KEY"},
+      {{"--model", "m", "--max-usd", "3", "--sandbox", "off"}, "--price m="},
+      {{"--replay", "no-such-run", "--sandbox", "off"}, "no-such-run"},
+      {{"--provider", "openai", "--sandbox", "off"}, "--model"},
+      {{"--provider", "command", "--sandbox", "off"}, "--command"}};
+  for (const auto& [args, expected] : mistakes) {
+    Command command = agent(args);
+    if (args[0] == "--task") command.argv.erase(command.argv.begin() + 4, command.argv.begin() + 6);
+    const Exit exit = run(command);
+    EXPECT_NE(exit.code, 0) << expected;
+    EXPECT_NE(exit.output.find(expected), std::string::npos) << exit.output;
+    EXPECT_EQ(exit.output.find("sk-secret"), std::string::npos) << exit.output;
+  }
+  EXPECT_FALSE(fs::exists(run_.path)) << "something was left behind";
+}
+
+TEST_F(LoopRun, AMissingProgramIsNamedWithTheCommandThatInstallsIt) {
+  for (const std::string missing : {"git", "bwrap"}) {
+    const fs::path bin = dir_ / ("path_without_" + missing);
+    fs::create_directories(bin);
+    for (const char* program : {"git", "bwrap", "sh", "true"})
+      if (program != missing) fs::create_symlink(fs::path("/usr/bin") / program, bin / program);
+    Command command = agent({"--provider", "command", "--command", "echo ready"});
+    for (std::string& variable : command.env)
+      if (variable.starts_with("PATH=")) variable = "PATH=" + bin.string();
+    const Exit exit = run(command);
+    EXPECT_EQ(exit.code, 1) << exit.output;
+    const std::string install =
+        missing == "git" ? "apt-get install -y git" : "apt-get install bubblewrap";
+    EXPECT_NE(exit.output.find(install), std::string::npos) << exit.output;
+  }
+}
+
+TEST_F(LoopRun, OutsideACheckoutItSaysWhereToGo) {
+  Command command = agent({});
+  command.cwd = dir_;
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 1);
+  EXPECT_NE(exit.output.find("top folder of the checkout"), std::string::npos) << exit.output;
+}
+
+}  // namespace
+}  // namespace autoresearch

@@ -49,7 +49,7 @@ class Workbench {
   // Trains what was built under `name` and scores it; throws when either fails.
   Measured measure(const std::string& name) const {
     const Measured measured =
-        autoresearch::measure(kit_, bench, {}, {root_ / name}, nullptr, nullptr).measured;
+        autoresearch::measure(kit_, bench, {}, {root_ / name}, nullptr, name).measured;
     check(measured.bpb.has_value(), name + ": " + measured.last_words + measured.score_problem);
     return measured;
   }

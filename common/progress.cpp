@@ -44,12 +44,18 @@ Progress::~Progress() {
 void Progress::update(double done, const std::string& note) {
   if (!visible_) return;
   const auto now = std::chrono::steady_clock::now();
-  const bool complete = done >= total_;
+  const bool complete = total_ > 0 && done >= total_;
   if (drawn_ && !complete && now - last_ < kRedraw) return;
   last_ = now;
   drawn_ = true;
   const double share = share_of(done, total_);
   const double seconds = std::chrono::duration<double>(now - start_).count();
+  if (total_ <= 0) {
+    std::fprintf(stderr, "\r%s  %s\033[K", title_.c_str(), human_seconds(seconds).c_str());
+    std::fflush(stderr);
+    bar_on_line = true;
+    return;
+  }
   const double rate = seconds > 0 ? done / unit_size_ / seconds : 0;
   std::string time = complete ? human_seconds(seconds) : "";
   // The first moments, with caches cold and threads starting, foretell nothing.

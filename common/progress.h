@@ -13,7 +13,7 @@ namespace autoresearch {
 class Progress {
  public:
   // `unit` names what is counted ("MB", "tokens", "s"); values are divided by `unit_size` for
-  // print.
+  // print. A total of 0 is not known: only the time is shown.
   Progress(std::string title, double total, std::string unit, double unit_size = 1);
   ~Progress();  // ends the line, if one was drawn
   Progress(const Progress&) = delete;

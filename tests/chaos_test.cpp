@@ -27,6 +27,8 @@ class Chaos : public FolderTest {
  protected:
   Chaos() {
     make_stub(dir_, AGENT_PROGRAM, fs::path(TEST_DATA) / "tiny", 0.2);
+    file("bin/git", "#!/bin/sh\n[ $(($$ % 12)) = 0 ] && exit 128\nexec /usr/bin/git \"$@\"\n");
+    fs::permissions(dir_ / "bin/git", fs::perms::owner_all);
     shell("git init -q . && git add . && git -c user.name=u -c user.email=u@x commit -qm start");
   }
 
@@ -47,6 +49,8 @@ class Chaos : public FolderTest {
       command.env.push_back(std::string("LD_PRELOAD=") + FAILING_CALLS);
       command.env.push_back("FAIL_ONE_IN=150");
       command.env.push_back("FAIL_SEED=" + std::to_string(random_()));
+      for (std::string& variable : command.env)  // a git that fails now and then
+        if (variable.starts_with("PATH=")) variable.insert(5, dir_.string() + "/bin:");
     }
     command.cwd = dir_ / "checkout";
     command.limit = 120;

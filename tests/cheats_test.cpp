@@ -308,7 +308,7 @@ for (const char* name : {"notes", "folder/notes"})
 chmod("folder", 0);
 _exit(5);)"}});
   EXPECT_EQ(first.measured.train_exit, 5) << words(first);
-  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, nullptr);
+  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, "notes");
   EXPECT_EQ(second.measured.train_exit, 5) << "77: it found its notes";
 }
 

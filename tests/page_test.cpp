@@ -158,6 +158,13 @@ TEST_F(PageTest, SaysThatAGainIsVerifiedOnlyIfSomebodySaysSo) {
   EXPECT_EQ(told["changes"]["1"], true);
 }
 
+TEST_F(PageTest, NamesTheExperimentsThatSawAnotherProgram) {
+  RunState state = night(3);
+  EXPECT_EQ(page(state).find("program.md changed"), std::string::npos);
+  state.program_changes = {1, 2};
+  EXPECT_NE(page(state).find("[\"program.md changed\",\"before #1, #2\"]"), std::string::npos);
+}
+
 TEST_F(PageTest, NoiseIsThatOfTheCodeThatWasMeasuredMoreThanOnce) {
   const json run = data(page(night(3)), "run");
   EXPECT_EQ(run["noise"]["freedom"], 3);

@@ -54,7 +54,7 @@ class Escapes : public RedTeam {
     Bench bench = bench_;
     bench.steps = 20;
     bench.seed = escape;
-    return measure(*kit_, bench, baseline_, {root_ / "escapes"}, nullptr, nullptr);
+    return measure(*kit_, bench, baseline_, {root_ / "escapes"}, nullptr, "escapes");
   }
 
   // The measurement is whole, and neither it nor its model changes any more.
@@ -134,7 +134,7 @@ _exit(5);)";
   };
   const Measurement first = attempt("notes", {{"before_training", code()}});
   EXPECT_EQ(first.measured.train_exit, 5) << words(first);
-  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, nullptr);
+  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, "notes");
   EXPECT_EQ(second.measured.train_exit, 5) << "77: it found something of the first attempt";
   for (const auto& entry : fs::recursive_directory_iterator(root_ / "notes"))
     EXPECT_TRUE(entry.is_regular_file()) << entry.path();

@@ -460,9 +460,12 @@ TEST(Fold, WhatTheRunWasToldIsKnownAfterARestart) {
   EXPECT_EQ(state.told, std::set<std::string>{"plateau"});
   EXPECT_EQ(state.fits.at("ollama:m"), 4096);
   EXPECT_EQ(state.program, "ab");
+  EXPECT_TRUE(state.program_changes.empty()) << "the first is no change";
   EXPECT_EQ(state.exhausted, "all is known");
   story.experiment(1, Status::kDiscard);
   EXPECT_EQ(story.state.exhausted, "") << "there is one more neighbour";
+  story.tell(event::Program{"cd"});
+  EXPECT_EQ(story.state.program_changes, std::vector<int64_t>{2});
 }
 
 // --- What goes wrong

@@ -10,6 +10,7 @@
 #include "agent/lab/machine_watch.h"
 #include "common/folder.h"
 #include "common/json.h"
+#include "common/progress.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -47,7 +48,7 @@ std::string last_line_with(const std::string& output, const std::string& start) 
 
 Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
            const ExperimentFolder& folder, std::function<void(pid_t, uint64_t)> before_exec,
-           std::function<void(double)> tick, MachineState& machine) {
+           const std::string& title, MachineState& machine) {
   std::vector<std::string> args = {"--task",    bench.task.string(),
                                    "--device",  bench.device,
                                    "--threads", std::to_string(bench.threads),
@@ -65,9 +66,10 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
     watch.begin(pid);
     if (before_exec) before_exec(pid, start_time);
   };
+  Progress bar(title + " training", bench.budget, "s");
   command.tick = [&](double seconds) {
     watch.tick();
-    if (tick) tick(seconds);
+    bar.update(std::min(seconds, bench.budget));
   };
   command.heard = [&](char) { watch.next_phase(); };
   Exit exit = run(command);
@@ -88,7 +90,7 @@ int64_t most_sealed_bytes(const Baseline& baseline) {
 }
 
 Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& sealed,
-           const std::string& split) {
+           const std::string& split, const std::string& title) {
   std::vector<std::string> args = {
       "--task", bench.task.string(), "--device", bench.device, "--json", "-", "--split", split};
   if (bench.best_bpb)
@@ -103,6 +105,8 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
       first ? bench.memory_bytes
             : std::min(bench.memory_bytes,
                        std::max(kMinScoreRss, kScoreFactor * baseline.score_rss_bytes));
+  Progress bar(title + " scoring", baseline.score_seconds, "s");
+  command.tick = [&](double seconds) { bar.update(seconds); };
   return run(command);
 }
 
@@ -172,14 +176,12 @@ Measured seen_of(const Bench& bench, const ExperimentFolder& folder, const Exit&
 
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
                     const ExperimentFolder& folder,
-                    std::function<void(pid_t, uint64_t)> before_exec,
-                    std::function<void(double)> tick) {
+                    std::function<void(pid_t, uint64_t)> before_exec, const std::string& title) {
   for (const fs::path& earlier : {folder.sealed(), folder.record(), folder.log(), folder.score()})
     remove_whatever(earlier);
   Measurement result;
   MachineState machine;
-  const Exit trained =
-      train(kit, bench, baseline, folder, std::move(before_exec), std::move(tick), machine);
+  const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), title, machine);
   const fs::path attempt = folder.attempt();
   const int64_t most_bytes = most_sealed_bytes(baseline);
   std::optional<int64_t> sealed;
@@ -199,7 +201,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
     measured.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
                              std::to_string(most_bytes) + " are allowed";
   } else if (trained.code == 0 && sealed && !result.interrupted) {
-    const Exit scored = score(kit, bench, baseline, folder.sealed(), "val");
+    const Exit scored = score(kit, bench, baseline, folder.sealed(), "val", title);
     result.interrupted = scored.interrupted;
     if (scored.stuck) result.stuck = scored.stuck;
     read_score(scored, folder, measured);
@@ -209,7 +211,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
 
 HeldoutScore score_on_test(const Kit& kit, const Bench& bench, const Baseline& baseline,
                            const fs::path& sealed) {
-  const Exit exit = score(kit, bench, baseline, sealed, "test");
+  const Exit exit = score(kit, bench, baseline, sealed, "test", "the test split:");
   HeldoutScore result;
   result.seconds = exit.seconds;
   result.interrupted = exit.interrupted;

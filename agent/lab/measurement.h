@@ -55,11 +55,11 @@ struct Measurement {
 // Runs <folder>/train in <folder>/attempt, which is empty at first and gone afterwards, and scores
 // the model that it sealed there on val. What counts is moved out, into <folder>:
 // model.safetensors, train.json, run.log and score.json, in place of those of an earlier attempt.
-// `before_exec` is called before the trainer may run; `tick` while it does.
+// `before_exec` is called before the trainer may run. Bars that begin with `title` show how far
+// training and scoring are, by the time that the baseline took.
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
                     const ExperimentFolder& folder,
-                    std::function<void(pid_t, uint64_t)> before_exec,
-                    std::function<void(double)> tick);
+                    std::function<void(pid_t, uint64_t)> before_exec, const std::string& title);
 
 // What a kept model scores on the test split, which nothing is decided by.
 struct HeldoutScore {

@@ -13,7 +13,6 @@
 #include "common/folder.h"
 #include "common/log.h"
 #include "common/process.h"
-#include "common/progress.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -133,8 +132,6 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
   run_on(measuring_, job.n, [this, job] {
     warm_files(kit_.spec().system);
     const bool proves = job.n == kProofJob;
-    Progress bar(proves ? "proof" : format("#%lld training", static_cast<long long>(job.n)),
-                 bench_.budget, "s");
     Bench bench = bench_;
     bench.seed = static_cast<int64_t>(job.seed);
     bench.best_bpb = job.best;
@@ -155,7 +152,7 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
         [&](pid_t pid, uint64_t start_time) {
           post_and_wait(done::Began{job.n, pid, start_time});
         },
-        [&](double seconds) { bar.update(std::min(seconds, bench_.budget)); });
+        proves ? "proof" : "#" + std::to_string(job.n));
     if (result.stuck) return hold_slot(job.n, *result.stuck);
     if (result.interrupted) return;
     if (job.n == 0 && !again) {
@@ -202,7 +199,7 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
     } else {
       Bench bench = bench_;
       bench.steps = kCanarySteps;
-      const Measurement result = measure(kit_, bench, {}, folder, nullptr, nullptr);
+      const Measurement result = measure(kit_, bench, {}, folder, nullptr, "champion");
       if (result.stuck) return hold_slot(kCanaryJob, *result.stuck);
       if (result.interrupted) return;
       problem = failure_of(result.measured);

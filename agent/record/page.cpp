@@ -97,6 +97,10 @@ json facts_of(const RunFolder& run, const RunState& state) {
   }
   fact("folder", run.path.string());
   fact("slow operations", slow_operations(state));
+  std::string changes;
+  for (const int64_t n : state.program_changes)
+    changes += (changes.empty() ? "before #" : ", #") + std::to_string(n);
+  fact("program.md changed", changes);
   if (const auto& start = state.start) {
     fact("task", start->task_name + ", " + start->task);
     if (const auto budget = budget_in(state)) fact("budget", format("%.0f s of training", *budget));

@@ -47,7 +47,10 @@ struct Fold {
     state.paused_at = at;
   }
 
-  void operator()(const event::Program& e) { state.program = e.sha256; }
+  void operator()(const event::Program& e) {
+    if (!state.program.empty()) state.program_changes.push_back(state.next_n());
+    state.program = e.sha256;
+  }
 
   void operator()(const CallOpened& e) {
     state.spending.take(e);

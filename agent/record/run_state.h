@@ -96,8 +96,9 @@ struct RunState {
   std::string paused;    // why; empty: it is not
   double paused_at = 0;  // seconds since 1970
   double last_trouble_at = 0, last_event_at = 0;
-  std::string stopped;  // why, if the last event of the run is its end
-  std::string program;  // SHA-256 of the program.md that was seen last
+  std::string stopped;                   // why, if the last event of the run is its end
+  std::string program;                   // SHA-256 of the program.md that was seen last
+  std::vector<int64_t> program_changes;  // the experiments that were the first to see another
   TimeSpent spent;
   std::unordered_map<std::string, std::string> not_built;  // compilers' errors, by fingerprint
   std::unordered_map<std::string, int64_t> measured_as;    // experiments, by fingerprint

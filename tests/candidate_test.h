@@ -61,7 +61,7 @@ class CandidateTest : public testing::Test {
   static Measurement attempt(const std::string& name, const std::vector<Insert>& inserts) {
     const BuildResult built = build(name, inserts);
     if (!built.ok) throw Error(name + " does not build: " + built.log);
-    return measure(*kit_, bench_, baseline_, {root_ / name}, nullptr, nullptr);
+    return measure(*kit_, bench_, baseline_, {root_ / name}, nullptr, name);
   }
 
   static Verdict verdict_on(const Measurement& m) {

@@ -50,14 +50,16 @@ std::string shorten_paths(const std::string& line) {
   constexpr std::string_view kBefore = " '\"(:`", kAfter = " :'\"),`";
   std::string out;
   for (size_t i = 0; i < line.size();) {
+    const bool begins = i == 0 || kBefore.find(line[i - 1]) != std::string_view::npos;
+    if (!begins || line[i] != '/' || line[i + 1] == '/') {
+      out += line[i++];
+      continue;
+    }
     const size_t end = std::min(line.find_first_of(kAfter, i + 1), line.size());
     const size_t last_slash = line.rfind('/', end - 1);
-    const bool starts = i == 0 || kBefore.find(line[i - 1]) != std::string_view::npos;
-    const bool path = starts && line[i] == '/' && last_slash > i && line[i + 1] != '/';
-    if (path) i = last_slash + 1;
-    const size_t next = path ? end : i + 1;
-    out += line.substr(i, next - i);
-    i = next;
+    const size_t from = last_slash > i ? last_slash + 1 : i;
+    out += line.substr(from, end - from);
+    i = end;
   }
   return out;
 }
@@ -129,6 +131,7 @@ std::string clean_compiler_output(const std::string& log) {
     if (warning) shown = kLinesPerError;  // its source lines are of no use either
     if (contains(raw, "required from here")) origin = raw;
     if (warning || is_noise(raw) || contains(raw, "required from ")) continue;
+    if (!error && shown == kLinesPerError) continue;
     std::string line = plain_types(shorten_paths(without_with(raw)));
     if (line.size() > kMaxDiagnosticLine) line = first_chars(line, kMaxDiagnosticLine) + " ...";
     if (error) {

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -96,9 +97,11 @@ Pipe make_pipe() {
   return {Fd(ends[0], "pipe"), Fd(ends[1], "pipe")};
 }
 
-// All of the text in an anonymous file: unlike a pipe it can't fill up and block.
+// An anonymous file: unlike a pipe it can't fill up and block.
+Fd memory_file() { return Fd(memfd_create("stream", MFD_CLOEXEC), "memfd_create"); }
+
 Fd open_text(const std::string& input) {
-  Fd file(memfd_create("stdin", MFD_CLOEXEC), "memfd_create");
+  Fd file = memory_file();
   for (size_t done = 0; done < input.size();) {
     ssize_t n = write(file.get(), input.data() + done, input.size() - done);
     if (n < 0 && errno != EINTR) fail("memory for its input");
@@ -106,6 +109,21 @@ Fd open_text(const std::string& input) {
   }
   if (lseek(file.get(), 0, SEEK_SET) != 0) fail("rewinding its input");
   return file;
+}
+
+std::string text_of(const Fd& file) {
+  struct stat status;
+  if (fstat(file.get(), &status) != 0) fail("reading its output");
+  std::string text(static_cast<size_t>(status.st_size), '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n =
+        pread(file.get(), text.data() + done, text.size() - done, static_cast<off_t>(done));
+    if (n <= 0 && errno != EINTR) break;
+    if (n > 0) done += static_cast<size_t>(n);
+  }
+  text.resize(done);
+  return text;
 }
 
 Fd open_input(const Command& command) {
@@ -150,7 +168,7 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 struct Launch {
   std::string program, cwd, complaint;
   std::vector<char*> argv, env;
-  int nice = 0, input = -1, output = -1, go = -1;
+  int nice = 0, input = -1, output = -1, errors = -1, go = -1;
   int report = -1, filter = -1, tell = -1;  // -1: the child has no such descriptor
   uint64_t max_file_bytes = 0;
   bool expendable = false;  // the first to die when memory runs out
@@ -190,7 +208,7 @@ void close_range_of(unsigned first, unsigned last) {
 void hand_over(const Launch& launch) {
   dup2(launch.input, STDIN_FILENO);
   dup2(launch.output, STDOUT_FILENO);
-  dup2(launch.output, STDERR_FILENO);
+  dup2(launch.errors, STDERR_FILENO);
   close_range_of(STDERR_FILENO + 1, kLowestFd - 1);
   if (launch.report >= 0) dup2(launch.report, kReportFd);
   if (launch.filter >= 0) dup2(launch.filter, kFilterFd);
@@ -331,7 +349,8 @@ class Child {
   Launch launch_;
   ControlGroup group_;
   Fd input_, log_, filter_, pidfd_;
-  Fd init_;  // of a sandbox: its first process, once bwrap has told which it is
+  Fd output_, errors_;  // anonymous files, if the two are apart
+  Fd init_;             // of a sandbox: its first process, once bwrap has told which it is
   Pipe go_, out_, report_, tell_;
   pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
@@ -354,6 +373,7 @@ void Child::prepare(const Command& command) {
   out_ = make_pipe();
   fcntl(out_.read.get(), F_SETFL, O_NONBLOCK);
   if (!command.log.empty()) log_ = open_log(command.log);
+  if (command.apart) output_ = memory_file(), errors_ = memory_file();
   if (!command.filter.empty()) {
     filter_ = open_text(command.filter);
     report_ = make_pipe();
@@ -384,12 +404,14 @@ void Child::prepare(const Command& command) {
              .env = pointers(env_),
              .nice = command.nice,
              .input = input_.get(),
-             .output = out_.write.get(),
+             .output = command.apart ? output_.get() : out_.write.get(),
+             .errors = command.apart ? errors_.get() : out_.write.get(),
              .go = go_.read.get(),
              .report = report_.write.get(),
              .filter = filter_.get(),
              .tell = tell_.write.get(),
-             .max_file_bytes = command.max_file_bytes,
+             .max_file_bytes =
+                 command.apart && command.max_file_bytes == 0 ? kMostApart : command.max_file_bytes,
              .expendable = command.max_rss_bytes > 0,
              .dies_with_caller = command.dies_with_caller,
              .groups = group_.entrances()};
@@ -685,7 +707,8 @@ Exit Child::wait(const Command& command) {
   // A bounded number of reads: something that escaped the group could write for ever.
   read_output(/*rounds=*/32);
   if (kept_.size() > kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
-  exit.output = std::move(kept_);
+  exit.output = command.apart ? text_of(output_) : std::move(kept_);
+  if (command.apart) exit.errors = text_of(errors_);
   return exit;
 }
 

@@ -18,6 +18,9 @@ struct Command {
   std::vector<std::string> env = {};   // "NAME=value": the whole environment, nothing is inherited
   fs::path cwd = {};                   // empty: the caller's
   fs::path log = {};       // stdout and stderr are appended here; empty: to Exit::output
+  // stdout and stderr are kept apart and whole, up to kMostApart each, in Exit::output and
+  // Exit::errors: a program that writes more is ended.
+  bool apart = false;
   std::string input = {};  // given on stdin; empty: /dev/null
   int input_fd = -1;       // given as stdin instead, such as one end of a socket; the caller's
   double limit = 60;       // seconds, then the whole group is killed
@@ -43,6 +46,8 @@ struct Command {
   // Called about five times a second while the child runs, with the seconds since exec.
   std::function<void(double seconds)> tick = {};
 };
+
+constexpr uint64_t kMostApart = uint64_t{256} << 20;
 
 // Descriptors of a child beside the standard streams. All others are closed.
 constexpr int kReportFd = 3, kFilterFd = 4, kTellFd = 5;
@@ -71,6 +76,7 @@ struct Exit {
   double cpu_seconds = 0;            // user and system, of the child and of what it waited for
   int64_t involuntary_switches = 0;  // of the same: how often another process was let before them
   std::string output;                // when no log was named: the last 1 MiB of stdout and stderr
+  std::string errors;                // stderr, if the two are apart
   std::vector<Told> told;            // in the order in which it came
   // A process of the child's that SIGKILL has not ended: it waits in the kernel for a disk or a
   // driver that does not answer. Whatever it uses (its folder, its device, its memory) stays in

@@ -138,18 +138,17 @@ class CommandProvider : public Provider {
 
  private:
   Reply answer_to(const std::string& prompt) const try {
-    const TemporaryFolder errors, folder;
-    const fs::path log = errors.path() / "stderr";
+    const TemporaryFolder folder;
     Command command;
-    command.argv = {"/bin/sh", "-c", "exec 2>\"$0\"\n" + with_absolute_paths(command_), log};
+    command.argv = {"/bin/sh", "-c", with_absolute_paths(command_)};
+    command.apart = true;
     command.env = environment_in(folder.path());
     command.cwd = folder.path();
     command.input = prompt;
     command.limit = limit_;
     Exit exit = run(command);
     exit.output = without_keys(std::move(exit.output), key_env_);
-    const std::string said = fs::exists(log) ? read_file(log) : "";
-    Reply reply = judge(exit, without_keys(said, key_env_));
+    Reply reply = judge(exit, without_keys(std::move(exit.errors), key_env_));
     reply.seconds = exit.seconds;
     return reply;
   } catch (const Error& error) {

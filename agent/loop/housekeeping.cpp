@@ -11,8 +11,8 @@
 #include "agent/record/journal.h"
 #include "common/error.h"
 #include "common/folder.h"
+#include "common/git.h"
 #include "common/log.h"
-#include "common/process.h"
 #include "common/run_folder.h"
 #include "common/text.h"
 
@@ -153,34 +153,18 @@ std::string human_bytes(int64_t bytes) {
 
 namespace {
 
-// git in the user's repository, without hooks and without the user's variables.
-Exit git(const fs::path& folder, const std::vector<std::string>& args,
-         const std::string& input = "") {
-  Command command{.argv = {"git", "-C", folder.string(), "-c", "safe.directory=*", "-c",
-                           "core.hooksPath=/dev/null"},
-                  .env = scrubbed_environment(),
-                  .input = input,
-                  .finishes = true};
-  command.argv.insert(command.argv.end(), args.begin(), args.end());
-  return run(command);
-}
-
-void must(const Exit& exit, const std::string& what) {
-  check(exit.code == 0, what + ": " + one_line(exit.output, 300));
-}
-
 // The run's refs and its branch. A branch at a commit that the run did not make is the user's own.
 void find_refs(Remains& remains, const fs::path& checkout) {
   const std::string branch = "refs/heads/autoresearch/" + remains.tag;
-  const Exit listed = git(checkout, {"for-each-ref", "--format=%(refname) %(objectname)",
-                                     "refs/autoresearch/" + remains.tag, branch});
-  if (listed.code != 0) return;  // in no repository, or without git
+  const Git::Reply listed = Git({.cwd = checkout})
+                                .ask({"for-each-ref", "--format=%(refname) %(objectname)",
+                                      "refs/autoresearch/" + remains.tag, branch});
+  if (listed.code != 0) return;  // in no repository
   remains.repository = checkout;
   std::set<std::string> commits;
   std::string branch_at;
-  for (const std::string& line : split_lines(listed.output)) {
+  for (const std::string& line : split_lines(listed.out)) {
     const size_t blank = line.find(' ');
-    if (!line.starts_with("refs/") || blank == std::string::npos) continue;  // a warning of git's
     const std::string name = line.substr(0, blank), commit = line.substr(blank + 1);
     if (name == branch) {
       branch_at = commit;
@@ -242,13 +226,16 @@ std::string describe(const Remains& remains) {
 void remove(const Remains& remains) {
   std::optional<FileLock> lock;  // so that nobody goes on with the run meanwhile
   if (!remains.folder.empty()) lock.emplace(RunFolder{remains.folder}.lock());
-  if (!remains.branch.empty())
-    must(git(remains.repository, {"branch", "-q", "-D", remains.branch}),
-         "git can't delete the branch, and nothing was removed");
+  const Git git({.cwd = remains.repository});
+  if (!remains.branch.empty()) {
+    const Git::Reply deleted = git.ask({"branch", "-q", "-D", remains.branch});
+    check(deleted.code == 0,
+          "git can't delete the branch, and nothing was removed: " + one_line(deleted.err, 300));
+  }
   if (!remains.refs.empty()) {
     std::string orders;
     for (const std::string& ref : remains.refs) orders += "delete " + ref + "\n";
-    must(git(remains.repository, {"update-ref", "--stdin"}, orders), "git can't delete the refs");
+    git.must({"update-ref", "--stdin"}, orders);
   }
   if (!remains.results.empty()) fs::remove(remains.results);
   if (remains.folder.empty()) return;

@@ -10,99 +10,13 @@
 
 #include "common/error.h"
 #include "common/folder.h"
-#include "common/process.h"
 
 namespace autoresearch {
 namespace {
 
 using Words = std::vector<std::string>;
 
-// Where a git command works. Empty paths are left to git's own search.
-struct Place {
-  fs::path cwd = {}, git_dir = {}, work_tree = {}, index = {};
-  bool users_config = false;
-};
-
-struct Reply {
-  int code = 0;
-  std::string out, err;
-};
-
-Words environment(const Place& place) {
-  Words env = scrubbed_environment();
-  if (const char* xdg = std::getenv("XDG_CONFIG_HOME")) {
-    env.push_back(std::string("XDG_CONFIG_HOME=") + xdg);
-  }
-  for (const char* who : {"AUTHOR", "COMMITTER"}) {
-    env.push_back(std::string("GIT_") + who + "_NAME=autoresearch");
-    env.push_back(std::string("GIT_") + who + "_EMAIL=autoresearch@localhost");
-  }
-  for (const char* setting :
-       {"LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1"}) {
-    env.push_back(setting);
-  }
-  if (!place.users_config) {
-    env.push_back("GIT_CONFIG_GLOBAL=/dev/null");
-    env.push_back("GIT_CONFIG_SYSTEM=/dev/null");
-  }
-  if (!place.git_dir.empty()) env.push_back("GIT_DIR=" + place.git_dir.string());
-  if (!place.work_tree.empty()) env.push_back("GIT_WORK_TREE=" + place.work_tree.string());
-  if (!place.index.empty()) env.push_back("GIT_INDEX_FILE=" + place.index.string());
-  return env;
-}
-
-Words configuration(const Place& place) {
-  Words words;
-  for (const char* setting :
-       {"core.hooksPath=/dev/null", "core.fsync=loose-object,reference", "core.fsyncMethod=fsync",
-        "safe.directory=*", "commit.gpgsign=false", "gc.auto=0", "core.fsmonitor=false",
-        "core.untrackedCache=false", "core.splitIndex=false", "protocol.allow=never"}) {
-    words.insert(words.end(), {"-c", setting});
-  }
-  // Whether a file is changed is the user's configuration to say: a CRLF file that autocrlf made is
-  // not. Everything that is stored is stored without conversion.
-  if (!place.users_config) words.insert(words.end(), {"-c", "core.autocrlf=false"});
-  return words;
-}
-
-std::string take_file(const fs::path& path) {
-  std::error_code ignored;
-  std::string bytes = fs::exists(path, ignored) ? read_file(path) : "";
-  fs::remove(path, ignored);
-  return bytes;
-}
-
-// The shell only parts stdout from stderr: a warning of git's must never be read as an answer.
-Reply git(const fs::path& scratch, const Place& place, const Words& args,
-          const std::string& input = "") {
-  std::string files = (scratch / ("git." + std::to_string(getpid()))).string();
-  Command command;
-  command.argv = {"/bin/sh", "-c", "exec \"$@\" >\"$0.out\" 2>\"$0.err\"", files, "git"};
-  Words config = configuration(place);
-  command.argv.insert(command.argv.end(), config.begin(), config.end());
-  command.argv.insert(command.argv.end(), args.begin(), args.end());
-  command.env = environment(place);
-  command.cwd = place.cwd;
-  command.input = input;
-  command.finishes = true;
-  command.limit = 3600;  // a first look at a large worktree on a network disk takes minutes
-  Exit exit = run(command);
-  Reply reply{exit.code, take_file(files + ".out"), take_file(files + ".err")};
-  if (reply.err.empty()) reply.err = exit.output;
-  check(exit.code != 127, "git was not found; install it: apt-get install -y git");
-  return reply;
-}
-
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
-std::string must(const fs::path& scratch, const Place& place, const Words& args,
-                 const std::string& input = "") {
-  Reply reply = git(scratch, place, args, input);
-  if (reply.code == 0) return reply.out;
-  std::string where = (place.git_dir.empty() ? place.cwd : place.git_dir).string();
-  throw Error("git " + args[0] + " failed in " + where + ": " + first_line(reply.err) +
-              "; check the repository: git -C '" + where + "' fsck");
-}
 
 std::string chomp(std::string text) {
   if (!text.empty() && text.back() == '\n') text.pop_back();
@@ -128,8 +42,8 @@ bool can_write(const fs::path& folder) {
   return unlink(name.c_str()) == 0;
 }
 
-std::string hash_blob(const fs::path& scratch, const Place& place, const std::string& bytes) {
-  return chomp(must(scratch, place, {"hash-object", "-w", "--stdin"}, bytes));
+std::string hash_blob(const Git& git, const std::string& bytes) {
+  return chomp(git.must({"hash-object", "-w", "--stdin"}, bytes));
 }
 
 std::string index_line(const std::string& mode, const std::string& id, const std::string& path) {
@@ -176,31 +90,31 @@ class ObjectFolders {
 
 // What `git diff-files --raw -z` found, as input for `git update-index -z --index-info`. A
 // submodule stays at its commit; an unmerged file is taken as it lies there, markers included.
-std::string edits_of_worktree(const fs::path& scratch, const Place& place) {
-  Place as_user = place;
+std::string edits_of_worktree(const Git& git) {
+  Git::Place as_user = git.place();
   as_user.users_config = true;
-  git(scratch, as_user, {"update-index", "-q", "--ignore-submodules", "--refresh"});
+  Git(as_user).ask({"update-index", "-q", "--ignore-submodules", "--refresh"});
   const Words question = {"diff-files", "--raw", "-z", "--no-renames", "--ignore-submodules=all"};
-  Reply reply = git(scratch, as_user, question);
+  Git::Reply reply = Git(as_user).ask(question);
   // A configuration that git can't read, or a filter that fails, must not stop a run.
-  Words fields = split(reply.code == 0 ? reply.out : must(scratch, place, question), '\0');
+  Words fields = split(reply.code == 0 ? reply.out : git.must(question), '\0');
   std::string edits;
   for (size_t i = 0; i + 1 < fields.size(); i += 2) {
     Words columns = split(fields[i], ' ');  // :mode mode id id status
     if (columns.size() != 5) continue;
-    fs::path file = place.work_tree / fields[i + 1];
+    fs::path file = git.place().work_tree / fields[i + 1];
     std::error_code gone;
     fs::file_status status = fs::symlink_status(file, gone);
     if (!fs::exists(status) || fs::is_directory(status)) {
       edits += index_line("0", std::string(columns[2].size(), '0'), fields[i + 1]);
     } else if (fs::is_symlink(status)) {
-      std::string id = hash_blob(scratch, place, fs::read_symlink(file).string());
+      std::string id = hash_blob(git, fs::read_symlink(file).string());
       edits += index_line("120000", id, fields[i + 1]);
     } else if (fs::is_regular_file(status)) {
       bool keeps_mode = columns[4] != "U" && columns[1] != "000000";
       bool runs = (status.permissions() & fs::perms::owner_exec) != fs::perms::none;
       std::string mode = keeps_mode ? columns[1] : runs ? "100755" : "100644";
-      edits += index_line(mode, hash_blob(scratch, place, read_file(file)), fields[i + 1]);
+      edits += index_line(mode, hash_blob(git, read_file(file)), fields[i + 1]);
     }
   }
   return edits;
@@ -235,14 +149,14 @@ void History::check_tag(const std::string& tag) {
 }
 
 std::string History::find_repository() {
-  Place here{.cwd = checkout_};
-  Reply reply = git(scratch_, here,
-                    {"rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir",
-                     "--git-path", "index", "--show-toplevel", "--show-prefix"});
+  const Git git({.cwd = checkout_});
+  Git::Reply reply =
+      git.ask({"rev-parse", "--path-format=absolute", "--git-common-dir", "--git-dir", "--git-path",
+               "index", "--show-toplevel", "--show-prefix"});
   Words lines = split(reply.out, '\n');
   if (reply.code != 0) return first_line(reply.err);
   if (lines.size() != 5) return "git names no folder of files for " + checkout_.string();
-  if (git(scratch_, here, {"check-ignore", "-q", "--", edited_}).code == 0) {
+  if (git.ask({"check-ignore", "-q", "--", edited_}).code == 0) {
     return lines[3] + " ignores " + edited_;
   }
   for (const char* folder : {"objects", "refs"}) {
@@ -258,37 +172,37 @@ void History::use_own_repository(const std::string& reason) {
   own_reason_ = reason;
   prefix_.clear();
   // Its HEAD is the run's branch, so that a plain `git clone` of it shows the champion.
-  must(scratch_, {.cwd = scratch_},
-       {"init", "-q", "--bare", "--template=", "--initial-branch=autoresearch/" + tag_,
-        git_dir_.string()});
+  Git({.cwd = scratch_})
+      .must({"init", "-q", "--bare", "--template=", "--initial-branch=autoresearch/" + tag_,
+             git_dir_.string()});
 }
+
+Git History::repository_git() const { return Git({.cwd = scratch_, .git_dir = git_dir_}); }
 
 std::string History::edited_path() const { return prefix_ + edited_; }
 
 std::string History::tree_of_checkout(const std::string& blob) const {
-  Place place{.cwd = top_,
-              .git_dir = worktree_git_dir_,
-              .work_tree = top_,
-              .index = scratch_ / "start.index"};
+  const fs::path index = scratch_ / "start.index";
+  const Git git({.cwd = top_, .git_dir = worktree_git_dir_, .work_tree = top_, .index = index});
   for (const char* name : {"start.index", "start.index.lock"}) fs::remove(scratch_ / name);
   if (fs::exists(index_)) {
     // With its time: git reads a file again whose time is not older than the index's.
     auto time = fs::last_write_time(index_);
-    fs::copy_file(index_, place.index);
-    fs::last_write_time(place.index, time);
+    fs::copy_file(index_, index);
+    fs::last_write_time(index, time);
   } else if (!head().empty()) {
-    must(scratch_, place, {"read-tree", "HEAD"});
+    git.must({"read-tree", "HEAD"});
   }
-  std::string edits = edits_of_worktree(scratch_, place);
+  std::string edits = edits_of_worktree(git);
   edits += index_line("100644", blob, edited_path());
-  must(scratch_, place, {"update-index", "-z", "--index-info"}, edits);
-  return chomp(must(scratch_, place, {"write-tree", "--missing-ok"}));
+  git.must({"update-index", "-z", "--index-info"}, edits);
+  return chomp(git.must({"write-tree", "--missing-ok"}));
 }
 
 std::string History::head() const {
-  Place place{.cwd = scratch_, .git_dir = worktree_git_dir_};
-  if (git(scratch_, place, {"rev-parse", "-q", "--verify", "HEAD"}).code != 0) return "";
-  return chomp(must(scratch_, place, {"rev-parse", "--verify", "HEAD^{commit}"}));
+  const Git git({.cwd = scratch_, .git_dir = worktree_git_dir_});
+  if (git.ask({"rev-parse", "-q", "--verify", "HEAD"}).code != 0) return "";
+  return chomp(git.must({"rev-parse", "--verify", "HEAD^{commit}"}));
 }
 
 std::string History::write_commit(const std::string& tree, const std::string& parent,
@@ -297,14 +211,14 @@ std::string History::write_commit(const std::string& tree, const std::string& pa
   if (!parent.empty()) words.insert(words.end(), {"-p", parent});
   std::string text = message;
   std::replace(text.begin(), text.end(), '\0', ' ');
-  return chomp(must(scratch_, {.cwd = scratch_, .git_dir = git_dir_}, words, text));
+  return chomp(repository_git().must(words, text));
 }
 
 std::string History::commit_start(const std::string& source, const std::string& message) {
   if (!own_repository()) {
     try {
       ObjectFolders folders(git_dir_ / "objects");
-      std::string blob = hash_blob(scratch_, {.cwd = scratch_, .git_dir = git_dir_}, source);
+      std::string blob = hash_blob(repository_git(), source);
       std::string tree = tree_of_checkout(blob);
       std::string id = write_commit(tree, head(), message);
       folders.sync_changed();
@@ -319,15 +233,14 @@ std::string History::commit_start(const std::string& source, const std::string& 
 std::string History::commit(const std::string& parent, const std::string& source,
                             const std::string& message) {
   ObjectFolders folders(git_dir_ / "objects");
-  Place place{
-      .cwd = scratch_, .git_dir = git_dir_, .work_tree = scratch_, .index = scratch_ / "index"};
+  const Git git(
+      {.cwd = scratch_, .git_dir = git_dir_, .work_tree = scratch_, .index = scratch_ / "index"});
   // A git that was killed leaves its lock behind; nobody else uses this index.
   for (const char* name : {"index", "index.lock"}) fs::remove(scratch_ / name);
-  if (!parent.empty()) must(scratch_, place, {"read-tree", parent});
-  std::string blob = hash_blob(scratch_, place, source);
-  must(scratch_, place, {"update-index", "-z", "--index-info"},
-       index_line("100644", blob, edited_path()));
-  std::string tree = chomp(must(scratch_, place, {"write-tree", "--missing-ok"}));
+  if (!parent.empty()) git.must({"read-tree", parent});
+  std::string blob = hash_blob(git, source);
+  git.must({"update-index", "-z", "--index-info"}, index_line("100644", blob, edited_path()));
+  std::string tree = chomp(git.must({"write-tree", "--missing-ok"}));
   std::string id = write_commit(tree, parent, message);
   folders.sync_changed();
   return id;
@@ -339,8 +252,8 @@ std::optional<std::string> History::merge(const std::string& base, const std::st
   write_file(folder / "base", base);
   write_file(folder / "ours", ours);
   write_file(folder / "theirs", theirs);
-  const Reply reply =
-      git(scratch_, {.cwd = folder}, {"merge-file", "-p", "-q", "ours", "base", "theirs"});
+  const Git::Reply reply =
+      Git({.cwd = folder}).ask({"merge-file", "-p", "-q", "ours", "base", "theirs"});
   remove_whatever(folder);
   if (reply.code == 0) return reply.out;
   // It ends with the number of conflicts, or beyond 127 if it failed.
@@ -349,13 +262,11 @@ std::optional<std::string> History::merge(const std::string& base, const std::st
 }
 
 std::string History::source_at(const std::string& commit) const {
-  return must(scratch_, {.cwd = scratch_, .git_dir = git_dir_},
-              {"cat-file", "blob", commit + ":" + edited_path()});
+  return repository_git().must({"cat-file", "blob", commit + ":" + edited_path()});
 }
 
 std::optional<std::string> History::resolve(const std::string& name) const {
-  Reply reply =
-      git(scratch_, {.cwd = scratch_, .git_dir = git_dir_}, {"rev-parse", "-q", "--verify", name});
+  Git::Reply reply = repository_git().ask({"rev-parse", "-q", "--verify", name});
   if (reply.code != 0) return std::nullopt;
   return chomp(reply.out);
 }
@@ -364,8 +275,7 @@ void History::update_ref(const std::string& ref, const std::string& commit,
                          const std::string& old) const {
   std::string order = old.empty() ? "create " + ref + " " + commit + "\n"
                                   : "update " + ref + " " + commit + " " + old + "\n";
-  must(scratch_, {.cwd = scratch_, .git_dir = git_dir_},
-       {"update-ref", "-m", "autoresearch", "--stdin"}, order);
+  repository_git().must({"update-ref", "-m", "autoresearch", "--stdin"}, order);
   fs::path folder = (git_dir_ / ref).parent_path();
   for (; folder != git_dir_ && fs::is_directory(folder); folder = folder.parent_path()) {
     sync_path(folder);
@@ -388,9 +298,8 @@ std::optional<std::string> History::branch() const {
 std::string History::used_by() const {
   if (own_repository()) return "";
   std::string name = "refs/heads/autoresearch/" + tag_, folder;
-  Place place{.cwd = scratch_, .git_dir = git_dir_, .work_tree = scratch_};
-  for (const std::string& line :
-       split(must(scratch_, place, {"worktree", "list", "--porcelain", "-z"}), '\0')) {
+  const Git git({.cwd = scratch_, .git_dir = git_dir_, .work_tree = scratch_});
+  for (const std::string& line : split(git.must({"worktree", "list", "--porcelain", "-z"}), '\0')) {
     if (line.starts_with("worktree ")) folder = line.substr(9);
     if (line == "branch " + name) return folder;
   }

@@ -4,9 +4,8 @@
 // it checked out. A bare repository in the run's folder serves where the checkout is in no
 // repository, its repository ignores the edited file, can't be written, or git fails on it.
 //
-// How: every GIT_* variable and the user's own configuration removed (only the question whether a
-// file is changed is answered under that configuration, as `git status` would); hooks, signing,
-// conversions, automatic gc and fetching off; an index of its own in the run's folder. Bytes are
+// How: by common/git.h, and with an index of its own in the run's folder. Only the question whether a
+// file is changed is answered under the user's configuration, as `git status` would. Bytes are
 // stored as they lie in the folder: no filter, no line end conversion.
 #pragma once
 
@@ -14,6 +13,7 @@
 #include <string>
 
 #include "common/files.h"
+#include "common/git.h"
 
 namespace autoresearch {
 
@@ -67,6 +67,7 @@ class History {
  private:
   std::string find_repository();  // why there is none to use; empty: found
   void use_own_repository(const std::string& reason);
+  Git repository_git() const;
   std::string edited_path() const;  // from the top of the repository
   std::string head() const;         // the checkout's; empty: unborn
   std::string tree_of_checkout(const std::string& blob) const;

@@ -146,23 +146,10 @@ bool is_repairable(const Measured& measured) {
   return true;
 }
 
-std::string failure_of(const Measured& measured) {
-  const std::string why = failure_of_run(measured);
+std::string why_void(const Measured& measured, const std::optional<Allowance>& allowance) {
+  std::string why = failure_of_run(measured);
+  if (why.empty() && allowance) why = failure_of_clock(measured, *allowance);
   return why.empty() ? failure_of_score(measured) : why;
-}
-
-Verdict judge(const Measured& measured, const Allowance& allowance, std::optional<double> best) {
-  if (std::string why = failure_of_run(measured); !why.empty()) return {Status::kCrash, why};
-  // The baseline's own time is what the allowance is made from.
-  if (best)
-    if (std::string why = failure_of_clock(measured, allowance); !why.empty())
-      return {Status::kCrash, why};
-  if (std::string why = failure_of_score(measured); !why.empty()) return {Status::kCrash, why};
-  if (!best || *measured.bpb < *best) return {Status::kKeep, ""};
-  // Four digits are what a user compares; more only where four show no difference.
-  std::string ours = text("%.4f", *measured.bpb), theirs = text("%.4f", *best);
-  if (ours == theirs) ours = text("%.6f", *measured.bpb), theirs = text("%.6f", *best);
-  return {Status::kDiscard, "no gain: " + ours + " against " + theirs};
 }
 
 }  // namespace autoresearch

@@ -1,4 +1,5 @@
-// Keep or revert: pure decisions over what the parent measured.
+// Whether a measurement counts at all: pure decisions over what the parent saw. Whether what counts
+// is kept is decided by agent/lab/evidence.h.
 #pragma once
 
 #include <cstdint>
@@ -33,20 +34,14 @@ enum class Status { kOpen, kKeep, kDiscard, kCrash };
 const char* name_of(Status status);  // "open", "keep", "discard", "crash"
 std::optional<Status> status_of(const std::string& name);
 
-struct Verdict {
-  Status status = Status::kOpen;
-  std::string reason;  // one line for a user and for the next prompt; empty for keep
-};
-
 // Whether a run failed by a mistake in its code that the author can mend: a signal, an exception, a
 // model that can't be sealed. Memory or time that ran out and a loss that diverged are results.
 bool is_repairable(const Measured& measured);
 
-// Why a measurement gave no figure, its clock aside; empty if it gave one.
-std::string failure_of(const Measured& measured);
-
-// Greedy: keep when strictly better than `best` (nothing: the baseline, kept if it is whole at
-// all).
-Verdict judge(const Measured& measured, const Allowance& allowance, std::optional<double> best);
+// Why a measurement counts for nothing, as a line for a user and for the next prompt; empty if it
+// counts. Without an allowance its clock is not looked at: so is the baseline, from whose time that
+// of the others is made.
+std::string why_void(const Measured& measured,
+                     const std::optional<Allowance>& allowance = std::nullopt);
 
 }  // namespace autoresearch

@@ -202,7 +202,7 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
       const Measurement result = measure(kit_, bench, {}, folder, nullptr, "champion");
       if (result.stuck) return hold_slot(kCanaryJob, *result.stuck);
       if (result.interrupted) return;
-      problem = failure_of(result.measured);
+      problem = why_void(result.measured);
       if (!problem.empty() && !result.measured.broken.empty()) problem = result.measured.broken;
     }
     post(done::Canary{problem});

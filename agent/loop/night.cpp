@@ -154,9 +154,7 @@ void Night::take(const step::GoOn& step) {
   job::GoOn job{step.n, talk.failure, talk.problem};
   if (talk.stage == Talk::kDone) {
     job.failure = Failure::kRun;
-    job.problem = judge(*state_.at(step.n).measured,
-                        {budget_, baseline().overhead_seconds, baseline().phases}, state_.best_bpb)
-                      .reason;
+    job.problem = why_void(*state_.at(step.n).measured, allowance());
     voice_.say(number(step.n) + " " + one_line(job.problem, 100) + "; asking for a repair");
   }
   workers_.start(job, state_);
@@ -217,13 +215,11 @@ void Night::take(const step::Measure& step) {
 void Night::take(const step::Judge& step) {
   const Experiment& experiment = state_.at(step.n);
   const bool first = step.n == 0;
-  const Baseline base = first ? Baseline{} : baseline();
-  Verdict verdict = judge(*experiment.measured, {budget_, base.overhead_seconds, base.phases},
-                          first ? std::nullopt : std::optional(state_.best_bpb));
+  std::string why = why_void(*experiment.measured, first ? std::nullopt : allowance());
   const std::string& words = experiment.measured->last_words;
-  if (verdict.status == Status::kCrash && !words.empty()) verdict.reason += " (" + words + ")";
-  check(!first || verdict.status == Status::kKeep,
-        "the baseline failed: " + verdict.reason +
+  if (!why.empty() && !words.empty()) why += " (" + words + ")";
+  check(!first || why.empty(),
+        "the baseline failed: " + why +
             "; see experiments/0000/run.log in the run's folder, mend it and start a new --tag");
   // A repair that came to nothing leaves the folder as it was measured.
   const auto talk = flight_.talks.find(step.n);
@@ -232,10 +228,10 @@ void Night::take(const step::Judge& step) {
     store_.write_candidate(
         step.n, draft_of(experiment.candidate, store_.source_at(experiment.candidate.commit)));
   }
-  if (verdict.status != Status::kCrash && !first) return decide(step.n);
-  event::Verdict event = crash(step.n, verdict.reason);
-  event.status = verdict.status;
-  give_verdict(blame_machine(std::move(event)));
+  if (why.empty() && !first) return decide(step.n);
+  event::Verdict verdict = crash(step.n, why);
+  if (first) verdict.status = Status::kKeep;
+  give_verdict(blame_machine(std::move(verdict)));
 }
 
 // A gain on a busy machine is one all the same; anything else there says nothing of the code.
@@ -381,7 +377,7 @@ void Night::take_arm(autoresearch::Measured measured, bool built) {
           : "without " +
                 number(state_.proof->plan.changes.at(static_cast<size_t>(of.arm - kFirstVariant)));
   std::string result = measured.bpb ? format("%.6f", *measured.bpb)
-                       : built      ? "no figure: " + one_line(failure_of(measured), 100)
+                       : built      ? "no figure: " + one_line(why_void(measured), 100)
                                     : "does not build";
   if (!measured.disturbed.empty()) result = "machine busy, measured again later";
   voice_.say(format("proof %lld of %zu  %-14s %s", static_cast<long long>(of.block + 1),
@@ -654,6 +650,11 @@ void Night::take(const done::Failed& done) {
 // Verdicts
 
 Baseline Night::baseline() const { return baseline_of(*state_.at(0).measured); }
+
+std::optional<Allowance> Night::allowance() const {
+  const Baseline base = baseline();
+  return Allowance{budget_, base.overhead_seconds, base.phases};
+}
 
 // The commit point. For a keep, the champion's files are on disk before it.
 void Night::give_verdict(event::Verdict verdict) {

@@ -353,7 +353,7 @@ struct Fold {
       state.troubles_in_row = 0;
     } else if (!proof.broken) {
       ++proof.failed[arm];
-      proof.problems[arm] = failure_of(e.measured);
+      proof.problems[arm] = why_void(e.measured);
     }
   }
 

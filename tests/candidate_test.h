@@ -75,12 +75,12 @@ class CandidateTest : public testing::Test {
     return {*m.measured.bpb < honest_ ? Status::kKeep : Status::kDiscard, ""};
   }
 
-  // Scored, and no better than the honest candidate. Worse is no gain, and comes of a busy machine:
-  // the budget is one of time.
+  // Scored, and not far better than the honest candidate. The budget is one of time, so that a busy
+  // machine moves both figures; answers that were read from somewhere halve them.
   static void expect_honest_score(const Measurement& m) {
     EXPECT_EQ(m.measured.train_exit, 0) << words(m);
     ASSERT_TRUE(m.measured.bpb.has_value()) << m.measured.score_problem;
-    EXPECT_GT(*m.measured.bpb, honest_ - 0.2);
+    EXPECT_GT(*m.measured.bpb, 0.75 * honest_);
   }
 
   static std::string words(const Measurement& m) { return m.measured.last_words; }

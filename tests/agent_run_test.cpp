@@ -443,9 +443,16 @@ TEST_F(AgentRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_EQ(second.at(1).candidate.fingerprint, after.at(1).candidate.fingerprint);
   EXPECT_EQ(second.at(1).candidate.proposer, "replay:t");
   EXPECT_EQ(second.at(2).candidate.proposer, "builtin");
-  EXPECT_NE(replayed.output.find("all 1 replies of t were replayed; going on with the builtin"),
-            std::string::npos)
-      << replayed.output;
+  for (const char* words :
+       {"all 1 recorded replies were replayed; going on with the builtin", "recorded: higher rate"})
+    EXPECT_NE(replayed.output.find(words), std::string::npos) << replayed.output;
+
+  // Started again, it does not begin with the first reply once more.
+  again.argv.back() = "3";
+  ASSERT_EQ(run(again).code, 0);
+  const RunState third = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
+  ASSERT_EQ(third.experiments.size(), 4u);
+  EXPECT_EQ(third.at(3).candidate.proposer, "builtin");
 }
 
 // An error that no part of the agent throws itself: where experiment 2's folder belongs lies a
@@ -638,6 +645,26 @@ TEST_F(AgentRun, AMissingProgramIsNamedWithTheCommandThatInstallsIt) {
         missing == "git" ? "apt-get install -y git" : "apt-get install bubblewrap";
     EXPECT_NE(exit.output.find(install), std::string::npos) << exit.output;
   }
+}
+
+TEST_F(AgentRun, DoctorLooksAtAllThatARunNeedsAndAsksNoModelWithoutATerminal) {
+  const LoopbackServer server({chat_answer("ready")});
+  Command command = agent({});
+  command.argv = {AGENT_PROGRAM, "doctor",  "--task",   "tiny",       "--device",
+                  "cpu",         "--model", "scripted", "--base-url", server.url()};
+  if (sandbox_problem()) command.argv.insert(command.argv.end(), {"--sandbox", "off"});
+  const Exit well = run(command);
+  EXPECT_EQ(well.code, 0) << well.output;
+  for (const char* line : {"checkout  ok", "task      ok", "compiler  ok", "libtorch  ok",
+                           "git       ok", "was not asked", "a run can begin"})
+    EXPECT_NE(well.output.find(line), std::string::npos) << well.output;
+  EXPECT_TRUE(server.requests().empty());
+
+  command.argv[3] = "no-such-task";
+  const Exit ill = run(command);
+  EXPECT_EQ(ill.code, 1);
+  EXPECT_NE(ill.output.find("task      FIX   "), std::string::npos) << ill.output;
+  EXPECT_NE(ill.output.find("1 to mend"), std::string::npos) << ill.output;
 }
 
 TEST_F(AgentRun, OutsideACheckoutItSaysWhereToGo) {

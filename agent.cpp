@@ -8,16 +8,19 @@
 // agent/loop/night.cpp, and recorded by agent/record. What a candidate can't do stands in
 // docs/protection.md.
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
 #include <optional>
-#include <regex>
 
 #include "agent/lab/machine.h"
 #include "agent/lab/proof.h"
 #include "agent/loop/commands.h"
+#include "agent/loop/doctor.h"
 #include "agent/loop/forecast.h"
 #include "agent/loop/local_store.h"
 #include "agent/loop/local_workers.h"
@@ -29,9 +32,6 @@
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "common/nvidia.h"
-#include "common/progress.h"
-#include "common/sandbox.h"
 #include "common/text.h"
 #include "task/task.h"
 
@@ -41,60 +41,27 @@ namespace {
 // ------------------------------------------------------------------------------------------------
 // Before the first experiment: everything a run needs is checked, so that a mistake costs seconds
 
-// The task, and the machine that measures.
-Bench check_place(const Options& options, const fs::path& checkout) {
-  for (const char* name : {"train.cpp", "program.md"})
-    check(
-        fs::exists(checkout / name),
-        std::string("no ") + name + " in this folder; run agent in the top folder of the checkout");
-  History::check_tag(options.tag);
-  check(std::regex_match(options.device, std::regex("auto|cpu|cuda(:[0-9]{1,2})?")),
-        "unknown device '" + options.device + "'; use --device auto, cpu, cuda or cuda:N");
-  check(!options.device.starts_with("cuda") || has_nvidia_device(),
-        "no NVIDIA device here; use --device cpu");
-  check(std::isfinite(options.max_hours), "--max-hours must be a number of hours");
+Site site_of(const Options& options, bool model_written) {
+  return {.checkout = fs::current_path(),
+          .build = fs::read_symlink("/proc/self/exe").parent_path(),
+          .run = run_folder(options.tag).path,
+          .task = options.task,
+          .device = options.device,
+          .model_written = model_written,
+          .wants_sandbox = options.sandbox != "off",
+          .needs_sandbox = options.sandbox == "auto" && model_written};
+}
+
+// The machine that measures, once the place is good enough for a night.
+Bench check_site(const Options& options, const Site& site) {
   Bench bench;
-  bench.task = fs::absolute(task_dir(options.task));
-  const TaskInfo task = load_task(bench.task);
-  train_shards(bench.task, task);
-  heldout_rows(bench.task, task, "val");
-  bench.budget = task.time_budget;
-  bench.device = options.device;
-  bench.gpu = options.device != "cpu" && has_nvidia_device();
   bench.seed = options.seed;
-  bench.memory_bytes = usable_memory();
-  log_info(format("task        %s: budget %s, %lld scored tokens", task.name.c_str(),
-                  human_seconds(task.time_budget).c_str(),
-                  static_cast<long long>(task.val.rows * task.seq_len)));
+  for (const Finding& f : survey(site, bench)) {
+    check(f.fix.empty() || !f.stops, f.fix);
+    if (!f.fix.empty()) log_warning(f.fix);
+    if (f.fix.empty() && !f.is.empty()) log_info(format("%-12s", f.name.c_str()) + f.is);
+  }
   return bench;
-}
-
-// Code that a model wrote runs in a sandbox, or not at all unless the user says so.
-void check_sandbox(const Options& options, bool models, Bench& bench) {
-  const bool wanted = options.sandbox != "off";
-  const auto problem = wanted ? sandbox_problem() : std::nullopt;
-  if (problem && models) throw Error(*problem + ", which runs model-written code with your rights");
-  bench.sandboxed = wanted && !problem;
-  if (bench.sandboxed && bench.gpu)
-    if (const auto missing = make_nvidia_uvm()) log_warning(*missing);
-  log_info(std::string("sandbox     ") +
-           (bench.sandboxed ? "bubblewrap: read-only system, no network"
-            : models        ? "OFF: model-written code runs with your rights"
-                            : "none: the builtin proposer only changes numbers and needs none"));
-  if (!models)
-    log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
-}
-
-// Space and the right to write, and whether somebody else measures on this machine.
-void check_room(const RunFolder& folder, const Bench& bench) {
-  if (const auto problem = writing_problem(folder.path, "or name another folder: --data FOLDER"))
-    throw Error(*problem);
-  if (const auto problem =
-          room_problem(folder.path, room_needed(0, bench.gpu), room_of(folder.path)))
-    throw Error(*problem);
-  for (const std::string& other :
-       other_runs(all_runs(data_dir()), folder.path.filename(), machine_name()))
-    log_warning(other);
 }
 
 // Refuses to go on with a run whose figures would not compare.
@@ -163,35 +130,39 @@ class FreshFolder {
 };
 
 int run(const Options& options) {
-  const fs::path checkout = fs::current_path();
+  History::check_tag(options.tag);
+  check(std::isfinite(options.max_hours), "--max-hours must be a number of hours");
   const double started = wall_clock();
-  Bench bench = check_place(options, checkout);
   const RunFolder folder = run_folder(options.tag);
-  const auto models = make_models(options.models, fs::exists(folder.journal())
-                                                      ? calls_in(read_journal(folder.journal()))
-                                                      : std::vector<CallEvent>());
+  const std::vector<Entry> earlier =
+      fs::exists(folder.journal()) ? read_journal(folder.journal()) : std::vector<Entry>();
+  ModelOptions asked = options.models;
+  asked.first.given = replies_in(earlier);
+  const auto models = make_models(asked, calls_in(earlier));
   const bool model_written = models || (options.only_proof && options.provider != "builtin");
-  check_sandbox(options, model_written, bench);
-  check_room(folder, bench);
+  const Site site = site_of(options, model_written);
+  const Bench bench = check_site(options, site);
+  if (!model_written)
+    log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 
   FreshFolder fresh(folder.path);
-  History history(checkout, folder.git(), options.tag, "train.cpp");
+  History history(site.checkout, folder.git(), options.tag, "train.cpp");
   fs::create_directories(folder.experiments());
   Journal journal(folder.journal());
   RunState state = replay(journal.earlier());
-  const Kit kit = Kit::open_or_create(fs::read_symlink("/proc/self/exe").parent_path(),
-                                      data_dir() / "kits", state.start ? state.start->kit : "");
+  const Kit kit =
+      Kit::open_or_create(site.build, data_dir() / "kits", state.start ? state.start->kit : "");
   log_info("run         " + folder.path.string());
   if (history.own_repository())
     log_info("            " +
-             repository_note(history.own_reason(), checkout, history.repository()));
+             repository_note(history.own_reason(), site.checkout, history.repository()));
   event::Start start = check_identity(options, state, bench, kit, history);
   start.provider = models ? models->proposers().name() : "builtin";
   apply(state, journal.append(start));
 
   const Settings settings = settings_of(options, state, bench, models != nullptr, started);
   Proposer::Setup setup;
-  setup.checkout = checkout;
+  setup.checkout = site.checkout;
   setup.run = folder;
   setup.headers = kit.folder();
   setup.cuda = bench.gpu;
@@ -204,7 +175,7 @@ int run(const Options& options) {
   Proposer proposer(std::move(setup), models.get());
   if (models) {
     check_prompt(proposer, state,
-                 state.champion.empty() ? read_file(checkout / "train.cpp")
+                 state.champion.empty() ? read_file(site.checkout / "train.cpp")
                                         : history.source_at(state.champion),
                  options.context_tokens);
     models->ledger().record_with(
@@ -213,7 +184,7 @@ int run(const Options& options) {
   }
   fresh.keep();
 
-  LocalStore store(checkout, folder, options.tag, history, log_warning);
+  LocalStore store(site.checkout, folder, options.tag, history, log_warning);
   LocalWorkers workers(kit, bench, folder, proposer, models.get(), start.task);
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);
@@ -266,6 +237,37 @@ int verify(Options options) {
   return run(options);
 }
 
+// A word to a model may cost something, so the user is asked first; without a terminal nobody can.
+Finding look_at_endpoint(Models* models) {
+  if (!models) return {"endpoint", "none is named: the builtin proposer proposes", ""};
+  const std::string name = models->proposers().name();
+  if (isatty(STDIN_FILENO) != 1)
+    return {"endpoint", "",
+            name + " was not asked; type this in a terminal, where you can say yes"};
+  if (!says_yes("Ask " + name + " for one word? It may cost a little."))
+    return {"endpoint", "", name + " was not asked, as you wished"};
+  return finding("endpoint", [&] {
+    models->introduce();
+    return name + " was asked";
+  });
+}
+
+int doctor(const Options& options) {
+  const auto models = make_models(options.models, {});
+  const Site site = site_of(options, models != nullptr);
+  Bench bench;
+  std::vector<Finding> findings = survey(site, bench);
+  for (Finding& part : survey_of_parts(site)) findings.push_back(std::move(part));
+  std::cout << text_of(findings) << std::flush;
+  findings.push_back(look_at_endpoint(models.get()));
+  std::cout << text_of({findings.back()}) << std::flush;
+  const auto stopping = std::count_if(findings.begin(), findings.end(),
+                                      [](const Finding& f) { return !f.fix.empty() && f.stops; });
+  std::cout << (stopping == 0 ? "a run can begin\n"
+                              : format("%ld to mend before a run can begin\n", stopping));
+  return stopping == 0 ? kDone : kError;
+}
+
 int main_program(int argc, char** argv) {
   Options options;
   CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
@@ -281,6 +283,10 @@ int main_program(int argc, char** argv) {
   proof.task.clear();
   CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run anew, and prove it");
   add_verify_options(prove, proof);
+  Options place;
+  CLI::App& look =
+      *app.add_subcommand("doctor", "look at all that a run needs, and say what to mend");
+  add_place_options(look, place);
   const auto housekeeping = add_commands(app);
   try {
     app.parse(argc, argv);
@@ -291,8 +297,10 @@ int main_program(int argc, char** argv) {
   if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
-  if (prove.parsed()) options.data = proof.data;
+  for (const Options* parsed : {&proof, &place})
+    if (!parsed->data.empty()) options.data = parsed->data;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
+  if (look.parsed()) return doctor(place);
   watch_for_interrupt(/*gently=*/true);
   adopt_orphans();
   keep_memory_private();

@@ -151,5 +151,25 @@ TEST_F(AgentRun, APromptThatIsTooLongGetsShorterThenGoesToTheNextModelAndItsSize
   EXPECT_EQ(wide.requests().size(), 4u) << "the second experiment's prompt fits at once";
 }
 
+TEST_F(AgentRun, DoctorLooksAtAllThatARunNeedsAndAsksNoModelWithoutATerminal) {
+  const LoopbackServer server({chat_answer("ready")});
+  Command command = agent({});
+  command.argv = {AGENT_PROGRAM, "doctor",  "--task",   "tiny",       "--device",
+                  "cpu",         "--model", "scripted", "--base-url", server.url()};
+  if (sandbox_problem()) command.argv.insert(command.argv.end(), {"--sandbox", "off"});
+  const Exit well = run(command);
+  EXPECT_EQ(well.code, 0) << well.output;
+  for (const char* line : {"checkout  ok", "task      ok", "compiler  ok", "libtorch  ok",
+                           "git       ok", "was not asked", "a run can begin"})
+    EXPECT_NE(well.output.find(line), std::string::npos) << well.output;
+  EXPECT_TRUE(server.requests().empty());
+
+  command.argv[3] = "no-such-task";
+  const Exit ill = run(command);
+  EXPECT_EQ(ill.code, 1);
+  EXPECT_NE(ill.output.find("task      FIX   "), std::string::npos) << ill.output;
+  EXPECT_NE(ill.output.find("1 to mend"), std::string::npos) << ill.output;
+}
+
 }  // namespace
 }  // namespace autoresearch

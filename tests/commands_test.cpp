@@ -73,6 +73,26 @@ TEST_F(CommandsTest, TellAUserWhatWasWrongAndWhatHelps) {
   EXPECT_NE(error("pause --tag ../monday" + data_).find("can't name a run"), std::string::npos);
 }
 
+TEST_F(CommandsTest, ReplyShowsWhatTheLoopWouldMakeOfIt) {
+  const std::string source = file("train.cpp", "int a = 1;\nint b = 2;\n").string();
+  const std::string good = file("good.md",
+                                "<think>maybe 3?</think>IDEA: a larger b\nWHY: it fits.\n"
+                                "<<<<<<< SEARCH\nint b = 2;\n=======\nint b = 4;\n"
+                                ">>>>>>> REPLACE\nNEXT: a as well\n");
+  EXPECT_EQ(type("reply " + good + " --source " + source), kDone);
+  for (const char* part :
+       {"idea: a larger b", "why:  it fits.", "next: a as well", "-int b = 2;\n", "+int b = 4;\n"})
+    EXPECT_NE(said_.find(part), std::string::npos) << said_;
+  const std::string bad = file("bad.md",
+                               "IDEA: c\nWHY: none.\n<<<<<<< SEARCH\nint b = 5;\n"
+                               "=======\nint b = 6;\n>>>>>>> REPLACE\n");
+  EXPECT_EQ(type("reply " + bad + " --source " + source), kError);
+  for (const char* part : {"does not apply", "The model would be told", "int b = 2;"})
+    EXPECT_NE(said_.find(part), std::string::npos) << said_;
+  EXPECT_NE(error("reply " + bad + " --source " + source + ".x").find("train.cpp.x"),
+            std::string::npos);
+}
+
 // ------------------------------------------------------------------------------------------------
 // Reading a run
 

@@ -223,9 +223,16 @@ TEST_F(LoopRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_EQ(second.at(1).candidate.fingerprint, after.at(1).candidate.fingerprint);
   EXPECT_EQ(second.at(1).candidate.proposer, "replay:t");
   EXPECT_EQ(second.at(2).candidate.proposer, "builtin");
-  EXPECT_NE(replayed.output.find("all 1 replies of t were replayed; going on with the builtin"),
-            std::string::npos)
-      << replayed.output;
+  for (const char* words :
+       {"all 1 recorded replies were replayed; going on with the builtin", "recorded: higher rate"})
+    EXPECT_NE(replayed.output.find(words), std::string::npos) << replayed.output;
+
+  // Started again, it does not begin with the first reply once more.
+  again.argv.back() = "3";
+  ASSERT_EQ(run(again).code, 0);
+  const RunState third = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
+  ASSERT_EQ(third.experiments.size(), 4u);
+  EXPECT_EQ(third.at(3).candidate.proposer, "builtin");
 }
 
 // An error that no part of the agent throws itself: where experiment 2's folder belongs lies a

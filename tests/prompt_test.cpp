@@ -217,6 +217,19 @@ TEST(ForetoldChange, IsTheFirstSignedNumberWithoutAUnit) {
   EXPECT_EQ(foretold_change(""), std::nullopt);
 }
 
+TEST(NamedIn, AreTheFirstThreeExperimentsThatATextNames) {
+  EXPECT_EQ(named_in("#7 again with #12; as in #7, #3 and #4"), (std::vector<int64_t>{7, 12, 3}));
+  EXPECT_EQ(named_in("# 7, 7, #x and \"#12345678\""), std::vector<int64_t>{});
+}
+
+TEST(FirstPrompt, ShowsEditsThatWereAskedForWhileThereIsRoom) {
+  PromptInputs in = inputs();
+  in.asked = "#2, against the best of its time:\n\n```diff\n+kRows 2\n```\n";
+  EXPECT_HAS(user(in), "# Edits that NEXT named\n\n#2, against");
+  in.max_tokens = 1;
+  EXPECT_LACKS(user(in), "+kRows 2");
+}
+
 // A crash's reason ends with words that the candidate printed.
 TEST(FirstPrompt, WhatACandidatePrintedStaysOnItsLineAndInItsFence) {
   PromptInputs in = inputs();

@@ -1029,6 +1029,14 @@ TEST_F(Replay, GivesTheRepliesOfAnEarlierRunInTheirOrder) {
   EXPECT_TRUE(provider->ask({}).used_up);
   EXPECT_EQ(provider->name(), "replay:monday");
   EXPECT_HAS(error_of([] { make_provider({.kind = "replay", .model = "sunday"}); }), "--replay");
+
+  // A run that goes on goes on with the reply after those that its journal counts.
+  const auto later =
+      make_provider({.kind = "replay", .model = "monday", .given = {{"replay:monday", 10}}});
+  EXPECT_EQ(later->ask({}).text, "first 11");
+  const auto by_path = make_provider({.kind = "replay", .model = monday.path.string() + "/"});
+  EXPECT_EQ(by_path->name(), "replay:monday");
+  EXPECT_EQ(by_path->ask({}).text, "first 1");
 }
 
 }  // namespace

@@ -145,6 +145,8 @@ TEST(ExperimentLine, ShowsStatusFigureChangeMinutesAndRunningBest) {
             "[out of memory: not even one row fits]");
   EXPECT_EQ(experiment_line(state, 5),
             "#5   open            -          -          -  best 1.874210  under way");
+  state.experiments[2].candidate.proposer = "replay:first-night";
+  EXPECT_NE(experiment_line(state, 2).find("  recorded: wider"), std::string::npos);
 }
 
 TEST(ExperimentLine, StaysBelowItsHeader) {

@@ -397,4 +397,14 @@ std::variant<std::string, Feedback> apply_proposal(const std::string& source,
   return result;
 }
 
+std::variant<Edit, Feedback> apply_reply(const std::string& source, const std::string& reply,
+                                         bool truncated, bool allow_whole_file) {
+  auto parsed = parse_reply(reply, truncated, allow_whole_file);
+  if (auto* feedback = std::get_if<Feedback>(&parsed)) return std::move(*feedback);
+  auto& proposal = std::get<Proposal>(parsed);
+  auto edited = apply_proposal(source, proposal);
+  if (auto* feedback = std::get_if<Feedback>(&edited)) return std::move(*feedback);
+  return Edit{std::move(proposal), std::get<std::string>(std::move(edited))};
+}
+
 }  // namespace autoresearch

@@ -18,4 +18,12 @@ namespace autoresearch {
 std::variant<std::string, Feedback> apply_proposal(const std::string& source,
                                                    const Proposal& proposal);
 
+// The same from the text of a reply on (agent/edit/reply.h).
+struct Edit {
+  Proposal proposal;
+  std::string source;  // with the proposal's change
+};
+std::variant<Edit, Feedback> apply_reply(const std::string& source, const std::string& reply,
+                                         bool truncated, bool allow_whole_file);
+
 }  // namespace autoresearch

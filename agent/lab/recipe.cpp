@@ -183,13 +183,6 @@ Kit::Kit(fs::path dir, CandidateSpec spec, std::string fingerprint)
 
 namespace {
 
-void check_compiler(const CandidateSpec& spec) {
-  for (const std::vector<std::string>& step : spec.build)
-    check(
-        !step.at(0).starts_with('/') || fs::exists(step[0]),
-        "no " + step[0] + " here to build candidates with; type: apt-get install build-essential");
-}
-
 // Before anything is copied: half a gigabyte would otherwise be written in vain.
 void check_room(const fs::path& folder, const fs::path& build, const CandidateSpec& spec) {
   uintmax_t bytes = 0;
@@ -250,10 +243,18 @@ bool put_in_place(const fs::path& partial, const fs::path& kit) {
 
 }  // namespace
 
+CandidateSpec spec_of(const fs::path& build) {
+  CandidateSpec spec = read_spec(build);
+  for (const std::vector<std::string>& step : spec.build)
+    check(
+        !step.at(0).starts_with('/') || fs::exists(step[0]),
+        "no " + step[0] + " here to build candidates with; type: apt-get install build-essential");
+  return spec;
+}
+
 Kit Kit::create(const fs::path& build, const fs::path& kit) {
   const fs::path dir = fs::absolute(kit).lexically_normal();
-  CandidateSpec spec = read_spec(build);
-  check_compiler(spec);
+  CandidateSpec spec = spec_of(build);
   check(!fs::exists(dir), "the kit " + dir.string() + " exists already; start a new tag");
   const fs::path partial = fresh_folder(dir.string() + ".partial");
   std::string fingerprint = make_in(partial, build, spec);
@@ -279,8 +280,7 @@ Kit Kit::open(const fs::path& kit) {
 Kit Kit::open_or_create(const fs::path& build, const fs::path& kits, const std::string& wanted) {
   const fs::path folder = fs::absolute(kits).lexically_normal();
   if (!wanted.empty() && fs::exists(folder / wanted)) return open_shared(folder / wanted);
-  const CandidateSpec spec = read_spec(build);
-  check_compiler(spec);
+  const CandidateSpec spec = spec_of(build);
   const auto check_wanted = [&](const std::string& made) {
     check(wanted.empty() || wanted == made,
           "the kit that this run began with is gone from " + folder.string() + ", and what " +

@@ -28,6 +28,10 @@ struct CandidateSpec {
   std::vector<fs::path> system;  // read-only folders the sandbox needs, such as libtorch
 };
 
+// What stands in `build`/candidate.json. Throws Error, with the command that builds it, if it is
+// not there, and if a program that candidates are built with is not.
+CandidateSpec spec_of(const fs::path& build);
+
 struct BuildResult {
   bool ok = false;
   double seconds = 0;

@@ -11,7 +11,6 @@
 #include "agent/llm/complaint.h"
 #include "agent/llm/money.h"
 #include "agent/llm/secret.h"
-#include "agent/llm/thoughts.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/process.h"
@@ -170,10 +169,9 @@ class CommandProvider : public Provider {
     if (exit.interrupted) return failed_reply("interrupted while waiting for " + name(), false);
     std::string text = exit.output;
     if (text.size() > kMaxReply) text.erase(0, text.size() - kMaxReply);
-    const CutText cut = cut_thoughts(valid_utf8(text));
-    const bool answered = !trim(cut.answer).empty();
     Reply reply;
-    reply.text = answered || !is_whole_edit(cut.unclosed) ? cut.answer : cut.unclosed;
+    reply.text = reply_in(text);
+    const bool answered = !trim(reply.text).empty();
     const bool failed = exit.timed_out || exit.code != 0;
     // What went wrong around a whole edit does not matter to it.
     if (failed && is_whole_edit(reply.text)) {

@@ -6,7 +6,9 @@
 #include "agent/llm/command.h"
 #include "agent/llm/endpoint.h"
 #include "agent/llm/recorded.h"
+#include "agent/llm/thoughts.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace autoresearch {
 
@@ -23,6 +25,12 @@ std::unique_ptr<Provider> make_provider(const ProviderOptions& options) {
 bool is_whole_edit(const std::string& text) {
   return std::holds_alternative<Proposal>(
       parse_reply(text, /*truncated=*/false, /*allow_whole_file=*/false));
+}
+
+std::string reply_in(const std::string& printed) {
+  const CutText cut = cut_thoughts(valid_utf8(printed));
+  const bool answered = !trim(cut.answer).empty();
+  return answered || !is_whole_edit(cut.unclosed) ? cut.answer : cut.unclosed;
 }
 
 Reply failed_reply(const std::string& problem, bool fatal) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,9 @@
 namespace autoresearch {
 
 class Ledger;
+
+// How the names of providers begin that give recorded replies.
+constexpr const char* kReplay = "replay:";
 
 struct Message {
   std::string role;  // "system", "user" or "assistant"
@@ -52,7 +56,8 @@ class Provider {
 
 struct ProviderOptions {
   std::string kind = {};      // openai, openai-responses, anthropic, ollama, command or replay
-  std::string model = {};     // the endpoint's name for it; replay: the tag of an earlier run
+  std::string model = {};     // the endpoint's name for it; replay: the tag of an earlier run, or
+                              // the path of its folder
   std::string base_url = {};  // default: the provider's own public address
   std::string key_env = {};   // default: OPENAI_API_KEY or ANTHROPIC_API_KEY, at the provider's own
                               // address only; command: also kept out of the program's words
@@ -73,6 +78,8 @@ struct ProviderOptions {
   std::vector<std::string> headers = {};
   Ledger* ledger = nullptr;     // agent/llm/money.h: told of every request before and after it
   std::string price_name = {};  // what its calls are billed under; default: the model
+  // Replies on record in this run, by the name of who gave them; replay goes on after its own.
+  std::map<std::string, int64_t> given = {};
 };
 
 // Throws Error for options that can't work (no model, no command, no such run).
@@ -83,5 +90,9 @@ Reply failed_reply(const std::string& problem, bool fatal);
 
 // Whether a text holds an edit that can be read: an idea and closed blocks.
 bool is_whole_edit(const std::string& text);
+
+// The reply in what a model printed: all but its thoughts (agent/llm/thoughts.h), or these if only
+// they hold an edit.
+std::string reply_in(const std::string& printed);
 
 }  // namespace autoresearch

@@ -88,6 +88,8 @@ std::shared_ptr<Link> make_link(ProviderOptions options, Ledger& ledger) {
   auto link = std::make_shared<Link>();
   link->introduced = options.kind == "replay";  // a word to it would use up a reply
   link->provider = make_provider(options);
+  if (options.kind == "replay")
+    say(link->provider->name() + ", recorded replies: no model is asked");
   return link;
 }
 
@@ -109,7 +111,8 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
       ->allow_extra_args(false);
   run.add_option("--command", first.command,
                  "program for --provider command: prompt on stdin, reply on stdout");
-  run.add_option("--replay", options.replay, "give the replies of this earlier run again");
+  run.add_option("--replay", options.replay,
+                 "give the replies of an earlier run again: its tag, or its folder, with a slash");
   run.add_option("--fallback", options.fallbacks,
                  "asked where those before it fail: KIND:MODEL[@URL][#KEY_ENV]; repeat for more")
       ->allow_extra_args(false);

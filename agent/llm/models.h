@@ -15,7 +15,7 @@ namespace autoresearch {
 
 struct ModelOptions {
   ProviderOptions first;               // first.kind empty: what the other options imply
-  std::string replay;                  // tag of an earlier run, for first.kind "replay"
+  std::string replay;                  // an earlier run, for first.kind "replay"
   std::vector<std::string> fallbacks;  // KIND:MODEL[@URL][#KEY_ENV], asked in this order
   std::string repair_model;            // the same, or a model of the first one's endpoint
   std::vector<std::string> prices;     // MODEL=IN,CACHED,OUT, also KIND:MODEL= and KIND:MODEL@URL=

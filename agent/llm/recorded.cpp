@@ -6,24 +6,34 @@
 namespace autoresearch {
 namespace {
 
+RunFolder earlier_run(const std::string& named) {
+  const bool is_path = named.find('/') != std::string::npos;
+  const RunFolder run = is_path ? RunFolder{named} : run_folder(named);
+  check(!named.empty() && fs::is_directory(run.experiments()),
+        "no run '" + named + "' to replay in " +
+            (is_path ? fs::current_path() : run.path.parent_path()).string() +
+            "; name the tag of an earlier run, or its folder: --replay TAG");
+  return {fs::canonical(run.path)};
+}
+
 // In the order in which they were given: experiments by number, each one's replies by theirs.
-std::vector<fs::path> replies_of(const std::string& tag) {
-  const RunFolder run = run_folder(tag);
-  check(!tag.empty() && fs::is_directory(run.experiments()),
-        "no run '" + tag + "' to replay in " + run.path.parent_path().string() +
-            "; name the tag of an earlier run: --replay TAG");
+std::vector<fs::path> replies_of(const RunFolder& run) {
   std::vector<fs::path> replies;
   for (const ExperimentFolder& folder : run.all_experiments())
     for (int k = 1; fs::exists(folder.reply(k)); ++k) replies.push_back(folder.reply(k));
-  check(!replies.empty(), "the run '" + tag + "' has no replies to replay");
+  check(!replies.empty(), "the run " + run.path.string() + " has no replies to replay");
   return replies;
 }
 
 class RecordedProvider : public Provider {
  public:
-  explicit RecordedProvider(const std::string& tag) : tag_(tag), replies_(replies_of(tag)) {}
+  explicit RecordedProvider(const ProviderOptions& options)
+      : run_(earlier_run(options.model)), replies_(replies_of(run_)) {
+    const auto given = options.given.find(name());
+    if (given != options.given.end()) next_ = static_cast<size_t>(given->second);
+  }
 
-  std::string name() const override { return "replay:" + tag_; }
+  std::string name() const override { return kReplay + run_.path.filename().string(); }
 
   Reply ask(const std::vector<Message>&) override {
     Reply reply;
@@ -31,7 +41,7 @@ class RecordedProvider : public Provider {
       reply.text = read_file(replies_[next_++]);
     } else {
       reply = failed_reply(
-          "all " + std::to_string(next_) + " replies of " + tag_ + " were replayed", true);
+          "all " + std::to_string(replies_.size()) + " recorded replies were replayed", true);
       reply.used_up = true;
     }
     reply.provider = name();
@@ -39,7 +49,7 @@ class RecordedProvider : public Provider {
   }
 
  private:
-  const std::string tag_;
+  const RunFolder run_;
   const std::vector<fs::path> replies_;
   size_t next_ = 0;
 };
@@ -47,7 +57,7 @@ class RecordedProvider : public Provider {
 }  // namespace
 
 std::unique_ptr<Provider> recorded_provider(const ProviderOptions& options) {
-  return std::make_unique<RecordedProvider>(options.model);
+  return std::make_unique<RecordedProvider>(options);
 }
 
 }  // namespace autoresearch

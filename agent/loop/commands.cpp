@@ -11,9 +11,13 @@
 #include <string>
 #include <thread>
 
+#include "agent/edit/diff.h"
+#include "agent/edit/edit.h"
+#include "agent/llm/llm.h"
 #include "agent/loop/housekeeping.h"
 #include "agent/loop/place.h"
 #include "agent/loop/status.h"
+#include "agent/propose/dialogue.h"
 #include "agent/record/export.h"
 #include "agent/record/history.h"
 #include "agent/record/journal.h"
@@ -27,7 +31,7 @@ namespace autoresearch {
 namespace {
 
 struct Options {
-  std::string tag, other_tag, data, to;
+  std::string tag, other_tag, data, to, file, source = "train.cpp";
   int64_t n = 0;
   bool yes = false, watch = false, json = false, diff = false, prompt = false;
 };
@@ -39,11 +43,7 @@ bool is_confirmed(const Options& options) {
     std::cout << "nothing was removed; add --yes to remove it\n";
     return false;
   }
-  std::cout << "Remove this? [y/N] " << std::flush;
-  std::string answer;
-  std::getline(std::cin, answer);
-  answer = lower(trim(answer));
-  if (answer == "y" || answer == "yes") return true;
+  if (says_yes("Remove this?")) return true;
   std::cout << "nothing was removed\n";
   return false;
 }
@@ -237,6 +237,31 @@ int export_wins(const Options& options) {
   return kDone;
 }
 
+// What the loop makes of a model's reply, by the functions that it calls itself.
+int try_reply(const Options& options) {
+  const std::string source = read_file(options.source);
+  const std::string printed = options.file == "-"
+                                  ? std::string(std::istreambuf_iterator<char>(std::cin), {})
+                                  : read_file(options.file);
+  const auto edit = apply_reply(source, reply_in(printed), false, /*allow_whole_file=*/false);
+  if (const auto* feedback = std::get_if<Feedback>(&edit)) {
+    std::cout << "The reply does not apply to " << options.source
+              << ". The model would be told:\n\n"
+              << plain_text(
+                     feedback_prompt({Failure::kEdit, feedback->text}, false, kMaxCalls - 1));
+    return kError;
+  }
+  const auto& [proposal, edited] = std::get<Edit>(edit);
+  std::cout << "The reply applies to " << options.source
+            << ".\n\nidea: " << one_line(proposal.idea, 200)
+            << "\nwhy:  " << one_line(proposal.why, 1000) << "\n";
+  for (const std::string& next : proposal.next)
+    std::cout << "next: " << one_line(next, 1000) << "\n";
+  std::cout << "\n"
+            << plain_text(unified_diff(source, edited, fs::path(options.source).filename()));
+  return kDone;
+}
+
 int compare(const Options& options) {
   const auto state = [&](const std::string& tag) {
     Options one = options;
@@ -248,6 +273,14 @@ int compare(const Options& options) {
 }
 
 }  // namespace
+
+bool says_yes(const std::string& question) {
+  std::cout << question << " [y/N] " << std::flush;
+  std::string answer;
+  std::getline(std::cin, answer);
+  answer = lower(trim(answer));
+  return answer == "y" || answer == "yes";
+}
 
 std::function<std::optional<int>()> add_commands(CLI::App& app) {
   // CLI11 writes to both while it parses, and what is returned reads them afterwards.
@@ -289,6 +322,10 @@ std::function<std::optional<int>()> add_commands(CLI::App& app) {
   add_reader("export", "write the kept changes as patches, and the champion's train.cpp",
              export_wins)
       ->add_option("--to", options->to, "folder; default: export/ in the run's folder");
+  CLI::App* reply_command = add("reply", "what the loop would make of a model's reply", try_reply);
+  reply_command->add_option("FILE", options->file, "the reply; - is stdin")->required();
+  reply_command->add_option("--source", options->source, "the file that it edits")
+      ->capture_default_str();
   CLI::App* compare_command = add("compare", "two runs side by side", compare);
   compare_command->add_option("A", options->tag, "name of a run")->required();
   compare_command->add_option("B", options->other_tag, "name of another")->required();

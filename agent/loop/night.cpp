@@ -690,7 +690,7 @@ double Night::left() {
 // That the user can go: an experiment went all the way, and a model that is to propose has
 // answered.
 void Night::say_safe_to_leave(int64_t n) {
-  const bool answered = !settings_.models || state_.on_experiments.answered() > 0;
+  const bool answered = !settings_.models || state_.at(n).replies > 0;
   const bool crashed = state_.at(n).status == Status::kCrash;
   if (n == 0 || crashed || !answered || state_.told.contains("safe")) return;
   append(event::Told{"safe"});

@@ -36,13 +36,28 @@ std::string proof_problem(const std::string& words) {
                    std::to_string(2 * kFewestPairs) + " on";
 }
 
+void add_sandbox_option(CLI::App& app, Options& options) {
+  app.add_option("--sandbox", options.sandbox,
+                 "auto: model-written code runs in one or not at all; try: also without one where "
+                 "the machine has none; off")
+      ->check(CLI::IsMember({"auto", "try", "off"}))
+      ->capture_default_str();
+}
+
 }  // namespace
+
+void add_place_options(CLI::App& app, Options& options) {
+  app.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
+  add_model_options(app, options.models);
+  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  add_sandbox_option(app, options);
+  app.add_option("--data", options.data, "folder of tasks and runs");
+}
 
 void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
       ->required();
-  run.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
-  add_model_options(run, options.models);
+  add_place_options(run, options);
   run.add_option("--context-tokens", options.context_tokens,
                  "the model's context; below 32000 the prompt tells less of the run")
       ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
@@ -70,15 +85,10 @@ void add_run_options(CLI::App& run, Options& options) {
       ->check(CLI::Range(0.0, 1e6));
   run.add_option("--overlap", options.overlap,
                  "on: propose and build while a training runs; off: one after the other; auto: "
-                 "proposals always, builds with a GPU")
+                 "proposals unless they are recorded, builds with a GPU")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
-  run.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   run.add_option("--seed", options.seed, "seed of every training run")->capture_default_str();
-  run.add_option("--sandbox", options.sandbox, "auto or off")
-      ->check(CLI::IsMember({"auto", "off"}))
-      ->capture_default_str();
-  run.add_option("--data", options.data, "folder of tasks and runs");
 }
 
 void add_verify_options(CLI::App& verify, Options& options) {
@@ -88,9 +98,7 @@ void add_verify_options(CLI::App& verify, Options& options) {
                   "how many it may take; by default a third of those made so far, at least 8")
       ->check(CLI::Range(2 * kFewestPairs, int64_t{1'000'000}));
   verify.add_option("--task", options.task, "the run's task, if its folder has another name");
-  verify.add_option("--sandbox", options.sandbox, "auto or off")
-      ->check(CLI::IsMember({"auto", "off"}))
-      ->capture_default_str();
+  add_sandbox_option(verify, options);
   verify.add_option("--notify", options.notify, "as for run");
   verify.add_option("--data", options.data, "folder of tasks and runs");
 }
@@ -98,7 +106,9 @@ void add_verify_options(CLI::App& verify, Options& options) {
 Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
                      double now) {
   Settings settings;
-  settings.overlap_proposals = options.overlap != "off";
+  // A recorded reply costs no time, and fits to the champion that those before it have made.
+  const bool recorded = !options.models.replay.empty() || options.models.first.kind == "replay";
+  settings.overlap_proposals = options.overlap == "on" || (options.overlap == "auto" && !recorded);
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
   settings.models = models;
   settings.repeat_disturbed = options.disturbed != "count";

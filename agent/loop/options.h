@@ -26,6 +26,9 @@ struct Options {
   std::string provider;      // of the run that is proven
 };
 
+// Those that say where a run takes place and which models it asks, for `run` and `doctor`.
+void add_place_options(CLI::App& app, Options& options);
+
 void add_run_options(CLI::App& run, Options& options);
 
 void add_verify_options(CLI::App& verify, Options& options);

@@ -31,6 +31,22 @@ std::string Proposer::program() {
   return program_;
 }
 
+// The edits of the experiments that a text names, from their folders.
+std::string Proposer::edits_named_in(const std::string& text) const {
+  constexpr size_t kMost = 4000;  // bytes of one
+  std::string edits;
+  for (const int64_t n : named_in(text)) {
+    const fs::path diff = setup_.run.experiment(n).diff();
+    std::error_code ignored;
+    if (!fs::exists(diff, ignored)) continue;
+    std::string shown = plain_text(read_file(diff));
+    if (shown.size() > kMost) shown = shown.substr(0, shown.rfind('\n', kMost)) + "\n[cut here]\n";
+    edits += "#" + std::to_string(n) + ", against the best of its time:\n\n" +
+             fenced(shown, "diff") + "\n";
+  }
+  return edits;
+}
+
 PromptInputs Proposer::briefing(const RunState& state, const std::string& source) {
   PromptInputs inputs;
   inputs.program = program();
@@ -39,6 +55,10 @@ PromptInputs Proposer::briefing(const RunState& state, const std::string& source
   inputs.source = source;
   inputs.past = past_of(state);
   inputs.backlog = state.backlog();
+  std::string named;
+  if (!state.experiments.empty())
+    for (const std::string& line : state.experiments.back().candidate.next) named += line + "\n";
+  inputs.asked = edits_named_in(named);
   inputs.measurements = measurements_of(state, [this](int64_t n) {
     return known_facts(trainer_record(setup_.run.experiment(n)),
                        trainer_record(setup_.run.experiment(0)));
@@ -160,24 +180,19 @@ done::Proposed Proposer::turn(Talk& talk) {
   done.may_go_on = talk.dialogue.may_answer_again();
   done.may_mend = talk.dialogue.may_mend_run();
   done.kind = done::Proposed::kSetback;
-  auto parsed = parse_reply(text, truncated, talk.dialogue.may_send_whole_file());
-  if (const auto* feedback = std::get_if<Feedback>(&parsed)) {
+  auto edit = apply_reply(talk.source, text, truncated, talk.dialogue.may_send_whole_file());
+  if (const auto* feedback = std::get_if<Feedback>(&edit)) {
     done.problem = feedback->text;
+    // A reply without an edit may be a question.
+    if (text.find("<<<<<<<") == std::string::npos)
+      if (const std::string edits = edits_named_in(text); !edits.empty())
+        done.problem += "\n\nThe edits that you named:\n\n" + edits;
     return done;
   }
-  auto& proposal = std::get<Proposal>(parsed);
-  auto edited = apply_proposal(talk.source, proposal);
-  if (const auto* feedback = std::get_if<Feedback>(&edited)) {
-    done.problem = feedback->text;
-    return done;
-  }
+  auto& [proposal, source] = std::get<Edit>(edit);
   done.kind = done::Proposed::kDraft;
-  done.draft = {std::get<std::string>(std::move(edited)),
-                talk.base,
-                proposal.idea,
-                proposal.why,
-                done.proposer,
-                proposal.next};
+  done.draft = {std::move(source), talk.base,     proposal.idea,
+                proposal.why,      done.proposer, proposal.next};
   return done;
 }
 

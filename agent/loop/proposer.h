@@ -51,6 +51,7 @@ class Proposer {
   std::string program();
 
  private:
+  std::string edits_named_in(const std::string& text) const;
   PromptInputs briefing(const RunState& state, const std::string& source);
   std::shared_ptr<Talk> fresh(int64_t n, bool builtin, const std::string& base,
                               const RunState& state);

@@ -203,7 +203,7 @@ std::string row_of(const Experiment& e, const Figures& figures, size_t columns, 
   if (columns >= kWide)
     figures_text += format("%7s %9s ", steps > 0 ? std::to_string(steps).c_str() : "-",
                            figures.minutes ? format("%.1f min", *figures.minutes).c_str() : "-");
-  std::string idea = e.candidate.idea;
+  std::string idea = idea_of(e);
   if (e.status == Status::kCrash) idea += " [" + e.reason + "]";
   const size_t used = 13 + figures_text.size() + 1;
   const size_t room = columns > used ? columns - used : 0;

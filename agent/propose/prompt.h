@@ -39,6 +39,7 @@ struct PromptInputs {
   std::vector<Past> past;            // oldest first
   std::vector<std::string> backlog;  // NEXT lines, unproven
   std::string measurements;          // of the champion and of the last run, as text
+  std::string asked;                 // edits that the latest reply asked to see; empty: none
   std::string running;               // what is being measured now; empty: nothing
   double noise = 0;                  // standard deviation of one val_bpb; 0: not known yet
   int64_t since_keep = 0;            // experiments since the last one that was kept
@@ -59,6 +60,9 @@ struct Prompt {
 // shrinks by fixed rules, then kernels.h goes; the rest is always whole, so that `tokens` may
 // remain larger. What only a GPU can do is left out where there is none.
 Prompt first_prompt(const PromptInputs& inputs);
+
+// The experiments that a text names as "#7", the first few, each once: to see their edits.
+std::vector<int64_t> named_in(const std::string& text);
 
 // Where a reply failed.
 enum class Failure {

@@ -61,6 +61,11 @@ Counts count(const RunState& state) {
   return total;
 }
 
+std::string idea_of(const Experiment& experiment) {
+  const event::Candidate& candidate = experiment.candidate;
+  return (candidate.proposer.starts_with(kReplay) ? "recorded: " : "") + candidate.idea;
+}
+
 std::string proposers_in_words(const RunState& state) {
   std::string words;
   for (const auto& [proposer, counts] : count_by_proposer(state)) {

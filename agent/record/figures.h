@@ -13,6 +13,9 @@
 
 namespace autoresearch {
 
+// The idea of an experiment for a user, with the mark "recorded: " if a recorded reply holds it.
+std::string idea_of(const Experiment& experiment);
+
 // Of one experiment, from those before it.
 struct Figures {
   std::optional<double> bpb;      // of a keep or a discard

@@ -101,4 +101,12 @@ std::vector<CallEvent> calls_in(const std::vector<Entry>& entries) {
   return calls;
 }
 
+std::map<std::string, int64_t> replies_in(const std::vector<Entry>& entries) {
+  std::map<std::string, int64_t> replies;
+  for (const Entry& entry : entries)
+    if (const auto* replied = std::get_if<event::Replied>(&entry.event))
+      ++replies[replied->proposer];
+  return replies;
+}
+
 }  // namespace autoresearch

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,5 +46,8 @@ std::vector<Entry> read_journal(const fs::path& path);
 
 // The calls among them, for the account (agent/llm/money.h).
 std::vector<CallEvent> calls_in(const std::vector<Entry>& entries);
+
+// The replies that lie in the run's folders, by the name of the model that gave them.
+std::map<std::string, int64_t> replies_in(const std::vector<Entry>& entries);
 
 }  // namespace autoresearch

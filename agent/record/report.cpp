@@ -52,7 +52,7 @@ std::string results_tsv(const RunState& state) {
 std::string experiment_line(const RunState& state, int64_t n) {
   const Experiment& experiment = state.experiments.at(n);
   Figures mine = figures_of(state)[n];
-  std::string idea = one_line(experiment.candidate.idea, 100);
+  std::string idea = one_line(idea_of(experiment), 110);
   if (experiment.status == Status::kCrash) idea += " [" + one_line(experiment.reason, 160) + "]";
   return line_of("#" + std::to_string(n), name_of(experiment.status), or_dash(mine.bpb, 6),
                  or_dash(mine.change, 6, true),

@@ -1,0 +1,176 @@
+#include "agent/loop/doctor.h"
+
+#include <regex>
+#include <system_error>
+
+#include "agent/lab/machine.h"
+#include "agent/loop/place.h"
+#include "agent/record/history.h"
+#include "common/clock.h"
+#include "common/folder.h"
+#include "common/limits.h"
+#include "common/log.h"
+#include "common/nvidia.h"
+#include "common/process.h"
+#include "common/progress.h"
+#include "common/sandbox.h"
+#include "common/text.h"
+#include "task/task.h"
+
+namespace autoresearch {
+namespace {
+
+std::string look_at_checkout(const Site& site) {
+  for (const char* name : {"train.cpp", "program.md"})
+    check(
+        fs::exists(site.checkout / name),
+        std::string("no ") + name + " in this folder; run agent in the top folder of the checkout");
+  return "";
+}
+
+std::string look_at_gpu(const Site& site, Bench& bench) {
+  check(std::regex_match(site.device, std::regex("auto|cpu|cuda(:[0-9]{1,2})?")),
+        "unknown device '" + site.device + "'; use --device auto, cpu, cuda or cuda:N");
+  check(!site.device.starts_with("cuda") || has_nvidia_device(),
+        "no NVIDIA device here; use --device cpu");
+  bench.device = site.device;
+  bench.gpu = site.device != "cpu" && has_nvidia_device();
+  return bench.gpu             ? "NVIDIA, driver " + nvidia_driver()
+         : has_nvidia_device() ? "not used: --device cpu"
+                               : "none of NVIDIA's: trainings run on the CPU";
+}
+
+std::string look_at_task(const Site& site, Bench& bench) {
+  bench.task = fs::absolute(task_dir(site.task));
+  const TaskInfo task = load_task(bench.task);
+  train_shards(bench.task, task);
+  heldout_rows(bench.task, task, "val");
+  bench.budget = task.time_budget;
+  return format("%s: budget %s, %lld scored tokens", task.name.c_str(),
+                human_seconds(task.time_budget).c_str(),
+                static_cast<long long>(task.val.rows * task.seq_len));
+}
+
+// Memory and cores that the machine and the container's limits leave.
+Finding look_at_limits(Bench& bench) {
+  constexpr int64_t kLeast = 2'000'000'000;  // bytes; compiling a candidate takes most of it
+  bench.memory_bytes = usable_memory();
+  Finding limits{"limits",
+                 format("%s of memory for a training, %.3g cores; without a GPU it uses %d of them",
+                        human_bytes(bench.memory_bytes).c_str(), usable_cores(), bench.threads),
+                 ""};
+  if (memory_limit() < kLeast)
+    limits.fix = "only " + human_bytes(memory_limit()) +
+                 " of memory may be used here, and a build takes up to " + human_bytes(kLeast) +
+                 "; give the container more, as by docker run --memory 4g";
+  return limits;
+}
+
+// Code that a model wrote runs in a sandbox, or not at all unless the user says so.
+std::string look_at_sandbox(const Site& site, Bench& bench) {
+  const auto problem = site.wants_sandbox ? sandbox_problem() : std::nullopt;
+  if (problem && site.needs_sandbox)
+    throw Error(*problem + ", which runs model-written code with your rights");
+  bench.sandboxed = site.wants_sandbox && !problem;
+  return bench.sandboxed      ? "bubblewrap: read-only system, no network"
+         : site.model_written ? "OFF: model-written code runs with your rights"
+                              : "none: the builtin proposer only changes numbers and needs none";
+}
+
+// Space and the right to write.
+std::string look_at_disk(const Site& site, const Bench& bench) {
+  if (const auto problem = writing_problem(site.run, "or name another folder: --data FOLDER"))
+    throw Error(*problem);
+  const Room room = room_of(site.run);
+  if (const auto problem = room_problem(site.run, room_needed(0, bench.gpu), room))
+    throw Error(*problem);
+  return human_bytes(room.bytes) + " free in " + data_dir().string();
+}
+
+// A clock that stands before the programs were built is wrong, and with it --until and all times.
+Finding look_at_clock(const Site& site) {
+  constexpr double kSlack = 86400;  // seconds; a disk from another machine is no fault
+  Finding clock{"clock", "", ""};
+  std::error_code unknown;
+  const auto built = fs::last_write_time(site.build / "candidate.json", unknown);
+  const auto now = fs::file_time_type::clock::now();
+  if (!unknown && std::chrono::duration<double>(built - now).count() > kSlack)
+    clock.fix =
+        "this machine's clock is behind the programs that were built on it; set it: "
+        "timedatectl set-ntp true";
+  return clock;
+}
+
+// ------------------------------------------------------------------------------------------------
+// What a run's parts look at themselves
+
+std::string first_line_of(const std::string& program, const std::string& flag) {
+  Command command{.argv = {program, flag}, .env = scrubbed_environment()};
+  command.limit = 60;  // seconds; a cold disk takes its time
+  const Exit exit = run(command);
+  const std::vector<std::string> lines = split_lines(exit.output);
+  check(exit.code == 0, program + " does not start: " +
+                            (lines.empty() ? "it printed nothing" : one_line(lines.back(), 200)) +
+                            "; build again: cmake --workflow --preset demo");
+  return lines.empty() ? "" : one_line(lines[0], 100);
+}
+
+std::string look_at_libtorch(const Site& site) {
+  first_line_of((site.build / "score").string(), "--help");
+  for (const fs::path& folder : spec_of(site.build).system)
+    if (fs::exists(folder / "libtorch_cpu.so")) return "loads, from " + folder.string();
+  return "loads";
+}
+
+Finding look_at_git(const Site& site) {
+  const fs::path scratch =
+      fresh_folder(fs::temp_directory_path() / ("autoresearch-doctor-" + std::to_string(getpid())));
+  Finding git = finding("git", [&] {
+    const History history(site.checkout, scratch, "doctor", "train.cpp");
+    if (!history.own_repository()) return "commits go to " + history.repository().string();
+    return repository_note(history.own_reason(), site.checkout, "a repository in its folder");
+  });
+  remove_whatever(scratch);
+  return git;
+}
+
+}  // namespace
+
+std::vector<Finding> survey(const Site& site, Bench& bench) {
+  std::vector<Finding> findings = {
+      finding("checkout", [&] { return look_at_checkout(site); }),
+      finding("GPU", [&] { return look_at_gpu(site, bench); }),
+      look_at_limits(bench),
+      finding("task", [&] { return look_at_task(site, bench); }),
+      finding("sandbox", [&] { return look_at_sandbox(site, bench); }),
+      finding("disk", [&] { return look_at_disk(site, bench); }),
+      look_at_clock(site),
+  };
+  if (bench.sandboxed && bench.gpu)
+    if (const auto missing = make_nvidia_uvm()) findings.push_back({"GPU", "", *missing});
+  for (const std::string& other :
+       other_runs(all_runs(data_dir()), site.run.filename(), machine_name()))
+    findings.push_back({"machine", "", other});
+  return findings;
+}
+
+std::vector<Finding> survey_of_parts(const Site& site) {
+  return {
+      finding("compiler",
+              [&] { return first_line_of(spec_of(site.build).build.at(0).at(0), "--version"); }),
+      finding("libtorch", [&] { return look_at_libtorch(site); }), look_at_git(site)};
+}
+
+std::string text_of(const std::vector<Finding>& findings) {
+  std::string text;
+  for (const Finding& f : findings) {
+    const char* state = f.fix.empty() ? "ok" : f.stops ? "FIX" : "warn";
+    const std::string& words = f.fix.empty() ? f.is : f.fix;
+    text += format("%-9s %s", f.name.c_str(), state);
+    if (!words.empty()) text += std::string(6 - std::string(state).size(), ' ') + words;
+    text += "\n";
+  }
+  return text;
+}
+
+}  // namespace autoresearch

@@ -1,6 +1,7 @@
 #include "common/cgroup.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -62,8 +63,7 @@ ControlGroup::ControlGroup(int64_t max_bytes, int64_t max_tasks) {
   static std::mutex mutex;
   static int count = 0;
   const std::lock_guard lock(mutex);
-  const std::string name =
-      "autoresearch-" + std::to_string(getpid()) + "-" + std::to_string(count++);
+  const std::string name = fmt::format("autoresearch-{}-{}", getpid(), count++);
   std::set<fs::path> places;  // one in version 2 of the interface, two in version 1
   for (const char* controller : {"memory", "pids"})
     if (const auto groups = control_groups(controller); !groups.empty()) places.insert(groups[0]);

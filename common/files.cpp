@@ -1,6 +1,7 @@
 #include "common/files.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/fs.h>  // FICLONE
 #include <openssl/evp.h>
 #include <pwd.h>
@@ -158,9 +159,8 @@ std::string read_file(const fs::path& path) {
 void write_file(const fs::path& path, std::string_view bytes) {
   static std::atomic<unsigned> counter{0};
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const fs::path temporary =
-      folder / ("." + path.filename().string() + ".tmp-" + std::to_string(::getpid()) + "-" +
-                std::to_string(counter++) + "-" + std::to_string(std::random_device()()));
+  const fs::path temporary = folder / fmt::format(".{}.tmp-{}-{}-{}", path.filename().native(),
+                                                  ::getpid(), counter++, std::random_device()());
   // Never through a link, and never a file that is there: the folder may be a candidate's.
   Descriptor fd(
       ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@ constexpr int kOpenFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 // A name that says nothing and that nobody could have guessed.
 std::string random_name() {
   std::random_device random;
-  return "." + std::to_string(random()) + std::to_string(random());
+  return fmt::format(".{}{}", random(), random());
 }
 
 // Opens a folder by name, whatever its permissions; -1 if it is none.

@@ -1,6 +1,7 @@
 #include "common/process.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/keyctl.h>
 #include <poll.h>
 #include <signal.h>
@@ -370,7 +371,7 @@ void Child::prepare(const Command& command) {
   keeps_orphans_ = adopts_orphans() || !command.filter.empty();
   if (command.filter.empty() && keeps_orphans_) {  // a sandbox keeps its orphans to itself
     static std::atomic<int> count{0};
-    mark_ = kMark + std::to_string(getpid()) + "-" + std::to_string(count++);
+    mark_ = fmt::format("{}{}-{}", kMark, getpid(), count++);
     env_.push_back(mark_);
   }
   // What is nearly full already may still be used, but not to its end: the journal must go on.
@@ -551,7 +552,7 @@ void Child::check_limits(const Command& command, const Usage& usage, Exit& exit)
   if (over(usage.bytes, command.max_rss_bytes) || group_.ran_out_of_memory())
     exit.over_memory = true;
   else if (over(usage.tasks, command.max_tasks) || group_.ran_out_of_tasks())
-    exit.over = "it had more than " + std::to_string(command.max_tasks) + " processes and threads";
+    exit.over = fmt::format("it had more than {} processes and threads", command.max_tasks);
   else if (const Space space = free_space(command.disk);
            space.bytes < reserve_.bytes || space.files < reserve_.files)
     exit.over = "it filled the disk";
@@ -703,9 +704,9 @@ std::string what_holds(const ProcessId& stuck) {
                      (stat->state == 'Z' && stat->threads <= 1);  // its threads may wait on
   if (ended) return "";
   std::string place;
-  std::ifstream("/proc/" + std::to_string(stuck.pid) + "/wchan") >> place;
-  return "process " + std::to_string(stuck.pid) + " can't be ended (state " + stat->state +
-         (place.empty() || place == "0" ? "" : ", waiting in " + place) + ")";
+  std::ifstream(fmt::format("/proc/{}/wchan", stuck.pid)) >> place;
+  return fmt::format("process {} can't be ended (state {}{})", stuck.pid, stat->state,
+                     place.empty() || place == "0" ? "" : ", waiting in " + place);
 }
 
 void adopt_orphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }

@@ -17,9 +17,9 @@
 #include <sstream>
 
 #include "common/error.h"
-#include "common/lockdown.h"
 #include "common/nvidia.h"
 #include "common/sandbox.h"
+#include "common/seccomp.h"
 #include "referee/graph.h"
 #include "referee/refusal.h"
 

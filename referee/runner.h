@@ -35,7 +35,7 @@ struct RunnerOptions {
 // A sandboxed process that has libtorch loaded, nothing else, and forks runners on request: they
 // start in milliseconds. It never hears what they are asked. A runner on a CPU reads the model's
 // file and, before a byte of it is parsed, gives up all system calls but those that computing takes
-// (common/lockdown.h), so that not even one that is taken over could reach another. Not so on a
+// (common/seccomp.h), so that not even one that is taken over could reach another. Not so on a
 // GPU, whose driver needs its calls: there each runner gets a nursery, and so a sandbox, of its
 // own.
 class Nursery {

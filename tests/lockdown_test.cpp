@@ -1,5 +1,5 @@
 // What a locked process can still do, and what it can't.
-#include "common/lockdown.h"
+#include "common/seccomp.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -33,7 +33,7 @@ std::string_view first_characters(std::string_view text, int64_t count, int64_t&
       taken += 8;
       continue;
     }
-    const Character character = character_at(at, end);
+    const ClassedCharacter character = character_at(at, end);
     at += character.kind == kInvalid ? 1 : character.length;
     ++taken;
   }
@@ -212,7 +212,7 @@ int64_t Tokenizer::token_bytes_upstream(int64_t id) const {
   const char *at = bytes.data(), *const end = at + bytes.size();
   int64_t count = 0;
   while (at != end) {
-    const Character character = character_at(at, end);
+    const ClassedCharacter character = character_at(at, end);
     count += character.kind == kInvalid ? 3 : character.length;  // U+FFFD takes three bytes
     at += character.length;
   }

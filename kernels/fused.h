@@ -17,10 +17,9 @@
 #include <memory>
 #include <vector>
 
-namespace autoresearch {
+#include "kernels/constants.h"
 
-// A target that does not count, as in at::cross_entropy_loss.
-constexpr int64_t kIgnoredTarget = -100;
+namespace autoresearch {
 
 class Fused {
  public:

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <vector>
 
 #include "common/error.h"
@@ -96,6 +95,8 @@ struct AddNorm : Function<AddNorm> {
     ctx->set_materialize_grads(false);
     return {x, normed};
   }
+  // Of rows (N, C). The sum x + h w^T gets g = grad + (what comes through its norm): x gets g, h
+  // g w (N, K), w g^T h (C, K).
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &h = saved[0], &w = saved[1], &normed = saved[2];
@@ -222,10 +223,8 @@ struct Embedding : Function<Embedding> {
 // ------------------------------------------------------------------------------------------------
 // Twins
 
-constexpr double kEps = std::numeric_limits<float>::epsilon();
-
 Tensor aten_rms_norm(const Tensor& x) {
-  return at::rms_norm(x, {x.size(-1)}, /*weight=*/{}, kEps).to(x.scalar_type());
+  return at::rms_norm(x, {x.size(-1)}, /*weight=*/{}, kNormEpsilon).to(x.scalar_type());
 }
 
 Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
@@ -359,8 +358,10 @@ void check_targets(const Tensor& targets, int64_t V) {
 
 const char* name_of(Operation operation) {
   static constexpr const char* kNames[] = {
-      "windowed_attention",    "rms_norm",  "mix_norm", "rope_norm_gate",   "relu_squared",
-      "softcap_cross_entropy", "embedding", "nesterov", "normalize_update", "cautious_step"};
+#define CHECKED(enumerator, function) #function,
+#define PLAIN(function)
+#include "kernels/operations.def"
+  };
   return kNames[static_cast<size_t>(operation)];
 }
 
@@ -481,10 +482,10 @@ SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& seco
   }
   const Tensor mean_square = update.to(second.scalar_type()).square().mean(dim, /*keepdim=*/true);
   const Tensor next = second.lerp(mean_square, 1 - beta2);
-  const Tensor scale = next.clamp_min(1e-10).rsqrt();
+  const Tensor scale = next.clamp_min(kLeastMoment).rsqrt();
   const Tensor norm = mean_square.sum({1, 2}, /*keepdim=*/true).sqrt();
   const Tensor new_norm = (mean_square * scale.square()).sum({1, 2}, /*keepdim=*/true).sqrt();
-  return {next, scale * (norm / new_norm.clamp_min(1e-10))};
+  return {next, scale * (norm / new_norm.clamp_min(kLeastMoment))};
 }
 
 void FusedOps::cautious_step(const std::vector<CautiousStep>& steps) const {

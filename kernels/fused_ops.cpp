@@ -124,7 +124,7 @@ struct RopeNormGate : Function<RopeNormGate> {
                                const std::optional<Tensor>& gate, const Ids& ids) {
     RECORD_FUNCTION("RopeNormGate", {});
     const auto embedding = operand(table, gate, ids);
-    const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, {rope.cos, rope.sin}, embedding);
+    const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, rope, embedding);
     keep(ctx, fused);
     ctx->save_for_backward({q, k, rstd, rope.cos, rope.sin, embedding.table, embedding.gate,
                             ids.ids(), ids.sorted(), ids.order()});
@@ -460,10 +460,8 @@ Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double m
   RECORD_FUNCTION("nesterov", {});
   const Fused* const fast = implementation(Operation::kNesterov);
   const bool fits = is_float(grad) && is_float(momentum) && grad.sizes() == momentum.sizes();
-  if (fast && fits && is_activation(type) && beside(grad, {momentum})) {
-    const auto [next, update] = fast->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
-    return {next, update};
-  }
+  if (fast && fits && is_activation(type) && beside(grad, {momentum}))
+    return fast->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
   const Tensor g = grad.to(momentum.scalar_type()), next = momentum.lerp(g, 1 - mu);
   return {next, g.lerp(next, mu).to(type)};
 }
@@ -475,11 +473,8 @@ SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& seco
   check(update.dim() == 3 && (dim == 1 || dim == 2),
         "normalize_update: the update must be (S, R, C), and dim 1 or 2");
   const bool fits = is_float(second) && is_statistic(second, update, dim);
-  if (fast && fits && is_activation(update.scalar_type()) && beside(update, {second})) {
-    const auto [next, scale] =
-        fast->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
-    return {next, scale};
-  }
+  if (fast && fits && is_activation(update.scalar_type()) && beside(update, {second}))
+    return fast->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
   const Tensor mean_square = update.to(second.scalar_type()).square().mean(dim, /*keepdim=*/true);
   const Tensor next = second.lerp(mean_square, 1 - beta2);
   const Tensor scale = next.clamp_min(kLeastMoment).rsqrt();

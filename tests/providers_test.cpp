@@ -38,8 +38,6 @@ const std::vector<Message> kConversation = {{"system", "be brief", true},
                                             {"assistant", "an edit"},
                                             {"user", "it does not build"}};
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
-
 struct Setting {
   std::string kind;
   bool stream;

@@ -256,8 +256,9 @@ void FileLock::lock(const fs::path& path) {
 void FileLock::lock_by_file(const fs::path& path) {
   const fs::path file = path.string() + ".holder";
   Descriptor made;
-  while ((made = Descriptor(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666))) <
-         0) {
+  for (;;) {
+    made = Descriptor(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (made >= 0) break;
     if (errno != EEXIST) fail("write", file);
     const std::string holder = read_file(file);
     if (!has_ended(holder)) {

@@ -66,6 +66,18 @@ void check_figures(const TaskInfo& info, const fs::path& file) {
             "task again with --force");
 }
 
+// The tasks under data_dir(), sorted.
+std::vector<std::string> task_names() {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(data_dir(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (name[0] != '.' && fs::exists(entry.path() / "task.json", error)) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 }  // namespace
 
 fs::path task_dir(const std::string& name) {
@@ -80,17 +92,6 @@ fs::path task_dir(const std::string& name) {
                           data_dir().native(),
                           name == "demo" ? "--source demo" : "--task " + name + " --source PATH",
                           names.empty() ? "" : ", or use one of: ", fmt::join(names, ", ")));
-}
-
-std::vector<std::string> task_names() {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(data_dir(), error)) {
-    const std::string name = entry.path().filename().string();
-    if (name[0] != '.' && fs::exists(entry.path() / "task.json", error)) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 std::string only_task() {

@@ -98,7 +98,7 @@ TEST(Tree, EveryFolderOfSourcesIsARoom) {
 // The first program that links both would keep the members of only one of them, without a word.
 TEST(Tree, NoTwoHeadersDefineATypeOfTheSameName) {
   const std::regex space(R"(^namespace ([\w:]+) \{)");
-  const std::regex type(R"(^(?:struct|class|enum|enum class|using) (\w+)\b[^;{=]*[{=])");
+  const std::regex type(R"(^(?:struct|class|enum class|enum|using) (\w+)\b[^;{=]*[{=])");
   std::map<std::string, fs::path> definitions;
   for (const auto& [room, below] : kRooms) {
     for (const auto& entry : fs::directory_iterator(kRoot / room)) {

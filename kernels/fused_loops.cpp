@@ -19,8 +19,7 @@ using Bits = uint32_t __attribute__((vector_size(64)));
 using Half = uint16_t __attribute__((vector_size(32)));
 
 // How many of a vector's lanes are in memory: all of them, or the last few of a row.
-struct All {
-};
+struct All {};
 struct Some {
   int64_t lanes;
 };

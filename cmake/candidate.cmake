@@ -28,9 +28,11 @@ set(CANDIDATE_LOCALIZE ${LOCALIZE} --keep-global-symbol=main
 set(KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch3IdsC*"
                    "--keep-global-symbol=_ZN12autoresearch10CudaKernelC*"
                    "--keep-global-symbol=_ZNK12autoresearch10CudaKernel6launch*")
-foreach(kernel windowed_attention linear_pair add_linear rms_norm add_norm mix_norm embedding
-               rope_norm_gate relu_squared softcap_cross_entropy nesterov normalize_update
-               cautious_step)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS kernels/operations.def)
+file(STRINGS kernels/operations.def operations REGEX "^(CHECKED|PLAIN)\\(")
+foreach(operation ${operations})
+  string(REGEX MATCH "([a-z_]+)\\)" kernel "${operation}")
+  set(kernel ${CMAKE_MATCH_1})
   string(LENGTH ${kernel} length)
   list(APPEND KERNEL_SYMBOLS "--keep-global-symbol=_ZN12autoresearch${length}${kernel}E*")
 endforeach()

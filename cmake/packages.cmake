@@ -11,6 +11,7 @@ require_package(Threads build-essential)
 require_package(OpenSSL libssl-dev COMPONENTS Crypto)
 require_package(CURL libcurl4-openssl-dev)
 require_package(spdlog libspdlog-dev)
+require_package(fmt libfmt-dev)  # the one that spdlog is made for
 require_package(nlohmann_json nlohmann-json3-dev)
 require_package(CLI11 libcli11-dev)
 require_package(tomlplusplus libtomlplusplus-dev)

@@ -1,6 +1,7 @@
 #include "common/cgroup.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -18,11 +19,8 @@ namespace {
 constexpr const char* kOurs = "autoresearch-agent";
 
 bool set(const fs::path& file, const std::string& value) {
-  const int fd = open(file.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  const bool done = write(fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
-  close(fd);
-  return done;
+  const Descriptor fd(open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  return fd >= 0 && write(fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
 }
 
 bool there(const fs::path& path) {
@@ -62,8 +60,7 @@ ControlGroup::ControlGroup(int64_t max_bytes, int64_t max_tasks) {
   static std::mutex mutex;
   static int count = 0;
   const std::lock_guard lock(mutex);
-  const std::string name =
-      "autoresearch-" + std::to_string(getpid()) + "-" + std::to_string(count++);
+  const std::string name = fmt::format("autoresearch-{}-{}", getpid(), count++);
   std::set<fs::path> places;  // one in version 2 of the interface, two in version 1
   for (const char* controller : {"memory", "pids"})
     if (const auto groups = control_groups(controller); !groups.empty()) places.insert(groups[0]);
@@ -93,12 +90,12 @@ ControlGroup::ControlGroup(int64_t max_bytes, int64_t max_tasks) {
 
 void ControlGroup::add(const fs::path& folder) {
   folders_.push_back(folder);
-  const int fd = open((folder / "cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd >= 0) entrances_.push_back(fd);
+  Descriptor fd(open((folder / "cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd >= 0) entrances_.push_back(std::move(fd));
 }
 
 ControlGroup::~ControlGroup() {
-  for (const int fd : entrances_) close(fd);
+  entrances_.clear();
   for (const fs::path& folder : folders_)
     for (int i = 0; rmdir(folder.c_str()) != 0 && i < 50; ++i) usleep(2000);  // ends a little later
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "common/descriptor.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -25,7 +26,7 @@ class ControlGroup {
   ControlGroup& operator=(ControlGroup&& other) noexcept;
 
   // Descriptors of its `cgroup.procs`: a process that writes "0" to each joins it.
-  const std::vector<int>& entrances() const { return entrances_; }
+  std::vector<int> entrances() const { return {entrances_.begin(), entrances_.end()}; }
   bool limits_memory() const { return !memory_.empty(); }
   bool limits_tasks() const { return !tasks_.empty(); }
   std::vector<pid_t> members() const;
@@ -36,7 +37,7 @@ class ControlGroup {
   void add(const fs::path& folder);
 
   std::vector<fs::path> folders_;
-  std::vector<int> entrances_;
+  std::vector<Descriptor> entrances_;
   fs::path memory_, tasks_;  // those of the folders that have such a limit
 };
 

@@ -1,6 +1,7 @@
 #include "common/files.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/fs.h>  // FICLONE
 #include <openssl/evp.h>
 #include <pwd.h>
@@ -20,6 +21,7 @@
 #include <random>
 #include <utility>
 
+#include "common/descriptor.h"
 #include "common/error.h"
 #include "common/log.h"
 
@@ -34,24 +36,6 @@ template <typename Kind = Error>
   throw Kind("can't " + what + " " + path.string() + ": " + std::strerror(reason) +
              (reason == ENOSPC ? "; free some space and run the command again" : ""));
 }
-
-// Owns a file descriptor.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  operator int() const { return fd_; }
-
-  // Closes early, where a failed close must be noticed.
-  bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
-
- private:
-  int fd_;
-};
 
 // The descriptor of a file to read, or -1. NFS calls a name stale that it has cached for too long,
 // and finds the file when it is asked again.
@@ -78,13 +62,8 @@ size_t read_some(int fd, char* buffer, size_t size, const fs::path& path) {
   }
 }
 
-void write_all(int fd, std::string_view bytes, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t count = ::write(fd, bytes.data(), bytes.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail("write", path);
-    bytes.remove_prefix(static_cast<size_t>(count));
-  }
+void write_or_fail(int fd, std::string_view bytes, const fs::path& path) {
+  if (!write_all(fd, bytes)) fail("write", path);
 }
 
 // A path that was given by the environment; an empty variable counts as unset.
@@ -158,15 +137,14 @@ std::string read_file(const fs::path& path) {
 void write_file(const fs::path& path, std::string_view bytes) {
   static std::atomic<unsigned> counter{0};
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const fs::path temporary =
-      folder / ("." + path.filename().string() + ".tmp-" + std::to_string(::getpid()) + "-" +
-                std::to_string(counter++) + "-" + std::to_string(std::random_device()()));
+  const fs::path temporary = folder / fmt::format(".{}.tmp-{}-{}-{}", path.filename().native(),
+                                                  ::getpid(), counter++, std::random_device()());
   // Never through a link, and never a file that is there: the folder may be a candidate's.
   Descriptor fd(
       ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));
   if (fd < 0) fail("write", path);
   try {
-    write_all(fd, bytes, path);
+    write_or_fail(fd, bytes, path);
     if (::fsync(fd) != 0) fail<DurabilityError>("sync", path);
     if (!fd.close()) fail("write", path);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail("write", path);
@@ -217,7 +195,7 @@ void copy_file_cheaply(const fs::path& from, const fs::path& to) {
   if (::ioctl(target, FICLONE, static_cast<int>(source)) != 0) {
     std::string buffer(1 << 20, '\0');
     while (const size_t count = read_some(source, buffer.data(), buffer.size(), from)) {
-      write_all(target, std::string_view(buffer).substr(0, count), to);
+      write_or_fail(target, std::string_view(buffer).substr(0, count), to);
     }
   }
   ::fchmod(target, status.st_mode & 07777);  // FAT and many shares have no modes to change
@@ -251,18 +229,12 @@ bool has_ended(const std::string& process) {
 
 }  // namespace
 
-FileLock::FileLock(const fs::path& path) : fd_(-1) {
+FileLock::FileLock(const fs::path& path) {
   do {  // again if its last holder has removed the file meanwhile
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    fd_ = Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     check(fd_ >= 0, "can't write " + path.string() + ": " + std::strerror(errno) +
                         "; make its folder writable, or give AUTORESEARCH_DATA another");
-    try {
-      lock(path);
-    } catch (const Error&) {
-      ::close(fd_);
-      throw;
-    }
+    lock(path);
   } while (!is_same_file(fd_, path));
 }
 
@@ -276,15 +248,17 @@ void FileLock::lock(const fs::path& path) {
   }
   // The holder's number is for the message above only: the lock itself ends with its process.
   if (::ftruncate(fd_, 0) != 0) fail("write", path);
-  write_all(fd_, std::to_string(::getpid()), path);
+  write_or_fail(fd_, std::to_string(::getpid()), path);
 }
 
 // Whoever makes the file holds the lock. One that a dead process has left is taken over; what a
 // process of another machine has left is the user's to judge.
 void FileLock::lock_by_file(const fs::path& path) {
   const fs::path file = path.string() + ".holder";
-  int fd;
-  while ((fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0) {
+  Descriptor made;
+  for (;;) {
+    made = Descriptor(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (made >= 0) break;
     if (errno != EEXIST) fail("write", file);
     const std::string holder = read_file(file);
     if (!has_ended(holder)) {
@@ -293,8 +267,7 @@ void FileLock::lock_by_file(const fs::path& path) {
     }
     if (::unlink(file.c_str()) != 0 && errno != ENOENT) fail("remove", file);
   }
-  const Descriptor made(fd);
-  write_all(made, own_process(), file);
+  write_or_fail(made, own_process(), file);
   file_ = file;
   static std::atomic_flag warned;
   if (!warned.test_and_set()) {
@@ -319,7 +292,6 @@ std::optional<std::string> holder_of(const fs::path& lock) {
 
 FileLock::~FileLock() {
   if (!file_.empty()) ::unlink(file_.c_str());
-  ::close(fd_);
 }
 
 }  // namespace autoresearch

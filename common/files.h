@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/descriptor.h"
 #include "common/error.h"
 
 namespace autoresearch {
@@ -59,7 +60,7 @@ class FileLock {
   void lock(const fs::path& path);
   void lock_by_file(const fs::path& path);
 
-  int fd_;
+  Descriptor fd_;
   fs::path file_;  // that stands for the lock, if there is one
 };
 

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <cstring>
 #include <random>
 #include <vector>
+
+#include "common/descriptor.h"
 
 namespace autoresearch {
 namespace {
@@ -18,16 +21,16 @@ constexpr int kOpenFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 // A name that says nothing and that nobody could have guessed.
 std::string random_name() {
   std::random_device random;
-  return "." + std::to_string(random()) + std::to_string(random());
+  return fmt::format(".{}{}", random(), random());
 }
 
-// Opens a folder by name, whatever its permissions; -1 if it is none.
-int open_folder(int parent, const std::string& name) {
+// Opens a folder by name, whatever its permissions; none if it is no folder.
+Descriptor open_folder(int parent, const std::string& name) {
   struct stat status = {};
-  if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return -1;
-  if (!S_ISDIR(status.st_mode)) return -1;
+  if (fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return {};
+  if (!S_ISDIR(status.st_mode)) return {};
   fchmodat(parent, name.c_str(), S_IRWXU, 0);
-  return openat(parent, name.c_str(), kOpenFolder);
+  return Descriptor(openat(parent, name.c_str(), kOpenFolder));
 }
 
 // The names in an open folder, which is closed.
@@ -50,7 +53,7 @@ void empty_folder(int top) {
   for (const std::string& name : names_in(dup(top)))
     if (unlinkat(top, name.c_str(), 0) != 0 && errno == EISDIR) folders.push_back(name);
   for (size_t i = 0; i < folders.size(); ++i) {
-    const int folder = open_folder(top, folders[i]);
+    const Descriptor folder = open_folder(top, folders[i]);
     if (folder < 0) continue;
     for (const std::string& name : names_in(dup(folder))) {
       if (unlinkat(folder, name.c_str(), 0) == 0 || errno != EISDIR) continue;
@@ -58,7 +61,6 @@ void empty_folder(int top) {
       fchmodat(folder, name.c_str(), S_IRWXU, 0);  // to be moved, a folder must be writable
       if (renameat(folder, name.c_str(), top, moved.c_str()) == 0) folders.push_back(moved);
     }
-    close(folder);
     unlinkat(top, folders[i].c_str(), AT_REMOVEDIR);
   }
 }
@@ -66,11 +68,7 @@ void empty_folder(int top) {
 }  // namespace
 
 bool remove_whatever(const fs::path& path) {
-  const int folder = open_folder(AT_FDCWD, path);
-  if (folder >= 0) {
-    empty_folder(folder);
-    close(folder);
-  }
+  if (const Descriptor folder = open_folder(AT_FDCWD, path); folder >= 0) empty_folder(folder);
   if (unlink(path.c_str()) != 0) rmdir(path.c_str());
   struct stat status = {};
   return lstat(path.c_str(), &status) != 0 && errno == ENOENT;
@@ -84,7 +82,7 @@ fs::path fresh_folder(const fs::path& path) {
 
 std::optional<int64_t> take_file(const fs::path& folder, const std::string& name, int64_t max_bytes,
                                  const fs::path& to) {
-  const int from = open_folder(AT_FDCWD, folder);
+  const Descriptor from = open_folder(AT_FDCWD, folder);
   if (from < 0) return std::nullopt;
   struct stat status = {};
   std::optional<int64_t> size;
@@ -96,7 +94,6 @@ std::optional<int64_t> take_file(const fs::path& folder, const std::string& name
                        renameat(from, name.c_str(), AT_FDCWD, to.c_str()) == 0;
     if (!taken && size <= max_bytes) size.reset();
   }
-  close(from);
   return size;
 }
 

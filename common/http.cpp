@@ -6,26 +6,14 @@
 #include <string_view>
 #include <vector>
 
+#include "common/text.h"
+
 namespace autoresearch {
 namespace {
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
-}
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return text;
-}
-
-// "host:port" of a URL, or of a proxy's address, which needs no scheme.
-std::string host_and_port(const std::string& url) {
-  const size_t scheme = url.find("://");
-  const size_t begin = scheme == std::string::npos ? 0 : scheme + 3;
-  const std::string place = url.substr(begin, url.find_first_of("/?#", begin) - begin);
-  return lower(place.substr(place.rfind('@') + 1));
 }
 
 // A list such as "localhost, .example.com, *": a name also stands for all below it.
@@ -43,12 +31,21 @@ bool is_listed(const std::string& host, std::string_view list) {
   return false;
 }
 
-}  // namespace
-
+// The host of a URL, without port and brackets: "localhost", "::1".
 std::string host_name(const std::string& url) {
   const std::string place = host_and_port(url);
   if (place.starts_with('[')) return place.substr(1, place.find(']') - 1);
   return place.substr(0, place.find(':'));
+}
+
+}  // namespace
+
+// A proxy's address needs no scheme.
+std::string host_and_port(const std::string& url) {
+  const size_t scheme = url.find("://");
+  const size_t begin = scheme == std::string::npos ? 0 : scheme + 3;
+  const std::string place = url.substr(begin, url.find_first_of("/?#", begin) - begin);
+  return lower(place.substr(place.rfind('@') + 1));
 }
 
 bool is_loopback(const std::string& url) {

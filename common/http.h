@@ -1,6 +1,6 @@
 // What everything that speaks HTTP takes from the environment: certificates and proxies. Both are
 // the machine's, not the program's, and libcurl alone looks at half of it. Pure but for the
-// environment; no libcurl in here.
+// environment; libcurl itself is in common/curl.h.
 #pragma once
 
 #include <optional>
@@ -8,8 +8,8 @@
 
 namespace autoresearch {
 
-// The host of a URL in lower case, without user, port and brackets: "localhost", "::1".
-std::string host_name(const std::string& url);
+// "host:port" of a URL in lower case, without user, password, path and query.
+std::string host_and_port(const std::string& url);
 
 // Whether a URL leads to this machine itself (127.0.0.0/8, ::1, localhost, 0.0.0.0), which no proxy
 // can reach on our behalf.

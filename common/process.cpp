@@ -1,6 +1,7 @@
 #include "common/process.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/keyctl.h>
 #include <poll.h>
 #include <signal.h>
@@ -28,6 +29,7 @@
 #include <utility>
 
 #include "common/cgroup.h"
+#include "common/descriptor.h"
 #include "common/error.h"
 #include "common/process_table.h"
 
@@ -60,65 +62,45 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-class Fd {
- public:
-  // Moves the descriptor up, so that the child's dup2 to its own numbers can't overwrite it.
-  Fd(int fd, const char* what) : fd_(fd) {
-    if (fd_ < 0) fail(what);
-    if (fd_ >= kLowestFd) return;
-    fd_ = fcntl(fd, F_DUPFD_CLOEXEC, kLowestFd);
-    ::close(fd);
-    if (fd_ < 0) fail(what);
-  }
-  Fd() = default;
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() { close(); }
-  void close() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_ = -1;
-};
+// Moves a descriptor up, so that the child's dup2 to its own numbers can't overwrite it.
+Descriptor moved_up(int fd, const char* what) {
+  Descriptor given(fd);
+  if (given >= kLowestFd) return given;
+  Descriptor moved(given < 0 ? -1 : fcntl(given, F_DUPFD_CLOEXEC, kLowestFd));
+  if (moved < 0) fail(what);
+  return moved;
+}
 
 struct Pipe {
-  Fd read, write;
+  Descriptor read, write;
 };
 
 Pipe make_pipe() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) fail("pipe");
-  return {Fd(ends[0], "pipe"), Fd(ends[1], "pipe")};
+  return {moved_up(ends[0], "pipe"), moved_up(ends[1], "pipe")};
 }
 
 // An anonymous file: unlike a pipe it can't fill up and block.
-Fd memory_file() { return Fd(memfd_create("stream", MFD_CLOEXEC), "memfd_create"); }
+Descriptor memory_file() {
+  return moved_up(memfd_create("stream", MFD_CLOEXEC), "memfd_create");
+}
 
-Fd open_text(const std::string& input) {
-  Fd file = memory_file();
-  for (size_t done = 0; done < input.size();) {
-    ssize_t n = write(file.get(), input.data() + done, input.size() - done);
-    if (n < 0 && errno != EINTR) fail("memory for its input");
-    if (n > 0) done += static_cast<size_t>(n);
-  }
-  if (lseek(file.get(), 0, SEEK_SET) != 0) fail("rewinding its input");
+Descriptor open_text(const std::string& input) {
+  Descriptor file = memory_file();
+  if (!write_all(file, input)) fail("memory for its input");
+  if (lseek(file, 0, SEEK_SET) != 0) fail("rewinding its input");
   return file;
 }
 
-std::string text_of(const Fd& file) {
+std::string text_of(const Descriptor& file) {
   struct stat status;
-  if (fstat(file.get(), &status) != 0) fail("reading its output");
+  if (fstat(file, &status) != 0) fail("reading its output");
   std::string text(static_cast<size_t>(status.st_size), '\0');
   size_t done = 0;
   while (done < text.size()) {
     const ssize_t n =
-        pread(file.get(), text.data() + done, text.size() - done, static_cast<off_t>(done));
+        pread(file, text.data() + done, text.size() - done, static_cast<off_t>(done));
     if (n <= 0 && errno != EINTR) break;
     if (n > 0) done += static_cast<size_t>(n);
   }
@@ -126,18 +108,18 @@ std::string text_of(const Fd& file) {
   return text;
 }
 
-Fd open_input(const Command& command) {
+Descriptor open_input(const Command& command) {
   if (command.input_fd >= 0)
-    return Fd(fcntl(command.input_fd, F_DUPFD_CLOEXEC, kLowestFd), "its input");
+    return moved_up(fcntl(command.input_fd, F_DUPFD_CLOEXEC, kLowestFd), "its input");
   if (!command.input.empty()) return open_text(command.input);
-  return Fd(open("/dev/null", O_RDONLY | O_CLOEXEC), "/dev/null");
+  return moved_up(open("/dev/null", O_RDONLY | O_CLOEXEC), "/dev/null");
 }
 
 // Never through a link: an earlier child may have had the folder to itself and left one there.
-Fd open_log(const fs::path& log) {
+Descriptor open_log(const fs::path& log) {
   int fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644);
   if (fd < 0) throw Error("cannot write the log " + log.string() + ": " + strerror(errno));
-  return Fd(fd, "log");
+  return moved_up(fd, "log");
 }
 
 // Where PATH of `env` has `name`; empty when nowhere, which execve reports as not found.
@@ -348,9 +330,9 @@ class Child {
 
   Launch launch_;
   ControlGroup group_;
-  Fd input_, log_, filter_, pidfd_;
-  Fd output_, errors_;  // anonymous files, if the two are apart
-  Fd init_;             // of a sandbox: its first process, once bwrap has told which it is
+  Descriptor input_, log_, filter_, pidfd_;
+  Descriptor output_, errors_;  // anonymous files, if the two are apart
+  Descriptor init_;             // of a sandbox: its first process, once bwrap has told which it is
   Pipe go_, out_, report_, tell_;
   pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
@@ -371,26 +353,26 @@ void Child::prepare(const Command& command) {
   input_ = open_input(command);
   go_ = make_pipe();
   out_ = make_pipe();
-  fcntl(out_.read.get(), F_SETFL, O_NONBLOCK);
+  fcntl(out_.read, F_SETFL, O_NONBLOCK);
   if (!command.log.empty()) log_ = open_log(command.log);
   if (command.apart) output_ = memory_file(), errors_ = memory_file();
   if (!command.filter.empty()) {
     filter_ = open_text(command.filter);
     report_ = make_pipe();
-    fcntl(report_.read.get(), F_SETFL, O_NONBLOCK);
+    fcntl(report_.read, F_SETFL, O_NONBLOCK);
   }
   if (command.max_rss_bytes > 0 || command.max_tasks > 0)
     group_ = ControlGroup(command.max_rss_bytes, command.max_tasks);
   if (command.tells) {
     tell_ = make_pipe();
-    fcntl(tell_.read.get(), F_SETFL, O_NONBLOCK);
+    fcntl(tell_.read, F_SETFL, O_NONBLOCK);
   }
   patience_ = command.patience;
   env_ = command.env;
   keeps_orphans_ = adopts_orphans() || !command.filter.empty();
   if (command.filter.empty() && keeps_orphans_) {  // a sandbox keeps its orphans to itself
     static std::atomic<int> count{0};
-    mark_ = kMark + std::to_string(getpid()) + "-" + std::to_string(count++);
+    mark_ = fmt::format("{}{}-{}", kMark, getpid(), count++);
     env_.push_back(mark_);
   }
   // What is nearly full already may still be used, but not to its end: the journal must go on.
@@ -403,13 +385,13 @@ void Child::prepare(const Command& command) {
              .argv = pointers(command.argv),
              .env = pointers(env_),
              .nice = command.nice,
-             .input = input_.get(),
-             .output = command.apart ? output_.get() : out_.write.get(),
-             .errors = command.apart ? errors_.get() : out_.write.get(),
-             .go = go_.read.get(),
-             .report = report_.write.get(),
-             .filter = filter_.get(),
-             .tell = tell_.write.get(),
+             .input = input_,
+             .output = command.apart ? output_ : out_.write,
+             .errors = command.apart ? errors_ : out_.write,
+             .go = go_.read,
+             .report = report_.write,
+             .filter = filter_,
+             .tell = tell_.write,
              .max_file_bytes =
                  command.apart && command.max_file_bytes == 0 ? kMostApart : command.max_file_bytes,
              .expendable = command.max_rss_bytes > 0,
@@ -433,10 +415,11 @@ Child::Child(const Command& command) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   errno = error;
   if (pid_ < 0) fail("fork");
-  for (Fd* childs : {&input_, &filter_, &out_.write, &go_.read, &report_.write, &tell_.write})
+  for (Descriptor* childs :
+       {&input_, &filter_, &out_.write, &go_.read, &report_.write, &tell_.write})
     childs->close();
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
-  if (pidfd >= 0) pidfd_ = Fd(pidfd, "pidfd");  // without one wait() polls
+  if (pidfd >= 0) pidfd_ = moved_up(pidfd, "pidfd");  // without one wait() polls
 }
 
 Child::~Child() {
@@ -453,7 +436,7 @@ void Child::release(const Command& command) {
   }
   start_ = last_sample_ = Clock::now();
   ssize_t n;
-  do n = write(go_.write.get(), "", 1);
+  do n = write(go_.write, "", 1);
   while (n < 0 && errno == EINTR);
   go_.write.close();
 }
@@ -472,7 +455,7 @@ void Child::kill_group() {
 bool Child::lost_patience() const { return killed_ && seconds_since(killed_at_) > patience_; }
 
 bool Child::namespace_ended() const {
-  pollfd init = {init_.get(), POLLIN, 0};  // -1, of no sandbox, is never ready
+  pollfd init = {init_, POLLIN, 0};  // -1, of no sandbox, is never ready
   return poll(&init, 1, 0) > 0;
 }
 
@@ -483,20 +466,20 @@ bool Child::leader_ended() const {
 }
 
 void Child::keep(std::string_view output) {
-  if (log_.get() < 0) {
+  if (log_ < 0) {
     kept_ += output;
     if (kept_.size() > 2 * kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
     return;
   }
   output = output.substr(0, kLogKept - logged_);
   logged_ += output.size();
-  [[maybe_unused]] ssize_t n = write(log_.get(), output.data(), output.size());
+  [[maybe_unused]] ssize_t n = write(log_, output.data(), output.size());
 }
 
 void Child::read_output(int rounds) {
   char buffer[kReadSize];
-  for (int i = 0; i < rounds && out_.read.get() >= 0; ++i) {
-    const ssize_t n = read(out_.read.get(), buffer, sizeof buffer);
+  for (int i = 0; i < rounds && out_.read >= 0; ++i) {
+    const ssize_t n = read(out_.read, buffer, sizeof buffer);
     if (n < 0) break;
     if (n == 0) out_.read.close();
     keep({buffer, static_cast<size_t>(n)});
@@ -508,7 +491,7 @@ void Child::read_output(int rounds) {
 void Child::hear_of_init() {
   char buffer[1024];
   ssize_t n;
-  while ((n = read(report_.read.get(), buffer, sizeof buffer)) > 0)
+  while ((n = read(report_.read, buffer, sizeof buffer)) > 0)
     reported_.append(buffer, static_cast<size_t>(n));
   if (n == 0) report_.read.close();
   constexpr std::string_view kKey = "\"child-pid\": ";
@@ -518,16 +501,16 @@ void Child::hear_of_init() {
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, init_pid_, 0));
   check(pidfd >= 0 || errno == ESRCH, "the sandbox needs Linux 5.3 or newer, or --sandbox off");
   if (pidfd < 0) return;  // it has ended, and all of its namespace with it
-  Fd init(pidfd, "pidfd");
+  Descriptor init = moved_up(pidfd, "pidfd");
   if (is_init_under(init_pid_, pid_)) init_ = std::move(init);
 }
 
 // What the child and its sandbox tell of themselves.
 void Child::listen(const Command& command, Exit& exit) {
-  if (report_.read.get() >= 0) hear_of_init();
-  if (tell_.read.get() < 0) return;
+  if (report_.read >= 0) hear_of_init();
+  if (tell_.read < 0) return;
   char words[kMostTold];
-  const ssize_t n = read(tell_.read.get(), words, kMostTold - exit.told.size());
+  const ssize_t n = read(tell_.read, words, kMostTold - exit.told.size());
   for (ssize_t i = 0; i < n; ++i) {
     exit.told.push_back({words[i], seconds_since(start_)});
     if (command.heard) command.heard(words[i]);
@@ -538,11 +521,11 @@ void Child::listen(const Command& command, Exit& exit) {
 // A namespace's init ends when all others in it have ended: the kernel kills them with it.
 bool Child::end_namespace() {
   kill_group();
-  if (report_.read.get() >= 0) hear_of_init();
-  if (init_.get() < 0) return true;
+  if (report_.read >= 0) hear_of_init();
+  if (init_ < 0) return true;
   syscall(SYS_pidfd_send_signal, init_.get(), SIGKILL, nullptr, 0);
   while (!namespace_ended() && !lost_patience()) {
-    pollfd init = {init_.get(), POLLIN, 0};
+    pollfd init = {init_, POLLIN, 0};
     poll(&init, 1, kPollMilliseconds);
   }
   return namespace_ended();
@@ -573,7 +556,7 @@ void Child::check_limits(const Command& command, const Usage& usage, Exit& exit)
   if (over(usage.bytes, command.max_rss_bytes) || group_.ran_out_of_memory())
     exit.over_memory = true;
   else if (over(usage.tasks, command.max_tasks) || group_.ran_out_of_tasks())
-    exit.over = "it had more than " + std::to_string(command.max_tasks) + " processes and threads";
+    exit.over = fmt::format("it had more than {} processes and threads", command.max_tasks);
   else if (const Space space = free_space(command.disk);
            space.bytes < reserve_.bytes || space.files < reserve_.files)
     exit.over = "it filled the disk";
@@ -583,7 +566,7 @@ void Child::check_limits(const Command& command, const Usage& usage, Exit& exit)
 }
 
 // Its init, if it is a sandbox that has one; else 0.
-pid_t Child::init() const { return init_.get() >= 0 ? init_pid_ : 0; }
+pid_t Child::init() const { return init_ >= 0 ? init_pid_ : 0; }
 
 // All that runs for it.
 ProcessTable Child::tree() const {
@@ -640,14 +623,14 @@ void Child::look_after(const Command& command, Exit& exit) {
 bool Child::reap(Exit& exit) {
   kill_group();  // before the wait: as long as the leader is a zombie, its number is ours
   while (!leader_ended() && !lost_patience()) {
-    pollfd leader = {pidfd_.get(), POLLIN, 0};
+    pollfd leader = {pidfd_, POLLIN, 0};
     poll(&leader, 1, kPollMilliseconds);
   }
   int status = SIGKILL;  // of one that does not end
   rusage usage = {};
   const std::lock_guard lock(children_mutex);
   const bool dead = wait4(pid_, &status, WNOHANG, &usage) == pid_;
-  if (init_.get() >= 0 && !children.contains(init_pid_)) {
+  if (init_ >= 0 && !children.contains(init_pid_)) {
     waitpid(init_pid_, nullptr, WNOHANG);  // ours, if we adopt orphans
     if (!namespace_ended()) stuck.insert(init_pid_);
   }
@@ -669,7 +652,7 @@ bool Child::reap(Exit& exit) {
 void Child::finish(Exit& exit) {
   bool empty = namespace_ended();
   if (empty) {
-    pollfd leader = {pidfd_.get(), POLLIN, 0};
+    pollfd leader = {pidfd_, POLLIN, 0};
     poll(&leader, 1, kBwrapMilliseconds);
   } else {
     empty = end_namespace();
@@ -688,11 +671,11 @@ Exit Child::wait(const Command& command) {
   Exit exit;
   // The sandbox's end counts as well: a bwrap that was stopped would not see that.
   while (!leader_ended() && !namespace_ended() && !lost_patience()) {
-    pollfd watched[] = {{out_.read.get(), POLLIN, 0},
-                        {pidfd_.get(), POLLIN, 0},
-                        {init_.get(), POLLIN, 0},
-                        {report_.read.get(), POLLIN, 0},
-                        {tell_.read.get(), POLLIN, 0}};
+    pollfd watched[] = {{out_.read, POLLIN, 0},
+                        {pidfd_, POLLIN, 0},
+                        {init_, POLLIN, 0},
+                        {report_.read, POLLIN, 0},
+                        {tell_.read, POLLIN, 0}};
     poll(watched, std::size(watched), kPollMilliseconds);
     listen(command, exit);
     read_output(/*rounds=*/1);
@@ -726,9 +709,9 @@ std::string what_holds(const ProcessId& stuck) {
                      (stat->state == 'Z' && stat->threads <= 1);  // its threads may wait on
   if (ended) return "";
   std::string place;
-  std::ifstream("/proc/" + std::to_string(stuck.pid) + "/wchan") >> place;
-  return "process " + std::to_string(stuck.pid) + " can't be ended (state " + stat->state +
-         (place.empty() || place == "0" ? "" : ", waiting in " + place) + ")";
+  std::ifstream(fmt::format("/proc/{}/wchan", stuck.pid)) >> place;
+  return fmt::format("process {} can't be ended (state {}{})", stuck.pid, stat->state,
+                     place.empty() || place == "0" ? "" : ", waiting in " + place);
 }
 
 void adopt_orphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }

@@ -1,5 +1,6 @@
 #include "common/progress.h"
 
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -62,14 +63,15 @@ void Progress::update(double done, const std::string& note) {
   if (!complete && share > 0 && seconds > 0.5)
     time = human_seconds(seconds / share - seconds) + " left";
   // A clock that counts seconds has a rate of one second a second, which tells nobody anything.
-  char speed[48] = "";
-  if (unit_ != "s")
-    std::snprintf(speed, sizeof speed, "  %.*f %s/s", rate < 10, rate, unit_.c_str());
+  const std::string speed =
+      unit_ == "s" ? "" : fmt::format("  {:.{}f} {}/s", rate, rate < 10 ? 1 : 0, unit_);
   const int digits = unit_size_ == 1 ? 0 : 1;  // what is counted one by one has no fractions
-  std::fprintf(stderr, "\r%s %s %3.0f %%  %.*f/%.*f %s%s  %s%s%s\033[K", title_.c_str(),
-               bar_of(share, kBarWidth).c_str(), 100 * share, digits, done / unit_size_, digits,
-               total_ / unit_size_, unit_.c_str(), speed, time.c_str(), note.empty() ? "" : "  ",
-               note.c_str());
+  std::fputs(
+      fmt::format("\r{} {} {:3.0f} %  {:.{}f}/{:.{}f} {}{}  {}{}{}\033[K", title_,
+                  bar_of(share, kBarWidth), 100 * share, done / unit_size_, digits,
+                  total_ / unit_size_, digits, unit_, speed, time, note.empty() ? "" : "  ", note)
+          .c_str(),
+      stderr);
   std::fflush(stderr);
   bar_on_line = true;
 }
@@ -94,7 +96,7 @@ void ProgressTable::draw(const std::vector<Row>& rows, const Row& sum) {
                   known ? size.ws_row : 24);
   // Up to the first line, each line anew, and away with what a longer table left below.
   std::string text = "\r";
-  if (drawn_ > 1) text += format("\033[%zuA", drawn_ - 1);
+  if (drawn_ > 1) text += fmt::format("\033[{}A", drawn_ - 1);
   for (size_t i = 0; i < lines.size(); ++i) text += (i > 0 ? "\n" : "") + lines[i] + "\033[K";
   std::fputs((text + "\033[J").c_str(), stderr);
   std::fflush(stderr);
@@ -105,7 +107,7 @@ void ProgressTable::draw(const std::vector<Row>& rows, const Row& sum) {
 void ProgressTable::clear() {
   if (drawn_ == 0) return;
   std::fputc('\r', stderr);
-  if (drawn_ > 1) std::fprintf(stderr, "\033[%zuA", drawn_ - 1);
+  if (drawn_ > 1) std::fputs(fmt::format("\033[{}A", drawn_ - 1).c_str(), stderr);
   std::fputs("\033[J", stderr);
   std::fflush(stderr);
   drawn_ = 0;
@@ -125,7 +127,8 @@ std::string ProgressTable::sum_note(const Row& sum) {
   const std::string time = sum.done < sum.total
                                ? human_seconds((sum.total - sum.done) / rate) + " left"
                                : human_seconds(seconds);
-  return format("%.*f %s/s  ", rate / unit_size_ < 10, rate / unit_size_, unit_.c_str()) + time;
+  const double shown = rate / unit_size_;
+  return fmt::format("{:.{}f} {}/s  {}", shown, shown < 10 ? 1 : 0, unit_, time);
 }
 
 std::vector<std::string> table_lines(std::vector<ProgressTable::Row> rows,
@@ -144,10 +147,10 @@ std::vector<std::string> table_lines(std::vector<ProgressTable::Row> rows,
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto& [title, done, total] = rows[i];
     const bool is_sum = i + 1 == rows.size();
-    const std::string whole = total > 0 ? format("%.1f", total / unit_size) : "?";
-    tails.push_back(format(" %3.0f %%  %.1f/%s %s", 100 * share_of(done, total), done / unit_size,
-                           whole.c_str(), unit.c_str()) +
-                    (is_sum && !sum_note.empty() ? "  " + sum_note : ""));
+    const std::string whole = total > 0 ? fmt::format("{:.1f}", total / unit_size) : "?";
+    tails.push_back(fmt::format(" {:3.0f} %  {:.1f}/{} {}{}", 100 * share_of(done, total),
+                                done / unit_size, whole, unit,
+                                is_sum && !sum_note.empty() ? "  " + sum_note : ""));
     tail_width = std::max(tail_width, tails.back().size());
   }
   // What is left of the width is the bar's: " [" and "]".
@@ -165,16 +168,10 @@ std::vector<std::string> table_lines(std::vector<ProgressTable::Row> rows,
 
 std::string human_seconds(double seconds) {
   if (!std::isfinite(seconds)) return "?";
-  const long long total = std::llround(std::max(0.0, seconds));
-  char text[48];
-  if (total < 60) {
-    std::snprintf(text, sizeof text, "%lld s", total);
-  } else if (total < 3600) {
-    std::snprintf(text, sizeof text, "%lld min %02lld s", total / 60, total % 60);
-  } else {
-    std::snprintf(text, sizeof text, "%lld h %02lld min", total / 3600, total % 3600 / 60);
-  }
-  return text;
+  const long total = std::lround(std::max(0.0, seconds));
+  if (total < 60) return fmt::format("{} s", total);
+  if (total < 3600) return fmt::format("{} min {:02} s", total / 60, total % 60);
+  return fmt::format("{} h {:02} min", total / 3600, total % 3600 / 60);
 }
 
 }  // namespace autoresearch

@@ -1,5 +1,7 @@
 #include "common/run_folder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -9,7 +11,7 @@
 namespace autoresearch {
 
 fs::path ExperimentFolder::reply(int k) const {
-  return path / (k == 1 ? "reply.md" : "reply-" + std::to_string(k) + ".md");
+  return path / (k == 1 ? "reply.md" : fmt::format("reply-{}.md", k));
 }
 
 fs::path ExperimentFolder::next_reply() const {
@@ -23,7 +25,7 @@ void ExperimentFolder::tidy() const {
 }
 
 ExperimentFolder RunFolder::experiment(int64_t n) const {
-  return {experiments() / format("%04lld", static_cast<long long>(n))};
+  return {experiments() / fmt::format("{:04}", n)};
 }
 
 std::vector<ExperimentFolder> RunFolder::all_experiments() const {

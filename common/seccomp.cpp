@@ -5,12 +5,17 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
+
+#include "common/error.h"
 
 namespace autoresearch {
 namespace {
@@ -106,6 +111,24 @@ constexpr uint32_t kMarks[] = {
 constexpr uint32_t kNewNamespace = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
                                    CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
+// All that a process which is locked down may still call. Threads are allowed by clone()'s flags.
+constexpr uint32_t kAllowed[] = {
+    SYS_read,          SYS_write,           SYS_readv,        SYS_writev,
+    SYS_recvfrom,      SYS_recvmsg,         SYS_sendto,       SYS_sendmsg,
+    SYS_shutdown,      SYS_close,           SYS_ppoll,        SYS_mmap,
+    SYS_munmap,        SYS_mremap,          SYS_mprotect,     SYS_madvise,
+    SYS_brk,           SYS_membarrier,      SYS_futex,        SYS_set_robust_list,
+    SYS_rseq,          SYS_set_tid_address, SYS_sched_yield,  SYS_sched_getaffinity,
+    SYS_rt_sigaction,  SYS_rt_sigprocmask,  SYS_rt_sigreturn, SYS_sigaltstack,
+    SYS_gettid,        SYS_getpid,          SYS_exit,         SYS_exit_group,
+    SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,    SYS_gettimeofday,
+    SYS_getrandom,     SYS_getcpu,          SYS_getrusage,    SYS_restart_syscall,
+    SYS_uname,
+#ifdef SYS_poll
+    SYS_poll,
+#endif
+};
+
 sock_filter load(size_t offset) {
   return BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset));
 }
@@ -119,31 +142,66 @@ sock_filter fail(int error) { return end(SECCOMP_RET_ERRNO | static_cast<uint32_
 // The lower half of a call's argument: both architectures are little-endian.
 sock_filter load_argument(size_t i) { return load(offsetof(seccomp_data, args) + 8 * i); }
 
+// A filter's instructions. Each answer looks at the call's number alone, unless a comment says
+// more.
+class Filter {
+ public:
+  Filter() {
+    // The numbers mean what they say on one architecture only.
+    add({load(offsetof(seccomp_data, arch)), jump(BPF_JEQ, kArchitecture, 1, 0),
+         end(SECCOMP_RET_KILL_PROCESS), load(offsetof(seccomp_data, nr))});
+#ifdef __x86_64__
+    constexpr uint32_t kX32 = 0x40000000;  // the same calls once more, under other numbers
+    add({jump(BPF_JGE, kX32, 0, 1), fail(ENOSYS)});
+#endif
+    // Its flags lie in memory, which a filter can't read; glibc then takes clone, whose flags it
+    // can.
+    answer(SYS_clone3, fail(ENOSYS));
+  }
+
+  void add(std::initializer_list<sock_filter> more) { code_.insert(code_.end(), more); }
+  void answer(uint32_t call, sock_filter with) { add({jump(BPF_JEQ, call, 0, 1), with}); }
+  // The answer to `call` depends on its argument `i`: whether it has any of these bits (BPF_JSET),
+  // or is this number (BPF_JEQ).
+  void answer(uint32_t call, size_t i, uint16_t comparison, uint32_t bits, sock_filter if_true,
+              sock_filter if_false) {
+    add({jump(BPF_JEQ, call, 0, 4), load_argument(i), jump(comparison, bits, 0, 1), if_true,
+         if_false});
+  }
+  std::vector<sock_filter>& code() { return code_; }
+
+ private:
+  std::vector<sock_filter> code_;
+};
+
 }  // namespace
 
 std::string seccomp_filter(bool may_mark_files) {
-  std::vector<sock_filter> program = {
-      load(offsetof(seccomp_data, arch)), jump(BPF_JEQ, kArchitecture, 1, 0),
-      end(SECCOMP_RET_KILL_PROCESS), load(offsetof(seccomp_data, nr))};
-  const auto add = [&](std::initializer_list<sock_filter> more) {
-    program.insert(program.end(), more);
-  };
-#ifdef __x86_64__
-  constexpr uint32_t kX32 = 0x40000000;  // the same calls once more, under other numbers
-  add({jump(BPF_JGE, kX32, 0, 1), fail(ENOSYS)});
-#endif
-  for (const uint32_t number : kRefused) add({jump(BPF_JEQ, number, 0, 1), fail(EPERM)});
-  for (const uint32_t number : kMarks)
-    if (!may_mark_files) add({jump(BPF_JEQ, number, 0, 1), fail(EPERM)});
-  // Its flags lie in memory, which a filter can't read; glibc then takes clone, whose flags it can.
-  add({jump(BPF_JEQ, SYS_clone3, 0, 1), fail(ENOSYS)});
-  add({jump(BPF_JEQ, SYS_clone, 0, 4), load_argument(0), jump(BPF_JSET, kNewNamespace, 0, 1),
-       fail(EPERM), end(SECCOMP_RET_ALLOW)});
+  Filter filter;
+  for (const uint32_t call : kRefused) filter.answer(call, fail(EPERM));
+  for (const uint32_t call : kMarks)
+    if (!may_mark_files) filter.answer(call, fail(EPERM));
+  const sock_filter allow = end(SECCOMP_RET_ALLOW);
+  filter.answer(SYS_clone, 0, BPF_JSET, kNewNamespace, fail(EPERM), allow);
   // Whoever opens a leased file waits for its holder, as the parent would.
-  add({jump(BPF_JEQ, SYS_fcntl, 0, 4), load_argument(1), jump(BPF_JEQ, F_SETLEASE, 0, 1),
-       fail(EPERM), end(SECCOMP_RET_ALLOW)});
-  add({end(SECCOMP_RET_ALLOW)});
-  return {reinterpret_cast<const char*>(program.data()), program.size() * sizeof(sock_filter)};
+  filter.answer(SYS_fcntl, 1, BPF_JEQ, F_SETLEASE, fail(EPERM), allow);
+  filter.add({allow});
+  const auto& code = filter.code();
+  return {reinterpret_cast<const char*>(code.data()), code.size() * sizeof(sock_filter)};
+}
+
+void lock_down() {
+  Filter filter;
+  const sock_filter allow = end(SECCOMP_RET_ALLOW);
+  for (const uint32_t call : kAllowed) filter.answer(call, allow);
+  filter.answer(SYS_clone, 0, BPF_JSET, CLONE_THREAD, allow, fail(EPERM));
+  filter.add({fail(EPERM)});
+  auto& code = filter.code();
+  const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
+  const bool done =
+      prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+      syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
+  check(done, std::string("the kernel takes no system-call filter: ") + std::strerror(errno));
 }
 
 }  // namespace autoresearch

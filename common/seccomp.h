@@ -1,4 +1,5 @@
-// What a program in the sandbox may not ask of the kernel.
+// Filters of system calls: what a program in the sandbox may not ask of the kernel, and the little
+// that a process which has all it needs still may.
 #pragma once
 
 #include <string>
@@ -11,5 +12,11 @@ namespace autoresearch {
 // ld need. Modes, owners and times of files can be changed only if `may_mark_files`: the nodes
 // in /dev are the machine's own, and would carry notes from sandbox to sandbox.
 std::string seccomp_filter(bool may_mark_files);
+
+// From here on this process may compute, take memory, start threads and speak over the descriptors
+// that it has open, and nothing else: it opens no file, makes no socket, starts no program, and
+// signals nobody. What it tries all the same fails with EPERM. There is no way back, and it holds
+// for every thread. Throws Error if the kernel has no seccomp (Linux before 3.17).
+void lock_down();
 
 }  // namespace autoresearch

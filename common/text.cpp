@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "common/utf8.h"
+
 namespace autoresearch {
 namespace {
 
@@ -13,19 +15,9 @@ constexpr std::string_view kBlanks = " \t\r\n\v\f";
 }  // namespace
 
 size_t utf8_length(std::string_view text, size_t i) {
-  const auto byte = [&](size_t k) {
-    return i + k < text.size() ? static_cast<uint8_t>(text[i + k]) : 0;
-  };
-  const uint8_t lead = byte(0);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4) return 0;
-  for (size_t k = 1; k < length; ++k) {
-    if ((byte(k) & 0xC0) != 0x80) return 0;
-  }
-  const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
-  const bool out_of_range = (lead == 0xED && byte(1) > 0x9F) || (lead == 0xF4 && byte(1) > 0x8F);
-  return overlong || out_of_range ? 0 : length;
+  if (i >= text.size()) return 1;
+  const Utf8Character character = decode_utf8(text.data() + i, text.data() + text.size());
+  return character.valid ? character.bytes : 0;
 }
 
 namespace {
@@ -146,12 +138,9 @@ std::string first_chars(const std::string& text, size_t max_chars) {
 
 Character first_character(std::string_view text) {
   if (text.empty()) return {};
-  constexpr std::array<uint8_t, 5> kBits = {0, 0x7F, 0x1F, 0x0F, 0x07};  // of the first byte
-  const size_t bytes = utf8_length(text, 0);
-  if (bytes == 0) return {'?', 1};
-  char32_t code = static_cast<uint8_t>(text[0]) & kBits[bytes];
-  for (size_t i = 1; i < bytes; ++i) code = code << 6 | (static_cast<uint8_t>(text[i]) & 0x3F);
-  return {code, bytes};
+  const Utf8Character character = decode_utf8(text.data(), text.data() + text.size());
+  if (!character.valid) return {'?', 1};
+  return {character.code, character.bytes};
 }
 
 char ascii_of(char32_t c) {

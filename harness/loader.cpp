@@ -8,18 +8,18 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/descriptor.h"
 #include "common/error.h"
 
 namespace autoresearch {
 
 MappedTokens::MappedTokens(const fs::path& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   check(fd >= 0, "can't read " + path.string() + ": " + std::strerror(errno));
   struct stat info {};
   const bool known = fstat(fd, &info) == 0;
   const auto bytes = static_cast<size_t>(info.st_size);
   void* data = known && bytes ? mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-  close(fd);
   check(data != MAP_FAILED, "can't map " + path.string() + ": is it empty?");
   tokens_ = {static_cast<const uint16_t*>(data), bytes / sizeof(uint16_t)};
 }

@@ -29,7 +29,7 @@ void PhaseClock::enter(const std::string& phase) {
   attempt([&] { mark(phase); });
 }
 
-void PhaseClock::end_step(Phases& phases) {
+void PhaseClock::end_step(StepPhases& phases) {
   attempt([&] {
     mark("");
     if (device_.is_cpu()) return add(step_, phases);
@@ -38,7 +38,7 @@ void PhaseClock::end_step(Phases& phases) {
   });
 }
 
-void PhaseClock::finish(Phases& phases) {
+void PhaseClock::finish(StepPhases& phases) {
   attempt([&] { add(before_, phases); });
 }
 
@@ -52,7 +52,7 @@ void PhaseClock::mark(const std::string& phase) {
 }
 
 // Waits for the step's end. A step of no marks has been added before.
-void PhaseClock::add(Step& step, Phases& phases) {
+void PhaseClock::add(Step& step, StepPhases& phases) {
   const auto marks = std::exchange(step.marks, {});
   if (marks.empty()) return;
   if (!device_.is_cpu()) step.events[marks.size() - 1].synchronize();

@@ -32,8 +32,8 @@ class PhaseClock {
 
   // On a CPU, adds the step's phases up. On a GPU it waits until the step before this one is done
   // and adds up that one's.
-  void end_step(Phases& phases);
-  void finish(Phases& phases);  // the same for the last step
+  void end_step(StepPhases& phases);
+  void finish(StepPhases& phases);  // the same for the last step
   bool works() const { return !failed_; }
 
  private:
@@ -46,7 +46,7 @@ class PhaseClock {
     std::vector<c10::Event> events;  // of the marks, on a GPU; used again in every second step
   };
   void mark(const std::string& phase);
-  void add(Step& step, Phases& phases);
+  void add(Step& step, StepPhases& phases);
   template <typename F>
   void attempt(F&& action);
 

@@ -25,7 +25,7 @@ void LossCurve::add(int64_t step, double seconds, double loss) {
   std::erase_if(points_, [&](const Point& point) { return point.step % stride_ != 0; });
 }
 
-void Phases::add_step(const std::vector<std::pair<std::string, double>>& phases) {
+void StepPhases::add_step(const std::vector<std::pair<std::string, double>>& phases) {
   for (const auto& [name, seconds] : phases) {
     const bool kept = seconds_.contains(name) || seconds_.size() + 1 < kMost;
     seconds_[kept ? name : "other"] += seconds;
@@ -33,7 +33,7 @@ void Phases::add_step(const std::vector<std::pair<std::string, double>>& phases)
   if (++steps_ == 1) first_step_ = std::exchange(seconds_, {});
 }
 
-std::map<std::string, double> Phases::ms_per_step() const {
+std::map<std::string, double> StepPhases::ms_per_step() const {
   std::map<std::string, double> result;
   for (const auto& [name, seconds] : steps_ > 1 ? seconds_ : first_step_)
     result[name] = 1000 * seconds / static_cast<double>(std::max<int64_t>(1, steps_ - 1));

@@ -37,7 +37,7 @@ class LossCurve {
 
 // Where the time of a step goes: seconds by phase. The first step is left out where there are
 // others, because it pays for what later ones find ready.
-class Phases {
+class StepPhases {
  public:
   static constexpr size_t kMost = 16;  // what comes after that many counts as "other"
 
@@ -62,7 +62,7 @@ struct Record {
   std::string fused;  // why some operations are not fused on this device; empty: all are
   nlohmann::json facts = nlohmann::json::object();  // Run::describe
   LossCurve curve;
-  Phases phases;
+  StepPhases phases;
   std::optional<Profile> profile;
   std::optional<Score> score;  // standalone runs only: a handed-over model is scored elsewhere
 

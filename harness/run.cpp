@@ -200,7 +200,7 @@ void Run::describe(std::vector<Fact> facts) {
   for (auto& [key, value] : facts) {
     const auto* rows = std::get_if<int64_t>(&value);
     if (key == "micro_batch" && rows) impl_->micro_batches.push_back(*rows);
-    std::visit([&](auto& v) { impl_->record.facts[key] = std::move(v); }, value);
+    std::visit([this, &key = key](auto& v) { impl_->record.facts[key] = std::move(v); }, value);
   }
 }
 

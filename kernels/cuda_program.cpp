@@ -183,7 +183,8 @@ CompiledCuda compile_cuda(const std::string& source, const std::string& name, in
                           const std::vector<std::string>& defines) {
   const int target = best_target(capability);
   const bool exact = target == capability;
-  NvrtcProgram program(kDevicePrelude + ("\n#line 1 \"" + name + "\"\n") + source, name);
+  NvrtcProgram program(
+      std::string(kConstants) + kDevicePrelude + ("\n#line 1 \"" + name + "\"\n") + source, name);
   std::vector<std::string> options{
       "--std=c++17",
       std::string("--gpu-architecture=") + (exact ? "sm_" : "compute_") + std::to_string(target)};

@@ -1,4 +1,4 @@
-// Files of harness/ that are part of the program as text: CMake writes embedded.cpp
+// Files of kernels/ that are part of the program as text: CMake writes embedded.cpp
 // (cmake/embed.cmake).
 #pragma once
 
@@ -6,6 +6,7 @@
 
 namespace autoresearch {
 
+extern const char* const kConstants;      // kernels/constants.h
 extern const char* const kDevicePrelude;  // kernels/device_prelude.cuh
 extern const char* const kFusedSource;    // kernels/fused.cu
 

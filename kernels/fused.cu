@@ -17,8 +17,13 @@ using Index = long long;
 
 // Elements that a thread moves at once: 16 bytes where row lengths and addresses allow, else one.
 constexpr int W = WIDE ? 16 / sizeof(T) : 1;
-constexpr int kWarp = 32;
-constexpr float kEpsilon = 1.1920928955078125e-07f;  // float32's, as in at::rms_norm
+// Of kernels/constants.h, which stands before this file.
+using autoresearch::kBlockWarps;
+using autoresearch::kIgnoredTarget;
+using autoresearch::kLeastMoment;
+using autoresearch::kLogitsInRegisters;
+using autoresearch::kNormEpsilon;
+using autoresearch::kWarp;
 
 __device__ __forceinline__ float not_a_number() { return __uint_as_float(0x7fc00000u); }
 
@@ -98,7 +103,7 @@ KERNEL rms_norm(const T* __restrict__ x, T* __restrict__ normed, float* __restri
     load(x + c, v);
     for (int i = 0; i < W; ++i) sum += v[i] * v[i];
   }
-  const float r = rsqrtf(warp_sum(sum) / C + kEpsilon);
+  const float r = rsqrtf(warp_sum(sum) / C + kNormEpsilon);
   for (int c = lane() * W; c < C; c += kWarp * W) {
     load(x + c, v);
     for (int i = 0; i < W; ++i) v[i] *= r;
@@ -126,6 +131,8 @@ __device__ __forceinline__ void add_any(const T* from, Index at, float (&to)[W])
   for (int i = 0; i < W; ++i) to[i] += v[i];
 }
 
+// grad, normed, grad_x: (N, C). With y = x r and r = 1 / sqrt(mean(x^2) + eps), r changes with x by
+// -r^3 x / C, so grad_x = r (grad - y mean(grad y)).
 KERNEL rms_norm_backward(const T* __restrict__ grad, const T* __restrict__ normed,
                          const float* __restrict__ rstd, const T* __restrict__ others,
                          T* __restrict__ grad_x, Index N, int C) {
@@ -162,7 +169,7 @@ KERNEL mix_norm(const T* __restrict__ x, const T* __restrict__ x0, const float* 
     for (int i = 0; i < W; ++i) sum += v[i] * v[i];
     store(v, y + row + c);
   }
-  const float r = rsqrtf(warp_sum(sum) / C + kEpsilon);
+  const float r = rsqrtf(warp_sum(sum) / C + kNormEpsilon);
   for (int c = lane() * W; c < C; c += kWarp * W) {
     load_mixed(x + row + c, x0 + row + c, *a, *b, v);
     for (int i = 0; i < W; ++i) v[i] *= r;
@@ -185,6 +192,8 @@ __device__ __forceinline__ void pass_on(const float (&g)[W], float a, const T* x
   store(v, to + at);
 }
 
+// Matrices are (N, C). y = a x + b x0 gets g = grad_y + r (grad_normed - normed mean(grad_normed
+// normed)); from there grad_x = a g, grad_x0 = b g, grad_a = sum(g x), grad_b = sum(g x0).
 // A block takes every gridDim.x-th group of rows and leaves its sums for the gradients of a and b
 // in partial_a and partial_b.
 KERNEL mix_norm_backward(const T* __restrict__ grad_y, const T* __restrict__ grad_normed,
@@ -323,7 +332,7 @@ KERNEL rope_norm_gate(const T* __restrict__ qkv, const T* __restrict__ cos,
     load_rotated(x + d, half, cos + angle + d, sin + angle + d, y1, y2);
     for (int i = 0; i < W; ++i) sum += y1[i] * y1[i] + y2[i] * y2[i];
   }
-  const float r = rsqrtf(group_sum(sum, lanes) / D + kEpsilon);
+  const float r = rsqrtf(group_sum(sum, lanes) / D + kNormEpsilon);
   if (!head.exists) return;
   if (rotates) {
     T* const out = (head.part == 0 ? q : k) + head.plain;
@@ -354,7 +363,8 @@ __device__ float head_dot(const Head& head, const T* a, const S* b, int D, int l
   return dot;
 }
 
-// Through the norm, where mean is that of grad * y, and rotated back.
+// One head, (D). Through the norm, g = rstd (grad - y mean(grad y)); through the rotation, whose
+// inverse is its transpose, x1 gets g1 cos - g2 sin, and x2 gets g1 sin + g2 cos.
 __device__ void unrotate(const Head& head, const T* grad, const T* y, const T* cos, const T* sin,
                          float rstd, float mean, T* grad_x, int half, int lanes) {
   float g1[W], g2[W], u[W], v[W];
@@ -377,6 +387,9 @@ __device__ void unrotate(const Head& head, const T* grad, const T* y, const T* c
   }
 }
 
+// grad_q, grad_k, grad_v: (N, H, D). Queries and keys go back through norm and rotation (unrotate).
+// A value y = v + 2 s e, s = sigmoid(gate), passes grad on to v, 2 s grad to e, and to the gate
+// 2 s (1 - s) sum(grad e).
 KERNEL rope_norm_gate_backward(const T* __restrict__ grad_q, const T* __restrict__ grad_k,
                                const T* __restrict__ grad_v, const T* __restrict__ q,
                                const T* __restrict__ k, const float* __restrict__ rstd,
@@ -428,6 +441,7 @@ KERNEL relu_squared(const T* __restrict__ x, T* __restrict__ y, Index n) {
   store(v, y + i);
 }
 
+// y = max(x, 0)^2 grows by 2 max(x, 0) = 2 sqrt(y).
 KERNEL relu_squared_backward(const T* __restrict__ grad, const T* __restrict__ y,
                              T* __restrict__ grad_x, Index n) {
   const Index i = thread() * W;
@@ -448,8 +462,6 @@ __device__ __forceinline__ float fast_tanh(float x) {
   return 1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * x));
 }
 
-constexpr Index kIgnored = -100;  // kIgnoredTarget of fused.h
-
 // A row without a target: nothing, or NaN where it ought to have one.
 __device__ void leave_out(T* logits, float* loss, int V, bool ignored) {
   float z[W];
@@ -459,7 +471,7 @@ __device__ void leave_out(T* logits, float* loss, int V, bool ignored) {
 }
 
 // Packs of a row that a thread keeps in registers; of single elements, addresses take registers too.
-constexpr int kKept = WIDE ? 32 / W : 8;
+constexpr int kKept = WIDE ? kLogitsInRegisters / W : 8;
 
 __device__ __forceinline__ void squash(const T* logits, float inverse, float (&t)[W]) {
   load(logits, t);
@@ -481,12 +493,15 @@ __device__ __forceinline__ void each_squashed(const float (&kept)[kKept][W], con
   }
 }
 
+// logits z: (N, V). With t = tanh(z / cap) and p = softmax(cap t), the loss is
+// log(sum(e^(cap t))) - cap t[target]. cap t grows by 1 - t^2, so z gets
+// scale (p - [is the target]) (1 - t^2).
 // One pass over memory if the registers hold the row.
 KERNEL __launch_bounds__(1024)
     softcap_cross_entropy(T* __restrict__ logits, const Index* __restrict__ targets,
                           float* __restrict__ loss, int V, float cap, float scale) {
   const Index n = blockIdx.x, aim = targets[n];
-  if (aim < 0 || aim >= V) return leave_out(logits + n * V, loss + n, V, aim == kIgnored);
+  if (aim < 0 || aim >= V) return leave_out(logits + n * V, loss + n, V, aim == kIgnoredTarget);
   const int target = aim;
   const float inverse = 1.0f / cap;
   logits += n * V;
@@ -535,13 +550,11 @@ KERNEL find_segments(const Index* __restrict__ sorted_ids, Index* __restrict__ s
   for (Index v = before + 1; v <= after; ++v) starts[v] = i;
 }
 
-constexpr int kSegmentWarps = 8;
-
 // Adds W channels of rows order[begin ... end - 1] to `sum`, this warp's share of them.
 __device__ void add_rows(const T* grad, const Index* order, Index begin, Index end, int C,
                          float (&sum)[W]) {
   float g[W];
-  for (Index n = begin + warp(); n < end; n += kSegmentWarps) {
+  for (Index n = begin + warp(); n < end; n += kBlockWarps) {
     load(grad + order[n] * C, g);
     for (int i = 0; i < W; ++i) sum[i] += g[i];
   }
@@ -549,11 +562,11 @@ __device__ void add_rows(const T* grad, const Index* order, Index begin, Index e
 
 // The sum over the block's warps, in its first one.
 __device__ void add_warps(float (&sum)[W]) {
-  __shared__ float shared[kSegmentWarps][W][kWarp];
+  __shared__ float shared[kBlockWarps][W][kWarp];
   for (int i = 0; i < W; ++i) shared[warp()][i][lane()] = sum[i];
   __syncthreads();
   if (warp() > 0) return;
-  for (int w = 1; w < kSegmentWarps; ++w)
+  for (int w = 1; w < kBlockWarps; ++w)
     for (int i = 0; i < W; ++i) sum[i] += shared[w][i][lane()];
 }
 
@@ -584,7 +597,7 @@ KERNEL embedding_backward(const T* __restrict__ grad, const Index* __restrict__ 
   float sum[W] = {}, part[W];
   if (c < C) {
     add_rows(grad + c, order, begin, end < next * rows ? end : next * rows, C, sum);
-    for (Index chunk = next + warp(); chunk * rows < end; chunk += kSegmentWarps) {
+    for (Index chunk = next + warp(); chunk * rows < end; chunk += kBlockWarps) {
       load(carried + chunk * C + c, part);
       for (int i = 0; i < W; ++i) sum[i] += part[i];
     }
@@ -623,18 +636,16 @@ KERNEL row_mean_squares(const T* __restrict__ x, float* __restrict__ mean, Index
   if (lane() == 0) mean[r] = result;
 }
 
-constexpr int kColumnWarps = 8;
-
 // mean[s][c] of the squares of column c of matrix s. A block for 32 columns, whose warps take the
 // rows in turn. Block = s * slabs + slab.
 KERNEL column_mean_squares(const T* __restrict__ x, float* __restrict__ mean, int rows, int cols,
                            int slabs) {
-  __shared__ float shared[kColumnWarps][kWarp];
+  __shared__ float shared[kBlockWarps][kWarp];
   const Index s = blockIdx.x / slabs;
   const int c = blockIdx.x % slabs * kWarp + lane();
   float sum = 0;
   if (c < cols) {
-    for (int r = warp(); r < rows; r += kColumnWarps) {
+    for (int r = warp(); r < rows; r += kBlockWarps) {
       const float v = to_float(x[(s * rows + r) * cols + c]);
       sum += v * v;
     }
@@ -642,7 +653,7 @@ KERNEL column_mean_squares(const T* __restrict__ x, float* __restrict__ mean, in
   shared[warp()][lane()] = sum;
   __syncthreads();
   if (warp() > 0 || c >= cols) return;
-  for (int w = 1; w < kColumnWarps; ++w) sum += shared[w][lane()];
+  for (int w = 1; w < kBlockWarps; ++w) sum += shared[w][lane()];
   mean[s * cols + c] = sum / rows;
 }
 
@@ -658,13 +669,13 @@ KERNEL second_moment(const float* __restrict__ mean, const float* __restrict__ s
     const float m = mean[at + i], old = second[at + i], moment = old + rest * (m - old);
     new_second[at + i] = moment;
     plain += m;
-    scaled += m / at_least(moment, 1e-10f);
+    scaled += m / at_least(moment, kLeastMoment);
   }
   plain = block_sum(plain);
   scaled = block_sum(scaled);
-  const float ratio = sqrtf(plain) / at_least(sqrtf(scaled), 1e-10f);
+  const float ratio = sqrtf(plain) / at_least(sqrtf(scaled), kLeastMoment);
   for (int i = threadIdx.x; i < K; i += blockDim.x)
-    scale[at + i] = ratio * rsqrtf(at_least(new_second[at + i], 1e-10f));
+    scale[at + i] = ratio * rsqrtf(at_least(new_second[at + i], kLeastMoment));
 }
 
 // n elements, W a thread, of the stack from its element `first` on: one weight tensor. scale has

@@ -17,10 +17,10 @@
 #include <memory>
 #include <vector>
 
-namespace autoresearch {
+#include "kernels/constants.h"
+#include "kernels/kernels.h"
 
-// A target that does not count, as in at::cross_entropy_loss.
-constexpr int64_t kIgnoredTarget = -100;
+namespace autoresearch {
 
 class Fused {
  public:
@@ -65,10 +65,7 @@ class Fused {
   // What lies between the product with the query, key and value weights and attention. Queries and
   // keys: the halves x1, x2 of each head are rotated by position (y1 = x1 cos + x2 sin,
   // y2 = x2 cos - x1 sin), then normalized per head as in rms_norm. Values: v + 2 sigmoid(gate) *
-  // table[id], per head; plain v where table and gate are undefined.
-  struct Rope {
-    Tensor cos, sin;  // (at least T, D / 2) activation; row t for position t
-  };
+  // table[id], per head; plain v where table and gate are undefined. Rope's tables are activations.
   struct ValueEmbedding {
     Tensor table;  // (V, H * D) float32 or bfloat16, apart from the activation's type; or undefined
     Tensor ids;    // (B, T) int64 in [0, V); on a GPU another makes its values NaN
@@ -117,21 +114,15 @@ class Fused {
   //
   // Before orthogonalization: momentum' = momentum + (1 - mu) (grad - momentum); the update is
   // grad + mu (momentum' - grad) (Nesterov).
-  struct Momentum {
-    Tensor momentum;  // (S, R, C) float32
-    Tensor update;    // (S, R, C) of `type`, float32 or bfloat16
-  };
-  // grad, momentum: (S, R, C) float32.
+  // grad, momentum: (S, R, C) float32; the update is of `type`, float32 or bfloat16.
   virtual Momentum nesterov(const Tensor& grad, const Tensor& momentum, double mu,
                             at::ScalarType type) const = 0;
 
   // After it, NorMuon (arXiv 2510.05491): with m the mean of update^2 over `dim` (1 or 2, kept as
   // size 1), second' = second + (1 - beta2) (m - second); s = 1 / sqrt(max(second', 1e-10)); and
   // scale = s * sqrt(sum(m)) / max(sqrt(sum(m s^2)), 1e-10) with the sums over each matrix.
-  struct SecondMoment {
-    Tensor second, scale;  // (S, R, 1) for dim 2, (S, 1, C) for dim 1; float32
-  };
-  // update: (S, R, C) float32 or bfloat16.
+  // update: (S, R, C) float32 or bfloat16; the rest (S, R, 1) for dim 2, (S, 1, C) for dim 1,
+  // float32.
   virtual SecondMoment normalize_update(const Tensor& update, const Tensor& second, int64_t dim,
                                         double beta2) const = 0;
 

@@ -199,13 +199,16 @@ std::map<Operation, std::string> disagreements(const FusedOps& ops, at::Device d
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const at::tracer::impl::NoTracerDispatchMode no_trace;
   std::map<Operation, std::string> found;
+  Operations checked;
   for (const bool even : {false, true}) {
     for (const Check& check : checks(device, type, even)) {
+      checked.set(static_cast<size_t>(check.operation));
       if (found.contains(check.operation)) continue;
       const std::string what = disagreement(check, ops);
       if (!what.empty()) found[check.operation] = what;
     }
   }
+  TORCH_INTERNAL_ASSERT(checked.all(), "an operation of kernels/operations.def has no check");
   return found;
 }
 

@@ -334,11 +334,11 @@ class FusedCpu : public Fused {
     double norm = 0, new_norm = 0;
     for (size_t i = 0; i < mean.size(); ++i) {
       new_second[i] = second[i] + (1 - beta2) * (mean[i] - second[i]);
-      scale[i] = 1 / std::sqrt(std::max(new_second[i], 1e-10F));
+      scale[i] = 1 / std::sqrt(std::max(new_second[i], kLeastMoment));
       norm += mean[i];
       new_norm += mean[i] * scale[i] * scale[i];
     }
-    const double keep = std::sqrt(norm) / std::max(std::sqrt(new_norm), 1e-10);
+    const double keep = std::sqrt(norm) / std::max<double>(std::sqrt(new_norm), kLeastMoment);
     for (size_t i = 0; i < mean.size(); ++i) scale[i] *= static_cast<float>(keep);
   }
 

@@ -2,6 +2,8 @@
 // are the compiler's own (vector_size): it makes of sixteen floats what the processor has.
 #include "kernels/fused_loops.h"
 
+#include "kernels/constants.h"
+
 namespace autoresearch {
 namespace {
 
@@ -16,13 +18,8 @@ using Int = int32_t __attribute__((vector_size(64)));
 using Bits = uint32_t __attribute__((vector_size(64)));
 using Half = uint16_t __attribute__((vector_size(32)));
 
-constexpr int64_t kIgnored = -100;  // kIgnoredTarget of fused.h
-constexpr float kEps = 1.1920929e-07F;
-
 // How many of a vector's lanes are in memory: all of them, or the last few of a row.
-struct All {
-  static constexpr int64_t lanes = kLanes;
-};
+struct All {};
 struct Some {
   int64_t lanes;
 };
@@ -140,7 +137,7 @@ INLINE float sigmoid(float x) { return 1 / (1 + exp(broadcast(-x))[0]); }
 // Normalization
 
 INLINE float rstd_of(Vec squares, int64_t C) {
-  return 1 / __builtin_sqrtf(sum(squares) / static_cast<float>(C) + kEps);
+  return 1 / __builtin_sqrtf(sum(squares) / static_cast<float>(C) + kNormEpsilon);
 }
 
 template <class T>
@@ -169,6 +166,8 @@ INLINE Vec load_any(const T* p, int64_t at, Part part) {
   return p ? load(p + at, part) : Vec{};
 }
 
+// grad, normed, grad_x: (rows, C). With y = x r and r = 1 / sqrt(mean(x^2) + eps), r changes with x
+// by -r^3 x / C, so grad_x = r (grad - y mean(grad y)).
 template <class T>
 void rms_norm_backward(const T* grad, const T* normed, const float* rstd, const T* others,
                        T* grad_x, int64_t rows, int64_t C) {
@@ -199,6 +198,8 @@ void mix_norm(const T* x, const T* x0, float a, float b, T* y, T* normed, float*
   }
 }
 
+// Matrices are (rows, C). y = a x + b x0 gets g = grad_y + r (grad_normed - normed mean(grad_normed
+// normed)); from there grad_x = a g, grad_x0 = b g, grad_a = sum(g x), grad_b = sum(g x0).
 template <class T>
 void mix_norm_backward(const T* grad_y, const T* grad_normed, const T* x, const T* x0,
                        const T* normed, const float* rstd, float a, float b, const T* others,
@@ -247,6 +248,8 @@ void rotate_norm(const T* x, const T* cos, const T* sin, T* y, float* rstd, int6
   }
 }
 
+// grad, y, grad_x: (H, D). Through the norm of a head, g = r (grad - y mean(grad y)); through the
+// rotation, whose inverse is its transpose, x1 gets g1 cos - g2 sin, and x2 gets g1 sin + g2 cos.
 template <class T>
 void rotate_norm_backward(const T* grad, const T* y, const float* rstd, const T* cos, const T* sin,
                           T* grad_x, int64_t H, int64_t D) {
@@ -273,6 +276,8 @@ void gate(const T* v, const T* gate, const T* embedded, T* y, int64_t H, int64_t
   }
 }
 
+// grad, embedded e: (H, D); gate: (H). y = v + 2 s e, where s = sigmoid(gate) grows by s (1 - s):
+// grad_embedded = 2 s grad, grad_gate = 2 s (1 - s) sum(grad e). The gradient of v is grad itself.
 template <class T>
 void gate_backward(const T* grad, const T* gate, const T* embedded, T* grad_embedded, T* grad_gate,
                    int64_t H, int64_t D) {
@@ -299,6 +304,7 @@ void relu_squared(const T* x, T* y, int64_t n) {
   });
 }
 
+// n elements. y = max(x, 0)^2 grows by 2 max(x, 0) = 2 sqrt(y).
 template <class T>
 void relu_squared_backward(const T* grad, const T* y, T* grad_x, int64_t n) {
   for_each(n, [&](int64_t i, auto part) {
@@ -317,13 +323,16 @@ INLINE float largest(const T* x, int64_t n) {
   return result;
 }
 
+// logits z: (rows, V). With t = tanh(z / cap) and p = softmax(cap t), the loss is
+// log(sum(e^(cap t))) - cap t[target]. cap t grows by 1 - t^2, so z gets
+// scale (p - [is the target]) (1 - t^2).
 template <class T>
 void softcap_cross_entropy(T* logits, const int64_t* targets, float cap, float scale, float* loss,
                            float* scratch, int64_t rows, int64_t V) {
   float *const slope = scratch, *const power = scratch + V;  // 1 - tanh^2, and e^(capped - most)
   for (int64_t row = 0; row < rows; ++row, logits += V) {
     if (targets[row] < 0 || targets[row] >= V) {
-      loss[row] = targets[row] == kIgnored ? 0 : __builtin_nanf("");
+      loss[row] = targets[row] == kIgnoredTarget ? 0 : __builtin_nanf("");
       for_each(V, [&](int64_t i, auto part) { store(logits + i, broadcast(loss[row]), part); });
       continue;
     }
@@ -542,6 +551,9 @@ void block_slopes(const AttentionShape& shape, const HeadRoom& room, Span span, 
   }
 }
 
+// grad, out, q: (T, heads, D); k, v: (T, D). With P = softmax(q k^T / sqrt(D)) and out = P v, P
+// gets grad v^T, the scores S get P (grad v^T - sum(grad out)), so that grad_q = S k / sqrt(D),
+// grad_k = S^T q / sqrt(D), grad_v = P^T grad. `scores` holds P, `slopes` S.
 template <class T>
 void attention_backward(const AttentionShape& shape, const T* grad, const T* q, const T* k,
                         const T* v, const T* out, const float* lse, T* grad_q, T* grad_k, T* grad_v,

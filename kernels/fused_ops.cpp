@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <vector>
 
 #include "common/error.h"
@@ -96,6 +95,8 @@ struct AddNorm : Function<AddNorm> {
     ctx->set_materialize_grads(false);
     return {x, normed};
   }
+  // Of rows (N, C). The sum x + h w^T gets g = grad + (what comes through its norm): x gets g, h
+  // g w (N, K), w g^T h (C, K).
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &h = saved[0], &w = saved[1], &normed = saved[2];
@@ -123,7 +124,7 @@ struct RopeNormGate : Function<RopeNormGate> {
                                const std::optional<Tensor>& gate, const Ids& ids) {
     RECORD_FUNCTION("RopeNormGate", {});
     const auto embedding = operand(table, gate, ids);
-    const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, {rope.cos, rope.sin}, embedding);
+    const auto [q, k, v, rstd] = fused->rope_norm_gate(qkv, rope, embedding);
     keep(ctx, fused);
     ctx->save_for_backward({q, k, rstd, rope.cos, rope.sin, embedding.table, embedding.gate,
                             ids.ids(), ids.sorted(), ids.order()});
@@ -222,10 +223,8 @@ struct Embedding : Function<Embedding> {
 // ------------------------------------------------------------------------------------------------
 // Twins
 
-constexpr double kEps = std::numeric_limits<float>::epsilon();
-
 Tensor aten_rms_norm(const Tensor& x) {
-  return at::rms_norm(x, {x.size(-1)}, /*weight=*/{}, kEps).to(x.scalar_type());
+  return at::rms_norm(x, {x.size(-1)}, /*weight=*/{}, kNormEpsilon).to(x.scalar_type());
 }
 
 Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
@@ -359,8 +358,10 @@ void check_targets(const Tensor& targets, int64_t V) {
 
 const char* name_of(Operation operation) {
   static constexpr const char* kNames[] = {
-      "windowed_attention",    "rms_norm",  "mix_norm", "rope_norm_gate",   "relu_squared",
-      "softcap_cross_entropy", "embedding", "nesterov", "normalize_update", "cautious_step"};
+#define CHECKED(enumerator, function) #function,
+#define PLAIN(function)
+#include "kernels/operations.def"
+  };
   return kNames[static_cast<size_t>(operation)];
 }
 
@@ -459,10 +460,8 @@ Momentum FusedOps::nesterov(const Tensor& grad, const Tensor& momentum, double m
   RECORD_FUNCTION("nesterov", {});
   const Fused* const fast = implementation(Operation::kNesterov);
   const bool fits = is_float(grad) && is_float(momentum) && grad.sizes() == momentum.sizes();
-  if (fast && fits && is_activation(type) && beside(grad, {momentum})) {
-    const auto [next, update] = fast->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
-    return {next, update};
-  }
+  if (fast && fits && is_activation(type) && beside(grad, {momentum}))
+    return fast->nesterov(grad.contiguous(), momentum.contiguous(), mu, type);
   const Tensor g = grad.to(momentum.scalar_type()), next = momentum.lerp(g, 1 - mu);
   return {next, g.lerp(next, mu).to(type)};
 }
@@ -474,17 +473,14 @@ SecondMoment FusedOps::normalize_update(const Tensor& update, const Tensor& seco
   check(update.dim() == 3 && (dim == 1 || dim == 2),
         "normalize_update: the update must be (S, R, C), and dim 1 or 2");
   const bool fits = is_float(second) && is_statistic(second, update, dim);
-  if (fast && fits && is_activation(update.scalar_type()) && beside(update, {second})) {
-    const auto [next, scale] =
-        fast->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
-    return {next, scale};
-  }
+  if (fast && fits && is_activation(update.scalar_type()) && beside(update, {second}))
+    return fast->normalize_update(update.contiguous(), second.contiguous(), dim, beta2);
   const Tensor mean_square = update.to(second.scalar_type()).square().mean(dim, /*keepdim=*/true);
   const Tensor next = second.lerp(mean_square, 1 - beta2);
-  const Tensor scale = next.clamp_min(1e-10).rsqrt();
+  const Tensor scale = next.clamp_min(kLeastMoment).rsqrt();
   const Tensor norm = mean_square.sum({1, 2}, /*keepdim=*/true).sqrt();
   const Tensor new_norm = (mean_square * scale.square()).sum({1, 2}, /*keepdim=*/true).sqrt();
-  return {next, scale * (norm / new_norm.clamp_min(1e-10))};
+  return {next, scale * (norm / new_norm.clamp_min(kLeastMoment))};
 }
 
 void FusedOps::cautious_step(const std::vector<CautiousStep>& steps) const {

@@ -14,17 +14,10 @@
 
 namespace autoresearch {
 
-enum class Operation {  // add_norm is trusted with rms_norm
-  kAttention,
-  kRmsNorm,
-  kMixNorm,
-  kRopeNormGate,
-  kReluSquared,
-  kSoftcapCrossEntropy,
-  kEmbedding,
-  kNesterov,
-  kNormalizeUpdate,
-  kCautiousStep,
+enum class Operation {
+#define CHECKED(enumerator, function) enumerator,
+#define PLAIN(function)
+#include "kernels/operations.def"
   kCount
 };
 const char* name_of(Operation operation);  // as in kernels.h

@@ -22,6 +22,7 @@ struct AddLinear : Function<AddLinear> {
     as_rows(x).addmm_(as_rows(h), w.t());
     return x;
   }
+  // Rows (N, C) of the gradient. y = x + h w^T: x gets grad, h grad w (N, K), w grad^T h (C, K).
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &h = saved[0], &w = saved[1], rows = as_rows(grads[0]);
@@ -41,6 +42,8 @@ struct LinearPair : Function<LinearPair> {
     };
     return {product(rows, w), product(rows.narrow(1, 0, first.size(1)), first)};
   }
+  // Rows (N, _). x gets grad w, and its first K channels grad_first first as well; each weight gets
+  // its own gradient's transpose times what it saw of x.
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &w = saved[1], &first = saved[2], x = as_rows(saved[0]);

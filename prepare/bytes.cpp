@@ -15,6 +15,7 @@
 #include <cstring>
 #include <utility>
 
+#include "common/descriptor.h"
 #include "common/error.h"
 #include "task/unicode.h"
 
@@ -31,9 +32,6 @@ class FileStream : public ByteStream {
       : name_(display_name(file)), fd_(::open(system_path(file).c_str(), O_RDONLY | O_CLOEXEC)) {
     if (fd_ < 0) fail("open");
   }
-  ~FileStream() override { ::close(fd_); }
-  FileStream(const FileStream&) = delete;
-  FileStream& operator=(const FileStream&) = delete;
 
   int64_t position() const override { return position_; }
 
@@ -55,7 +53,7 @@ class FileStream : public ByteStream {
   }
 
   std::string name_;
-  int fd_;
+  Descriptor fd_;
   int64_t position_ = 0;
 };
 
@@ -283,7 +281,7 @@ void make_stdin_a_file(const fs::path& folder, const std::function<void()>& on_w
     return;
   }
   const fs::path copy = folder / "stdin";
-  const int fd = ::open(copy.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  const Descriptor fd(::open(copy.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   check(fd >= 0, "can't write " + copy.string() + ": " + std::strerror(errno));
   ::unlink(copy.c_str());
   std::string buffer(1 << 20, '\0');
@@ -294,15 +292,12 @@ void make_stdin_a_file(const fs::path& folder, const std::function<void()>& on_w
     count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
     check(count >= 0 || errno == EINTR, std::string("can't read stdin: ") + std::strerror(errno) +
                                             "; check what comes through the pipe");
-    for (ssize_t done = 0; done < count;) {
-      const ssize_t written = ::write(fd, buffer.data() + done, static_cast<size_t>(count - done));
-      check(written >= 0, "can't copy stdin to " + folder.string() + ": " + std::strerror(errno) +
-                              "; free some space, and run the command again");
-      done += written;
-    }
+    const auto read = static_cast<size_t>(std::max<ssize_t>(0, count));
+    const bool copied = write_all(fd, std::string_view(buffer).substr(0, read));
+    check(copied, "can't copy stdin to " + folder.string() + ": " + std::strerror(errno) +
+                      "; free some space, and run the command again");
   }
   ::dup2(fd, STDIN_FILENO);
-  ::close(fd);
 }
 
 fs::path system_path(const fs::path& file) { return is_stdin(file) ? "/proc/self/fd/0" : file; }

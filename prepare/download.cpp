@@ -1,14 +1,15 @@
 #include "prepare/download.h"
 
-#include <curl/curl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
+#include <map>
 #include <memory>
 #include <random>
 #include <utility>
 
+#include "common/back_off.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/progress.h"
@@ -30,11 +31,6 @@ constexpr double kPollSeconds = 0.1;  // how often an interrupt is noticed
 
 Clock::duration from_seconds(double seconds) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-}
-
-void start_curl_once() {
-  static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
-  check(code == CURLE_OK, "libcurl can't start: " + std::string(curl_easy_strerror(code)));
 }
 
 // One file and how far it is.
@@ -121,8 +117,8 @@ void Downloader::run() {
   for (const auto& transfer : transfers_) find_present(*transfer);
   const size_t missing = count(State::kWaiting);
   if (missing == 0) return;
-  log_info(
-      format("downloading %zu of %zu files to %s", missing, transfers_.size(), folder_.c_str()));
+  log_info(fmt::format("downloading {} of {} files to {}", missing, transfers_.size(),
+                       folder_.native()));
   while (true) {
     if (options_.interrupted && options_.interrupted()) {
       throw Error("interrupted; what has arrived is kept, and the same command goes on from there",
@@ -251,8 +247,8 @@ void Downloader::finish(Transfer& transfer) {
   transfer.part.publish();
   transfer.state = State::kDone;
   if (!table_.visible()) {
-    log_info(format("%s: %.1f MB (%zu of %zu)", transfer.name.c_str(), size / kMega,
-                    count(State::kDone), transfers_.size()));
+    log_info(fmt::format("{}: {:.1f} MB ({} of {})", transfer.name, size / kMega,
+                         count(State::kDone), transfers_.size()));
   }
 }
 
@@ -277,16 +273,14 @@ void Downloader::again(Transfer& transfer, const std::string& reason, double ret
 // Seconds until the next request for this file. What a server asks for holds for all files, which
 // come from the same one.
 double Downloader::pause(const Transfer& transfer, double retry_after) {
-  std::uniform_real_distribution<double> jitter(0.75, 1.25), late(1, 1.1);
-  if (retry_after <= 0) {
-    const double doubled = options_.first_wait * std::exp2(std::min(transfer.attempts, 20));
-    return std::min(options_.longest_wait, doubled) * jitter(random_);
-  }
+  if (retry_after <= 0)
+    return jittered(back_off(options_.first_wait, transfer.attempts, options_.longest_wait),
+                    random_);
   const Clock::time_point until = Clock::now() + from_seconds(retry_after * options_.second);
   if (retry_after >= kToldWait && until > paused_until_ + from_seconds(options_.second))
     say(transfer.reason + " and asks to wait; going on in " + human_seconds(retry_after));
   paused_until_ = std::max(paused_until_, until);
-  return retry_after * late(random_);
+  return retry_after * std::uniform_real_distribution<double>(1, 1.1)(random_);
 }
 
 void Downloader::give_up(Transfer& transfer, const std::string& reason) {
@@ -338,9 +332,9 @@ void Downloader::check_space() {
   sizes_checked_ = known;
   const double free = static_cast<double>(fs::space(folder_).available);
   check(missing <= free,
-        format("the files still to come need %.1f MB, but %s has %.1f MB free; free some space, or "
-               "give --data or AUTORESEARCH_DATA a folder on a larger disk",
-               missing / kMega, folder_.c_str(), free / kMega));
+        fmt::format("the files still to come need {:.1f} MB, but {} has {:.1f} MB free; free some "
+                    "space, or give --data or AUTORESEARCH_DATA a folder on a larger disk",
+                    missing / kMega, folder_.native(), free / kMega));
 }
 
 void Downloader::say(const std::string& line) {
@@ -357,7 +351,7 @@ ProgressTable::Row Downloader::sum() const {
     if (transfer->begun || transfer->state == State::kWaiting)
       sum.total += size >= 0 ? static_cast<double>(size) : expected;
   }
-  sum.title = format("%zu of %zu files", count(State::kDone), transfers_.size());
+  sum.title = fmt::format("{} of {} files", count(State::kDone), transfers_.size());
   return sum;
 }
 
@@ -379,28 +373,22 @@ size_t Downloader::count(State state) const {
 
 // One line: which files did not arrive, grouped by reason, and how to go on.
 void Downloader::report_failures() const {
-  std::vector<std::pair<std::string, std::string>> names_by_reason;
+  std::map<std::string, std::string> names_by_reason;
   size_t not_begun = 0;
   for (const auto& transfer : transfers_) {
     not_begun += transfer->state == State::kWaiting;
     if (transfer->state != State::kFailed) continue;
-    auto group = std::find_if(names_by_reason.begin(), names_by_reason.end(),
-                              [&](const auto& one) { return one.first == transfer->reason; });
-    if (group == names_by_reason.end())
-      group = names_by_reason.insert(group, {transfer->reason, ""});
-    group->second += (group->second.empty() ? "" : ", ") + transfer->name;
+    std::string& names = names_by_reason[transfer->reason];
+    names += (names.empty() ? "" : ", ") + transfer->name;
   }
-  std::string text =
-      format("%zu of %zu files did not arrive: ", transfers_.size() - count(State::kDone),
-             transfers_.size());
-  for (size_t i = 0; i < names_by_reason.size(); ++i) {
-    const auto& [reason, names] = names_by_reason[i];
-    text += (i > 0 ? "; " : "") + names + " (" + reason + ")";
-  }
-  if (not_begun > 0) text += format("; %zu were not tried any more", not_begun);
+  std::string text;
+  for (const auto& [reason, names] : names_by_reason)
+    text += fmt::format("{}{} ({})", text.empty() ? "" : "; ", names, reason);
+  if (not_begun > 0) text += fmt::format("; {} were not tried any more", not_begun);
   throw Error(
-      text +
-      "; what has arrived is kept, and the same command goes on from there once the cause is gone");
+      fmt::format("{} of {} files did not arrive: {}; what has arrived is kept, and the same "
+                  "command goes on from there once the cause is gone",
+                  transfers_.size() - count(State::kDone), transfers_.size(), text));
 }
 
 }  // namespace
@@ -417,7 +405,8 @@ void download(const fs::path& folder, const std::vector<Download>& files,
                     "; give --data or AUTORESEARCH_DATA another");
   const FileLock lock(folder / ".lock");
   remove_torn_notes(folder);
-  start_curl_once();
+  start_curl();
+  start_curl();
   Downloader(folder, files, options).run();
 }
 

@@ -6,15 +6,13 @@
 // read from the start too. Redirects are followed; a token goes to the first host only.
 #pragma once
 
-#include <curl/curl.h>
-
 #include <cstdint>
 #include <exception>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "common/curl.h"
 #include "prepare/part_file.h"
 
 namespace autoresearch {
@@ -30,18 +28,6 @@ struct Outcome {
   double retry_after = 0;  // seconds that the server asks to wait; 0 where it names none
 };
 
-// Headers of a response as they come in: names in lower case, values trimmed.
-struct Headers {
-  std::map<std::string, std::string> fields;  // of the last response
-  // Of any response on the way: a hub that redirects tells here what the file behind is. Hugging
-  // Face: X-Linked-Size, and X-Linked-Etag, the SHA-256 of what is stored by content. The last
-  // host's ETag may have 64 digits as well, but then it is another hash.
-  std::string linked_size, linked_etag;
-
-  void add(std::string_view line);
-  std::string get(const std::string& name) const;  // empty where there is none
-};
-
 class Fetch {
  public:
   // Begins at once, driven by `multi`, which must outlive it, as must `part`, opened for `url`.
@@ -51,7 +37,7 @@ class Fetch {
   Fetch(const Fetch&) = delete;
   Fetch& operator=(const Fetch&) = delete;
 
-  CURL* handle() const { return curl_; }
+  CURL* handle() const { return request_.handle(); }
   int64_t received() const { return received_; }  // bytes of body so far
 
   // What came of it, once curl says that it has ended. Throws what stopped the disk.
@@ -65,19 +51,20 @@ class Fetch {
   void accept_whole();
   void accept_range();
   void write(std::string_view bytes);
-  long status() const;
   Outcome broken(CURLcode code) const;
   Outcome refused();
-  double retry_after() const;
+  std::string linked_sha256() const;
 
   CURLM* const multi_;
   const std::string url_, token_;
   PartFile& part_;
-  CURL* const curl_;
-  curl_slist* lines_ = nullptr;
-  char message_[CURL_ERROR_SIZE] = "";
-  Headers headers_;
   const int64_t asked_from_;
+  CurlRequest request_;
+  HttpHeaders headers_;  // of the last response
+  // Of any response on the way: a hub that redirects tells here what the file behind is. Hugging
+  // Face: X-Linked-Size, and X-Linked-Etag, the SHA-256 of what is stored by content. The last
+  // host's ETag may have 64 digits as well, but then it is another hash.
+  std::string linked_size_, linked_etag_;
   int64_t received_ = 0;
   bool accepted_ = false;
   std::optional<Outcome> refusal_;  // why the body isn't taken

@@ -1,5 +1,7 @@
 #include "prepare/findings.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -52,22 +54,20 @@ void Findings::check_lines() const {
 
 Error Findings::bad_lines(int64_t bad, int64_t lines) const {
   const std::lock_guard lock(mutex_);
-  return Error(*bad_.places.begin() + "; " + std::to_string(bad) + " of " + std::to_string(lines) +
-               " lines can't be used, and one in a thousand may be bad: mend or remove them, or " +
-               "give --column");
+  return Error(
+      fmt::format("{}; {} of {} lines can't be used, and one in a thousand may be bad: mend "
+                  "or remove them, or give --column",
+                  *bad_.places.begin(), bad, lines));
 }
 
 std::string Findings::report() const {
   std::string text = left_out("  left out of folders: ", "\n");
   const std::lock_guard lock(mutex_);
-  for (const auto& [kind, found] : notes_) {
-    text += "  " + kind + ": " + std::to_string(found.count) + " (" +
-            joined(found.places, found.count) + ")\n";
-  }
-  if (bad_.count > 0) {
-    text += "  lines skipped: " + std::to_string(bad_.count) + " of " + std::to_string(lines_) +
-            " (" + joined(bad_.places, bad_.count) + ")\n";
-  }
+  for (const auto& [kind, found] : notes_)
+    text += fmt::format("  {}: {} ({})\n", kind, found.count, joined(found.places, found.count));
+  if (bad_.count > 0)
+    text += fmt::format("  lines skipped: {} of {} ({})\n", bad_.count, lines_,
+                        joined(bad_.places, bad_.count));
   return text;
 }
 
@@ -78,7 +78,7 @@ std::string Findings::left_out(const std::string& before, const std::string& beh
   std::sort(kinds.begin(), kinds.end());
   std::string text;
   for (size_t i = 0; i < std::min(kinds.size(), kKinds); ++i) {
-    text += (i == 0 ? before : ", ") + std::to_string(-kinds[i].first) + " " + kinds[i].second;
+    text += fmt::format("{}{} {}", i == 0 ? before : ", ", -kinds[i].first, kinds[i].second);
   }
   if (kinds.size() > kKinds) text += ", and other kinds";
   return kinds.empty() ? text : text + behind;

@@ -16,6 +16,7 @@ namespace {
 using std::string_view_literals::operator""sv;
 
 constexpr size_t kMostMarkBytes = 4;
+constexpr size_t kLookBytes = 64 << 10;
 constexpr size_t kBinaryProbe = 8192;  // bytes without a NUL: text, as git tells it
 constexpr std::string_view kParquetMagic = "PAR1", kLittleEndian = "\xFF\xFE",
                            kBigEndian = "\xFE\xFF";
@@ -99,8 +100,9 @@ bool is_packed_parquet(const fs::path& file, ByteStream& unpacked) {
          std::string_view(magic, sizeof magic) != kParquetMagic;
 }
 
-}  // namespace
-
+// A file that begins with `start` (its first kLookBytes, or all of it). The name decides only what
+// the bytes leave open: a .jsonl may begin with a bad line, and a .parquet that does not begin as
+// one is a damaged one, unless it is something else that is known.
 Look look_at(const fs::path& file, std::string_view start, bool is_text) {
   const std::string extension = lower_extension(plain_name(file));
   const bool parquet = extension == ".parquet";
@@ -131,6 +133,8 @@ Look look_at(const fs::path& file, std::string_view start, bool is_text) {
   return {.form =
               json_lines || begins_as_json_lines(start, least) ? Form::kJsonLines : Form::kText};
 }
+
+}  // namespace
 
 OpenedFile open_file(const fs::path& file, Findings& findings, bool is_text) {
   OpenedFile opened;

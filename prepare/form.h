@@ -19,15 +19,9 @@ struct Look {
   std::string kind = {};   // what it is then, to be counted: "zip archive"
 };
 
-// A file that begins with `start` (its first kLookBytes, or all of it), decompressed. The name
-// decides only what the bytes leave open: a .jsonl may begin with a bad line, and a .parquet that
-// does not begin as one is a damaged one, unless it is something else that is known. If `is_text`
-// (the user has said how documents are separated), lines of JSON are text like any other.
-constexpr size_t kLookBytes = 64 << 10;
-Look look_at(const fs::path& file, std::string_view start, bool is_text = false);
-
-// Opens a file as UTF-8 without byte order mark, after a look at it; `findings` hears of what was
-// changed, and of what the name does not say.
+// Opens a file as UTF-8 without byte order mark, after a look at its first bytes, decompressed;
+// `findings` hears of what was changed, and of what the name does not say. If `is_text` (the user
+// has said how documents are separated), lines of JSON are text like any other.
 struct OpenedFile {
   Look look;
   std::unique_ptr<ByteStream> bytes;

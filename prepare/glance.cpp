@@ -1,12 +1,13 @@
 #include "prepare/glance.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <vector>
 
-#include "common/log.h"
 #include "common/progress.h"
 
 namespace autoresearch {
@@ -21,7 +22,7 @@ std::string sample(const std::string& title, std::vector<uint16_t> ids,
                    const Tokenizer& tokenizer) {
   ids.resize(std::min(ids.size(), kSampleTokens));
   try {
-    return format("  %-5s  ", title.c_str()) + in_quotes(tokenizer.decode(ids)) + "\n";
+    return fmt::format("  {:<5}  {}\n", title, in_quotes(tokenizer.decode(ids)));
   } catch (const Error& e) {
     throw Error("the " + title + " split is damaged (" + e.what() +
                 "); make the task anew with --force");
@@ -44,9 +45,8 @@ std::string longest_tokens(const Tokenizer& tokenizer) {
   });
   ids.resize(std::min(ids.size(), kLongest));
   std::string text = "\nlongest tokens\n";
-  for (const int64_t id : ids) {
-    text += format("  %5lld  ", static_cast<long long>(id)) + in_quotes(tokenizer.token(id)) + "\n";
-  }
+  for (const int64_t id : ids)
+    text += fmt::format("  {:5}  {}\n", id, in_quotes(tokenizer.token(id)));
   return text;
 }
 
@@ -60,24 +60,22 @@ std::string splits_at_a_glance(const TaskInfo& info) {
   std::string text;
   for (const auto& [name, split] : {std::pair("train", &info.train), std::pair("val", &info.val),
                                     std::pair("test", &info.test)}) {
-    text += format("%-6s %10lld documents %13lld tokens %10.2f MB %6.2f bytes/token", name,
-                   static_cast<long long>(split->documents), static_cast<long long>(split->tokens),
-                   static_cast<double>(split->bytes) / kMega,
-                   static_cast<double>(split->bytes) / static_cast<double>(split->tokens));
-    if (split->rows > 0) text += format(" %7lld rows", static_cast<long long>(split->rows));
+    const auto bytes = static_cast<double>(split->bytes);
+    text += fmt::format("{:<6} {:10} documents {:13} tokens {:10.2f} MB {:6.2f} bytes/token", name,
+                        split->documents, split->tokens, bytes / kMega,
+                        bytes / static_cast<double>(split->tokens));
+    if (split->rows > 0) text += fmt::format(" {:7} rows", split->rows);
     text += "\n";
   }
-  if (info.invalid_utf8_bytes > 0) {
-    text += format("%lld bytes are not valid UTF-8; they are kept as they are\n",
-                   static_cast<long long>(info.invalid_utf8_bytes));
-  }
-  if (info.val_in_train >= 0) {
-    text += format("%.1f %% of val's runs of 50 tokens also occur in train%s\n",
-                   100 * info.val_in_train,
-                   info.dedup == "exact" && info.val_in_train > kMuch
-                       ? "; --dedup near keeps what resembles held-out documents out of it"
-                       : "");
-  }
+  if (info.invalid_utf8_bytes > 0)
+    text += fmt::format("{} bytes are not valid UTF-8; they are kept as they are\n",
+                        info.invalid_utf8_bytes);
+  if (info.val_in_train >= 0)
+    text += fmt::format("{:.1f} % of val's runs of 50 tokens also occur in train{}\n",
+                        100 * info.val_in_train,
+                        info.dedup == "exact" && info.val_in_train > kMuch
+                            ? "; --dedup near keeps what resembles held-out documents out of it"
+                            : "");
   return text;
 }
 

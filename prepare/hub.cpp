@@ -1,5 +1,7 @@
 #include "prepare/hub.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -7,7 +9,7 @@
 #include <fstream>
 
 #include "common/error.h"
-#include "common/log.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {
@@ -23,9 +25,7 @@ struct Known {
   std::string heldout_file;
 };
 
-std::string climbmix_shard(int64_t number) {
-  return format("shard_%05lld.parquet", static_cast<long long>(number));
-}
+std::string climbmix_shard(int64_t number) { return fmt::format("shard_{:05}.parquet", number); }
 
 Known climbmix() {
   Known known{"climbmix", "karpathy/climbmix-400b-shuffle", {}, climbmix_shard(kClimbmixTrain)};
@@ -76,10 +76,10 @@ HubCorpus hub_corpus(const std::string& name, std::optional<int64_t> shards,
   if (wanted == -1) wanted = all;
   if (wanted < 1 || wanted > all) {
     throw Error(
-        format("--shards %lld is not possible; %s has %lld training shards: use 1 to %lld, or -1 "
-               "for all",
-               static_cast<long long>(wanted), known.name, static_cast<long long>(all),
-               static_cast<long long>(all)),
+        fmt::format(
+            "--shards {0} is not possible; {1} has {2} training shards: use 1 to {2}, or -1 "
+            "for all",
+            wanted, known.name, all),
         kUsage);
   }
   known.train_files.resize(static_cast<size_t>(wanted));
@@ -98,10 +98,7 @@ std::vector<Download> downloads(const HubCorpus& corpus) {
 }
 
 std::string hub_token() {
-  std::string token = environment("HF_TOKEN");
-  const size_t begin = token.find_first_not_of(" \t\r\n");
-  token = begin == std::string::npos ? "" : token.substr(begin);
-  token.resize(token.find_last_not_of(" \t\r\n") + 1);
+  const std::string token = trim(environment("HF_TOKEN"));
   check(std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 127; }),
         "the token in HF_TOKEN has blanks or special characters inside; set the variable again");
   return token;
@@ -114,7 +111,7 @@ std::optional<std::string> parquet_problem(const fs::path& file) {
   std::array<unsigned char, 8> tail{};
   if (!in.seekg(0, std::ios::end)) return "it can't be read";
   const int64_t size = in.tellg();
-  if (size < kFrame) return format("it has %lld bytes", static_cast<long long>(size));
+  if (size < kFrame) return fmt::format("it has {} bytes", size);
   in.seekg(0).read(head.data(), head.size());
   in.seekg(size - 8).read(reinterpret_cast<char*>(tail.data()), tail.size());
   if (!in) return "it can't be read";

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "common/error.h"
 
@@ -59,11 +58,8 @@ void write_note(const fs::path& note, const Content& content) {
 PartFile::PartFile(const fs::path& file)
     : file_(file), part_(file.string() + kPart), note_(file.string() + kNote) {}
 
-PartFile::~PartFile() { close(); }
-
 void PartFile::open(const std::string& url) {
-  close();
-  fd_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  fd_ = Descriptor(::open(part_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
   if (fd_ < 0) fail("write", part_);
   size_ = ::lseek(fd_, 0, SEEK_END);
   if (size_ < 0) fail("read", part_);
@@ -90,10 +86,6 @@ void PartFile::append(std::string_view bytes) {
     bytes.remove_prefix(static_cast<size_t>(count));
     size_ += count;
   }
-}
-
-void PartFile::close() {
-  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
 }
 
 void PartFile::publish() {

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/descriptor.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -28,9 +29,6 @@ struct Content {
 class PartFile {
  public:
   explicit PartFile(const fs::path& file);
-  ~PartFile();
-  PartFile(const PartFile&) = delete;
-  PartFile& operator=(const PartFile&) = delete;
 
   // Opens what is here of the content of `url`; size() is 0 when nothing of use is.
   void open(const std::string& url);
@@ -43,7 +41,7 @@ class PartFile {
   // Empties the file, which holds `content` from now on.
   void restart(const Content& content);
   void append(std::string_view bytes);
-  void close();
+  void close() { fd_.close(); }
 
   // Puts the whole file in its place, on disk.
   void publish();
@@ -52,7 +50,7 @@ class PartFile {
 
  private:
   fs::path file_, part_, note_;
-  int fd_ = -1;
+  Descriptor fd_;
   int64_t size_ = 0;
   Content content_;
 };

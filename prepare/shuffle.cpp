@@ -1,8 +1,8 @@
 #include "prepare/shuffle.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <openssl/evp.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -12,12 +12,14 @@
 #include <cstring>
 #include <fstream>
 
+#include "common/descriptor.h"
 #include "common/error.h"
 
 namespace autoresearch {
 namespace {
 
 constexpr size_t kBufferBytes = 64 << 10;  // of a bucket in memory before it goes to its file
+constexpr size_t kSortedBufferBytes = 1 << 20;
 
 struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
@@ -76,26 +78,18 @@ void append_record(std::string& buffer, const Header& header, std::string_view t
 // than a process may hold.
 void flush(const fs::path& file, std::string& buffer) {
   if (buffer.empty()) return;
-  const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  bool good = fd >= 0;
-  for (std::string_view rest = buffer; good && !rest.empty();) {
-    const ssize_t count = ::write(fd, rest.data(), rest.size());
-    good = count >= 0 || errno == EINTR;
-    if (count > 0) rest.remove_prefix(static_cast<size_t>(count));
-  }
-  const int reason = errno;
-  if (fd >= 0) ::close(fd);
-  check(good, "can't write " + file.string() + ": " + std::strerror(reason) +
-                  "; the text is copied there while a task is made: free some space, and run the "
-                  "command again");
+  const Descriptor fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (fd < 0 || !write_all(fd, buffer))
+    throw Error(
+        fmt::format("can't write {}: {}; the text is copied there while a task is made: "
+                    "free some space, and run the command again",
+                    file.native(), std::strerror(errno)));
   buffer.clear();
   if (buffer.capacity() > 2 * kBufferBytes) buffer.shrink_to_fit();  // it held a long document
 }
 
 fs::path bucket_file(const fs::path& base, size_t bucket) {
-  char name[24];
-  std::snprintf(name, sizeof name, ".%02zx", bucket);
-  return base.string() + name;
+  return fmt::format("{}.{:02x}", base.native(), bucket);
 }
 
 bool is_one_document(const fs::path& file, int64_t size) {
@@ -104,76 +98,39 @@ bool is_one_document(const fs::path& file, int64_t size) {
   return static_cast<int64_t>(sizeof header + header.size) == size;
 }
 
-// The different records of one file, in order.
-class SortedFile {
+// The sorted documents, each behind its size.
+class SortedReader : public DocumentReader {
  public:
-  explicit SortedFile(const fs::path& path) : bytes_(read_file(path)) {
-    for (size_t at = 0; at < bytes_.size();) {
-      Header header;
-      check(bytes_.size() - at >= sizeof header, "damaged: " + path.string());
-      std::memcpy(&header, bytes_.data() + at, sizeof header);
-      at += sizeof header;
-      check(bytes_.size() - at >= header.size, "damaged: " + path.string());
-      records_.push_back({header.hash, at, header.size});
-      at += header.size;
-    }
-    total_ = records_.size();
-    std::sort(records_.begin(), records_.end(),
-              [](const Record& a, const Record& b) { return a.hash < b.hash; });
-    const auto end = std::unique(records_.begin(), records_.end(),
-                                 [](const Record& a, const Record& b) { return a.hash == b.hash; });
-    records_.erase(end, records_.end());
+  explicit SortedReader(const fs::path& file)
+      : name_(file.string()), in_(std::fopen(file.c_str(), "rb")) {
+    check(in_ || errno == ENOENT, "can't read " + name_ + ": " + std::strerror(errno));
   }
-
-  size_t size() const { return records_.size(); }
-  size_t records() const { return total_; }  // duplicates included
-  int64_t bytes() const {
-    size_t bytes = 0;
-    for (const Record& record : records_) bytes += record.size;
-    return static_cast<int64_t>(bytes);
-  }
-  std::string_view operator[](size_t i) const {
-    return std::string_view(bytes_).substr(records_[i].offset, records_[i].size);
-  }
-
- private:
-  struct Record {
-    Hash hash;
-    size_t offset, size;
-  };
-  std::string bytes_;
-  std::vector<Record> records_;
-  size_t total_ = 0;
-};
-
-class ShuffledReader : public DocumentReader {
- public:
-  explicit ShuffledReader(const std::vector<fs::path>& files) : files_(files) {}
 
   bool next(std::string& document) override {
-    while (!sorted_ || at_ == sorted_->size()) {
-      sorted_.reset();  // before the next one is read: they are large
-      if (file_ == files_.size()) return false;
-      sorted_ = std::make_unique<SortedFile>(files_[file_++]);
-      at_ = 0;
-    }
-    document = (*sorted_)[at_++];
-    position_ += static_cast<int64_t>(document.size());
+    uint64_t size = 0;
+    const size_t count = in_ ? std::fread(&size, 1, sizeof size, in_.get()) : 0;
+    if (count == 0 && (!in_ || std::feof(in_.get()))) return false;
+    if (count == sizeof size) document.resize(size);
+    check(count == sizeof size && std::fread(document.data(), 1, size, in_.get()) == size,
+          "can't read all of " + name_);
+    position_ += static_cast<int64_t>(size);
     return true;
   }
   int64_t position() const override { return position_; }
 
  private:
-  const std::vector<fs::path>& files_;
-  size_t file_ = 0, at_ = 0;
-  std::unique_ptr<SortedFile> sorted_;
+  std::string name_;
+  std::unique_ptr<std::FILE, CloseFile> in_;
   int64_t position_ = 0;
 };
 
 }  // namespace
 
 ShuffledDocuments::ShuffledDocuments(fs::path folder, int64_t bucket_bytes)
-    : folder_(std::move(folder)), bucket_bytes_(bucket_bytes), buckets_(size_t{1} << kBits) {
+    : folder_(std::move(folder)),
+      sorted_(folder_ / "sorted"),
+      bucket_bytes_(bucket_bytes),
+      buckets_(size_t{1} << kBits) {
   fs::create_directory(folder_);
 }
 
@@ -197,7 +154,7 @@ void ShuffledDocuments::finish(const std::function<void(int64_t)>& on_bytes) {
   for (size_t i = 0; i < buckets_.size(); ++i)
     flush(bucket_file(folder_ / "h", i), buckets_[i].buffer);
   std::vector<Bucket>().swap(buckets_);
-  for (size_t i = 0; i < size_t{1} << kBits; ++i) count(bucket_file(folder_ / "h", i), 1, on_bytes);
+  for (size_t i = 0; i < size_t{1} << kBits; ++i) sort(bucket_file(folder_ / "h", i), 1, on_bytes);
 }
 
 // Distributes a file that is too large over files of its own, by further bits. A document that
@@ -227,29 +184,58 @@ void ShuffledDocuments::split(const fs::path& file, int depth) {
   fs::remove(file);
 }
 
-void ShuffledDocuments::count(const fs::path& file, int depth,
-                              const std::function<void(int64_t)>& on_bytes) {
+void ShuffledDocuments::sort(const fs::path& file, int depth,
+                             const std::function<void(int64_t)>& on_bytes) {
   std::error_code error;
   const auto size = static_cast<int64_t>(fs::file_size(file, error));
   if (error) return;  // no document has such a hash
   constexpr int kMaxDepth = 128 / kBits;
   if (size > bucket_bytes_ && depth < kMaxDepth && !is_one_document(file, size)) {
     split(file, depth);
-    for (size_t i = 0; i < size_t{1} << kBits; ++i)
-      count(bucket_file(file, i), depth + 1, on_bytes);
+    for (size_t i = 0; i < size_t{1} << kBits; ++i) sort(bucket_file(file, i), depth + 1, on_bytes);
     return;
   }
-  const SortedFile sorted(file);
-  files_.push_back(file);
-  documents_ += static_cast<int64_t>(sorted.size());
-  duplicates_ += static_cast<int64_t>(sorted.records() - sorted.size());
-  bytes_ += sorted.bytes();
-  seen_ += size - static_cast<int64_t>(sorted.records() * sizeof(Header));
+  append_sorted(file);
+  fs::remove(file);
   if (on_bytes) on_bytes(seen_);
 }
 
+// Appends the different documents of a file to the sorted ones.
+void ShuffledDocuments::append_sorted(const fs::path& file) {
+  struct Record {
+    Hash hash;
+    std::string_view text;
+  };
+  const std::string bytes = read_file(file);
+  std::vector<Record> records;
+  for (size_t at = 0; at < bytes.size();) {
+    Header header{};
+    if (bytes.size() - at >= sizeof header) std::memcpy(&header, &bytes[at], sizeof header);
+    at += sizeof header;
+    check(at <= bytes.size() && header.size <= bytes.size() - at, "damaged: " + file.string());
+    records.push_back({header.hash, {&bytes[at], header.size}});
+    at += header.size;
+  }
+  std::sort(records.begin(), records.end(),
+            [](const Record& a, const Record& b) { return a.hash < b.hash; });
+  std::string buffer;
+  const Record* last = nullptr;
+  for (const Record& record : records) {
+    seen_ += static_cast<int64_t>(record.text.size());
+    const bool again = last && record.hash == last->hash;
+    last = &record;
+    ++(again ? duplicates_ : documents_);
+    if (again) continue;
+    bytes_ += static_cast<int64_t>(record.text.size());
+    const uint64_t size = record.text.size();
+    buffer.append(reinterpret_cast<const char*>(&size), sizeof size).append(record.text);
+    if (buffer.size() >= kSortedBufferBytes) flush(sorted_, buffer);
+  }
+  flush(sorted_, buffer);
+}
+
 std::unique_ptr<DocumentReader> ShuffledDocuments::read() const {
-  return std::make_unique<ShuffledReader>(files_);
+  return std::make_unique<SortedReader>(sorted_);
 }
 
 }  // namespace autoresearch

@@ -1,9 +1,9 @@
 // Documents on disk in the order of a hash of their text: a shuffle that depends on nothing but the
 // documents themselves, with exact duplicates left out, of a corpus larger than memory.
 //
-// An external radix sort: documents are appended to files by the first bits of their hash, and each
-// file is sorted in memory when it is read. One that is too large for that is first split by the
-// next bits.
+// An external radix sort: documents are appended to files by the first bits of their hash; in the
+// end each file is sorted in memory, and one file written of all. One that is too large for that is
+// first split by the next bits.
 #pragma once
 
 #include <atomic>
@@ -36,8 +36,8 @@ class ShuffledDocuments {
 
   int64_t added_bytes() const { return added_; }  // of text, duplicates included
 
-  // After the last add(): counts what is there. `on_bytes` hears how many of the added bytes have
-  // been gone through; what it throws ends the work.
+  // After the last add(): sorts what is there, and counts it. `on_bytes` hears how many of the
+  // added bytes have been gone through; what it throws ends the work.
   void finish(const std::function<void(int64_t bytes)>& on_bytes = {});
 
   // Known after finish().
@@ -57,12 +57,12 @@ class ShuffledDocuments {
   static constexpr int kBits = 8;  // of the hash, that name a bucket
 
   void split(const fs::path& file, int depth);
-  void count(const fs::path& file, int depth, const std::function<void(int64_t)>& on_bytes);
+  void sort(const fs::path& file, int depth, const std::function<void(int64_t)>& on_bytes);
+  void append_sorted(const fs::path& file);
 
-  fs::path folder_;
+  fs::path folder_, sorted_;
   int64_t bucket_bytes_;
   std::vector<Bucket> buckets_;
-  std::vector<fs::path> files_;  // in order of the hash, each small enough to be sorted in memory
   std::atomic<int64_t> added_ = 0;
   int64_t seen_ = 0;  // of those that were added, in finish()
   int64_t documents_ = 0, duplicates_ = 0, bytes_ = 0;

@@ -1,7 +1,8 @@
 #include "prepare/splits.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -17,10 +18,6 @@ namespace autoresearch {
 namespace {
 
 constexpr int64_t kEnoughToDrawFrom = 4'000'000;  // tokens: of thousands of documents
-
-std::string_view as_bytes(const std::vector<uint16_t>& tokens) {
-  return {reinterpret_cast<const char*>(tokens.data()), 2 * tokens.size()};
-}
 
 // Calls `on_passage` for each passage of a document.
 template <typename OnPassage>
@@ -124,6 +121,10 @@ std::optional<Split> take_split_in_order(const TokenSequences& documents,
 
 }  // namespace
 
+std::string_view as_bytes(const std::vector<uint16_t>& tokens) {
+  return {reinterpret_cast<const char*>(tokens.data()), 2 * tokens.size()};
+}
+
 int64_t rows_wanted(int64_t eval_tokens, int64_t seq_len) {
   return std::max<int64_t>(1, eval_tokens / seq_len);
 }
@@ -140,9 +141,10 @@ int64_t tokens_drawn_from(int64_t rows, int64_t seq_len, int64_t corpus_tokens) 
 
 int64_t documents_to_set_aside(DocumentReader& reader, int64_t documents, int64_t bytes,
                                int64_t rows, int64_t seq_len) {
-  check(documents >= 3, "the corpus has only " + std::to_string(documents) +
-                            " different document(s), and val, test and train need one each; give "
-                            "more text with --source");
+  check(documents >= 3,
+        fmt::format("the corpus has only {} different document(s), and val, test and train need "
+                    "one each; give more text with --source",
+                    documents));
   const int64_t tokens = 2 * tokens_drawn_from(rows, seq_len, std::numeric_limits<int64_t>::max());
   const int64_t wanted = std::min(8 * tokens, bytes * 3 / 20);
   int64_t used = 0, taken = 0;
@@ -203,8 +205,6 @@ void ShardWriter::append(std::span<const uint16_t> ids) {
 
 void ShardWriter::flush() {
   if (shard_.size() == 0) return;
-  char name[32];
-  std::snprintf(name, sizeof name, "%05zu.bin", files_.size());
   if (order_ == kShuffledPassages) {
     std::vector<uint16_t> tokens;
     tokens.reserve(shard_.tokens.size());
@@ -213,7 +213,7 @@ void ShardWriter::flush() {
     }
     shard_.tokens = std::move(tokens);
   }
-  files_.push_back(folder_ / name);
+  files_.push_back(folder_ / fmt::format("{:05}.bin", files_.size()));
   write_file(files_.back(), as_bytes(shard_.tokens));
   tokens_ += static_cast<int64_t>(shard_.tokens.size());
   shard_.tokens.clear();

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "prepare/encode.h"
@@ -22,6 +23,9 @@
 namespace autoresearch {
 
 constexpr int64_t kShardTokens = 100'000'000;
+
+// Tokens as they stand in a task's files.
+std::string_view as_bytes(const std::vector<uint16_t>& tokens);
 
 // The held-out splits, packed into rows of seq_len + 1 tokens.
 struct HeldOut {

@@ -17,9 +17,9 @@
 #include <sstream>
 
 #include "common/error.h"
-#include "common/lockdown.h"
 #include "common/nvidia.h"
 #include "common/sandbox.h"
+#include "common/seccomp.h"
 #include "referee/graph.h"
 #include "referee/refusal.h"
 
@@ -88,42 +88,44 @@ std::optional<Message> read_message(int fd) {
   return message;
 }
 
-// A descriptor travels beside a number.
-void send_descriptor(int socket, int fd, uint64_t number) {
+// A number with room for a descriptor beside it, as sendmsg and recvmsg take it.
+struct Parcel {
+  explicit Parcel(uint64_t number) : number(number) {
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = space;
+    message.msg_controllen = sizeof space;
+  }
+  Parcel(const Parcel&) = delete;
+
+  uint64_t number;
   iovec part{&number, sizeof number};
-  alignas(cmsghdr) char space[CMSG_SPACE(sizeof fd)] = {};
+  alignas(cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {};
   msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = space;
-  message.msg_controllen = sizeof space;
-  cmsghdr* control = CMSG_FIRSTHDR(&message);
+};
+
+void send_descriptor(int socket, int fd, uint64_t number) {
+  Parcel parcel(number);
+  cmsghdr* control = CMSG_FIRSTHDR(&parcel.message);
   control->cmsg_level = SOL_SOCKET;
   control->cmsg_type = SCM_RIGHTS;
   control->cmsg_len = CMSG_LEN(sizeof fd);
   std::memcpy(CMSG_DATA(control), &fd, sizeof fd);
   // If the other side has ended, the next message to be read tells why.
-  [[maybe_unused]] const ssize_t n = sendmsg(socket, &message, MSG_NOSIGNAL);
+  [[maybe_unused]] const ssize_t n = sendmsg(socket, &parcel.message, MSG_NOSIGNAL);
 }
 
-// -1 and 0 if the other side has ended.
-std::pair<int, uint64_t> receive_descriptor(int socket) {
-  uint64_t number = 0;
-  iovec part{&number, sizeof number};
-  int fd = -1;
-  alignas(cmsghdr) char space[CMSG_SPACE(sizeof fd)] = {};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = space;
-  message.msg_controllen = sizeof space;
+// Nothing and 0 if the other side has ended.
+std::pair<Descriptor, uint64_t> receive_descriptor(int socket) {
+  Parcel parcel(0);
   ssize_t n;
-  do n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+  do n = recvmsg(socket, &parcel.message, MSG_CMSG_CLOEXEC | MSG_WAITALL);
   while (n < 0 && errno == EINTR);
-  const cmsghdr* control = CMSG_FIRSTHDR(&message);
-  if (n != static_cast<ssize_t>(sizeof number) || control == nullptr) return {-1, 0};
+  const cmsghdr* control = CMSG_FIRSTHDR(&parcel.message);
+  if (n != static_cast<ssize_t>(sizeof parcel.number) || control == nullptr) return {};
+  int fd;
   std::memcpy(&fd, CMSG_DATA(control), sizeof fd);
-  return {fd, number};
+  return {Descriptor(fd), parcel.number};
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ int nursery_main(const fs::path& model, const std::string& device, bool keeps_lo
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // without a sandbox nothing else ends it with its parent
   signal(SIGCHLD, SIG_IGN);          // nobody asks for the runners' exit codes
   while (true) {
-    const int socket = receive_descriptor(STDIN_FILENO).first;
+    const Descriptor socket = receive_descriptor(STDIN_FILENO).first;
     if (socket < 0) return kDone;
     const pid_t child = fork();
     check(child >= 0, std::string("can't fork a runner: ") + std::strerror(errno));
@@ -288,7 +290,6 @@ int nursery_main(const fs::path& model, const std::string& device, bool keeps_lo
       close_range(STDERR_FILENO + 1, ~0U, 0);  // above all, the sockets of other runners
       _exit(serve(model, device, keeps_logits));
     }
-    close(socket);
   }
 }
 
@@ -297,21 +298,17 @@ int nursery_main(const fs::path& model, const std::string& device, bool keeps_lo
 
 struct Runner::Mapping {
   Mapping(size_t size) : size(size) {
-    fd = memfd_create("logits", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    fd = Descriptor(memfd_create("logits", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     // Allocated now: a lack of memory would otherwise be a signal in the middle of a read. Sealed:
     // so would be a file that the runner makes shorter.
     const bool made = fd >= 0 && fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0 &&
                       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
     data = made ? mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    if (data == MAP_FAILED && fd >= 0) close(fd);
     check(data != MAP_FAILED,
           std::string("no memory to share with a runner: ") + std::strerror(errno));
   }
-  ~Mapping() {
-    munmap(data, size);
-    close(fd);
-  }
-  int fd;
+  ~Mapping() { munmap(data, size); }
+  Descriptor fd;
   size_t size;
   void* data;
 };
@@ -356,45 +353,41 @@ std::string plain(const std::string& text) {
 
 }  // namespace
 
-static std::pair<int, int> socket_pair() {
+static std::pair<Descriptor, Descriptor> socket_pair() {
   int ends[2];
   check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0,
         std::string("no socket for a runner: ") + std::strerror(errno));
-  return {ends[0], ends[1]};
+  return {Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
 Nursery::Nursery(const RunnerOptions& options) {
-  const auto [ours, theirs] = socket_pair();
-  socket_ = ours;
-  thread_ = std::thread([this, options, input = theirs]() mutable {
+  auto [ours, theirs] = socket_pair();
+  socket_ = std::move(ours);
+  thread_ = std::thread([this, options, input = std::move(theirs)]() mutable {
     // The child has its own copy; ours must go, or the nursery's end would not show as one.
-    const auto close_input = [&] {
-      if (input >= 0) close(std::exchange(input, -1));
-    };
     try {
       Command command = nursery_command(options, input);
       command.stop = [this] { return stop_.load(); };
-      command.before_exec = [&](pid_t, uint64_t) { close_input(); };
+      command.before_exec = [&](pid_t, uint64_t) { input.close(); };
       exit_ = run(command);
     } catch (...) {
       failure_ = std::current_exception();
-      close_input();
+      input.close();
     }
     ended_.set_value();
   });
 }
 
 Nursery::~Nursery() {
-  close(socket_);
+  socket_.close();
   stop_ = true;
   thread_.join();
 }
 
-int Nursery::fork_runner() {
-  const auto [ours, theirs] = socket_pair();
+Descriptor Nursery::fork_runner() {
+  auto [ours, theirs] = socket_pair();
   send_descriptor(socket_, theirs, 0);
-  close(theirs);
-  return ours;
+  return std::move(ours);
 }
 
 void Nursery::explain_end() {
@@ -421,7 +414,7 @@ std::vector<std::shared_ptr<Nursery>> nurseries(const RunnerOptions& options, in
 Runner::Runner(std::shared_ptr<Nursery> nursery)
     : nursery_(std::move(nursery)), socket_(nursery_->fork_runner()) {}
 
-Runner::~Runner() { close(socket_); }
+Runner::~Runner() = default;
 
 std::vector<char> Runner::receive(uint32_t kind) {
   const auto message = read_message(socket_);

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/descriptor.h"
 #include "common/files.h"
 #include "common/process.h"
 
@@ -34,7 +35,7 @@ struct RunnerOptions {
 // A sandboxed process that has libtorch loaded, nothing else, and forks runners on request: they
 // start in milliseconds. It never hears what they are asked. A runner on a CPU reads the model's
 // file and, before a byte of it is parsed, gives up all system calls but those that computing takes
-// (common/lockdown.h), so that not even one that is taken over could reach another. Not so on a
+// (common/seccomp.h), so that not even one that is taken over could reach another. Not so on a
 // GPU, whose driver needs its calls: there each runner gets a nursery, and so a sandbox, of its
 // own.
 class Nursery {
@@ -43,12 +44,12 @@ class Nursery {
   ~Nursery();                                      // ends it and its runners
   Nursery(const Nursery&) = delete;
 
-  int fork_runner();  // a socket to a new runner
+  Descriptor fork_runner();  // a socket to a new runner
   // Why it ended, if it did, as an exception; else it returns.
   void explain_end();
 
  private:
-  int socket_ = -1;
+  Descriptor socket_;
   std::atomic<bool> stop_ = false;
   Exit exit_;
   std::exception_ptr failure_;
@@ -93,7 +94,7 @@ class Runner {
   void ask(uint32_t kind, const void* data, size_t size);
 
   std::shared_ptr<Nursery> nursery_;
-  int socket_;
+  Descriptor socket_;
   Shape shape_;
   bool keeps_logits_ = false;
   std::unique_ptr<Mapping> memory_;

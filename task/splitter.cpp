@@ -42,17 +42,17 @@ const char* letters_end(const char* at, const char* end) {
     at += length;
     if (length < kWindow) break;
   }
-  for (Character c; (c = character_at(at, end)).kind == kLetter;) at += c.length;
+  for (ClassedCharacter c; (c = character_at(at, end)).kind == kLetter;) at += c.length;
   return at;
 }
 
 const char* others_end(const char* at, const char* end) {
-  for (Character c; (c = character_at(at, end)).kind == kOther;) at += c.length;
+  for (ClassedCharacter c; (c = character_at(at, end)).kind == kOther;) at += c.length;
   return at;
 }
 
 const char* invalid_end(const char* at, const char* end) {
-  for (Character c; (c = character_at(at, end)).kind == kInvalid;) at += c.length;
+  for (ClassedCharacter c; (c = character_at(at, end)).kind == kInvalid;) at += c.length;
   return at;
 }
 
@@ -61,7 +61,7 @@ const char* invalid_end(const char* at, const char* end) {
 const char* white_space_end(const char* at, const char* end) {
   const char *last_line_end = nullptr, *last = at;
   const char* p = at;
-  for (Character c; (c = character_at(p, end)).kind == kSpace || c.kind == kNewline;) {
+  for (ClassedCharacter c; (c = character_at(p, end)).kind == kSpace || c.kind == kNewline;) {
     last = p;
     p += c.length;
     if (c.kind == kNewline) last_line_end = p;
@@ -93,11 +93,11 @@ const char* contraction_end(const char* at, const char* end) {
 
 // The end of the piece that begins at `at`, which is not the end of the text.
 const char* piece_end(const char* at, const char* end) {
-  const Character first = character_at(at, end);
+  const ClassedCharacter first = character_at(at, end);
   const char* const second = at + first.length;
   if (first.kind == kLetter) return letters_end(second, end);
   if (first.kind == kInvalid) return invalid_end(second, end);
-  const Character next = character_at(second, end);
+  const ClassedCharacter next = character_at(second, end);
   if (first.kind == kNumber) return next.kind == kNumber ? second + next.length : second;
   if (*at == '\'') {
     if (const char* contraction = contraction_end(second, end)) return contraction;
@@ -256,9 +256,9 @@ std::vector<std::string_view> split(std::string_view text) {
 namespace {
 
 // The last character or byte that is none before `at`, which is not the begin of the text.
-Character character_before(const char* begin, const char* at) {
+ClassedCharacter character_before(const char* begin, const char* at) {
   for (uint8_t length = 1; length <= 4 && length <= at - begin; ++length) {
-    const Character character = character_at(at - length, at);
+    const ClassedCharacter character = character_at(at - length, at);
     if (character.kind != kInvalid && character.length == length) return character;
   }
   return {kInvalid, 1};
@@ -277,7 +277,7 @@ bool surely_parted(CharacterClass before, CharacterClass after) {
 // Where the bytes at the end begin that may be the begin of a character.
 const char* whole_characters_end(const char* begin, const char* end) {
   for (ptrdiff_t length = std::min<ptrdiff_t>(3, end - begin); length > 0; --length) {
-    const Character character = character_at(end - length, end);
+    const ClassedCharacter character = character_at(end - length, end);
     const bool begins = static_cast<unsigned char>(end[-length]) >= 0xC0;
     if (begins && character.kind == kInvalid && character.length == length) return end - length;
   }
@@ -292,7 +292,7 @@ size_t safe_prefix(std::string_view text) {
   CharacterClass after = kEnd;
   size_t count = 0, last_length = 0;
   for (const char* at = end; at != begin; ++count) {
-    const Character before = character_before(begin, at);
+    const ClassedCharacter before = character_before(begin, at);
     if (after == kEnd) {
       last_length = before.length;
     } else if (surely_parted(before.kind, after)) {

@@ -1,5 +1,7 @@
 #include "task/task.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -23,12 +25,6 @@ namespace {
 constexpr int kVersion = 2;
 constexpr size_t kLongestName = 100;  // characters of a task's name
 
-std::string join(const std::vector<std::string>& names) {
-  std::string joined;
-  for (const std::string& name : names) joined += (joined.empty() ? "" : ", ") + name;
-  return joined;
-}
-
 Error cut_short(const fs::path& dir, const TaskInfo& info, const std::string& what) {
   return Error("the task in " + dir.string() + " is damaged: " + what +
                "; prepare it again: build/prepare --task " + info.name + " --force --source ...");
@@ -47,9 +43,9 @@ int64_t file_tokens(const fs::path& dir, const TaskInfo& info, const fs::path& f
 // Throws Error where a figure is none that `prepare` writes: others compute with them unseen.
 void check_figures(const TaskInfo& info, const fs::path& file) {
   const auto figure = [&](const std::string& key, int64_t value, int64_t least, int64_t most) {
-    check(value >= least && value <= most, file.string() + " is damaged (" + key + " is " +
-                                               std::to_string(value) +
-                                               "); prepare the task again with --force");
+    check(value >= least && value <= most,
+          fmt::format("{} is damaged ({} is {}); prepare the task again with --force",
+                      file.native(), key, value));
   };
   figure("vocab_size", info.vocab_size, Tokenizer::kMinVocab, Tokenizer::kMaxVocab);
   figure("bos", info.bos, 0, info.vocab_size - 1);
@@ -70,21 +66,7 @@ void check_figures(const TaskInfo& info, const fs::path& file) {
             "task again with --force");
 }
 
-}  // namespace
-
-fs::path task_dir(const std::string& name) {
-  const bool by_path = name.find('/') != std::string::npos;
-  if (!by_path) check_task_name(name);
-  const fs::path dir = by_path ? fs::path(name) : data_dir() / name;
-  std::error_code error;
-  if (fs::exists(dir / "task.json", error)) return dir;
-  if (by_path) throw Error("no task in " + name + ": there is no task.json");
-  const std::vector<std::string> names = task_names();
-  throw Error("no task \"" + name + "\" in " + data_dir().string() + "; make it: build/prepare " +
-              (name == "demo" ? "--source demo" : "--task " + name + " --source PATH") +
-              (names.empty() ? "" : ", or use one of: " + join(names)));
-}
-
+// The tasks under data_dir(), sorted.
 std::vector<std::string> task_names() {
   std::vector<std::string> names;
   std::error_code error;
@@ -96,11 +78,28 @@ std::vector<std::string> task_names() {
   return names;
 }
 
+}  // namespace
+
+fs::path task_dir(const std::string& name) {
+  const bool by_path = name.find('/') != std::string::npos;
+  if (!by_path) check_task_name(name);
+  const fs::path dir = by_path ? fs::path(name) : data_dir() / name;
+  std::error_code error;
+  if (fs::exists(dir / "task.json", error)) return dir;
+  if (by_path) throw Error("no task in " + name + ": there is no task.json");
+  const std::vector<std::string> names = task_names();
+  throw Error(fmt::format("no task \"{}\" in {}; make it: build/prepare {}{}{}", name,
+                          data_dir().native(),
+                          name == "demo" ? "--source demo" : "--task " + name + " --source PATH",
+                          names.empty() ? "" : ", or use one of: ", fmt::join(names, ", ")));
+}
+
 std::string only_task() {
   const std::vector<std::string> names = task_names();
   check(!names.empty(), "no task is prepared in " + data_dir().string() +
                             "; make one: build/prepare --source demo");
-  check(names.size() == 1, "which task? Give --task with one of: " + join(names));
+  check(names.size() == 1,
+        fmt::format("which task? Give --task with one of: {}", fmt::join(names, ", ")));
   return names[0];
 }
 
@@ -110,10 +109,10 @@ void check_task_name(const std::string& name) {
   });
   check(plain && !name.empty() && name.size() <= kLongestName && name[0] != '.' && name[0] != '-' &&
             name != "runs" && name != "downloads",
-        "\"" + name + "\" can't name a task; use --task with up to " +
-            std::to_string(kLongestName) +
-            " letters, digits, '-', '_' and '.', not beginning with '.' or '-' (and not \"runs\" "
-            "or \"downloads\", which hold other things)");
+        fmt::format("\"{}\" can't name a task; use --task with up to {} letters, digits, '-', '_' "
+                    "and '.', not beginning with '.' or '-' (and not \"runs\" or \"downloads\", "
+                    "which hold other things)",
+                    name, kLongestName));
 }
 
 std::string split_sha256(const std::vector<fs::path>& files) {
@@ -133,9 +132,10 @@ TaskInfo load_task(const fs::path& dir) {
   try {
     const nlohmann::json json = nlohmann::json::parse(text);
     const int version = json.at("version");
-    check(version == kVersion, file.string() + " has version " + std::to_string(version) +
-                                   ", this program reads " + std::to_string(kVersion) +
-                                   "; prepare the task again with --force");
+    check(
+        version == kVersion,
+        fmt::format("{} has version {}, this program reads {}; prepare the task again with --force",
+                    file.native(), version, kVersion));
     TaskInfo info = json.get<TaskInfo>();
     info.dedup = json.value("dedup", info.dedup);
     info.val_in_train = json.value("val_in_train", info.val_in_train);
@@ -165,8 +165,7 @@ std::vector<fs::path> train_shards(const fs::path& dir, const TaskInfo& info) {
   for (const fs::path& shard : shards) tokens += file_tokens(dir, info, shard);
   if (shards.empty() || tokens != info.train.tokens) {
     throw cut_short(dir, info,
-                    "train/ holds " + std::to_string(tokens) + " of " +
-                        std::to_string(info.train.tokens) + " tokens");
+                    fmt::format("train/ holds {} of {} tokens", tokens, info.train.tokens));
   }
   return shards;
 }
@@ -181,8 +180,7 @@ std::vector<uint16_t> heldout_rows(const fs::path& dir, const TaskInfo& info,
   const int64_t wanted = stated.rows * (info.seq_len + 1);
   if (tokens != wanted || wanted == 0) {
     throw cut_short(dir, info,
-                    file.string() + " holds " + std::to_string(tokens) + " of " +
-                        std::to_string(wanted) + " tokens");
+                    fmt::format("{} holds {} of {} tokens", file.native(), tokens, wanted));
   }
   if (!stated.sha256.empty() && split_sha256({file}) != stated.sha256) {
     throw cut_short(dir, info, file.string() + " has changed since it was made");

@@ -40,9 +40,8 @@ struct TaskInfo {
 // naming the command to type when there is no such task.
 fs::path task_dir(const std::string& name);
 
-// Names of the tasks under data_dir(), sorted; and the one to use where none was named: the only
-// one. Throws Error when there is none, or a choice.
-std::vector<std::string> task_names();
+// The name of the task to use where none was named: the only one under data_dir(). Throws Error
+// when there is none, or a choice.
 std::string only_task();
 
 // Throws Error unless `name` can name a task's folder under data_dir().

@@ -1,5 +1,6 @@
 #include "task/tokenizer.h"
 
+#include <fmt/format.h>
 #include <openssl/evp.h>  // base64
 
 #include <cstring>
@@ -32,7 +33,7 @@ std::string_view first_characters(std::string_view text, int64_t count, int64_t&
       taken += 8;
       continue;
     }
-    const Character character = character_at(at, end);
+    const ClassedCharacter character = character_at(at, end);
     at += character.kind == kInvalid ? 1 : character.length;
     ++taken;
   }
@@ -107,8 +108,8 @@ Tokenizer Tokenizer::train(const std::vector<std::string>& documents, int64_t vo
 Tokenizer Tokenizer::train(const std::function<bool(std::string&)>& next, int64_t vocab_size,
                            int64_t workers, const std::function<void(int64_t)>& merged) {
   check(vocab_size >= kMinVocab && vocab_size <= kMaxVocab,
-        "a vocabulary of " + std::to_string(vocab_size) + " tokens is not possible; use --vocab " +
-            std::to_string(kMinVocab) + " to " + std::to_string(kMaxVocab));
+        fmt::format("a vocabulary of {} tokens is not possible; use --vocab {} to {}", vocab_size,
+                    kMinVocab, kMaxVocab));
   PieceCounts counts;
   std::deque<std::future<void>> running;  // each counts a batch; they are joined when they go
   int64_t characters = 0;
@@ -152,8 +153,8 @@ Tokenizer Tokenizer::load(const fs::path& tiktoken_file) {
   }
   std::vector<std::string> tokens;
   const auto damaged = [&] {
-    return Error(tiktoken_file.string() + " is damaged at line " +
-                 std::to_string(tokens.size() + 1) + "; prepare the task again with --force");
+    return Error(fmt::format("{} is damaged at line {}; prepare the task again with --force",
+                             tiktoken_file.native(), tokens.size() + 1));
   };
   for (std::string_view rest = text; !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
@@ -198,9 +199,8 @@ std::string Tokenizer::decode(const std::vector<uint16_t>& ids) const {
 
 std::string_view Tokenizer::token(int64_t id) const {
   if (id < 0 || id >= vocab_size()) {
-    throw Error("token id " + std::to_string(id) +
-                " is out of range; this vocabulary has ids 0 to " +
-                std::to_string(vocab_size() - 1));
+    throw Error(fmt::format("token id {} is out of range; this vocabulary has ids 0 to {}", id,
+                            vocab_size() - 1));
   }
   return id < bos() ? std::string_view(impl_->tokens[static_cast<size_t>(id)]) : std::string_view();
 }
@@ -212,7 +212,7 @@ int64_t Tokenizer::token_bytes_upstream(int64_t id) const {
   const char *at = bytes.data(), *const end = at + bytes.size();
   int64_t count = 0;
   while (at != end) {
-    const Character character = character_at(at, end);
+    const ClassedCharacter character = character_at(at, end);
     count += character.kind == kInvalid ? 3 : character.length;  // U+FFFD takes three bytes
     at += character.length;
   }

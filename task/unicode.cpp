@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "common/utf8.h"
+
 namespace autoresearch {
 namespace {
 
@@ -44,24 +46,9 @@ constexpr CharacterClasses make_classes() {
 
 constexpr CharacterClasses kCharacterClasses = make_classes();
 
-Character non_ascii_character(const char* at, const char* end) {
-  const auto byte = [at](size_t i) { return static_cast<unsigned char>(at[i]); };
-  const size_t left = static_cast<size_t>(end - at);
-  const uint32_t lead = byte(0);
-  if (lead < 0xC2 || lead > 0xF4) return {kInvalid, 1};
-  const size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and what is above U+10FFFF.
-  unsigned char low = 0x80, high = 0xBF;
-  if (lead == 0xE0) low = 0xA0;
-  if (lead == 0xED) high = 0x9F;
-  if (lead == 0xF0) low = 0x90;
-  if (lead == 0xF4) high = 0x8F;
-  uint32_t code_point = lead & (0xFFu >> (length + 1));
-  for (uint8_t i = 1; i < length; ++i, low = 0x80, high = 0xBF) {
-    if (i >= left || byte(i) < low || byte(i) > high) return {kInvalid, i};
-    code_point = code_point << 6 | (byte(i) & 0x3F);
-  }
-  return {class_of(code_point), static_cast<uint8_t>(length)};
+ClassedCharacter non_ascii_character(const char* at, const char* end) {
+  const Utf8Character character = decode_utf8(at, end);
+  return {character.valid ? class_of(character.code) : kInvalid, character.bytes};
 }
 
 int64_t invalid_utf8_bytes(std::string_view text) {
@@ -74,7 +61,7 @@ int64_t invalid_utf8_bytes(std::string_view text) {
       if (word & 0x8080808080808080u) break;
     }
     while (at != end) {
-      const Character character = character_at(at, end);
+      const ClassedCharacter character = character_at(at, end);
       if (character.kind == kInvalid) invalid += character.length;
       const bool ascii = static_cast<unsigned char>(*at) < 0x80;
       at += character.length;

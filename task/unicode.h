@@ -25,14 +25,14 @@ inline CharacterClass class_of(uint32_t code_point) {
 // What text begins with: a character, bytes that can't be one (kInvalid), or nothing (kEnd). In the
 // second case `length` is what a decoder replaces by a single U+FFFD (Unicode 16, 3.9, "maximal
 // subpart").
-struct Character {
+struct ClassedCharacter {
   CharacterClass kind;
   uint8_t length;  // bytes
 };
 
-Character non_ascii_character(const char* at, const char* end);  // *at >= 0x80
+ClassedCharacter non_ascii_character(const char* at, const char* end);  // *at >= 0x80
 
-inline Character character_at(const char* at, const char* end) {
+inline ClassedCharacter character_at(const char* at, const char* end) {
   if (at == end) return {kEnd, 0};
   const auto lead = static_cast<unsigned char>(*at);
   if (lead < 0x80) return {kCharacterClasses.blocks[0][lead], 1};

@@ -7,13 +7,13 @@
 #include "agent/edit/constants.h"
 #include "agent/record/earlier_result.h"
 #include "tests/story.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
 using nlohmann::json;
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 #define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
 
 const std::string kBase = "constexpr double kRate = 0.04;\nint f() { return kRate; }\n";

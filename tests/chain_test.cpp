@@ -14,8 +14,6 @@
 namespace autoresearch {
 namespace {
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
-
 // A provider whose next replies are written down; an empty text is a failure.
 class Scripted : public Provider {
  public:

@@ -23,6 +23,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "kernels/constants.h"
 #include "kernels/kernels.h"
 
 // ------------------------------------------------------------------------------------------------

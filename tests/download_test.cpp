@@ -72,7 +72,6 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
   return result;
 }
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 #define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
 
 class DownloadTest : public FolderTest {

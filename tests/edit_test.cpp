@@ -14,6 +14,7 @@
 #include "common/files.h"
 #include "common/text.h"
 #include "tests/fuzz/reply_property.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -88,7 +89,6 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return at == std::string::npos ? text : text.replace(at, from.size(), to);
 }
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 #define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
 
 // ------------------------------------------------------------------------------------------------

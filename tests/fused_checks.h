@@ -102,7 +102,7 @@ inline Tensor rotated(const Tensor& x, const Tensor& cos, const Tensor& sin) {
 
 inline void heads(const Subject& s, HeadsCase c, at::ScalarType table_type) {
   const Tensor qkv = s.random({c.B, c.T, 3, c.H, c.D}), angle = at::randn({c.T + 2, c.D / 2});
-  const Fused::Rope rope{s.place(angle.cos().to(s.type)), s.place(angle.sin().to(s.type))};
+  const Rope rope{s.place(angle.cos().to(s.type)), s.place(angle.sin().to(s.type))};
   Fused::ValueEmbedding embedding;
   if (c.embedding) {
     embedding = {s.place(at::randn({c.V, c.H * c.D}).to(table_type)),

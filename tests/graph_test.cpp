@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "harness/trace.h"
+#include "tests/support.h"
 #include "tests/toy_gpt.h"
 
 namespace autoresearch {
@@ -34,17 +35,6 @@ SealedModel sealed(const Logits& logits) { return trace(logits, kRows, kLen, kVo
 at::Tensor random_ids() { return at::randint(0, kVocab, {kRows, kLen}, at::kLong); }
 
 ToyGpt toy() { return ToyGpt(kVocab, kLen, 32, 2, 2); }
-
-// What the Error says that `action` throws; "" when it throws none. Anything but an Error gets
-// through.
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 // The refusal of a graph whose body computes %x from %ids and %c0, a (3, 24, 53) float tensor.
 std::string refusal(const std::string& body) {

@@ -17,6 +17,7 @@
 #include "common/files.h"
 #include "common/process.h"
 #include "tests/loopback_server.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -59,7 +60,6 @@ class OpenAi : public testing::Test {
   }
 };
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 #define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
 
 TEST_F(OpenAi, SendsTheConversationAndReadsTheReply) {

@@ -1,6 +1,4 @@
 // What a locked process can still do, and what it can't.
-#include "common/lockdown.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -14,6 +12,8 @@
 #include <functional>
 #include <thread>
 #include <vector>
+
+#include "common/seccomp.h"
 
 namespace autoresearch {
 namespace {

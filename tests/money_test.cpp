@@ -10,8 +10,6 @@
 namespace autoresearch {
 namespace {
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
-
 const Prices kPrices = {{"m", {.in = 2, .cached = 0.2, .out = 10, .cache_write = 4}}};
 
 Reply reply_of(int64_t in, int64_t cached, int64_t out) {

@@ -84,13 +84,13 @@ class FakeDevice : public testing::Test {
 };
 
 // What all steps that ended took, the last one too.
-std::map<std::string, double> ms_per_step(PhaseClock& clock, Phases& phases) {
+std::map<std::string, double> ms_per_step(PhaseClock& clock, StepPhases& phases) {
   clock.finish(phases);
   return phases.ms_per_step();
 }
 
 // As train.cpp does it. The host hands work over in a tenth of a millisecond, and waits for rows.
-void one_step(PhaseClock& clock, Phases& phases, int micro_batches, double forward,
+void one_step(PhaseClock& clock, StepPhases& phases, int micro_batches, double forward,
               double wait = 0) {
   clock.begin_step();
   for (int i = 0; i < micro_batches; ++i) {
@@ -110,7 +110,7 @@ void one_step(PhaseClock& clock, Phases& phases, int micro_batches, double forwa
 
 TEST_F(FakeDevice, APhaseLastsAsLongAsTheDeviceIsAtIt) {
   PhaseClock clock(kDevice);
-  Phases phases;
+  StepPhases phases;
   one_step(clock, phases, 4, 500);  // the first, which does not count
   for (const double forward : {4, 5, 6}) one_step(clock, phases, 4, forward);
   const auto ms = ms_per_step(clock, phases);
@@ -123,7 +123,7 @@ TEST_F(FakeDevice, APhaseLastsAsLongAsTheDeviceIsAtIt) {
 
 TEST_F(FakeDevice, WaitingForRowsCountsWhereTheDeviceHasNothingElseToDo) {
   PhaseClock clock(kDevice);
-  Phases phases;
+  StepPhases phases;
   one_step(clock, phases, 1, 1);
   // Of the first wait the device spends 3.8 ms on the step before, of the second 2.9 ms on the
   // first micro-batch.
@@ -133,7 +133,7 @@ TEST_F(FakeDevice, WaitingForRowsCountsWhereTheDeviceHasNothingElseToDo) {
 
 TEST_F(FakeDevice, TheHostIsAStepAheadAndTheDeviceNeverWaits) {
   PhaseClock clock(kDevice);
-  Phases phases;
+  StepPhases phases;
   for (int step = 0; step < 10; ++step) {
     const double before = device.busy_until;  // when the step before will be done
     one_step(clock, phases, 2, 5);
@@ -146,7 +146,7 @@ TEST_F(FakeDevice, TheHostIsAStepAheadAndTheDeviceNeverWaits) {
 TEST_F(FakeDevice, EventsAreUsedAgainInEveryStep) {
   {
     PhaseClock clock(kDevice);
-    Phases phases;
+    StepPhases phases;
     one_step(clock, phases, 2, 1);
     const int needed = device.events;
     EXPECT_EQ(needed, 1 + 2 * 3 + 1 + 1);
@@ -162,7 +162,7 @@ TEST_F(FakeDevice, EventsAreUsedAgainInEveryStep) {
 
 TEST_F(FakeDevice, AStepThatIsRepeatedCountsWhole) {
   PhaseClock clock(kDevice);
-  Phases phases;
+  StepPhases phases;
   one_step(clock, phases, 1, 1);
   clock.begin_step();
   for (int attempt = 0; attempt < 2; ++attempt) {  // the first is broken off in "forward"
@@ -182,7 +182,7 @@ TEST_F(FakeDevice, WhereEventsFailTheStepsBeforeAreKeptAndTheRunGoesOn) {
     SCOPED_TRACE(calls);
     device = {};
     PhaseClock clock(kDevice);
-    Phases phases;
+    StepPhases phases;
     for (int step = 0; step < 3; ++step) one_step(clock, phases, 1, 4);
     const auto before = phases.ms_per_step();
     EXPECT_NEAR(before.at("backward"), 8, 1e-9);
@@ -204,7 +204,7 @@ TEST_F(FakeDevice, WhereEventsFailTheStepsBeforeAreKeptAndTheRunGoesOn) {
 
 TEST(Cpu, APhaseLastsByTheClock) {
   PhaseClock clock(at::kCPU);
-  Phases phases;
+  StepPhases phases;
   for (int step = 0; step < 3; ++step) {
     clock.begin_step();
     EXPECT_EQ(clock.current(), "other");

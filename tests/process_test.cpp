@@ -23,27 +23,16 @@
 #include "common/cgroup.h"
 #include "common/error.h"
 #include "common/process_table.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
-class ProcessTest : public testing::Test {
+class ProcessTest : public FolderTest {
  protected:
-  ProcessTest() {
-    char pattern[] = "/tmp/process_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
-  }
-  ~ProcessTest() override { fs::remove_all(dir_); }
-
   Command shell(const std::string& script) const {
     return {.argv = {"sh", "-c", script}, .env = {"PATH=/usr/bin:/bin"}, .cwd = dir_, .limit = 30};
   }
-  std::string text(const std::string& name) const {
-    std::ifstream file(dir_ / name);
-    return std::string((std::istreambuf_iterator<char>(file)), {});
-  }
-
-  fs::path dir_;
 };
 
 // Whether a process exists and is not merely waiting to be reaped.

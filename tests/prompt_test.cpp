@@ -15,11 +15,11 @@
 #include "common/files.h"
 #include "common/text.h"
 #include "tests/story.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 #define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
 
 using Lines = std::vector<std::string>;

@@ -14,6 +14,7 @@
 #include "agent/llm/llm.h"
 #include "agent/llm/money.h"
 #include "agent/llm/recorded.h"
+#include "common/back_off.h"
 #include "common/run_folder.h"
 #include "tests/loopback_server.h"
 #include "tests/recorded_answers.h"
@@ -36,8 +37,6 @@ const std::vector<Message> kConversation = {{"system", "be brief", true},
                                             {"user", "the log"},
                                             {"assistant", "an edit"},
                                             {"user", "it does not build"}};
-
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 struct Setting {
   std::string kind;
@@ -786,7 +785,7 @@ TEST(Endpoint, WaitsDoubleUpToAMinuteWithAQuarterOfJitter) {
   for (int attempt = 0; attempt < 20; ++attempt) {
     const double middle = std::min(60.0, 0.5 * std::exp2(attempt));
     std::set<double> waits;
-    for (int i = 0; i < 200; ++i) waits.insert(back_off(0.5, attempt, random));
+    for (int i = 0; i < 200; ++i) waits.insert(jittered(back_off(0.5, attempt, 60), random));
     EXPECT_GT(waits.size(), 190u);
     EXPECT_GE(*waits.begin(), 0.75 * middle);
     EXPECT_LT(*waits.begin(), 0.80 * middle);

@@ -40,8 +40,8 @@ TEST(Record, SummaryHasUpstreamsKeysFirstAndInItsOrder) {
   EXPECT_NE(text.find("num_params_M:     50.3\n"), std::string::npos);
 }
 
-TEST(Phases, AreMillisecondsPerStepWithoutTheFirst) {
-  Phases phases;
+TEST(StepPhases, AreMillisecondsPerStepWithoutTheFirst) {
+  StepPhases phases;
   EXPECT_TRUE(phases.ms_per_step().empty());
   for (const double forward : {9.0, 0.3, 0.5})
     phases.add_step(
@@ -52,19 +52,19 @@ TEST(Phases, AreMillisecondsPerStepWithoutTheFirst) {
   EXPECT_NEAR(ms.at("backward"), 200, 1e-6);
 }
 
-TEST(Phases, OfASingleStepAreThatSteps) {
-  Phases phases;
+TEST(StepPhases, OfASingleStepAreThatSteps) {
+  StepPhases phases;
   phases.add_step({{"forward", 2}});
   EXPECT_NEAR(phases.ms_per_step().at("forward"), 2000, 1e-6);
 }
 
-TEST(Phases, OfManyNamesTheFirstAreKept) {
-  Phases phases;
+TEST(StepPhases, OfManyNamesTheFirstAreKept) {
+  StepPhases phases;
   std::vector<std::pair<std::string, double>> step;
   for (int i = 0; i < 1000; ++i) step.emplace_back("phase " + std::to_string(i), 1);
   phases.add_step(step);
   const auto ms = phases.ms_per_step();
-  EXPECT_LE(ms.size(), Phases::kMost);
+  EXPECT_LE(ms.size(), StepPhases::kMost);
   EXPECT_NEAR(ms.at("phase 0"), 1e3, 1e-6);
   EXPECT_GT(ms.at("other"), 900e3);
 }

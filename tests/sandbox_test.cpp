@@ -16,21 +16,19 @@
 
 #include "common/error.h"
 #include "common/process.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
-class SandboxTest : public testing::Test {
+class SandboxTest : public FolderTest {
  protected:
   // Below /var/tmp: what lies below /tmp would be hidden by the fresh /tmp alone.
-  SandboxTest() {
-    char pattern[] = "/var/tmp/sandbox_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
+  SandboxTest() : FolderTest("/var/tmp") {
     for (const char* name : {"inside", "named", "unnamed"}) fs::create_directory(dir_ / name);
     write("named/file", "named\n");
     write("unnamed/file", "secret\n");
   }
-  ~SandboxTest() override { fs::remove_all(dir_); }
 
   void SetUp() override {
     static const auto problem = sandbox_problem();
@@ -39,10 +37,6 @@ class SandboxTest : public testing::Test {
 
   void write(const std::string& name, const std::string& text) {
     std::ofstream(dir_ / name) << text;
-  }
-  std::string text(const std::string& name) const {
-    std::ifstream file(dir_ / name);
-    return std::string((std::istreambuf_iterator<char>(file)), {});
   }
   View view() const { return {.read_only = {dir_ / "named"}, .writable = dir_ / "inside"}; }
   Exit outside(const std::string& script) const {
@@ -61,23 +55,16 @@ class SandboxTest : public testing::Test {
         outside("g++ -std=c++20 -o " + calls() + " " SOURCE_DIR "/tests/redteam/calls.cpp");
     ASSERT_EQ(built.code, 0) << built.output;
   }
-
-  fs::path dir_;
 };
 
 // A folder that stands for / of a machine that was booted without a display.
-class NvidiaUvm : public testing::Test {
+class NvidiaUvm : public FolderTest {
  protected:
   NvidiaUvm() {
-    char pattern[] = "/tmp/nvidia_uvm.XXXXXX";
-    root_ = mkdtemp(pattern);
     fs::create_directories(root_ / "dev");
     setenv("PATH", (root_.string() + ":" + path_).c_str(), 1);
   }
-  ~NvidiaUvm() override {
-    setenv("PATH", path_.c_str(), 1);
-    fs::remove_all(root_);
-  }
+  ~NvidiaUvm() override { setenv("PATH", path_.c_str(), 1); }
   void modprobe(const std::string& script) {
     std::ofstream(root_ / "nvidia-modprobe") << "#!/bin/sh\n" << script << "\n";
     fs::permissions(root_ / "nvidia-modprobe", fs::perms::owner_all);
@@ -85,7 +72,7 @@ class NvidiaUvm : public testing::Test {
   std::string node() const { return root_.string() + "/dev/nvidia-uvm"; }
 
   const std::string path_ = std::getenv("PATH");
-  fs::path root_;
+  const fs::path& root_ = dir_;
 };
 
 TEST_F(NvidiaUvm, TheNodeIsMadeBeforeTheFirstSandbox) {

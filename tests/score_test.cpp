@@ -13,6 +13,7 @@
 #include "referee/plan.h"
 #include "task/task.h"
 #include "task/tokenizer.h"
+#include "tests/support.h"
 #include "tests/toy_gpt.h"
 
 namespace autoresearch {
@@ -62,15 +63,6 @@ struct RandomTask {
   }
   ToyGpt toy() const { return ToyGpt(info.vocab_size, kLen, 32, 2, 1); }
 };
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
-}
 
 // Bits per byte by the definition, one target at a time, from the live model.
 double brute_force_bpb(const RandomTask& task, const ToyGpt& model, bool upstream) {

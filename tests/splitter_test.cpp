@@ -45,7 +45,7 @@ TEST(SplitterTest, EveryCodePointHasTheClassThatTiktokenSees) {
     if (is_surrogate(c)) continue;
     ASSERT_EQ(class_of(c), expected[c]) << std::hex << c;
     const std::string text = utf8(c);
-    const Character character = character_at(text.data(), text.data() + text.size());
+    const ClassedCharacter character = character_at(text.data(), text.data() + text.size());
     ASSERT_EQ(character.kind, expected[c]) << std::hex << c;
     ASSERT_EQ(character.length, text.size()) << std::hex << c;
   }

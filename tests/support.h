@@ -1,4 +1,5 @@
-// What several tests share: a folder that is gone afterwards, and the words of an Error.
+// What several tests share: a folder that is gone afterwards, the words of an Error, a text's
+// parts.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,6 +10,8 @@
 
 #include "common/error.h"
 #include "common/files.h"
+
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 namespace autoresearch {
 
@@ -22,8 +25,8 @@ constexpr bool kMemoryIsMeasured = true;
 // A test with an empty folder of its own.
 class FolderTest : public testing::Test {
  protected:
-  FolderTest() {
-    std::string pattern = fs::temp_directory_path() / "autoresearch_test.XXXXXX";
+  explicit FolderTest(const fs::path& where = fs::temp_directory_path()) {
+    std::string pattern = where / "autoresearch_test.XXXXXX";
     dir_ = mkdtemp(pattern.data());
   }
   ~FolderTest() override { fs::remove_all(dir_); }
@@ -33,6 +36,12 @@ class FolderTest : public testing::Test {
     fs::create_directories((dir_ / name).parent_path());
     std::ofstream(dir_ / name, std::ios::binary) << text;  // no fsync: some tests write thousands
     return dir_ / name;
+  }
+
+  // What stands in such a file, empty if there is none.
+  std::string text(const std::string& name) const {
+    std::ifstream file(dir_ / name, std::ios::binary);
+    return std::string((std::istreambuf_iterator<char>(file)), {});
   }
 
   fs::path dir_;

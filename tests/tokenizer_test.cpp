@@ -19,6 +19,7 @@
 #include "task/bpe_counts.h"
 #include "task/bpe_merges.h"
 #include "task/splitter.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -36,15 +37,7 @@ const Golden& golden() {
   return golden;
 }
 
-class TokenizerTest : public testing::Test {
- protected:
-  TokenizerTest() {
-    char pattern[] = "/tmp/tokenizer_test.XXXXXX";
-    dir_ = mkdtemp(pattern);
-  }
-  ~TokenizerTest() override { fs::remove_all(dir_); }
-  fs::path dir_;
-};
+class TokenizerTest : public FolderTest {};
 
 std::vector<uint16_t> encode(const Tokenizer& tokenizer, std::string_view text) {
   std::vector<uint16_t> ids;

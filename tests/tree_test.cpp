@@ -12,6 +12,7 @@
 
 #include "agent/edit/edit.h"
 #include "common/files.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {
@@ -92,6 +93,29 @@ TEST(Tree, EveryFolderOfSourcesIsARoom) {
     const bool header = i.depth() > 0 && path.extension() == ".h";
     EXPECT_TRUE(!header || kRooms.contains(path.parent_path())) << path;
   }
+}
+
+// The first program that links both would keep the members of only one of them, without a word.
+TEST(Tree, NoTwoHeadersDefineATypeOfTheSameName) {
+  const std::regex space(R"(^namespace ([\w:]+) \{)");
+  const std::regex type(R"(^(?:struct|class|enum class|enum|using) (\w+)\b[^;{=]*[{=])");
+  std::map<std::string, fs::path> definitions;
+  for (const auto& [room, below] : kRooms) {
+    for (const auto& entry : fs::directory_iterator(kRoot / room)) {
+      if (entry.path().extension() != ".h") continue;
+      std::vector<std::string> scopes = {""};  // each with "::" at its end
+      for (const std::string& line : split_lines(read_file(entry.path()))) {
+        std::smatch found;
+        if (std::regex_search(line, found, space))
+          scopes.push_back(scopes.back() + found.str(1) + "::");
+        if (line.starts_with("}  // namespace ")) scopes.pop_back();
+        if (!std::regex_search(line, found, type)) continue;
+        const auto [other, first] = definitions.emplace(scopes.back() + found.str(1), entry.path());
+        EXPECT_TRUE(first) << other->first << ": " << other->second << ", " << entry.path();
+      }
+    }
+  }
+  EXPECT_GT(definitions.size(), 200u);
 }
 
 // The libraries that a program loads, as the loader lists them.

@@ -1,10 +1,10 @@
 #include "agent/llm/chain.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <utility>
 
+#include "common/back_off.h"
 #include "common/error.h"
 #include "common/process.h"
 #include "common/progress.h"
@@ -89,8 +89,8 @@ void Chain::introduce() {
 void Chain::went(Link& link, const Reply& reply) {
   const bool first = !link.down();
   ++link.failures;
-  const double wanted = reply.wait > 0 ? reply.wait : first_wait_ * std::exp2(link.failures - 1);
-  const double pause = std::min(kLongestPause, wanted);
+  const double pause = reply.wait > 0 ? std::min(kLongestPause, reply.wait)
+                                      : back_off(first_wait_, link.failures - 1, kLongestPause);
   link.not_before = reply.used_up ? kNever : clock_() + pause;
   if (!first) return;
   const bool others = std::any_of(links_.begin(), links_.end(),

@@ -10,6 +10,7 @@
 
 #include "agent/llm/complaint.h"
 #include "agent/llm/money.h"
+#include "common/back_off.h"
 #include "common/error.h"
 #include "common/http.h"
 #include "common/process.h"
@@ -152,8 +153,9 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
     }
     slow += step.reply.seconds > retry_seconds_;
     if (step.silent) waited += step.reply.seconds;
-    const double wait =
-        step.reply.wait > 0 ? step.reply.wait : back_off(options_.first_wait, waits, random_);
+    const double wait = step.reply.wait > 0
+                            ? step.reply.wait
+                            : jittered(back_off(options_.first_wait, waits, kLongestWait), random_);
     const bool patient = waited + wait <= retry_seconds_ && slow < kMostSlow;
     if (request < kMostRequests && patient && sleep_for(wait)) {
       waited += wait;
@@ -465,11 +467,6 @@ Patience patience_for(const std::string& url, bool stream, bool first, double wa
   if (wanted > 0) return {wanted, wanted, std::max(limit, 4 * wanted)};
   const double stall = own ? (first ? 300 : 900) : (first ? 120 : 240);
   return {remote && stream ? 90 : stall, stall, limit};
-}
-
-double back_off(double first, int attempt, std::mt19937& random) {
-  const double wait = std::min(kLongestWait, first * std::exp2(std::min(attempt, 10)));
-  return wait * std::uniform_real_distribution<double>(0.75, 1.25)(random);
 }
 
 }  // namespace autoresearch

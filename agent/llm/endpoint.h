@@ -13,10 +13,6 @@
 
 namespace autoresearch {
 
-// Seconds before the next try: doubles from `first` on up to a minute, with a quarter of jitter
-// either way, so that several agents don't come back together.
-double back_off(double first, int attempt, std::mt19937& random);
-
 // How long an endpoint may be silent, in seconds. Pure.
 struct Patience {
   double silence;  // until the first header of its answer

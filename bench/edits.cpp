@@ -218,7 +218,14 @@ void elided_middle(BlockOfLines& block, Random& random) {
                                                   "  // -- snip --",
                                                   "  // etc.",
                                                   "  // loop as it was",
-                                                  "  /* no edits here */"};
+                                                  "  /* no edits here */",
+                                                  "  // (setup code)",
+                                                  "  // body elided",
+                                                  "  // lines 40 to 52",
+                                                  "  // everything else here",
+                                                  "  // <snipped>",
+                                                  "  // the loop from before",
+                                                  "  // values table and gate"};
   const std::string words = kWords[below(random, kWords.size())];
   const auto elide = [&](Lines& lines) {
     if (lines.size() < 5) return;

@@ -82,9 +82,7 @@ Pipe make_pipe() {
 }
 
 // An anonymous file: unlike a pipe it can't fill up and block.
-Descriptor memory_file() {
-  return moved_up(memfd_create("stream", MFD_CLOEXEC), "memfd_create");
-}
+Descriptor memory_file() { return moved_up(memfd_create("stream", MFD_CLOEXEC), "memfd_create"); }
 
 Descriptor open_text(const std::string& input) {
   Descriptor file = memory_file();
@@ -99,8 +97,7 @@ std::string text_of(const Descriptor& file) {
   std::string text(static_cast<size_t>(status.st_size), '\0');
   size_t done = 0;
   while (done < text.size()) {
-    const ssize_t n =
-        pread(file, text.data() + done, text.size() - done, static_cast<off_t>(done));
+    const ssize_t n = pread(file, text.data() + done, text.size() - done, static_cast<off_t>(done));
     if (n <= 0 && errno != EINTR) break;
     if (n > 0) done += static_cast<size_t>(n);
   }

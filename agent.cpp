@@ -8,10 +8,7 @@
 // agent/loop/night.cpp, and recorded by agent/record. What a candidate can't do stands in
 // docs/protection.md.
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -28,6 +25,7 @@
 #include "agent/loop/notify.h"
 #include "agent/loop/options.h"
 #include "agent/loop/place.h"
+#include "agent/loop/remeasure.h"
 #include "agent/loop/toml_config.h"
 #include "agent/record/report.h"
 #include "common/error.h"
@@ -41,27 +39,18 @@ namespace {
 // ------------------------------------------------------------------------------------------------
 // Before the first experiment: everything a run needs is checked, so that a mistake costs seconds
 
+// The programs that were built with this one.
+fs::path build_folder() { return fs::read_symlink("/proc/self/exe").parent_path(); }
+
 Site site_of(const Options& options, bool model_written) {
   return {.checkout = fs::current_path(),
-          .build = fs::read_symlink("/proc/self/exe").parent_path(),
+          .build = build_folder(),
           .run = run_folder(options.tag).path,
           .task = options.task,
           .device = options.device,
           .model_written = model_written,
           .wants_sandbox = options.sandbox != "off",
           .needs_sandbox = options.sandbox == "auto" && model_written};
-}
-
-// The machine that measures, once the place is good enough for a night.
-Bench check_site(const Options& options, const Site& site) {
-  Bench bench;
-  bench.seed = options.seed;
-  for (const Finding& f : survey(site, bench)) {
-    check(f.fix.empty() || !f.stops, f.fix);
-    if (!f.fix.empty()) log_warning(f.fix);
-    if (f.fix.empty() && !f.is.empty()) log_info(format("%-12s", f.name.c_str()) + f.is);
-  }
-  return bench;
 }
 
 // Refuses to go on with a run whose figures would not compare.
@@ -89,6 +78,21 @@ event::Start check_identity(const Options& options, const RunState& state, const
   same("machine", state.start->machine == start.machine);
   same("seed", state.start->seed == start.seed);
   return start;
+}
+
+RunState state_of(const std::string& tag) {
+  const RunFolder folder = run_folder(tag);
+  const std::string runs = folder.path.parent_path().string();
+  check(fs::exists(folder.journal()), "no run " + tag + " in " + runs + "; see: ls " + runs);
+  return replay(read_journal(folder.journal()));
+}
+
+// What the baseline is: the checkout's train.cpp, or the champion of another run.
+fs::path first_source(const Options& options, const fs::path& checkout) {
+  if (options.from.empty()) return checkout / "train.cpp";
+  const RunState other = state_of(options.from);
+  check(!other.champion.empty(), "run " + options.from + " has no champion to begin with yet");
+  return run_folder(options.from).champion(other.champion) / "train.cpp";
 }
 
 // Whether the prompt fits into the model's context: told before the first experiment, from the
@@ -141,7 +145,8 @@ int run(const Options& options) {
   const auto models = make_models(asked, calls_in(earlier));
   const bool model_written = models || (options.only_proof && options.provider != "builtin");
   const Site site = site_of(options, model_written);
-  const Bench bench = check_site(options, site);
+  Bench bench = good_site(site);
+  bench.seed = options.seed;
   if (!model_written)
     log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 
@@ -173,10 +178,10 @@ int run(const Options& options) {
     return std::llround(experiments_left(state, settings, bench.budget, started, wall_clock()));
   };
   Proposer proposer(std::move(setup), models.get());
+  const fs::path first = first_source(options, site.checkout);
   if (models) {
     check_prompt(proposer, state,
-                 state.champion.empty() ? read_file(site.checkout / "train.cpp")
-                                        : history.source_at(state.champion),
+                 state.champion.empty() ? read_file(first) : history.source_at(state.champion),
                  options.context_tokens);
     models->ledger().record_with(
         [&](const CallEvent& event) { apply(state, journal.append(as_event(event))); });
@@ -184,7 +189,7 @@ int run(const Options& options) {
   }
   fresh.keep();
 
-  LocalStore store(site.checkout, folder, options.tag, history, log_warning);
+  LocalStore store(site.checkout, first, folder, options.tag, history, log_warning);
   LocalWorkers workers(kit, bench, folder, proposer, models.get(), start.task);
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);
@@ -218,13 +223,6 @@ int run(const Options& options) {
 // ------------------------------------------------------------------------------------------------
 // The command line
 
-RunState state_of(const std::string& tag) {
-  const RunFolder folder = run_folder(tag);
-  const std::string runs = folder.path.parent_path().string();
-  check(fs::exists(folder.journal()), "no run " + tag + " in " + runs + "; see: ls " + runs);
-  return replay(read_journal(folder.journal()));
-}
-
 // All that the run was begun with stands in its journal.
 int verify(Options options) {
   const RunState state = state_of(options.tag);
@@ -235,37 +233,6 @@ int verify(Options options) {
   options.seed = state.start->seed;
   options.provider = state.start->provider;
   return run(options);
-}
-
-// A word to a model may cost something, so the user is asked first; without a terminal nobody can.
-Finding look_at_endpoint(Models* models) {
-  if (!models) return {"endpoint", "none is named: the builtin proposer proposes", ""};
-  const std::string name = models->proposers().name();
-  if (isatty(STDIN_FILENO) != 1)
-    return {"endpoint", "",
-            name + " was not asked; type this in a terminal, where you can say yes"};
-  if (!says_yes("Ask " + name + " for one word? It may cost a little."))
-    return {"endpoint", "", name + " was not asked, as you wished"};
-  return finding("endpoint", [&] {
-    models->introduce();
-    return name + " was asked";
-  });
-}
-
-int doctor(const Options& options) {
-  const auto models = make_models(options.models, {});
-  const Site site = site_of(options, models != nullptr);
-  Bench bench;
-  std::vector<Finding> findings = survey(site, bench);
-  for (Finding& part : survey_of_parts(site)) findings.push_back(std::move(part));
-  std::cout << text_of(findings) << std::flush;
-  findings.push_back(look_at_endpoint(models.get()));
-  std::cout << text_of({findings.back()}) << std::flush;
-  const auto stopping = std::count_if(findings.begin(), findings.end(),
-                                      [](const Finding& f) { return !f.fix.empty() && f.stops; });
-  std::cout << (stopping == 0 ? "a run can begin\n"
-                              : format("%ld to mend before a run can begin\n", stopping));
-  return stopping == 0 ? kDone : kError;
 }
 
 int main_program(int argc, char** argv) {
@@ -283,6 +250,10 @@ int main_program(int argc, char** argv) {
   proof.task.clear();
   CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run anew, and prove it");
   add_verify_options(prove, proof);
+  Remeasuring again;
+  CLI::App& carry = *app.add_subcommand(
+      "remeasure", "train baseline and champion anew: does the gain carry over?");
+  add_remeasure_options(carry, again);
   Options place;
   CLI::App& look =
       *app.add_subcommand("doctor", "look at all that a run needs, and say what to mend");
@@ -297,13 +268,17 @@ int main_program(int argc, char** argv) {
   if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
-  for (const Options* parsed : {&proof, &place})
-    if (!parsed->data.empty()) options.data = parsed->data;
+  for (const std::string& data : {proof.data, place.data, again.data})
+    if (!data.empty()) options.data = data;
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
-  if (look.parsed()) return doctor(place);
+  if (look.parsed()) {
+    const auto models = make_models(place.models, {});
+    return doctor(site_of(place, models != nullptr), models.get());
+  }
   watch_for_interrupt(/*gently=*/true);
   adopt_orphans();
   keep_memory_private();
+  if (carry.parsed()) return remeasure(build_folder(), again);
   return prove.parsed() ? verify(proof) : run(options);
 }
 

@@ -235,6 +235,29 @@ TEST_F(LoopRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_EQ(third.at(3).candidate.proposer, "builtin");
 }
 
+TEST_F(LoopRun, AnotherRunBeginsWithTheChampionAndItsGainIsMeasuredAnew) {
+  ASSERT_EQ(run(agent({"--provider", "builtin", "--max-experiments", "2"})).code, 0);
+  const RunState first = state();
+  ASSERT_GT(first.champion_n, 0);
+  Command next = agent({"--provider", "builtin", "--max-experiments", "1", "--from", "t"});
+  next.argv[3] = "u";
+  ASSERT_EQ(run(next).code, 0);
+  EXPECT_EQ(replay(read_journal(dir_ / "data/runs/u/journal.jsonl")).at(0).candidate.fingerprint,
+            first.at(first.champion_n).candidate.fingerprint);
+
+  const std::string journal = read_file(run_.journal());
+  Command again = agent({});
+  again.argv = {program_.string(), "remeasure", "--tag", "t"};
+  const Exit exit = run(again);
+  EXPECT_EQ(exit.code, 0) << exit.output;
+  EXPECT_NE(exit.output.find("the gain carries over: -"), std::string::npos) << exit.output;
+  EXPECT_EQ(read_file(run_.journal()), journal);
+  EXPECT_FALSE(fs::exists(run_.path / "remeasured"));
+
+  again.argv.insert(again.argv.end(), {"--task", "no-such-task"});
+  EXPECT_NE(run(again).output.find("build/prepare"), std::string::npos);
+}
+
 // An error that no part of the agent throws itself: where experiment 2's folder belongs lies a
 // file.
 TEST_F(SlowLoopRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {

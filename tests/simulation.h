@@ -70,7 +70,7 @@ class Simulation : public Workers, public Store {
   std::vector<Done> finish() override;
 
   // Store
-  std::string checkout_source() override { return "base"; }
+  std::string first_source() override { return "base"; }
   std::string source_at(const std::string& commit) override;
   void write_candidate(int64_t n, const Draft& draft) override;
   std::string commit(int64_t n, const Draft& draft) override;

@@ -1,5 +1,5 @@
-// The subcommands of agent that need no loop: runs, delete, prune, pause, resume, status, show,
-// report, export, reply, compare.
+// The subcommands of agent that need no loop and measure nothing: runs, delete, prune, pause,
+// resume, status, show, report, export, reply, compare.
 #pragma once
 
 #include <CLI/CLI.hpp>

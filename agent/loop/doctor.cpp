@@ -1,9 +1,14 @@
 #include "agent/loop/doctor.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
 #include <regex>
 #include <system_error>
 
 #include "agent/lab/machine.h"
+#include "agent/loop/commands.h"
 #include "agent/loop/place.h"
 #include "agent/record/history.h"
 #include "common/clock.h"
@@ -134,6 +139,24 @@ Finding look_at_git(const Site& site) {
   return git;
 }
 
+// ------------------------------------------------------------------------------------------------
+// The models
+
+// A word to a model may cost something, so the user is asked first; without a terminal nobody can.
+Finding look_at_endpoint(Models* models) {
+  if (!models) return {"endpoint", "none is named: the builtin proposer proposes", ""};
+  const std::string name = models->proposers().name();
+  if (isatty(STDIN_FILENO) != 1)
+    return {"endpoint", "",
+            name + " was not asked; type this in a terminal, where you can say yes"};
+  if (!says_yes("Ask " + name + " for one word? It may cost a little."))
+    return {"endpoint", "", name + " was not asked, as you wished"};
+  return finding("endpoint", [&] {
+    models->introduce();
+    return name + " was asked";
+  });
+}
+
 }  // namespace
 
 std::vector<Finding> survey(const Site& site, Bench& bench) {
@@ -154,6 +177,16 @@ std::vector<Finding> survey(const Site& site, Bench& bench) {
   return findings;
 }
 
+Bench good_site(const Site& site) {
+  Bench bench;
+  for (const Finding& f : survey(site, bench)) {
+    check(f.fix.empty() || !f.stops, f.fix);
+    if (!f.fix.empty()) log_warning(f.fix);
+    if (f.fix.empty() && !f.is.empty()) log_info(format("%-12s", f.name.c_str()) + f.is);
+  }
+  return bench;
+}
+
 std::vector<Finding> survey_of_parts(const Site& site) {
   return {
       finding("compiler",
@@ -171,6 +204,20 @@ std::string text_of(const std::vector<Finding>& findings) {
     text += "\n";
   }
   return text;
+}
+
+int doctor(const Site& site, Models* models) {
+  Bench bench;
+  std::vector<Finding> findings = survey(site, bench);
+  for (Finding& part : survey_of_parts(site)) findings.push_back(std::move(part));
+  std::cout << text_of(findings) << std::flush;
+  findings.push_back(look_at_endpoint(models));
+  std::cout << text_of({findings.back()}) << std::flush;
+  const auto stopping = std::count_if(findings.begin(), findings.end(),
+                                      [](const Finding& f) { return !f.fix.empty() && f.stops; });
+  std::cout << (stopping == 0 ? "a run can begin\n"
+                              : format("%ld to mend before a run can begin\n", stopping));
+  return stopping == 0 ? kDone : kError;
 }
 
 }  // namespace autoresearch

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/lab/measurement.h"
+#include "agent/llm/models.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -33,6 +34,9 @@ struct Site {
 // history at git). Fills `bench` with what follows for every measurement.
 std::vector<Finding> survey(const Site& site, Bench& bench);
 
+// The same for a run: throws Error for what stops it, and logs the rest.
+Bench good_site(const Site& site);
+
 // Those others: the compiler, libtorch, git.
 std::vector<Finding> survey_of_parts(const Site& site);
 
@@ -45,6 +49,10 @@ Finding finding(const std::string& name, Look look) {
     return {name, "", error.what(), true};
   }
 }
+
+// `agent doctor`: prints all findings. Asks the models (none: nullptr) for a word only after the
+// user said yes at a terminal. The exit code.
+int doctor(const Site& site, Models* models);
 
 // "sandbox   ok    bubblewrap: ...", a line for each.
 std::string text_of(const std::vector<Finding>& findings);

@@ -11,15 +11,16 @@
 
 namespace autoresearch {
 
-LocalStore::LocalStore(fs::path checkout, RunFolder run, std::string tag, History& history,
-                       std::function<void(const std::string&)> warn)
+LocalStore::LocalStore(fs::path checkout, fs::path first, RunFolder run, std::string tag,
+                       History& history, std::function<void(const std::string&)> warn)
     : checkout_(std::move(checkout)),
+      first_(std::move(first)),
       run_(std::move(run)),
       tag_(std::move(tag)),
       history_(history),
       warn_(std::move(warn)) {}
 
-std::string LocalStore::checkout_source() { return read_file(checkout_ / "train.cpp"); }
+std::string LocalStore::first_source() { return read_file(first_); }
 
 std::string LocalStore::source_at(const std::string& commit) { return history_.source_at(commit); }
 

@@ -13,11 +13,12 @@ namespace autoresearch {
 
 class LocalStore : public Store {
  public:
-  // `history` outlives this. `warn`: about links and branches that were left alone.
-  LocalStore(fs::path checkout, RunFolder run, std::string tag, History& history,
+  // `first`: the file that the baseline is made of. `history` outlives this. `warn`: about links
+  // and branches that were left alone.
+  LocalStore(fs::path checkout, fs::path first, RunFolder run, std::string tag, History& history,
              std::function<void(const std::string&)> warn);
 
-  std::string checkout_source() override;
+  std::string first_source() override;
   std::string source_at(const std::string& commit) override;
   void write_candidate(int64_t n, const Draft& draft) override;
   std::string commit(int64_t n, const Draft& draft) override;
@@ -31,7 +32,7 @@ class LocalStore : public Store {
  private:
   void move_branch(const RunState& state);
 
-  const fs::path checkout_;
+  const fs::path checkout_, first_;
   const RunFolder run_;
   const std::string tag_;
   ReportPage page_{run_};

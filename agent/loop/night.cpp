@@ -130,7 +130,7 @@ void Night::close(const step::Stop& stop) {
 
 void Night::take(const step::Baseline&) {
   voice_.say("building the baseline, train.cpp as it is here");
-  take_draft(0, {store_.checkout_source(), "", "baseline", "", "baseline", {}});
+  take_draft(0, {store_.first_source(), "", "baseline", "", "baseline", {}});
 }
 
 void Night::take(const step::Propose& step) {

@@ -36,8 +36,8 @@ std::string proof_problem(const std::string& words) {
                    std::to_string(2 * kFewestPairs) + " on";
 }
 
-void add_sandbox_option(CLI::App& app, Options& options) {
-  app.add_option("--sandbox", options.sandbox,
+void add_sandbox_option(CLI::App& app, std::string& sandbox) {
+  app.add_option("--sandbox", sandbox,
                  "auto: model-written code runs in one or not at all; try: also without one where "
                  "the machine has none; off")
       ->check(CLI::IsMember({"auto", "try", "off"}))
@@ -50,7 +50,7 @@ void add_place_options(CLI::App& app, Options& options) {
   app.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
   add_model_options(app, options.models);
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  add_sandbox_option(app, options);
+  add_sandbox_option(app, options.sandbox);
   app.add_option("--data", options.data, "folder of tasks and runs");
 }
 
@@ -58,6 +58,7 @@ void add_run_options(CLI::App& run, Options& options) {
   run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
       ->required();
   add_place_options(run, options);
+  run.add_option("--from", options.from, "begin with the champion of this run, not with train.cpp");
   run.add_option("--context-tokens", options.context_tokens,
                  "the model's context; below 32000 the prompt tells less of the run")
       ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
@@ -98,9 +99,24 @@ void add_verify_options(CLI::App& verify, Options& options) {
                   "how many it may take; by default a third of those made so far, at least 8")
       ->check(CLI::Range(2 * kFewestPairs, int64_t{1'000'000}));
   verify.add_option("--task", options.task, "the run's task, if its folder has another name");
-  add_sandbox_option(verify, options);
+  add_sandbox_option(verify, options.sandbox);
   verify.add_option("--notify", options.notify, "as for run");
   verify.add_option("--data", options.data, "folder of tasks and runs");
+}
+
+void add_remeasure_options(CLI::App& remeasure, Remeasuring& what) {
+  remeasure.add_option("--tag", what.tag, "name of the run, which must not be running")->required();
+  remeasure.add_option("--task", what.task, "train on another task than the run's");
+  remeasure.add_option("--device", what.device, "train on another device than the run's");
+  remeasure.add_option("--pairs", what.pairs, "how often both are trained")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000}))
+      ->capture_default_str();
+  remeasure
+      .add_option("--steps", what.steps,
+                  "train so many steps, not so many seconds: what is left is not won by speed")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  add_sandbox_option(remeasure, what.sandbox);
+  remeasure.add_option("--data", what.data, "folder of tasks and runs");
 }
 
 Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,

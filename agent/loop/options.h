@@ -7,13 +7,14 @@
 #include "agent/lab/measurement.h"
 #include "agent/llm/models.h"
 #include "agent/loop/plan.h"
+#include "agent/loop/remeasure.h"
 #include "agent/propose/prompt.h"
 
 namespace autoresearch {
 
 struct Options {
   std::string tag, task = "demo", device = "auto", sandbox = "auto", overlap = "auto";
-  std::string keep = "evidence", disturbed = "repeat", verify = "0.33", data, until, notify;
+  std::string keep = "evidence", disturbed = "repeat", verify = "0.33", data, until, notify, from;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
   int64_t max_experiments = 0;  // 0: no limit
@@ -32,6 +33,8 @@ void add_place_options(CLI::App& app, Options& options);
 void add_run_options(CLI::App& run, Options& options);
 
 void add_verify_options(CLI::App& verify, Options& options);
+
+void add_remeasure_options(CLI::App& remeasure, Remeasuring& what);
 
 // The plan's part of them. `state`: of the journal so far; `now`: seconds since 1970. Throws Error
 // for a time that is none.

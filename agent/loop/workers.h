@@ -159,7 +159,7 @@ class Store {
  public:
   virtual ~Store() = default;
 
-  virtual std::string checkout_source() = 0;  // the edited file as the user has it
+  virtual std::string first_source() = 0;  // what the baseline is made of
   virtual std::string source_at(const std::string& commit) = 0;
   // The candidate's file and its difference to the champion's, in the folder of n.
   virtual void write_candidate(int64_t n, const Draft& draft) = 0;

@@ -505,7 +505,8 @@ TEST_F(PrepareTest, AFullDiskIsOneLineAndNothingIsLeft) {
     const std::string size = std::to_string(megabytes << 20);
     return prepare_under(
         "bwrap --dev-bind / / --size " + size + " --tmpfs " + data().string() + " sh -c '",
-        std::string(kSmall), "; code=$?; ls -A " + data().string() + "; exit $code'");
+        "--source corpus --vocab 260 --seq-len 32 --eval-tokens 320 ",  // nearly a token a byte
+        "; code=$?; ls -A " + data().string() + "; exit $code'");
   };
   if (std::system("bwrap --dev-bind / / --size 1048576 --tmpfs /mnt true 2> /dev/null") != 0) {
     GTEST_SKIP() << "bubblewrap can't work here";

@@ -92,6 +92,11 @@ class Scorer {
     return sum;
   }
   int64_t cuts() const { return compared_; }
+  // Nats a counted target of the positions [begin, end) of all rows.
+  double mean_nats(int64_t begin, int64_t end) const {
+    const at::Tensor nats = nats_at_.slice(0, begin, end), count = counted_at_.slice(0, begin, end);
+    return nats.sum().item<double>() / count.sum().item<double>();
+  }
 
  private:
   // Fresh runners go through all rows. Sets the rows' nats, or compares with those of an earlier
@@ -240,6 +245,13 @@ class Scorer {
            "own row, and nothing else");
   }
 
+  // A row's losses, the first time that it is scored.
+  void add(int64_t row, const at::Tensor& losses) {
+    const at::Tensor counted = heldout_.counted[row];
+    nats_at_ += losses.to(at::kDouble).masked_fill(counted.logical_not(), 0);
+    counted_at_ += counted;
+  }
+
   double row_nats(int64_t row, const at::Tensor& losses) const {
     const double nats = losses.masked_select(heldout_.counted[row]).sum().item<double>();
     if (!std::isfinite(nats)) refuse("the model's logits are not finite");
@@ -250,8 +262,11 @@ class Scorer {
   // it is the other way round.
   void record(int64_t row, const at::Tensor& logits, const at::Tensor& told) {
     double nats = 0;
-    if (logits.defined())
-      nats = row_nats(row, token_nats(logits.unsqueeze(0), heldout_.targets[row].unsqueeze(0))[0]);
+    at::Tensor losses = told;
+    if (logits.defined()) {
+      losses = token_nats(logits.unsqueeze(0), heldout_.targets[row].unsqueeze(0))[0];
+      nats = row_nats(row, losses);
+    }
     const double tolerance = told.defined() ? kNatsTolerance : 0;
     if (told.defined()) {
       const double claimed = row_nats(row, told);
@@ -262,7 +277,10 @@ class Scorer {
     double& known = nats_[size_t(row)];
     if (!std::isnan(known) && !(std::abs(known - nats) <= tolerance))
       refuse("the model's logits do not repeat: the same row had another loss in another process");
-    if (std::isnan(known)) known = nats;
+    if (std::isnan(known)) {
+      known = nats;
+      add(row, losses);
+    }
   }
 
   const fs::path model_;
@@ -274,7 +292,9 @@ class Scorer {
   std::vector<std::shared_ptr<Nursery>> nurseries_;  // of each runner of a wave
   std::vector<std::unique_ptr<Runner>> runners_;
   Runner::Shape shape_;
-  std::vector<double> nats_;  // by row
+  std::vector<double> nats_;                                      // by row
+  at::Tensor nats_at_ = at::zeros({info_.seq_len}, at::kDouble);  // by position, over all rows
+  at::Tensor counted_at_ = at::zeros({info_.seq_len}, at::kLong);
   int64_t compared_ = 0;
 };
 
@@ -298,6 +318,8 @@ Score score(const fs::path& model, const fs::path& task_dir, const ScoreOptions&
   Score score;
   score.bpb = bpb(heldout.bytes);
   score.bpb_upstream = bpb(heldout.bytes_upstream);
+  score.nats_first = scorer.mean_nats(0, std::min(kEdge, info.seq_len));
+  score.nats_last = scorer.mean_nats(std::max<int64_t>(0, info.seq_len - kEdge), info.seq_len);
   score.rows = rows;
   score.tokens = heldout.targets.numel();
   score.bytes = heldout.bytes;

@@ -75,6 +75,8 @@ void print_score(const Score& score, const std::string& split) {
   std::printf("---\n");
   line(split + "_bpb", "%.6f", score.bpb);
   line(split + "_bpb_upstream", "%.6f", score.bpb_upstream);
+  line("nats_first_32", "%.4f", score.nats_first);
+  line("nats_last_32", "%.4f", score.nats_last);
   line("rows", "%lld", static_cast<long long>(score.rows));
   line("tokens", "%lld", static_cast<long long>(score.tokens));
   line("bytes", "%lld", static_cast<long long>(score.bytes));
@@ -93,11 +95,16 @@ void score_command(Options options) {
   if (!std::isnan(options.full_below)) options.score.full_below = options.full_below;
   const Score result = score(options.model, dir, options.score);
   const std::string& split = options.score.split;
-  const nlohmann::ordered_json json = {
-      {split + "_bpb", result.bpb}, {split + "_bpb_upstream", result.bpb_upstream},
-      {"rows", result.rows},        {"tokens", result.tokens},
-      {"bytes", result.bytes},      {"bytes_upstream", result.bytes_upstream},
-      {"probe_cuts", result.cuts},  {"score_seconds", result.seconds}};
+  const nlohmann::ordered_json json = {{split + "_bpb", result.bpb},
+                                       {split + "_bpb_upstream", result.bpb_upstream},
+                                       {"nats_first_32", result.nats_first},
+                                       {"nats_last_32", result.nats_last},
+                                       {"rows", result.rows},
+                                       {"tokens", result.tokens},
+                                       {"bytes", result.bytes},
+                                       {"bytes_upstream", result.bytes_upstream},
+                                       {"probe_cuts", result.cuts},
+                                       {"score_seconds", result.seconds}};
   if (options.json == "-") {
     std::printf("%s\n", json.dump().c_str());
     return;

@@ -64,25 +64,34 @@ struct RandomTask {
   ToyGpt toy() const { return ToyGpt(info.vocab_size, kLen, 32, 2, 1); }
 };
 
-// Bits per byte by the definition, one target at a time, from the live model.
-double brute_force_bpb(const RandomTask& task, const ToyGpt& model, bool upstream) {
-  const Tokenizer tokenizer = Tokenizer::load(task.dir / "tokenizer.tiktoken");
-  double nats = 0, bytes = 0;
+// Calls `visit` with the position, the target and its nats, one target at a time, from the live
+// model.
+template <typename Visit>
+void for_each_target(const RandomTask& task, const ToyGpt& model, Visit visit) {
   for (size_t row = 0; row < task.tokens.size(); row += kLen + 1) {
     const std::vector<int64_t> ids(&task.tokens[row], &task.tokens[row] + kLen);
     const at::Tensor logits = model(at::tensor(ids).view({1, kLen})).to(at::kDouble)[0];
     for (int64_t t = 0; t < kLen; t++) {
       const int64_t target = task.tokens[row + size_t(t) + 1];
-      if (tokenizer.token_bytes(target) == 0) continue;
       const double* l = logits[t].const_data_ptr<double>();
       double total = 0;
       for (int64_t v = 0; v < task.info.vocab_size; v++) total += std::exp(l[v]);
-      nats += std::log(total) - l[target];
-      bytes +=
-          double(upstream ? tokenizer.token_bytes_upstream(target) : tokenizer.token_bytes(target));
+      visit(t, target, std::log(total) - l[target]);
     }
   }
-  return nats / std::log(2.0) / bytes;
+}
+
+// Bits per byte by the definition.
+double brute_force_bpb(const RandomTask& task, const ToyGpt& model, bool upstream) {
+  const Tokenizer tokenizer = Tokenizer::load(task.dir / "tokenizer.tiktoken");
+  double sum = 0, bytes = 0;
+  for_each_target(task, model, [&](int64_t, int64_t target, double nats) {
+    if (tokenizer.token_bytes(target) == 0) return;
+    sum += nats;
+    bytes +=
+        double(upstream ? tokenizer.token_bytes_upstream(target) : tokenizer.token_bytes(target));
+  });
+  return sum / std::log(2.0) / bytes;
 }
 
 TEST(Score, EqualsTheDefinitionComputedOneTargetAtATime) {
@@ -95,6 +104,22 @@ TEST(Score, EqualsTheDefinitionComputedOneTargetAtATime) {
     EXPECT_EQ(score.rows, rows);
     EXPECT_EQ(score.tokens, rows * kLen);
   }
+}
+
+TEST(Score, TellsTheLossAtBothEndsOfTheRows) {
+  const RandomTask task(37);
+  const ToyGpt model = task.toy();
+  const Tokenizer tokenizer = Tokenizer::load(task.dir / "tokenizer.tiktoken");
+  double first = 0, last = 0, of_first = 0, of_last = 0;
+  for_each_target(task, model, [&](int64_t t, int64_t target, double nats) {
+    if (tokenizer.token_bytes(target) == 0) return;
+    if (t < kEdge) first += nats, ++of_first;
+    if (t >= kLen - kEdge) last += nats, ++of_last;
+  });
+  const Score score = task.run([&](at::Tensor ids) { return model(ids); });
+  EXPECT_NEAR(score.nats_first, first / of_first, 1e-5);
+  EXPECT_NEAR(score.nats_last, last / of_last, 1e-5);
+  EXPECT_NE(score.nats_first, score.nats_last);
 }
 
 TEST(Score, SpecialTargetsCountInNeitherNatsNorBytes) {

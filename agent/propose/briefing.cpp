@@ -63,6 +63,10 @@ Figures figures_of(const Experiment& experiment, const json& record) {
     add(figures, "overhead_seconds", measured->overhead_seconds);
     add(figures, "memory_gb", measured->memory_gb);
     add(figures, "score_seconds", measured->score_seconds);
+    // The loss by position: how much the model gains from what stands before in the row.
+    for (const char* name : {"nats_first_32", "nats_last_32"})
+      if (const auto found = measured->score.find(name); found != measured->score.end())
+        add(figures, name, found->second);
   }
   if (number_of(record, "steps") > 0)
     add(figures, "ms_per_step",

@@ -61,7 +61,12 @@ TEST(Thoughts, AreCutInEveryDialect) {
       "Thinking...\n" + kDraft + "...done thinking.\n\n" + kAnswer,
       "Here is my thought process:\n" + kDraft + "Here is my response:\n" + kAnswer,
       "**Reasoning**\n\n" + kDraft + "\n**Final answer**\n\n" + kAnswer,
-      "## Thinking process:\n" + kDraft + "### Answer\n" + kAnswer};
+      "## Thinking process:\n" + kDraft + "### Answer\n" + kAnswer,
+      "### Thinking\n" + kDraft + "### Response\n" + kAnswer,
+      "```thinking\nx\n```cpp\n" + kDraft + "```\n```\n" + kAnswer,
+      "Let me think.\n" + kDraft + "\n<answer>\n" + kAnswer + "\n</answer>\n",
+      kDraft + "\n<answer format=\"blocks\">\n" + kAnswer + "\n</answer>\n",
+      kDraft + "Too much.\n[ANSWER]\n" + kAnswer};
   for (const std::string& text : texts) {
     const CutText cut = cut_thoughts(text);
     EXPECT_EQ(trim(cut.answer), kAnswer) << text;

@@ -65,6 +65,7 @@ TEST(Thoughts, AreCutInEveryDialect) {
       "### Thinking\n" + kDraft + "### Response\n" + kAnswer,
       "```thinking\nx\n```cpp\n" + kDraft + "```\n```\n" + kAnswer,
       "Let me think.\n" + kDraft + "\n<answer>\n" + kAnswer + "\n</answer>\n",
+      "<draft>\n" + kDraft + "</draft>\n" + kAnswer,
       kDraft + "\n<answer format=\"blocks\">\n" + kAnswer + "\n</answer>\n",
       kDraft + "Too much.\n[ANSWER]\n" + kAnswer};
   for (const std::string& text : texts) {

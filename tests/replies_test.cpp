@@ -173,6 +173,9 @@ std::vector<Case> prose() {
            "IDEA: " + kIdea + "\nWHY: the rate is set in one place,\nconstexpr double kRate;\n" +
                block()},
           {"the rest stays", kHead + "The rest stays as it is;\n\n" + block()},
+          {"two lines of prose",
+           kHead + "First we set the rate;\nthen we look at the loss;\n" + block()},
+          {"the rest stays, behind the block", kHead + block() + "The rest stays as it is;\n"},
           {"quotes the old line", kHead + "The line is `" + kEdit.search[1] + "`\n" + block()},
           {"sign-off", kGood + "\nLet me know how it goes! {smile}\n"},
           {"a line of the file outside of blocks", kHead + kOtherEdit.search[1] + "\n\n" + block(),
@@ -397,6 +400,7 @@ std::vector<Case> drafts() {
       {"the only one is taken back", kDraft + "Wait, no: do not run this one.\n", which},
       {"two answers in tags",
        "<answer>\n" + kDraft + "</answer>\n<answer>\n" + kGood + "</answer>\n", which},
+      {"a rejected title in a list", "IDEA: x (rejected)\n" + block(kOtherEdit) + kGood, which},
       {"an alternative", kDraft + "Alternatively, as a final answer:\n" + kGood, which},
       {"a draft without a title", "Perhaps:\n" + block(kDraftEdit) + "Too much.\n" + kGood, which},
       {"two edits under one title", kHead + block(kOtherEdit) + "Wait, that was tried.\n" + block(),

@@ -99,9 +99,19 @@ bool is_rule(const std::string& line) {
   return line.substr(sign) == line.substr(0, line.size() - sign);
 }
 
-// Prose hardly ever ends like this, and a line comment hides nothing of it.
+// Prose hardly ever ends like this, and a line comment hides nothing of it. No code has so many
+// words in a row.
 bool ends_like_code(const std::string& line) {
+  constexpr int kWords = 4;
+  static const std::set<std::string> kKeywords = {"static",   "const", "constexpr", "inline",
+                                                  "unsigned", "long",  "return"};
   const std::vector<std::string> tokens = code_tokens(line);
+  int words = 0;
+  for (const std::string& token : tokens) {
+    const bool word = std::isalpha(static_cast<unsigned char>(token[0])) != 0;
+    words = word && !kKeywords.contains(token) ? words + 1 : 0;
+    if (words >= kWords) return false;
+  }
   return !tokens.empty() && (tokens.back() == ";" || tokens.back() == "{" || tokens.back() == "}");
 }
 
@@ -409,7 +419,11 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader) {
   const auto collides = [&](const Section* edit) {
     return edit != edits.front() && touch_same_lines(*edit, *edits.front());
   };
-  const bool silent = reader.talk.empty() && edits.front()->within.empty();
+  const auto rejected = [](const Section* edit) {
+    return has_any(edit->idea,
+                   {"~~", "reject", "abandon", "discard", "scrap", "withdrawn", "draft"});
+  };
+  const bool silent = reader.talk.empty() && edits.front()->within.empty() && !any(rejected);
   if (silent && edits.front()->titled && !any(doubtful) && !any(collides)) return edits.front();
   return ask_which(edits);
 }

@@ -47,7 +47,7 @@ Names meaning_of(std::string_view name) {
   constexpr std::array<std::string_view, 9> kEnds = {"think",      "thinking",  "thought",
                                                      "thoughts",   "reasoning", "reflection",
                                                      "scratchpad", "monologue", "reflect"};
-  constexpr std::array<std::string_view, 4> kThoughts = {"analysis", "thinking_process",
+  constexpr std::array<std::string_view, 5> kThoughts = {"analysis", "draft", "thinking_process",
                                                          "thought_process", "reasoning_process"};
   constexpr std::array<std::string_view, 9> kAnswers = {
       "answer",       "response",       "solution",    "output", "reply",

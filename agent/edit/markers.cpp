@@ -157,10 +157,13 @@ class TypedLine {
 // "<!-- IDEA: text -->".
 std::string without_tags(std::string line, const std::string& label) {
   constexpr size_t kLongest = 12;  // characters of a tag
+  constexpr int kMost = 4;         // tags
   line = trim(line);
   if (line.starts_with("<!--") && line.ends_with("-->"))
     line = trim(line.substr(4, std::max<size_t>(7, line.size()) - 7));
-  for (size_t end; line.starts_with("<") && (end = line.find('>')) < kLongest;) {
+  for (int tags = 0; tags < kMost && line.starts_with("<"); ++tags) {
+    const size_t end = std::string_view(line).substr(0, kLongest).find('>');
+    if (end == std::string_view::npos) break;
     const std::string name = line.substr(1, end - 1);
     line = trim(line.substr(end + 1));
     const size_t close = line.find("</" + name + ">");

@@ -282,6 +282,7 @@ std::vector<Case> notations() {
       {"a document of JSON with the reply in it", json_of({{"type", "result"}, {"result", kGood}})},
       {"such a document in a fence", "```json\n" + json_of({{"reply", kGood}}) + "\n```\n"},
       {"a document with thoughts", json_of({{"reasoning", kDraft}, {"content", kGood}})},
+      {"a document with the question", json_of({{"prompt", kDraft}, {"completion", kGood}})},
       {"a document whose key is the title", json_of({{"idea", kIdea}, {"edit", block()}})},
       {"lines of JSON behind a banner",
        "Loaded.\n" + json_of({{"type", "thinking"}, {"text", kDraft}}) + "\n" +

@@ -50,11 +50,11 @@ struct Edits {
   std::set<std::string> titles;  // values named "idea"
 };
 
-bool names_thoughts(const std::string& name) {
-  return has_any(lower(name), {"think", "thought", "reason", "draft"});
+bool names_no_answer(const std::string& name) {
+  return has_any(lower(name), {"think", "thought", "reason", "draft", "prompt", "system", "user"});
 }
 
-// The strings of a document, but for what it calls thoughts.
+// The strings of a document, but for what it calls thoughts or a question.
 void collect(const nlohmann::json& document, Edits& edits) {
   if (document.is_string()) {
     const auto text = document.get<std::string>();
@@ -62,10 +62,11 @@ void collect(const nlohmann::json& document, Edits& edits) {
   } else if (document.is_array()) {
     for (const auto& part : document) collect(part, edits);
   } else if (document.is_object()) {
-    const auto type = document.find("type");
-    if (type != document.end() && type->is_string() && names_thoughts(*type)) return;
+    for (const char* kind : {"type", "role"})
+      if (document.contains(kind) && document[kind].is_string() && names_no_answer(document[kind]))
+        return;
     for (const auto& [key, part] : document.items()) {
-      if (names_thoughts(key)) continue;
+      if (names_no_answer(key)) continue;
       if (lower(key) == "idea" && part.is_string()) edits.titles.insert(part.get<std::string>());
       collect(part, edits);
     }

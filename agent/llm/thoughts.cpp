@@ -268,10 +268,12 @@ CutText cut_fenced(const std::string& text) {
     const std::string line = lower(trim(std::string_view(text).substr(begin, end - begin)));
     if (line.starts_with(kFence)) {
       const std::string language = line.substr(kFence.size());
-      if (depth > 0)
+      if (depth > 0) {
         depth += language.empty() ? -1 : 1;
-      else if (meaning_of(language) == Names::kThought)
-        thoughts = begin, depth = 1;
+      } else if (meaning_of(language) == Names::kThought) {
+        thoughts = begin;
+        depth = 1;
+      }
       if (thoughts != std::string::npos && depth == 0)
         return {.answer = text.substr(0, thoughts) + text.substr(end), .thought = true};
     }

@@ -50,7 +50,8 @@ int open_to_read(const fs::path& path) {
 
 // Whether a call failed because the file system has none of its kind: shares, FUSE, cluster disks.
 bool is_unknown_call(int reason) {
-  return reason == EINVAL || reason == ENOSYS || reason == ENOTSUP || reason == ENOLCK;
+  return reason == EINVAL || reason == ENOSYS || reason == ENOTSUP || reason == ENOLCK ||
+         reason == EPERM || reason == ENOTTY;
 }
 
 // The next bytes of `fd` into `buffer`; 0 at the end.
@@ -190,7 +191,9 @@ void copy_file_cheaply(const fs::path& from, const fs::path& to) {
   struct stat status;
   if (::fstat(source, &status) != 0) fail("read", from);
   if (!S_ISREG(status.st_mode)) throw Error("can't copy " + from.string() + ": not a file");
-  Descriptor target(::open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  // Made with its mode, which a file system that can't change it may keep: programs are copied too.
+  Descriptor target(::open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                           (status.st_mode & 0777) | S_IWUSR));
   if (target < 0) fail("write", to);
   if (::ioctl(target, FICLONE, static_cast<int>(source)) != 0) {
     std::string buffer(1 << 20, '\0');

@@ -88,10 +88,9 @@ std::optional<int64_t> take_file(const fs::path& folder, const std::string& name
   std::optional<int64_t> size;
   if (fstatat(from, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode)) {
     size = status.st_size;
-    // Readable for us, whatever the candidate made of its permissions.
-    const bool taken = size <= max_bytes &&
-                       fchmodat(from, name.c_str(), (status.st_mode & 0777) | 0600, 0) == 0 &&
-                       renameat(from, name.c_str(), AT_FDCWD, to.c_str()) == 0;
+    // Readable for us, whatever the candidate made of its permissions; shares have none to change.
+    fchmodat(from, name.c_str(), (status.st_mode & 0777) | 0600, 0);
+    const bool taken = size <= max_bytes && renameat(from, name.c_str(), AT_FDCWD, to.c_str()) == 0;
     if (!taken && size <= max_bytes) size.reset();
   }
   return size;

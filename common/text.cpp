@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdint>
 #include <utility>
 
@@ -162,6 +163,10 @@ char ascii_of(char32_t c) {
   if (is_blank(c)) return ' ';
   if (c >= 0xFF01 && c <= 0xFF5E) return static_cast<char>(c - 0xFF01 + '!');
   if (c >= 0x2010 && c <= 0x2015) return '-';
+  if (c >= 0x1D400 && c < 0x1D6A4) {  // mathematical letters, alphabet after alphabet
+    const auto letter = static_cast<char>((c - 0x1D400) % 52);
+    return static_cast<char>(letter < 26 ? 'A' + letter : 'a' + letter - 26);
+  }
   for (const auto& [other, ascii] : kOthers)
     if (c == other) return ascii;
   return 0;
@@ -216,21 +221,28 @@ std::string description(std::string_view text, size_t max_chars) {
 }
 
 std::string unescaped_html(std::string_view text) {
-  constexpr std::array<std::pair<std::string_view, char>, 8> kEntities = {{{"&lt;", '<'},
-                                                                           {"&gt;", '>'},
-                                                                           {"&amp;", '&'},
-                                                                           {"&quot;", '"'},
-                                                                           {"&#34;", '"'},
-                                                                           {"&apos;", '\''},
-                                                                           {"&#39;", '\''},
-                                                                           {"&#x27;", '\''}}};
+  constexpr std::array<std::pair<std::string_view, char>, 5> kNames = {
+      {{"lt", '<'}, {"gt", '>'}, {"amp", '&'}, {"quot", '"'}, {"apos", '\''}}};
+  constexpr size_t kLongest = 8;  // of an entity: "&#x0027;"
+  // What stands between & and ; as a character; 0: it is no entity of one in ASCII.
+  const auto character = [&](std::string_view name) {
+    for (const auto& [known, c] : kNames)
+      if (name == known) return c;
+    if (!name.starts_with("#")) return '\0';
+    const bool hex = name.size() > 1 && (name[1] == 'x' || name[1] == 'X');
+    name.remove_prefix(hex ? 2 : 1);
+    unsigned code = 0;
+    const auto [end, error] =
+        std::from_chars(name.data(), name.data() + name.size(), code, hex ? 16 : 10);
+    const bool whole = error == std::errc() && end == name.data() + name.size();
+    return whole && code >= ' ' && code <= '~' ? static_cast<char>(code) : '\0';
+  };
   std::string out;
   while (!text.empty()) {
-    const auto found = std::find_if(kEntities.begin(), kEntities.end(), [&](const auto& entity) {
-      return text.starts_with(entity.first);
-    });
-    out += found == kEntities.end() ? text[0] : found->second;
-    text.remove_prefix(found == kEntities.end() ? 1 : found->first.size());
+    const size_t end = text[0] == '&' ? text.substr(0, kLongest).find(';') : std::string::npos;
+    const char c = end == std::string::npos ? '\0' : character(text.substr(1, end - 1));
+    out += c == '\0' ? text[0] : c;
+    text.remove_prefix(c == '\0' ? 1 : end + 1);
   }
   return out;
 }

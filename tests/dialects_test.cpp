@@ -61,7 +61,13 @@ TEST(Thoughts, AreCutInEveryDialect) {
       "Thinking...\n" + kDraft + "...done thinking.\n\n" + kAnswer,
       "Here is my thought process:\n" + kDraft + "Here is my response:\n" + kAnswer,
       "**Reasoning**\n\n" + kDraft + "\n**Final answer**\n\n" + kAnswer,
-      "## Thinking process:\n" + kDraft + "### Answer\n" + kAnswer};
+      "## Thinking process:\n" + kDraft + "### Answer\n" + kAnswer,
+      "### Thinking\n" + kDraft + "### Response\n" + kAnswer,
+      "```thinking\nx\n```cpp\n" + kDraft + "```\n```\n" + kAnswer,
+      "Let me think.\n" + kDraft + "\n<answer>\n" + kAnswer + "\n</answer>\n",
+      "<draft>\n" + kDraft + "</draft>\n" + kAnswer,
+      kDraft + "\n<answer format=\"blocks\">\n" + kAnswer + "\n</answer>\n",
+      kDraft + "Too much.\n[ANSWER]\n" + kAnswer};
   for (const std::string& text : texts) {
     const CutText cut = cut_thoughts(text);
     EXPECT_EQ(trim(cut.answer), kAnswer) << text;
@@ -319,21 +325,37 @@ TEST(Complaints, AreToldFromReplies) {
   for (const char* text :
        {"You've hit your session limit. It resets at 5am (UTC).", "API Error: 529 overloaded",
         "Error: rate limit exceeded", "Quota exceeded for model", "Weekly limit reached",
-        "Selected model is at capacity. Please try a different model."}) {
+        "Selected model is at capacity. Please try a different model.",
+        "Error: connect ECONNREFUSED 127.0.0.1:443", "TypeError: fetch failed",
+        "You're out of extra usage \u00b7 resets 3am", "You have no requests left today.",
+        "You've used up your allowance of messages. Try again tomorrow.",
+        "Error: 503 Service Unavailable", "You exceeded your limit of tokens per day."}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_FALSE(lasting(text)) << text;
   }
   for (const char* text :
        {"Invalid API key. Please run the login command.", "Not logged in \u00b7 Please run /login",
-        "API Error: 401 unauthorized", "Credit balance is too low"}) {
+        "API Error: 401 unauthorized", "Credit balance is too low",
+        "OAuth token has expired. Please obtain a new token.", "Error: model 'x-4.1' not found",
+        "There's an issue with the selected model (x). It may not exist or you may not have "
+        "access.",
+        "Unknown model: x", "Insufficient credits. Add more to go on.", "HTTP 403 Forbidden"}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_TRUE(lasting(text)) << text;
   }
+  for (const char* text : {"Prompt is too long", "Input length exceeds the model's context limit",
+                           "API Error: 400 prompt is too long: 210000 tokens > 200000 maximum"}) {
+    ASSERT_TRUE(complaint_in(text, kNow)) << text;
+    EXPECT_TRUE(complaint_in(text, kNow)->too_long) << text;
+    EXPECT_FALSE(lasting(text)) << text;
+  }
   for (const std::string& text :
        {std::string("ready"), kAnswer, std::string("IDEA: limit the rate"),
+        "IDEA: session limit reached, so try again in 2 hours\n" + kAnswer,
         std::string("Done. I changed the learning rate and checked that it builds."),
         std::string("I need permission to edit train.cpp. Shall I go on?"),
         std::string("I'm sorry, but I can't help with that."),
+        std::string("The file was not found, so the model stays as it is."),
         std::string("limit reached ") + std::string(600, 'x')})
     EXPECT_FALSE(complaint_in(text, kNow)) << text;
 }

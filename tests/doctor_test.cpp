@@ -43,6 +43,15 @@ TEST_F(DoctorTest, NamesAClockThatStandsBeforeTheBuild) {
   EXPECT_NE(fix_of("clock", survey(site_, bench_)).find("timedatectl"), std::string::npos);
 }
 
+TEST_F(DoctorTest, NamesLibrariesThatComeFirst) {
+  file("conda/libcrypto.so.3", "");
+  setenv("LD_LIBRARY_PATH", (dir_ / "conda").c_str(), 1);
+  EXPECT_NE(fix_of("libraries", survey(site_, bench_)).find("type: unset LD_LIBRARY_PATH"),
+            std::string::npos);
+  unsetenv("LD_LIBRARY_PATH");
+  EXPECT_EQ(fix_of("libraries", survey(site_, bench_)), "there is no such finding");
+}
+
 TEST_F(DoctorTest, ModelWrittenCodeRunsOutsideASandboxOnlyIfTheUserSaysSo) {
   file("train.cpp", "");
   file("program.md", "");

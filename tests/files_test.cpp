@@ -103,7 +103,7 @@ TEST_F(FilesTest, AFailedFsyncIsAnErrorOfItsOwn) {
 }
 
 TEST_F(FilesTest, AFolderWithoutFsyncIsNoBrokenDisk) {
-  for (const int reason : {EINVAL, ENOSYS, ENOTSUP}) {
+  for (const int reason : {EINVAL, ENOSYS, ENOTSUP, EPERM, ENOTTY}) {
     refused.fsync = reason;
     EXPECT_EQ(error_of([&] { sync_path(dir_); }), "");
     EXPECT_THROW(write_file(dir_ / "f", "x"), DurabilityError);  // of a file it is

@@ -457,6 +457,7 @@ TEST(CommandProvider, ALimitOrALoginIsAFailedCallThoughItExitsWithZero) {
   EXPECT_FALSE(limit.fatal);
   EXPECT_EQ(ask_command("echo 'rate limit; try again in 2 hours' >&2; exit 1").wait, 7200);
   EXPECT_TRUE(ask_command("echo 'Invalid API key. Please run the login command.'").fatal);
+  EXPECT_TRUE(ask_command("echo 'Prompt is too long'").too_long);
   EXPECT_EQ(ask_command("echo 'I need permission to go on.'").problem, "");
 }
 

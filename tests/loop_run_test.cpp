@@ -301,6 +301,31 @@ TEST_F(LoopRun, AFailedFsyncEndsTheRunAndIsNotTriedAgain) {
   EXPECT_EQ(count<event::Refused>() + count<event::Trouble>(), 0);
 }
 
+// Shares, FUSE mounts, cluster disks and FAT sticks, each at its worst: a run ends well on them.
+TEST_F(LoopRun, AFileSystemThatLacksCallsIsGoodEnough) {
+  if (!kMemoryIsMeasured) GTEST_SKIP() << "AddressSanitizer wants to be preloaded itself";
+  const auto all_fail_with = [](int reason) {
+    std::string calls = "stale=1";
+    for (const char* call : {"fsync", "flock", "fchmod", "renameat2", "link", "symlink"})
+      calls += format(",%s=%d", call, reason);
+    return calls;
+  };
+  for (const int reason : {EPERM, ENOSYS, ENOTSUP}) {
+    Command command = agent({"--provider", "builtin", "--max-experiments", "2"});
+    command.argv[3] = "t" + std::to_string(reason);
+    command.env.push_back("LD_PRELOAD=" REFUSING_CALLS);
+    command.env.push_back("REFUSED_CALLS=" + all_fail_with(reason));
+    command.env.push_back("REFUSED_UNDER=" + (dir_ / "data").string());
+    const Exit exit = run(command);
+    EXPECT_EQ(exit.code, 0) << exit.output;
+    EXPECT_NE(exit.output.find("has no locks"), std::string::npos) << exit.output;
+    const fs::path journal = dir_ / "data/runs" / command.argv[3] / "journal.jsonl";
+    const RunState after = replay(read_journal(journal));
+    ASSERT_EQ(after.experiments.size(), 3u) << exit.output;
+    for (const Experiment& e : after.experiments) EXPECT_TRUE(e.measured) << exit.output;
+  }
+}
+
 // Where the champion's copy is made, a full disk meets each call in turn: one clear line, a pause,
 // and then the keep. A sync that fails ends the run, and the same command goes on.
 TEST_F(LoopRun, AFullDiskAtAnyWriteOfAKeepCostsAPauseAndNotTheKeep) {

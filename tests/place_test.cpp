@@ -43,6 +43,26 @@ TEST(Room, AModelThatIsNotKnownYetIsTakenForTheDevicesLargest) {
   EXPECT_EQ(room_needed(0, true).bytes, room_needed(200'000'000, false).bytes);
 }
 
+TEST(Processor, WithoutAvx2IsToldBeforeLibtorchDies) {
+  const std::string start = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse4_2 ";
+  EXPECT_EQ(processor_problem(start + "fma avx avx2\nbugs\t\t:\n"), std::nullopt);
+  EXPECT_EQ(processor_problem("processor\t: 0\nFeatures\t: fp asimd\n"), std::nullopt);
+  EXPECT_HAS(processor_problem(start + "avx fma\n").value_or(""), "has no avx2,");
+  EXPECT_HAS(processor_problem(start + "avx\nbugs: avx2 fma\n").value_or(""), "no avx2 and no fma");
+}
+
+TEST_F(PlaceTest, LibrariesThatComeBeforeOursAreNamed) {
+  const std::string folder = dir_.string(), missing = folder + "/missing";
+  EXPECT_EQ(library_problem("", {}), std::nullopt);
+  write_file(dir_ / "libother.so.1", "");
+  EXPECT_EQ(library_problem(missing + "::" + folder, {}), std::nullopt);
+  write_file(dir_ / "libcrypto.so.3", "");
+  EXPECT_HAS(library_problem(missing + ":" + folder, {}).value_or(""), "/libcrypto.so.3 before");
+  EXPECT_EQ(library_problem(folder + "/", {missing, dir_}), std::nullopt) << "those are our own";
+  write_file(dir_ / "libstdc++.so.6", "");
+  EXPECT_HAS(library_problem(folder, {}).value_or(""), "libcrypto.so.3 and 1 more before");
+}
+
 TEST(OtherRuns, AreThoseThatMeasureOnThisMachineNow) {
   const RunSummary alive{.tag = "a", .machine = "here", .holder = "4711"};
   RunSummary stopped = alive, elsewhere = alive, paused = alive, starting = alive;

@@ -1,6 +1,7 @@
 // Preloaded into a program, a file system that lacks what a local disk has: shares, FUSE, cluster
 // disks, FAT. $REFUSED_CALLS names the calls that fail below $REFUSED_UNDER and with which errno:
-// "fsync=22,flock=38". fsync stands for that of a folder; stale, for one opening in fifty.
+// "fsync=22,flock=38". fsync stands for that of a folder; fchmod, for every change of a mode;
+// stale, for one opening in fifty.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -65,6 +66,15 @@ extern "C" int flock(int fd, int operation) noexcept {
 
 extern "C" int fchmod(int fd, mode_t mode) noexcept {
   return refuses("fchmod", fd) ? -1 : next<int (*)(int, mode_t)>("fchmod")(fd, mode);
+}
+
+extern "C" int chmod(const char* path, mode_t mode) noexcept {
+  return refuses("fchmod", path) ? -1 : next<int (*)(const char*, mode_t)>("chmod")(path, mode);
+}
+
+extern "C" int fchmodat(int folder, const char* path, mode_t mode, int flags) noexcept {
+  if (folder == AT_FDCWD ? refuses("fchmod", path) : refuses("fchmod", folder)) return -1;
+  return next<int (*)(int, const char*, mode_t, int)>("fchmodat")(folder, path, mode, flags);
 }
 
 extern "C" int renameat2(int from, const char* old_path, int to, const char* new_path,

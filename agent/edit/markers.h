@@ -11,10 +11,10 @@ namespace autoresearch {
 
 enum class Marker {
   kNone,
-  kSearch,  // "<<<<<<< SEARCH", also "------- SEARCH", "<<<<<<< SEARCH>", with a file's name behind
-  kDivider,  // "=======", of 5 to 12 characters
+  kSearch,   // "<<<<<<< SEARCH", also "------- SEARCH", "**<<<<<<< SEARCH (line 57)**", full-width
+  kDivider,  // "=======", of 3 to 12 characters
   kReplace,  // ">>>>>>> REPLACE", "+++++++ REPLACE"
-  kEscaped,  // a marker whose characters came as "&lt;" or with backslashes
+  kEscaped,  // a marker whose characters came as "&lt;", "%3C", "\u003c" or with backslashes
   kMangled,  // no line of C++ begins like this, so it was meant as a marker, but not as which
 };
 Marker marker_of(const std::string& line);
@@ -25,8 +25,9 @@ std::string quotation_of(const std::string& line);
 
 bool is_fence(const std::string& line);
 
-// The text behind a label, "IDEA: text" and the like: in any case and Markdown, with a number or a
-// picture before it, any colon or a dash behind it. Empty: the text is on the next line.
+// The text behind a label, "IDEA: text" and the like: in any case, Markdown and tags of a page,
+// with a number or a picture before it, any colon, a dash or an arrow behind it. Empty: the text is
+// on the next line.
 std::optional<std::string> labelled(std::string_view line, std::string_view label);
 
 }  // namespace autoresearch

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
 
 #include "agent/edit/cpp_tokens.h"
+#include "agent/edit/dress.h"
 #include "agent/edit/markers.h"
 #include "common/text.h"
 
@@ -28,27 +28,6 @@ namespace {
 
 constexpr size_t kMaxIdea = 100, kMaxWhy = 400, kMaxNext = 200;
 const char kNoIdea[] = "(no idea given)";
-
-// Thoughts of reasoning models: between <think> and </think>; where a chat template has written the
-// opening tag already, everything before the closing one.
-std::string without_thoughts(std::string text) {
-  for (const std::string tag : {"think", "thinking"}) {
-    const std::string open = "<" + tag + ">", close = "</" + tag + ">";
-    std::string rest;
-    size_t at = 0, begin = text.find(open);
-    for (size_t end; (end = text.find(close, at)) != std::string::npos; at = end + close.size()) {
-      if (begin < at) begin = text.find(open, at);
-      if (begin < end) {
-        rest.append(text, at, begin - at);
-      } else {
-        rest.clear();
-      }
-    }
-    text = rest.append(text, at);
-    if (trim(text).starts_with(open)) return "";  // never closed: nothing but thoughts
-  }
-  return text;
-}
 
 // An edit of the reply: what follows one IDEA line, or stands before the first.
 struct Section {
@@ -76,6 +55,16 @@ bool takes_back(const std::string& line) {
                         "instead:", "actually,", "would break", "won't work", "draft", "no, "});
 }
 
+// Whether prose behind the last edit takes that back. It speaks more freely than prose between.
+bool withdraws(const std::string& line) {
+  const std::string text = lower(line);
+  for (const std::string_view start : {"wait", "hmm", "oops", "no, ", "scrap ", "on second thought",
+                                       "on reflection", "never mind", "actually, "})
+    if (text.starts_with(start)) return true;
+  return has_any(text, {"do not run", "don't run", "do not apply", "don't apply", "do not use",
+                        "don't use", "disregard", "ignore th", "discard th"});
+}
+
 // Whether a model's thoughts begin here, in a form that nobody has cut off.
 bool opens_thoughts(const std::string& line) {
   return has_any(line, {"[think", "<think", "<thought", "<reason", "<reflect", "<scratchpad",
@@ -90,7 +79,8 @@ bool announces(const std::string& line) {
   return line.size() <= kLongest && !opens_thoughts(line) &&
          has_any(line, {"final", "correct", "revised", "my reply", "my answer", "answer:", "[/",
                         "</", "|>"}) &&
-         !has_any(line, {"alternativ", "draft", "option", "another", "first", "second", "not "});
+         !has_any(line, {"alternativ", "draft", "option", "another", "first", "second", "not ",
+                         "</answer", "</final", "</response", "</reply"});
 }
 
 // A word of a chat template, which says nothing: "</answer>", "<|end|>".
@@ -100,15 +90,36 @@ bool is_tag(const std::string& line) {
   return brackets && line.find(' ') == std::string::npos;
 }
 
-// Prose hardly ever ends like this, and a line comment hides nothing of it.
+// What underlines a heading: one sign again and again.
+bool is_rule(const std::string& line) {
+  constexpr size_t kLeast = 3;
+  const size_t sign = first_character(line).bytes;
+  if (std::isalnum(static_cast<unsigned char>(line[0])) || line.size() < kLeast * sign)
+    return false;
+  return line.substr(sign) == line.substr(0, line.size() - sign);
+}
+
+// Prose hardly ever ends like this, and a line comment hides nothing of it. No code has so many
+// words in a row.
 bool ends_like_code(const std::string& line) {
+  constexpr int kWords = 4;
+  static const std::set<std::string> kKeywords = {"static",   "const", "constexpr", "inline",
+                                                  "unsigned", "long",  "return"};
   const std::vector<std::string> tokens = code_tokens(line);
+  int words = 0;
+  for (const std::string& token : tokens) {
+    const bool word = std::isalpha(static_cast<unsigned char>(token[0])) != 0;
+    words = word && !kKeywords.contains(token) ? words + 1 : 0;
+    if (words >= kWords) return false;
+  }
   return !tokens.empty() && (tokens.back() == ";" || tokens.back() == "{" || tokens.back() == "}");
 }
 
 std::string escaped(const std::string& marker) {
   return "The line '" + one_line(marker, 60) +
-         "' is an escaped marker. Send < and > themselves, not &lt; and &gt;, and no backslash.";
+         "' is an escaped marker. Send <, = and > themselves: no entities as &lt;, no codes as %3C "
+         "or "
+         "\\u003c, and no backslashes.";
 }
 
 // Reads a reply line by line. `problem` is set at the first line that can't be trusted.
@@ -121,9 +132,10 @@ class Reader {
       const std::string& line = lines_[pos_++];
       const std::string quotation = quotation_of(line);
       if (marker_of(line.substr(quotation.size())) == Marker::kSearch) {
-        read_block(line.substr(0, line.find_first_of("<-")));
-      } else if (const Marker marker = marker_of(line); marker == Marker::kNone) {
-        read_prose(line);
+        read_block(line.substr(0, line.find_first_not_of(" \t>")));
+      } else if (const Marker marker = marker_of(line);
+                 marker == Marker::kNone || marker == Marker::kDivider) {
+        read_prose(line);  // a rule by itself may underline a heading
       } else {
         problem = "The line '" + one_line(line, 60) +
                   "' is a marker without a block around it. Marker lines are exactly '<<<<<<< "
@@ -154,7 +166,7 @@ class Reader {
       label_ = 'N';
       return add_next(*other);
     }
-    if (text.empty() || is_fence(line)) {
+    if (text.empty() || is_rule(text) || is_fence(line)) {
       after_code_ = after_code;
       if (label_ != 'I') label_ = ' ';
       return;
@@ -395,6 +407,7 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader) {
   const auto differs = [&](const Section* edit) { return !same_blocks(*edit, *last); };
   const auto any = [&](auto test) { return std::any_of(edits.begin(), edits.end(), test); };
   if (std::any_of(last->within.begin(), last->within.end(), takes_back)) return ask_which(edits);
+  if (std::any_of(reader.talk.begin(), reader.talk.end(), withdraws)) return ask_which(edits);
   if (is_thought(*last, reader.sections)) return ask_which(edits);
   if (!any(differs)) return last;
   const bool announced = !last->before.empty() && announces(last->before.back());
@@ -406,7 +419,11 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader) {
   const auto collides = [&](const Section* edit) {
     return edit != edits.front() && touch_same_lines(*edit, *edits.front());
   };
-  const bool silent = reader.talk.empty() && edits.front()->within.empty();
+  const auto rejected = [](const Section* edit) {
+    return has_any(edit->idea,
+                   {"~~", "reject", "abandon", "discard", "scrap", "withdrawn", "draft"});
+  };
+  const bool silent = reader.talk.empty() && edits.front()->within.empty() && !any(rejected);
   if (silent && edits.front()->titled && !any(doubtful) && !any(collides)) return edits.front();
   return ask_which(edits);
 }
@@ -437,28 +454,6 @@ std::string other_notation(const std::string& text, const std::vector<std::strin
   if (trim(text).starts_with("{") || trim(text).starts_with("["))
     return "Your reply is JSON, and plain text is wanted. ";
   return "";
-}
-
-// The reply's text without the dress that it may come in as a whole: colours, carriage returns,
-// thoughts, a string of JSON, HTML's entities in place of all its < and >.
-std::string undressed(const std::string& reply) {
-  std::string text;
-  const std::string plain = plain_text(reply);
-  for (size_t i = 0; i < plain.size(); ++i) {
-    // A carriage return alone ends a line that a spinner went on to draw over.
-    const bool alone = plain[i] == '\r' && i + 1 < plain.size() &&
-                       std::string_view("\r\n").find(plain[i + 1]) == std::string_view::npos;
-    if (alone) text += '\n';
-    if (plain[i] != '\r') text += plain[i];
-  }
-  if (trim(text).starts_with('"')) {
-    const auto string = nlohmann::json::parse(text, nullptr, false);
-    if (string.is_string()) return undressed(string.get<std::string>());
-  }
-  if (text.find_first_of("<>") == std::string::npos &&
-      text.find("&lt;&lt;&lt;&lt;&lt;") != std::string::npos)
-    text = unescaped_html(text);
-  return without_thoughts(std::move(text));
 }
 
 // The proposal of one edit; the ideas beside it become further ones, but drafts of it don't.

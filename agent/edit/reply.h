@@ -36,8 +36,8 @@ struct Feedback {
 // `truncated`: the provider said that the answer was cut by its length limit. A reply with a block
 // that can't be read for certain is refused as a whole, as is one with a passage of code outside of
 // its blocks: that would be a block whose markers were lost. Of several edits the one that the
-// reply itself calls its last word is taken, or the first of a mere list; else the model is asked
-// which one it means. Two are never merged.
+// reply itself calls its last word is taken, or the first of a mere list; else, and if the last one
+// is taken back, the model is asked which one it means. Two are never merged.
 std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool truncated,
                                              bool allow_whole_file);
 

@@ -187,6 +187,7 @@ class CommandProvider : public Provider {
     // 126 and 127: the shell can't execute it, which no second try will change.
     const bool lasting = exit.code == 126 || exit.code == 127 || (complaint && complaint->lasting);
     reply = failed_reply("the command '" + command_ + "' " + failure(exit, said), lasting);
+    reply.too_long = complaint && complaint->too_long;
     reply.wait = complaint ? complaint->wait : 0;
     return reply;
   }

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <regex>
 
+#include "agent/llm/api_error.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -75,6 +76,75 @@ double until_date(const std::string& words, time_t now) {
   return wait < kLongest ? std::max(0.0, wait) : 0;
 }
 
+// Of an account, a plan or a minute: so much of something, and it is used up.
+bool names_a_limit(const std::string& words) {
+  if (has_any(words, {"quota", "too many requests", "throttl", "resource_exhausted", "slow down"}))
+    return true;
+  return has_any(words,
+                 {"limit", "usage", "allowance", "requests", "messages", "tokens", "cap "}) &&
+         has_any(words,
+                 {"reached", "hit ",    "exceed",  "exhaust", "reset",     "used up",  "used all",
+                  "run out", "ran out", "out of ", "left",    "remaining", "session",  "rate",
+                  "weekly",  "daily",   "hourly",  "monthly", "today",     "try again"});
+}
+
+// The conversation is too long, which is neither a limit that a pause mends nor a login.
+bool names_length(const std::string& words) {
+  if (has_any(words, {"usage", "session", "weekly", "daily", "hourly", "monthly", "today", "reset",
+                      "try again", "rate limit", "per minute", "per day", "quota", "plan", "left"}))
+    return false;
+  ApiError refusal;
+  refusal.status = 400;
+  refusal.message = words;
+  return has_any(words, {"prompt", "context", "input", "conversation", "token", "request"}) &&
+         remedy_for(refusal) == Remedy::kShorten;
+}
+
+// A login, a key, a payment, a model that isn't there.
+bool names_what_lasts(const std::string& words) {
+  static const std::regex no_model(
+      R"(\bmodel\b[^,;!?\n]{0,80}\b(not found|not exist|n't exist|not have access)\b)"
+      R"(|\b(unknown|invalid|no such|unsupported) model\b)");
+  return std::regex_search(words, no_model) || has_any(words, {"log in",
+                                                               "login",
+                                                               "logged in",
+                                                               "logged out",
+                                                               "sign in",
+                                                               "signed in",
+                                                               "api key",
+                                                               "api_key",
+                                                               "apikey",
+                                                               "unauthorized",
+                                                               "unauthenticated",
+                                                               "authenticat",
+                                                               "credential",
+                                                               "forbidden",
+                                                               "access denied",
+                                                               "token expired",
+                                                               "token has expired",
+                                                               "invalid token",
+                                                               "session expired",
+                                                               " 401",
+                                                               " 403",
+                                                               "credit",
+                                                               "billing",
+                                                               "payment required",
+                                                               "insufficient balance",
+                                                               "insufficient funds",
+                                                               "subscription",
+                                                               "premium requests"});
+}
+
+bool names_trouble(const std::string& words) {
+  return has_any(words,
+                 {"overload",         "at capacity",        "over capacity",    "api error",
+                  "server error",     "unavailable",        "server is busy",   "try again later",
+                  "connection error", "connection refused", "connection reset", "connect to",
+                  "network error",    "econnrefused",       "econnreset",       "enotfound",
+                  "etimedout",        "eai_again",          "fetch failed",     "socket hang up",
+                  "getaddrinfo",      "request timed out",  "bad gateway",      "gateway time"});
+}
+
 }  // namespace
 
 double seconds_named(const std::string& words, time_t now) {
@@ -90,21 +160,10 @@ std::optional<Complaint> complaint_in(const std::string& text, time_t now) {
   const std::string words = lower(trim(text));
   if (words.size() > kLongestComplaint || has_any(words, {"idea", "<<<<", "```", "====="}))
     return std::nullopt;
-  const bool limit = has_any(words, {"limit"}) &&
-                     has_any(words, {"reached", "hit", "exceed", "reset", "usage", "session",
-                                     "rate", "weekly", "daily", "hourly", "try again"});
-  const bool lasting =
-      has_any(words, {"log in", "login", "logged in", "sign in", "api key", "api_key", "apikey",
-                      "unauthorized", "unauthenticated", "authenticat", "credential",
-                      "credit balance", "billing", "payment required", "subscription"});
-  const bool passing =
-      limit ||
-      has_any(words, {"quota", "overload", "at capacity", "over capacity", "too many requests",
-                      "api error", "service unavailable", "server error", "temporarily unavailable",
-                      "connection error", "connection refused", "connection reset", "network error",
-                      "request timed out"});
-  if (!lasting && !passing) return std::nullopt;
-  return Complaint{lasting && !limit, seconds_named(words, now)};
+  if (names_length(words)) return Complaint{.too_long = true};
+  const bool limit = names_a_limit(words), lasting = names_what_lasts(words);
+  if (!limit && !lasting && !names_trouble(words)) return std::nullopt;
+  return Complaint{.lasting = lasting && !limit, .wait = seconds_named(words, now)};
 }
 
 }  // namespace autoresearch

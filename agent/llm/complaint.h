@@ -1,5 +1,5 @@
-// A limit, a login or an overload in another program's own words. Command-line assistants print
-// them where their answer should stand, and exit with 0. Pure.
+// A limit, a login, an overload or a prompt that is too long in another program's own words.
+// Command-line assistants print them where their answer should stand, and exit with 0. Pure.
 #pragma once
 
 #include <ctime>
@@ -14,8 +14,9 @@ namespace autoresearch {
 double seconds_named(const std::string& words, time_t now);
 
 struct Complaint {
-  bool lasting = false;  // a login, a key, a payment: no pause mends it
-  double wait = 0;       // seconds that it asks to be left alone, 0: it names none
+  bool lasting = false;   // a login, a key, a payment, no such model: no pause mends it
+  bool too_long = false;  // the prompt; a shorter one may do
+  double wait = 0;        // seconds that it asks to be left alone, 0: it names none
 };
 
 // What a short text without any sign of an edit complains of; none for anything else.

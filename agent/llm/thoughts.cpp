@@ -47,10 +47,11 @@ Names meaning_of(std::string_view name) {
   constexpr std::array<std::string_view, 9> kEnds = {"think",      "thinking",  "thought",
                                                      "thoughts",   "reasoning", "reflection",
                                                      "scratchpad", "monologue", "reflect"};
-  constexpr std::array<std::string_view, 4> kThoughts = {"analysis", "thinking_process",
+  constexpr std::array<std::string_view, 5> kThoughts = {"analysis", "draft", "thinking_process",
                                                          "thought_process", "reasoning_process"};
-  constexpr std::array<std::string_view, 5> kAnswers = {"answer", "response", "solution", "output",
-                                                        "final_answer"};
+  constexpr std::array<std::string_view, 9> kAnswers = {
+      "answer",       "response",       "solution",    "output", "reply",
+      "final_answer", "final_response", "final_reply", "final"};
   name.remove_prefix(name.rfind(':') + 1);
   const bool thought = is_one_of(name, kThoughts) ||
                        std::any_of(kEnds.begin(), kEnds.end(),
@@ -240,8 +241,9 @@ CutText cut_headed(const std::string& text) {
   constexpr std::array<std::string_view, 7> kThoughts = {
       "reasoning", "thinking", "thinking process", "thought process",
       "thoughts",  "analysis", "my reasoning"};
-  constexpr std::array<std::string_view, 6> kAnswers = {
-      "final answer", "final response", "final reply", "answer", "my answer", "my final answer"};
+  constexpr std::array<std::string_view, 9> kAnswers = {
+      "final answer", "final response",  "final reply", "answer", "my answer",
+      "response",     "my final answer", "reply",       "output"};
   bool first = true;
   for (size_t begin = after_blanks(text); begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -252,6 +254,44 @@ CutText cut_headed(const std::string& text) {
     } else if (is_one_of(words, kAnswers)) {
       return {.answer = text.substr(begin), .thought = true};
     }
+  }
+  return {text};
+}
+
+// "```thinking" ... "```", with other fences in it or not.
+CutText cut_fenced(const std::string& text) {
+  constexpr std::string_view kFence = "```";
+  size_t thoughts = std::string::npos;  // where they begin
+  int depth = 0;                        // of fences, once they have begun
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size() - 1) + 1;
+    const std::string line = lower(trim(std::string_view(text).substr(begin, end - begin)));
+    if (line.starts_with(kFence)) {
+      const std::string language = line.substr(kFence.size());
+      if (depth > 0) {
+        depth += language.empty() ? -1 : 1;
+      } else if (meaning_of(language) == Names::kThought) {
+        thoughts = begin;
+        depth = 1;
+      }
+      if (thoughts != std::string::npos && depth == 0)
+        return {.answer = text.substr(0, thoughts) + text.substr(end), .thought = true};
+    }
+    begin = end;
+  }
+  if (depth == 0) return {text};
+  return {.answer = text.substr(0, thoughts), .thought = true, .unclosed = text.substr(thoughts)};
+}
+
+// What stands before an answer with a tag of its own is none of it, if the answer is whole there:
+// its title as well as its blocks.
+CutText cut_before_answer(const std::string& text) {
+  for (size_t at = 0; (at = text.find_first_of("<[", at)) != std::string::npos; ++at) {
+    const Tag tag = tag_at(text, at);
+    if (tag.names != Names::kAnswer || tag.closes || !begins_line(text, at)) continue;
+    const std::string rest = text.substr(tag.end), words = lower(rest);
+    if (!has_any(words, {"idea"}) || !has_any(words, {"search"})) break;
+    return {.answer = rest, .thought = after_blanks(text) < at};
   }
   return {text};
 }
@@ -278,7 +318,8 @@ std::string bare(const std::string& text) {
 
 CutText cut_thoughts(const std::string& text) {
   CutText all{text};
-  for (const auto cut : {cut_harmony, cut_marked, cut_tagged, cut_headed}) {
+  for (const auto cut :
+       {cut_harmony, cut_marked, cut_tagged, cut_fenced, cut_before_answer, cut_headed}) {
     CutText next = cut(all.answer);
     all.answer = std::move(next.answer);
     all.thought |= next.thought;

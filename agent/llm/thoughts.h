@@ -5,7 +5,8 @@
 // Dialects: tags that name thinking in the brackets in use (<think>, <thought>, <seed:think>,
 // [THINK], <|START_THINKING|>, ...), also if only their end or only their beginning is there;
 // harmony's channels with their tokens or without (llama.cpp#15181); the marks of Gemma, MedGemma,
-// Granite and `ollama run`; and a heading for thoughts that is followed by one for the answer.
+// Granite and `ollama run`; a fence of thoughts; all before an answer with a tag of its own; and a
+// heading for thoughts that is followed by one for the answer.
 #pragma once
 
 #include <string>

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <iostream>
 #include <regex>
 #include <system_error>
@@ -92,6 +93,25 @@ std::string look_at_disk(const Site& site, const Bench& bench) {
   return human_bytes(room.bytes) + " free in " + data_dir().string();
 }
 
+// The folders of libraries that the programs were built with.
+std::vector<fs::path> own_libraries(const fs::path& build) {
+  std::vector<fs::path> folders = {"/usr/lib", "/lib", "/usr/lib64", "/lib64"};
+  try {
+    for (const fs::path& folder : spec_of(build).system) folders.push_back(folder);
+  } catch (const Error&) {  // the kit and survey_of_parts tell what is wrong with the build
+  }
+  return folders;
+}
+
+// What can make every candidate fail, and not by its own fault.
+void look_at_platform(const Site& site, std::vector<Finding>& findings) {
+  if (const auto problem = processor_problem(read_file("/proc/cpuinfo")))
+    findings.push_back({"processor", "", *problem});
+  if (const char* path = std::getenv("LD_LIBRARY_PATH"))
+    if (const auto problem = library_problem(path, own_libraries(site.build)))
+      findings.push_back({"libraries", "", *problem});
+}
+
 // A clock that stands before the programs were built is wrong, and with it --until and all times.
 Finding look_at_clock(const Site& site) {
   constexpr double kSlack = 86400;  // seconds; a disk from another machine is no fault
@@ -169,6 +189,7 @@ std::vector<Finding> survey(const Site& site, Bench& bench) {
       finding("disk", [&] { return look_at_disk(site, bench); }),
       look_at_clock(site),
   };
+  look_at_platform(site, findings);
   if (bench.sandboxed && bench.gpu)
     if (const auto missing = make_nvidia_uvm()) findings.push_back({"GPU", "", *missing});
   for (const std::string& other :

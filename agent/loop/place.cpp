@@ -3,9 +3,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <sstream>
 
 #include "common/error.h"
 #include "common/log.h"
@@ -66,6 +69,50 @@ std::optional<std::string> room_problem(const fs::path& folder, const Room& need
     return "a night makes about " + std::to_string(need.files) + " files in " + folder.string() +
            ", whose disk has room for " + std::to_string(have.files) + fix;
   return std::nullopt;
+}
+
+std::optional<std::string> processor_problem(const std::string& cpuinfo) {
+  const size_t flags = cpuinfo.find("\nflags");
+  if (flags == std::string::npos) return std::nullopt;
+  const std::string words = cpuinfo.substr(flags, cpuinfo.find('\n', flags + 1) - flags) + " ";
+  std::string missing;
+  for (const std::string flag : {"avx2", "fma"})
+    if (words.find(" " + flag + " ") == std::string::npos)
+      missing += (missing.empty() ? "" : " and no ") + flag;
+  if (missing.empty()) return std::nullopt;
+  return "this processor has no " + missing +
+         ", and libtorch may end with an illegal instruction (SIGILL) without it; give a virtual "
+         "machine the host's processor (QEMU: -cpu host), or take another machine";
+}
+
+std::optional<std::string> library_problem(const std::string& search_path,
+                                           const std::vector<fs::path>& own) {
+  constexpr std::array<std::string_view, 14> kNeeded = {
+      "libstdc++.so", "libgcc_s.so", "libgomp.so",    "libcrypto.so", "libssl.so",
+      "libcurl.so",   "libz.so",     "libfmt.so",     "libspdlog.so", "libc10.so",
+      "libtorch",     "libarrow.so", "libcudart.so.", "libnvrtc.so."};
+  std::vector<std::string> found;
+  std::istringstream folders(search_path);
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    std::error_code ignored;
+    const auto is_this = [&](const fs::path& other) {
+      return fs::equivalent(folder, other, ignored);
+    };
+    if (std::any_of(own.begin(), own.end(), is_this)) continue;
+    for (const auto& file : fs::directory_iterator(folder, ignored)) {
+      const std::string name = file.path().filename();
+      if (std::any_of(kNeeded.begin(), kNeeded.end(),
+                      [&](std::string_view needed) { return name.starts_with(needed); }))
+        found.push_back(file.path());
+    }
+  }
+  if (found.empty()) return std::nullopt;
+  std::sort(found.begin(), found.end());
+  const size_t others = found.size() - 1;
+  return "LD_LIBRARY_PATH puts " + found[0] +
+         (others > 0 ? " and " + std::to_string(others) + " more" : "") +
+         " before the libraries that the programs were built with; if one does not start or "
+         "crashes, type: unset LD_LIBRARY_PATH";
 }
 
 std::vector<std::string> other_runs(const std::vector<RunSummary>& runs, const std::string& own_tag,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/files.h"
 #include "common/folder.h"
 
 namespace autoresearch {
@@ -188,7 +189,7 @@ std::string History::tree_of_checkout(const std::string& blob) const {
   if (fs::exists(index_)) {
     // With its time: git reads a file again whose time is not older than the index's.
     auto time = fs::last_write_time(index_);
-    fs::copy_file(index_, index);
+    copy_file_cheaply(index_, index);
     fs::last_write_time(index, time);
   } else if (!head().empty()) {
     git.must({"read-tree", "HEAD"});

@@ -174,7 +174,7 @@ TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
             "  git restore it\n");
 }
 
-TEST(ClosingLines, WarnOfAGainThatComesWithAnotherNumberOfSteps) {
+TEST(ClosingLines, WarnOfAGainThatComesWithMoreSteps) {
   RunState state = a_night();
   state.experiments[0].measured->steps = 71;
   state.experiments[1].measured->steps = 76;
@@ -183,6 +183,13 @@ TEST(ClosingLines, WarnOfAGainThatComesWithAnotherNumberOfSteps) {
   EXPECT_NE(
       closing_lines(state, "x", "/d", "").find("#1 made 168 steps in its time, the baseline 71."),
       std::string::npos);
+  state.experiments[1].measured->steps = 40;
+  EXPECT_EQ(closing_lines(state, "x", "/d", "").find("steps"), std::string::npos) << "no help";
+  state.experiments[1].measured->steps = 168;
+  state.verified = event::Verified{};
+  state.verified->tip = state.champion;
+  state.verified->verified = true;
+  EXPECT_EQ(closing_lines(state, "x", "/d", "").find("steps"), std::string::npos) << "side by side";
 }
 
 TEST(ClosingLines, SayWhenNothingWasGained) {

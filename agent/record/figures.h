@@ -53,7 +53,8 @@ double baseline_bpb(const RunState& state);  // 0 before there is one
 
 std::string noise_in_words(const Noise& noise);  // "0.0011, by 3 repeats", or that it is not known
 
-// A warning if the champion made far more or fewer steps in its time than the baseline; else empty.
+// A warning if the champion made far more steps in its time than the baseline, and no proof has
+// measured both side by side; else empty.
 std::string steps_caution(const RunState& state);
 
 // The parts of the time by name, the largest ones of a healthy run first.

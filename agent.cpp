@@ -15,7 +15,6 @@
 #include <optional>
 
 #include "agent/lab/machine.h"
-#include "agent/lab/proof.h"
 #include "agent/loop/commands.h"
 #include "agent/loop/doctor.h"
 #include "agent/loop/forecast.h"
@@ -30,7 +29,6 @@
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "common/text.h"
 #include "task/task.h"
 
 namespace autoresearch {
@@ -92,6 +90,7 @@ fs::path first_source(const Options& options, const fs::path& checkout) {
   if (options.from.empty()) return checkout / "train.cpp";
   const RunState other = state_of(options.from);
   check(!other.champion.empty(), "run " + options.from + " has no champion to begin with yet");
+  log_info("baseline    the champion of run " + options.from);
   return run_folder(options.from).champion(other.champion) / "train.cpp";
 }
 
@@ -178,7 +177,9 @@ int run(const Options& options) {
     return std::llround(experiments_left(state, settings, bench.budget, started, wall_clock()));
   };
   Proposer proposer(std::move(setup), models.get());
-  const fs::path first = first_source(options, site.checkout);
+  // Later starts need the other run no more.
+  const fs::path first =
+      state.champion.empty() ? first_source(options, site.checkout) : site.checkout / "train.cpp";
   if (models) {
     check_prompt(proposer, state,
                  state.champion.empty() ? read_file(first) : history.source_at(state.champion),

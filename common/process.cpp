@@ -91,14 +91,18 @@ Descriptor open_text(const std::string& input) {
   return file;
 }
 
-std::string text_of(const Descriptor& file) {
+size_t size_of(const Descriptor& file) {
   struct stat status;
-  if (fstat(file, &status) != 0) fail("reading its output");
-  std::string text(static_cast<size_t>(status.st_size), '\0');
+  if (fstat(file, &status) != 0) fail("the size of its output");
+  return static_cast<size_t>(status.st_size);
+}
+
+std::string text_of(const Descriptor& file) {
+  std::string text(size_of(file), '\0');
   size_t done = 0;
   while (done < text.size()) {
     const ssize_t n = pread(file, text.data() + done, text.size() - done, static_cast<off_t>(done));
-    if (n <= 0 && errno != EINTR) break;
+    if (n == 0 || (n < 0 && errno != EINTR)) break;
     if (n > 0) done += static_cast<size_t>(n);
   }
   text.resize(done);
@@ -328,8 +332,9 @@ class Child {
   Launch launch_;
   ControlGroup group_;
   Descriptor input_, log_, filter_, pidfd_;
-  Descriptor output_, errors_;  // anonymous files, if the two are apart
-  Descriptor init_;             // of a sandbox: its first process, once bwrap has told which it is
+  Descriptor errors_;  // an anonymous file, if stderr is kept apart
+  size_t most_kept_ = kOutputKept;
+  Descriptor init_;  // of a sandbox: its first process, once bwrap has told which it is
   Pipe go_, out_, report_, tell_;
   pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
@@ -352,7 +357,7 @@ void Child::prepare(const Command& command) {
   out_ = make_pipe();
   fcntl(out_.read, F_SETFL, O_NONBLOCK);
   if (!command.log.empty()) log_ = open_log(command.log);
-  if (command.apart) output_ = memory_file(), errors_ = memory_file();
+  if (command.apart) errors_ = memory_file(), most_kept_ = kMostApart;
   if (!command.filter.empty()) {
     filter_ = open_text(command.filter);
     report_ = make_pipe();
@@ -383,14 +388,13 @@ void Child::prepare(const Command& command) {
              .env = pointers(env_),
              .nice = command.nice,
              .input = input_,
-             .output = command.apart ? output_ : out_.write,
+             .output = out_.write,
              .errors = command.apart ? errors_ : out_.write,
              .go = go_.read,
              .report = report_.write,
              .filter = filter_,
              .tell = tell_.write,
-             .max_file_bytes =
-                 command.apart && command.max_file_bytes == 0 ? kMostApart : command.max_file_bytes,
+             .max_file_bytes = command.max_file_bytes,
              .expendable = command.max_rss_bytes > 0,
              .dies_with_caller = command.dies_with_caller,
              .groups = group_.entrances()};
@@ -465,7 +469,7 @@ bool Child::leader_ended() const {
 void Child::keep(std::string_view output) {
   if (log_ < 0) {
     kept_ += output;
-    if (kept_.size() > 2 * kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
+    if (kept_.size() > 2 * most_kept_) kept_.erase(0, kept_.size() - most_kept_);
     return;
   }
   output = output.substr(0, kLogKept - logged_);
@@ -557,6 +561,8 @@ void Child::check_limits(const Command& command, const Usage& usage, Exit& exit)
   else if (const Space space = free_space(command.disk);
            space.bytes < reserve_.bytes || space.files < reserve_.files)
     exit.over = "it filled the disk";
+  else if (errors_ >= 0 && size_of(errors_) > kMostApart)
+    exit.over = "its messages filled the memory that is kept for them";
   else
     return;
   kill_group();
@@ -686,8 +692,8 @@ Exit Child::wait(const Command& command) {
         "this bwrap does not tell of its init (--info-fd); type: apt-get install bubblewrap");
   // A bounded number of reads: something that escaped the group could write for ever.
   read_output(/*rounds=*/32);
-  if (kept_.size() > kOutputKept) kept_.erase(0, kept_.size() - kOutputKept);
-  exit.output = command.apart ? text_of(output_) : std::move(kept_);
+  if (kept_.size() > most_kept_) kept_.erase(0, kept_.size() - most_kept_);
+  exit.output = std::move(kept_);
   if (command.apart) exit.errors = text_of(errors_);
   return exit;
 }

@@ -17,9 +17,9 @@ struct Command {
   std::vector<std::string> argv = {};  // argv[0] is looked up in PATH of `env`; no shell
   std::vector<std::string> env = {};   // "NAME=value": the whole environment, nothing is inherited
   fs::path cwd = {};                   // empty: the caller's
-  fs::path log = {};       // stdout and stderr are appended here; empty: to Exit::output
-  // stdout and stderr are kept apart and whole, up to kMostApart each, in Exit::output and
-  // Exit::errors: a program that writes more is ended.
+  fs::path log = {};  // stdout and stderr are appended here; empty: to Exit::output
+  // stderr goes to Exit::errors, stdout to Exit::output, each whole up to kMostApart: of a longer
+  // stdout the end is kept, and a program with a longer stderr is ended.
   bool apart = false;
   std::string input = {};  // given on stdin; empty: /dev/null
   int input_fd = -1;       // given as stdin instead, such as one end of a socket; the caller's
@@ -47,7 +47,7 @@ struct Command {
   std::function<void(double seconds)> tick = {};
 };
 
-constexpr uint64_t kMostApart = uint64_t{256} << 20;
+constexpr size_t kMostApart = size_t{256} << 20;
 
 // Descriptors of a child beside the standard streams. All others are closed.
 constexpr int kReportFd = 3, kFilterFd = 4, kTellFd = 5;

@@ -78,6 +78,16 @@ TEST_F(ProcessTest, AppendsToALog) {
   EXPECT_THROW(run(command), Error);
 }
 
+// A warning is never read as an answer, and what the child writes elsewhere has no limit for that.
+TEST_F(ProcessTest, StderrCanBeKeptApartAndStdoutWhole) {
+  Command command = shell("echo careful >&2; head -c 3M /dev/zero; head -c 5M /dev/zero > file");
+  command.apart = true;
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 0);
+  EXPECT_EQ(exit.output, std::string(3 << 20, '\0'));
+  EXPECT_EQ(exit.errors, "careful\n");
+}
+
 TEST_F(ProcessTest, ALogTakesNoMoreThanItsShare) {
   Command command = shell("head -c 6M /dev/zero");
   command.log = dir_ / "run.log";

@@ -182,7 +182,9 @@ class CommandProvider : public Provider {
     }
     const bool by_errors = !trim(errors).empty() && (failed || !answered);
     const std::string said = last_line(last_line(errors).empty() ? exit.output : errors);
-    const auto complaint = complaint_in(by_errors ? errors : reply.text, std::time(nullptr));
+    auto complaint = complaint_in(by_errors ? errors : reply.text, std::time(nullptr));
+    // Below a banner, a prompt that was echoed or progress, the last line is what counts.
+    if (!complaint && by_errors) complaint = complaint_in(said, std::time(nullptr));
     if (!failed && !complaint && answered) return reply;
     // 126 and 127: the shell can't execute it, which no second try will change.
     const bool lasting = exit.code == 126 || exit.code == 127 || (complaint && complaint->lasting);

@@ -166,6 +166,7 @@ Finding look_at_git(const Site& site) {
 Finding look_at_endpoint(Models* models) {
   if (!models) return {"endpoint", "none is named: the builtin proposer proposes", ""};
   const std::string name = models->proposers().name();
+  if (name.starts_with("replay:")) return {"endpoint", "recorded replies: no model is asked", ""};
   if (isatty(STDIN_FILENO) != 1)
     return {"endpoint", "",
             name + " was not asked; type this in a terminal, where you can say yes"};

@@ -129,7 +129,7 @@ void Night::close(const step::Stop& stop) {
 // Steps of the plan
 
 void Night::take(const step::Baseline&) {
-  voice_.say("building the baseline, train.cpp as it is here");
+  voice_.say("building the baseline");
   take_draft(0, {store_.first_source(), "", "baseline", "", "baseline", {}});
 }
 

@@ -112,8 +112,10 @@ void add_remeasure_options(CLI::App& remeasure, Remeasuring& what) {
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
   remeasure
-      .add_option("--steps", what.steps,
-                  "train so many steps, not so many seconds: what is left is not won by speed")
+      .add_option(
+          "--steps", what.steps,
+          "train so many steps instead of the budget, ten minutes longer at most: what is left is "
+          "not won by speed")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   add_sandbox_option(remeasure, what.sandbox);
   remeasure.add_option("--data", what.data, "folder of tasks and runs");

@@ -87,25 +87,25 @@ int remeasure(const fs::path& build, const Remeasuring& what) {
   bench.best_bpb = 0;  // nothing is kept by these figures, so a light look at causality will do
   const Kit kit = Kit::open_or_create(build, data_dir() / "kits");
   const Scratch scratch(run.path / "remeasured");
-  for (const auto& [who, n] :
-       {std::pair("baseline", int64_t{0}), std::pair("champion", state.champion_n)})
-    build_program(kit, bench, scratch.folder(who),
-                  read_file(run.champion(state.at(n).candidate.commit) / "train.cpp"));
+  // The champion by its commit: a proof may have taken changes from what was kept last.
+  for (const auto& [who, commit] :
+       {std::pair("baseline", state.at(0).candidate.commit), std::pair("champion", state.champion)})
+    build_program(kit, bench, scratch.folder(who), read_file(run.champion(commit) / "train.cpp"));
 
   std::vector<ProofBlock> pairs;
-  for (int64_t i = 0; i < what.pairs; ++i) {
+  for (int64_t i = 0; i < what.pairs && !stop_requested(); ++i) {
     bench.seed = static_cast<int64_t>(seed_of(what.tag + " remeasured", i, 0));
     const auto before = measure_once(kit, bench, scratch.folder("baseline"));
     const auto after = before ? measure_once(kit, bench, scratch.folder("champion")) : std::nullopt;
-    if (!after) return kInterrupted;
+    if (!after) break;
     pairs.push_back({*after, *before, {}});
     std::cout << format("pair %lld of %lld   baseline %.4f   champion %.4f   %+.4f\n",
                         static_cast<long long>(i + 1), static_cast<long long>(what.pairs), *before,
                         *after, *after - *before)
               << std::flush;
   }
-  std::cout << summary(pairs) << "\n";
-  return kDone;
+  if (!pairs.empty()) std::cout << summary(pairs) << "\n";
+  return static_cast<int64_t>(pairs.size()) == what.pairs ? kDone : kInterrupted;
 }
 
 }  // namespace autoresearch

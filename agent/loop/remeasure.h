@@ -19,7 +19,8 @@ struct Remeasuring {
 
 // Prints a line a pair, and at the end the gain with its interval. `build` has the programs. The
 // record of the run stays as it is. Throws Error if the run kept nothing, if it is running, or if
-// one of the two can't be built or measured. Interrupted: kInterrupted; else kDone.
+// one of the two can't be built or measured. The first Ctrl-C lets the pair end: kInterrupted; else
+// kDone.
 int remeasure(const fs::path& build, const Remeasuring& what);
 
 }  // namespace autoresearch

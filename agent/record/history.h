@@ -4,8 +4,8 @@
 // it checked out. A bare repository in the run's folder serves where the checkout is in no
 // repository, its repository ignores the edited file, can't be written, or git fails on it.
 //
-// How: by common/git.h, and with an index of its own in the run's folder. Only the question whether a
-// file is changed is answered under the user's configuration, as `git status` would. Bytes are
+// How: by common/git.h, and with an index of its own in the run's folder. Only the question whether
+// a file is changed is answered under the user's configuration, as `git status` would. Bytes are
 // stored as they lie in the folder: no filter, no line end conversion.
 #pragma once
 

@@ -70,7 +70,7 @@ class CandidateTest : public testing::Test {
     std::string reason;
   };
   static Verdict verdict_on(const Measurement& m) {
-    const std::string why = why_void(m.measured, allowance_of(bench_, baseline_));
+    const std::string why = why_void(m.measured, allowance_of(bench_.budget, baseline_));
     if (!why.empty()) return {Status::kCrash, why};
     return {*m.measured.bpb < honest_ ? Status::kKeep : Status::kDiscard, ""};
   }

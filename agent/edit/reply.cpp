@@ -117,9 +117,8 @@ bool ends_like_code(const std::string& line) {
 
 std::string escaped(const std::string& marker) {
   return "The line '" + one_line(marker, 60) +
-         "' is an escaped marker. Send <, = and > themselves: no entities as &lt;, no codes as %3C "
-         "or "
-         "\\u003c, and no backslashes.";
+         "' is an escaped marker. Send <, = and > themselves: no entities as &lt;, no codes as "
+         "%3C or \\u003c, and no backslashes.";
 }
 
 // Reads a reply line by line. `problem` is set at the first line that can't be trusted.

@@ -58,7 +58,7 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
   if (bench.steps > 0) args.insert(args.end(), {"--steps", std::to_string(bench.steps)});
   Command command = kit.train(folder, bench.task, args, bench.sandboxed, bench.gpu);
   command.limit = baseline.overhead_seconds > 0
-                      ? allowance_of(bench, baseline).wall_limit() + kDeadlineGrace
+                      ? allowance_of(bench.budget, baseline).wall_limit() + kDeadlineGrace
                       : bench.budget + kFirstRunGrace;
   command.max_rss_bytes = bench.memory_bytes;
   MachineWatch watch(bench.gpu ? bench.device : "");
@@ -268,8 +268,8 @@ Baseline baseline_of(const Measured& measured) {
           measured.score_rss_bytes, measured.sealed_bytes, measured.phases};
 }
 
-Allowance allowance_of(const Bench& bench, const Baseline& baseline) {
-  return {bench.budget, baseline.overhead_seconds, baseline.phases};
+Allowance allowance_of(double budget, const Baseline& baseline) {
+  return {budget, baseline.overhead_seconds, baseline.phases};
 }
 
 }  // namespace autoresearch

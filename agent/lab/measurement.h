@@ -90,6 +90,6 @@ std::string trainer_log(const ExperimentFolder& folder);
 std::string broken_machine(int exit_code, const std::string& log);
 
 Baseline baseline_of(const Measured& measured);
-Allowance allowance_of(const Bench& bench, const Baseline& baseline);
+Allowance allowance_of(double budget, const Baseline& baseline);
 
 }  // namespace autoresearch

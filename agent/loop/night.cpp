@@ -154,7 +154,7 @@ void Night::take(const step::GoOn& step) {
   job::GoOn job{step.n, talk.failure, talk.problem};
   if (talk.stage == Talk::kDone) {
     job.failure = Failure::kRun;
-    job.problem = why_void(*state_.at(step.n).measured, allowance());
+    job.problem = why_void(*state_.at(step.n).measured, allowance_of(budget_, baseline()));
     voice_.say(number(step.n) + " " + one_line(job.problem, 100) + "; asking for a repair");
   }
   workers_.start(job, state_);
@@ -215,7 +215,8 @@ void Night::take(const step::Measure& step) {
 void Night::take(const step::Judge& step) {
   const Experiment& experiment = state_.at(step.n);
   const bool first = step.n == 0;
-  std::string why = why_void(*experiment.measured, first ? std::nullopt : allowance());
+  std::string why = first ? why_void(*experiment.measured)
+                          : why_void(*experiment.measured, allowance_of(budget_, baseline()));
   const std::string& words = experiment.measured->last_words;
   if (!why.empty() && !words.empty()) why += " (" + words + ")";
   check(!first || why.empty(),
@@ -650,11 +651,6 @@ void Night::take(const done::Failed& done) {
 // Verdicts
 
 Baseline Night::baseline() const { return baseline_of(*state_.at(0).measured); }
-
-std::optional<Allowance> Night::allowance() const {
-  const Baseline base = baseline();
-  return Allowance{budget_, base.overhead_seconds, base.phases};
-}
 
 // The commit point. For a keep, the champion's files are on disk before it.
 void Night::give_verdict(event::Verdict verdict) {

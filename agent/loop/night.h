@@ -89,7 +89,6 @@ class Night {
   std::string disturbance(const MachineState& machine) const;
   event::Verdict blame_machine(event::Verdict verdict) const;
   Baseline baseline() const;
-  std::optional<Allowance> allowance() const;
 
   Journal& journal_;
   RunState state_;

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <exception>
-#include <future>
 
 #include "common/error.h"
 #include "common/limits.h"
 #include "prepare/form.h"
+#include "prepare/threads.h"
 
 namespace autoresearch {
 namespace {
@@ -16,7 +14,6 @@ namespace {
 constexpr int64_t kSmallestPart = 4 << 10, kLargestPart = 256 << 10;  // bytes
 constexpr int64_t kParts = 40;       // at least, of a corpus that is one large text
 constexpr int64_t kMostReaders = 4;  // each may hold tens of megabytes of a parquet file
-constexpr std::chrono::milliseconds kTick{50};
 
 class FilesInOrder : public DocumentReader {
  public:
@@ -41,28 +38,6 @@ class FilesInOrder : public DocumentReader {
   std::unique_ptr<DocumentReader> reader_;
   size_t opened_ = 0;
   int64_t before_ = 0;  // bytes of the files that are done
-};
-
-// What the threads of read_files() share.
-struct Reading {
-  std::atomic<size_t> next_file{0};
-  std::atomic<int64_t> bytes{0};
-  std::atomic<bool> stop{false};
-  std::exception_ptr failure;  // the first; to be read once all threads have ended
-
-  void file(const fs::path& path, const ReadOptions& options, ShuffledDocuments& documents) {
-    const auto reader = open_documents(path, options);
-    int64_t counted = 0;
-    for (std::string document; !stop && reader->next(document);) {
-      if (document.starts_with(kByteOrderMark)) {
-        document.erase(0, kByteOrderMark.size());
-        options.findings->note("byte order marks dropped", display_name(path));
-      }
-      documents.add(document);
-      bytes += reader->position() - counted;
-      counted = reader->position();
-    }
-  }
 };
 
 // How long the text in a file is, as far as that is below `most`; 0 for rows and lines of JSON.
@@ -106,33 +81,29 @@ std::unique_ptr<DocumentReader> open_in_order(std::vector<fs::path> files, ReadO
 
 void read_files(const std::vector<fs::path>& files, ReadOptions options, int64_t workers,
                 ShuffledDocuments& documents, const OnBytes& on_bytes) {
-  Reading reading;
   const int64_t readers = std::min(workers, kMostReaders);
   options.memory = std::max(options.memory, available_memory() / 2 / readers);
-  const auto work = [&] {
-    try {
-      for (size_t i; !reading.stop && (i = reading.next_file++) < files.size();) {
-        reading.file(files[i], options, documents);
+  std::atomic<size_t> next_file = 0;
+  std::atomic<int64_t> bytes = 0;
+  const auto read = [&](const fs::path& file, const std::atomic<bool>& stop) {
+    const auto reader = open_documents(file, options);
+    int64_t counted = 0;
+    for (std::string document; !stop && reader->next(document);) {
+      if (document.starts_with(kByteOrderMark)) {
+        document.erase(0, kByteOrderMark.size());
+        options.findings->note("byte order marks dropped", display_name(file));
       }
-    } catch (...) {  // what comes after the first failure comes of it
-      if (!reading.stop.exchange(true)) reading.failure = std::current_exception();
+      documents.add(document);
+      bytes += reader->position() - counted;
+      counted = reader->position();
     }
   };
-  std::vector<std::future<void>> threads;
-  try {
-    for (int64_t i = 0; i < readers; ++i) {
-      threads.push_back(std::async(std::launch::async, work));
-    }
-    for (std::future<void>& thread : threads) {
-      while (thread.wait_for(kTick) != std::future_status::ready) on_bytes(reading.bytes);
-    }
-  } catch (...) {
-    reading.stop = true;  // the threads are waited for where they go out of scope
-    throw;
-  }
-  if (reading.failure) std::rethrow_exception(reading.failure);
+  const auto work = [&](const std::atomic<bool>& stop) {
+    for (size_t i; !stop && (i = next_file++) < files.size();) read(files[i], stop);
+  };
+  work_together(readers, work, [&] { on_bytes(bytes); });
   options.findings->check_lines();
-  on_bytes(reading.bytes);
+  on_bytes(bytes);
 }
 
 void skip(DocumentReader& reader, int64_t count) {

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <random>
-#include <utility>
+#include <thread>
 
 #include "common/back_off.h"
 #include "common/error.h"
@@ -15,19 +17,21 @@
 #include "common/progress.h"
 #include "prepare/fetch.h"
 #include "prepare/part_file.h"
+#include "prepare/threads.h"
 
 namespace autoresearch {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using Kind = Outcome::Kind;
 
 constexpr double kMega = 1e6;
-constexpr double kLeastRate = 100;    // bytes/s, below which a connection counts as stalled
-constexpr int kMostDamaged = 3;       // times that a file may arrive whole, but wrong
-constexpr size_t kMostFailures = 8;   // files given up, after which no further one is begun
-constexpr int kToldAttempts = 3;      // in a row that brought nothing new: why is told then
-constexpr double kToldWait = 60;      // seconds: a pause that a user is told about
-constexpr double kPollSeconds = 0.1;  // how often an interrupt is noticed
+constexpr int kMostDamaged = 3;      // times that a file may arrive whole, but wrong
+constexpr size_t kMostFailures = 8;  // files given up, after which no further one is begun
+constexpr int kToldAttempts = 3;     // in a row that brought nothing new: why is told then
+constexpr double kToldWait = 60;     // seconds: a pause that a user is told about
+constexpr double kFirstWait = 1, kLongestWait = 60;  // seconds after a failure; doubles with each
+constexpr double kLongestRetryAfter = 3600;  // a server that asks for more has the file given up
 
 Clock::duration from_seconds(double seconds) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
@@ -40,49 +44,37 @@ struct Transfer {
   Transfer(const fs::path& folder, const Download& wanted)
       : url(wanted.url), name(wanted.name), file(folder / wanted.name), part(file) {}
 
-  std::string url, name;
-  fs::path file;
+  const std::string url, name;
+  const fs::path file;
   PartFile part;
-  State state = State::kWaiting;
-  bool begun = false;
-  std::unique_ptr<Fetch> fetch;  // while running
-  Clock::time_point due;         // no request before
-  int attempts = 0;              // in a row that brought nothing new
-  int damaged = 0;
-  int64_t furthest = 0;  // bytes that were here at best
-  std::string reason;    // of the last failure
-  // The stall watch: what had been received when the watch last looked.
-  Clock::time_point watched;
-  int64_t received = 0;
+  std::atomic<State> state = State::kWaiting;
+  std::string reason;  // why it was given up
 };
 
 using State = Transfer::State;
 
+// Some threads bring a file each, from its first request to the last; this one watches.
 class Downloader {
  public:
   Downloader(const fs::path& folder, const std::vector<Download>& files,
-             const DownloadOptions& options);
-  ~Downloader();
-  Downloader(const Downloader&) = delete;
-  Downloader& operator=(const Downloader&) = delete;
+             const DownloadOptions& options)
+      : folder_(folder), options_(options) {
+    for (const Download& file : files)
+      transfers_.push_back(std::make_unique<Transfer>(folder, file));
+  }
 
   void run();
 
  private:
   void find_present(Transfer& transfer);
-  void start_due();
-  bool has_place() const;
-  bool settled() const;
-  void start(Transfer& transfer);
-  void collect_ended();
-  void settle(Transfer& transfer, const Outcome& outcome);
+  void watch();
+  Transfer* begin_next();
+  void bring(Transfer& transfer, const std::atomic<bool>& stop);
+  Outcome inspect(Transfer& transfer, int& damaged);
   void finish(Transfer& transfer);
-  void again(Transfer& transfer, const std::string& reason, double retry_after);
-  double pause(const Transfer& transfer, double retry_after);
-  void give_up(Transfer& transfer, const std::string& reason);
-  void drop_stalled();
+  Clock::time_point next_request(const Outcome& outcome, int attempts);
+  void wait(Clock::time_point due, const std::atomic<bool>& stop);
   void check_space();
-  void wait();
   void say(const std::string& line);
   void draw();
   ProgressTable::Row sum() const;
@@ -92,26 +84,13 @@ class Downloader {
 
   const fs::path folder_;
   const DownloadOptions options_;
-  CURLM* const multi_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
+  std::mutex mutex_;                // of what follows, and of which file is begun next
   Clock::time_point paused_until_;  // as a server asked, for all transfers
   std::mt19937 random_{std::random_device()()};
   bool told_ = false;  // why nothing comes
-  size_t sizes_checked_ = 0;
   ProgressTable table_{"MB", kMega};
 };
-
-Downloader::Downloader(const fs::path& folder, const std::vector<Download>& files,
-                       const DownloadOptions& options)
-    : folder_(folder), options_(options), multi_(curl_multi_init()) {
-  check(multi_ != nullptr, "libcurl has no memory for downloads");
-  for (const Download& file : files) transfers_.push_back(std::make_unique<Transfer>(folder, file));
-}
-
-Downloader::~Downloader() {
-  for (const auto& transfer : transfers_) transfer->fetch.reset();
-  curl_multi_cleanup(multi_);
-}
 
 void Downloader::run() {
   for (const auto& transfer : transfers_) find_present(*transfer);
@@ -119,21 +98,22 @@ void Downloader::run() {
   if (missing == 0) return;
   log_info(fmt::format("downloading {} of {} files to {}", missing, transfers_.size(),
                        folder_.native()));
-  while (true) {
-    if (options_.interrupted && options_.interrupted()) {
-      throw Error("interrupted; what has arrived is kept, and the same command goes on from there",
-                  kInterrupted);
-    }
-    start_due();
-    if (settled()) break;
-    wait();
-    collect_ended();
-    drop_stalled();
-    check_space();
-    if (table_.due()) draw();
-  }
+  const auto work = [this](const std::atomic<bool>& stop) {
+    for (Transfer* transfer; !stop && (transfer = begin_next());) bring(*transfer, stop);
+  };
+  work_together(std::min(options_.parallel, static_cast<int64_t>(missing)), work,
+                [this] { watch(); });
   draw();
   if (count(State::kDone) < transfers_.size()) report_failures();
+}
+
+void Downloader::watch() {
+  if (options_.interrupted && options_.interrupted()) {
+    throw Error("interrupted; what has arrived is kept, and the same command goes on from there",
+                kInterrupted);
+  }
+  check_space();
+  if (table_.due()) draw();
 }
 
 // A file under its final name was whole when it got it, so only the caller's check is made.
@@ -148,159 +128,98 @@ void Downloader::find_present(Transfer& transfer) {
   transfer.state = State::kDone;
 }
 
-// Whether a further file may be begun. One that was given up keeps its place from others, so that a
+// The next file, if one may be begun. One that was given up keeps its place from others, so that a
 // dead server or a wrong address ends in few requests, but one bad file keeps nothing from coming.
-bool Downloader::has_place() const {
+Transfer* Downloader::begin_next() {
+  const std::lock_guard lock(mutex_);
   const size_t places = std::max(kMostFailures, static_cast<size_t>(options_.parallel));
-  return count(State::kRunning) + count(State::kFailed) < places;
+  if (count(State::kRunning) + count(State::kFailed) >= places) return nullptr;
+  const auto next = std::find_if(transfers_.begin(), transfers_.end(),
+                                 [](const auto& one) { return one->state == State::kWaiting; });
+  if (next == transfers_.end()) return nullptr;
+  (*next)->state = State::kRunning;
+  return next->get();
 }
 
-// Nothing is under way, and nothing will be.
-bool Downloader::settled() const {
-  if (count(State::kRunning) > 0) return false;
-  const bool more = has_place();
-  return std::none_of(transfers_.begin(), transfers_.end(), [&](const auto& one) {
-    return one->state == State::kWaiting && (one->begun || more);
-  });
-}
-
-void Downloader::start_due() {
-  const Clock::time_point now = Clock::now();
-  if (now < paused_until_) return;
-  size_t running = count(State::kRunning);
-  bool more = has_place();
-  for (const auto& transfer : transfers_) {
-    if (running >= static_cast<size_t>(options_.parallel)) break;
-    const bool allowed = transfer->begun || more;
-    if (transfer->state != State::kWaiting || now < transfer->due || !allowed) continue;
-    start(*transfer);
-    running = count(State::kRunning);
-    more = has_place();
-  }
-}
-
-void Downloader::start(Transfer& transfer) {
-  transfer.begun = true;
-  transfer.part.open(transfer.url);
-  if (transfer.part.whole()) return finish(transfer);  // ended between its last byte and its name
-  transfer.fetch = std::make_unique<Fetch>(multi_, transfer.url, options_.token, transfer.part);
-  transfer.state = State::kRunning;
-  transfer.watched = Clock::now();
-  transfer.received = 0;
-}
-
-// Lets libcurl work until something happens, or something may be due.
-void Downloader::wait() {
-  int running = 0;
-  curl_multi_perform(multi_, &running);
-  if (static_cast<size_t>(running) < count(State::kRunning)) return;  // some have just ended
-  const Clock::time_point now = Clock::now();
-  Clock::time_point next = now + from_seconds(kPollSeconds);
-  for (const auto& transfer : transfers_) {
-    const Clock::time_point due = std::max(transfer->due, paused_until_);
-    if (transfer->state == State::kWaiting && due > now) next = std::min(next, due);
-  }
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now).count();
-  curl_multi_poll(multi_, nullptr, 0, static_cast<int>(std::max<long>(1, left)), nullptr);
-}
-
-void Downloader::collect_ended() {
-  int left = 0;
-  while (const CURLMsg* message = curl_multi_info_read(multi_, &left)) {
-    if (message->msg != CURLMSG_DONE) continue;
-    const CURLcode code = message->data.result;
-    const auto ended = std::find_if(transfers_.begin(), transfers_.end(), [&](const auto& one) {
-      return one->fetch && one->fetch->handle() == message->easy_handle;
-    });
-    Transfer& transfer = **ended;
-    const Outcome outcome = transfer.fetch->outcome(code);
-    transfer.fetch.reset();
-    settle(transfer, outcome);
-  }
-}
-
-void Downloader::settle(Transfer& transfer, const Outcome& outcome) {
-  switch (outcome.kind) {
-    case Outcome::Kind::kWhole:
-      return finish(transfer);
-    case Outcome::Kind::kAgain:
-      return again(transfer, outcome.reason, outcome.retry_after);
-    case Outcome::Kind::kNever:
-      return give_up(transfer, outcome.reason);
+// Asks for a file until it is here, or given up.
+void Downloader::bring(Transfer& transfer, const std::atomic<bool>& stop) {
+  PartFile& part = transfer.part;
+  part.open();
+  int attempts = 0, damaged = 0;   // in a row that brought nothing new; whole, but wrong
+  int64_t furthest = part.size();  // bytes that were here at best
+  for (Clock::time_point due;;) {
+    wait(due, stop);
+    if (stop) return;
+    Outcome outcome = fetch(transfer.url, options_.token, options_.stall, part, stop);
+    if (outcome.kind == Kind::kWhole) outcome = inspect(transfer, damaged);
+    if (outcome.kind == Kind::kWhole) return finish(transfer);
+    if (stop) return;
+    attempts = part.size() > furthest ? 0 : attempts + 1;
+    furthest = std::max<int64_t>(furthest, part.size());
+    if (outcome.retry_after > kLongestRetryAfter) {
+      outcome.reason +=
+          " and asks to wait " + human_seconds(outcome.retry_after) + "; try again then";
+    }
+    if (outcome.kind == Kind::kNever || attempts >= options_.attempts ||
+        outcome.retry_after > kLongestRetryAfter) {
+      transfer.reason = outcome.reason;
+      transfer.state = State::kFailed;
+      return;
+    }
+    // A user who waits for minutes is told for what, once.
+    const std::lock_guard lock(mutex_);
+    if (attempts == kToldAttempts && !std::exchange(told_, true))
+      say(transfer.name + ": " + outcome.reason + "; trying again");
+    due = next_request(outcome, attempts);
   }
 }
 
 // All bytes are here: are they the right ones?
-void Downloader::finish(Transfer& transfer) {
-  const std::string& sha256 = transfer.part.content().sha256;
+Outcome Downloader::inspect(Transfer& transfer, int& damaged) {
+  PartFile& part = transfer.part;
   std::optional<std::string> problem;
-  if (!sha256.empty() && sha256_of_file(transfer.part.path()) != sha256)
+  if (!part.sha256().empty() && sha256_of_file(part.path()) != part.sha256())
     problem = "its SHA-256 is not the one that the server names";
-  if (!problem && options_.problem) problem = options_.problem(transfer.part.path());
-  if (problem) {
-    transfer.part.discard();
-    const std::string reason = "it arrived damaged: " + *problem;
-    if (++transfer.damaged == kMostDamaged) return give_up(transfer, reason);
-    return again(transfer, reason, 0);
-  }
-  const double size = static_cast<double>(transfer.part.size());
+  if (!problem && options_.problem) problem = options_.problem(part.path());
+  if (!problem) return {Kind::kWhole, ""};
+  part.discard();
+  return {++damaged == kMostDamaged ? Kind::kNever : Kind::kAgain,
+          "it arrived damaged: " + *problem};
+}
+
+void Downloader::finish(Transfer& transfer) {
   transfer.part.publish();
   transfer.state = State::kDone;
   if (!table_.visible()) {
-    log_info(fmt::format("{}: {:.1f} MB ({} of {})", transfer.name, size / kMega,
-                         count(State::kDone), transfers_.size()));
+    log_info(fmt::format("{}: {:.1f} MB ({} of {})", transfer.name,
+                         static_cast<double>(transfer.part.size()) / kMega, count(State::kDone),
+                         transfers_.size()));
   }
 }
 
-void Downloader::again(Transfer& transfer, const std::string& reason, double retry_after) {
-  const bool brought_something = transfer.part.size() > transfer.furthest;
-  transfer.furthest = std::max(transfer.furthest, transfer.part.size());
-  transfer.attempts = brought_something ? 0 : transfer.attempts + 1;
-  transfer.reason = reason;
-  if (transfer.attempts >= options_.attempts) return give_up(transfer, reason);
-  if (retry_after > options_.longest_retry_after) {
-    return give_up(transfer,
-                   reason + " and asks to wait " + human_seconds(retry_after) + "; try again then");
-  }
-  // A user who waits for minutes is told for what, once.
-  if (transfer.attempts == kToldAttempts && !std::exchange(told_, true))
-    say(transfer.name + ": " + reason + "; trying again");
-  transfer.part.close();
-  transfer.state = State::kWaiting;
-  transfer.due = Clock::now() + from_seconds(pause(transfer, retry_after) * options_.second);
+// When to ask for a file again. What a server asks for holds for all files, which come from the
+// same one.
+Clock::time_point Downloader::next_request(const Outcome& outcome, int attempts) {
+  const double asked = outcome.retry_after;
+  const auto in = [&](double seconds) {
+    return Clock::now() + from_seconds(seconds * options_.second);
+  };
+  if (asked <= 0) return in(jittered(back_off(kFirstWait, attempts, kLongestWait), random_));
+  if (asked >= kToldWait && in(asked) > paused_until_ + from_seconds(options_.second))
+    say(outcome.reason + " and asks to wait; going on in " + human_seconds(asked));
+  paused_until_ = std::max(paused_until_, in(asked));
+  return in(asked * std::uniform_real_distribution<double>(1, 1.1)(random_));
 }
 
-// Seconds until the next request for this file. What a server asks for holds for all files, which
-// come from the same one.
-double Downloader::pause(const Transfer& transfer, double retry_after) {
-  if (retry_after <= 0)
-    return jittered(back_off(options_.first_wait, transfer.attempts, options_.longest_wait),
-                    random_);
-  const Clock::time_point until = Clock::now() + from_seconds(retry_after * options_.second);
-  if (retry_after >= kToldWait && until > paused_until_ + from_seconds(options_.second))
-    say(transfer.reason + " and asks to wait; going on in " + human_seconds(retry_after));
-  paused_until_ = std::max(paused_until_, until);
-  return retry_after * std::uniform_real_distribution<double>(1, 1.1)(random_);
-}
-
-void Downloader::give_up(Transfer& transfer, const std::string& reason) {
-  transfer.part.close();
-  transfer.state = State::kFailed;
-  transfer.reason = reason;
-}
-
-void Downloader::drop_stalled() {
-  const Clock::time_point now = Clock::now();
-  for (const auto& transfer : transfers_) {
-    if (!transfer->fetch || now - transfer->watched < from_seconds(options_.stall)) continue;
-    const int64_t received = transfer->fetch->received();
-    if (static_cast<double>(received - transfer->received) < kLeastRate * options_.stall) {
-      transfer->fetch.reset();
-      again(*transfer, "the connection stalled", 0);
-    } else {
-      transfer->watched = now;
-      transfer->received = received;
+void Downloader::wait(Clock::time_point due, const std::atomic<bool>& stop) {
+  constexpr std::chrono::milliseconds kTick{20};
+  while (!stop) {
+    {
+      const std::lock_guard lock(mutex_);
+      due = std::max(due, paused_until_);
     }
+    if (Clock::now() >= due) return;
+    std::this_thread::sleep_until(std::min(due, Clock::now() + kTick));
   }
 }
 
@@ -308,8 +227,8 @@ void Downloader::drop_stalled() {
 double Downloader::expected_size() const {
   double bytes = 0, known = 0;
   for (const auto& transfer : transfers_) {
-    if (transfer->part.content().size < 0) continue;
-    bytes += static_cast<double>(transfer->part.content().size);
+    if (transfer->part.whole_size() < 0) continue;
+    bytes += static_cast<double>(transfer->part.whole_size());
     ++known;
   }
   return known > 0 ? bytes / known : 0;
@@ -323,13 +242,11 @@ void Downloader::check_space() {
   for (const auto& transfer : transfers_) {
     if (transfer->state == State::kDone) continue;
     ++wanted;
-    const int64_t size = transfer->part.content().size;
+    const int64_t size = transfer->part.whole_size();
     known += size >= 0;
     missing += size >= 0 ? static_cast<double>(size - transfer->part.size()) : expected;
   }
-  if (known <= sizes_checked_ || known < std::min(wanted, static_cast<size_t>(options_.parallel)))
-    return;
-  sizes_checked_ = known;
+  if (known < std::min(wanted, static_cast<size_t>(options_.parallel))) return;
   const double free = static_cast<double>(fs::space(folder_).available);
   check(missing <= free,
         fmt::format("the files still to come need {:.1f} MB, but {} has {:.1f} MB free; free some "
@@ -346,9 +263,9 @@ ProgressTable::Row Downloader::sum() const {
   ProgressTable::Row sum;
   const double expected = expected_size();
   for (const auto& transfer : transfers_) {
-    const int64_t size = transfer->part.content().size;
+    const int64_t size = transfer->part.whole_size();
     sum.done += static_cast<double>(transfer->part.size());
-    if (transfer->begun || transfer->state == State::kWaiting)
+    if (size >= 0 || transfer->state != State::kDone)
       sum.total += size >= 0 ? static_cast<double>(size) : expected;
   }
   sum.title = fmt::format("{} of {} files", count(State::kDone), transfers_.size());
@@ -361,8 +278,9 @@ void Downloader::draw() {
   for (const auto& transfer : transfers_) {
     if (transfer->state != State::kRunning) continue;
     rows.push_back({transfer->name, static_cast<double>(transfer->part.size()),
-                    static_cast<double>(std::max<int64_t>(0, transfer->part.content().size))});
+                    static_cast<double>(std::max<int64_t>(0, transfer->part.whole_size()))});
   }
+  const std::lock_guard lock(mutex_);
   table_.draw(rows, sum());
 }
 
@@ -404,9 +322,6 @@ void download(const fs::path& folder, const std::vector<Download>& files,
   check(!error, "can't make the folder " + folder.string() + ": " + error.message() +
                     "; give --data or AUTORESEARCH_DATA another");
   const FileLock lock(folder / ".lock");
-  remove_torn_notes(folder);
-  start_curl();
-  start_curl();
   Downloader(folder, files, options).run();
 }
 

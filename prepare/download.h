@@ -32,13 +32,10 @@ struct DownloadOptions {
   // True when the user wants to stop; asked some ten times a second.
   std::function<bool()> interrupted;
 
-  // How patiently. All in seconds.
-  int attempts = 10;      // in a row that bring nothing new, until a file is given up
-  double first_wait = 1;  // after one failure; doubles with each
-  double longest_wait = 60;
-  double longest_retry_after = 3600;  // a server that asks for more has the file given up
-  double stall = 30;                  // with less than 100 bytes/s: the connection is dropped
-  double second = 1;                  // how long a second lasts in the pauses; tests make it short
+  // How patiently.
+  int attempts = 10;  // in a row that bring nothing new, until a file is given up
+  long stall = 30;    // seconds with less than 100 bytes/s: the connection is dropped
+  double second = 1;  // how long a second lasts in the pauses; tests make it short
 };
 
 // Brings all files into `folder`, which is made if need be. A file that is there and passes the

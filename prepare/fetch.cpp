@@ -4,10 +4,12 @@
 
 #include <charconv>
 #include <ctime>
+#include <exception>
 #include <optional>
+#include <string_view>
 #include <vector>
 
-#include "common/error.h"
+#include "common/curl.h"
 #include "common/http.h"
 #include "common/text.h"
 
@@ -18,6 +20,7 @@ using Kind = Outcome::Kind;
 
 constexpr long kMostRedirects = 10;
 constexpr long kBuffer = 256 << 10;     // bytes
+constexpr long kLeastRate = 100;        // bytes/s, below which a connection counts as stalled
 constexpr double kSettledSeconds = 60;  // a date younger than this may be that of two contents
 
 // A number of bytes, written in digits only.
@@ -29,23 +32,8 @@ std::optional<int64_t> number(std::string_view text) {
   return value;
 }
 
-// "bytes 10-19/100" or "bytes 10-19/*".
-struct ContentRange {
-  int64_t first;
-  std::optional<int64_t> size;
-};
-
-std::optional<ContentRange> parse_content_range(const std::string& text) {
-  const size_t dash = text.find('-'), slash = text.find('/');
-  if (!lower(text).starts_with("bytes ") || dash == std::string::npos || slash == std::string::npos)
-    return std::nullopt;
-  const auto first = number(trim(std::string_view(text).substr(6, dash - 6)));
-  const std::string size = text.substr(slash + 1);
-  if (!first || (size != "*" && !number(size))) return std::nullopt;
-  return ContentRange{*first, number(size)};
-}
-
-// What If-Range may send: a strong ETag, else a date that was past when the response was made.
+// By which a content is known again: a strong ETag, else a date that was past when the response was
+// made.
 std::string validator_of(const HttpHeaders& headers) {
   const std::string etag = header(headers, "etag");
   if (etag.starts_with('"')) return etag;
@@ -59,28 +47,54 @@ std::string validator_of(const HttpHeaders& headers) {
 // What is still missing of a file, asked for.
 std::vector<std::string> header_lines(const PartFile& part) {
   if (part.size() == 0) return {};
-  std::vector<std::string> lines = {fmt::format("Range: bytes={}-", part.size())};
-  if (const std::string& validator = part.content().validator; !validator.empty())
-    lines.push_back("If-Range: " + validator);
-  return lines;
+  return {fmt::format("Range: bytes={}-", part.size())};
 }
 
-}  // namespace
+class Fetch {
+ public:
+  Fetch(const std::string& url, const std::string& token, long stall, PartFile& part,
+        const std::atomic<bool>& stop)
+      : url_(url),
+        has_token_(!token.empty()),
+        part_(part),
+        stop_(stop),
+        asked_from_(part.size()),
+        request_(url, header_lines(part)) {
+    set_options(token, stall);
+  }
 
-Fetch::Fetch(CURLM* multi, const std::string& url, const std::string& token, PartFile& part)
-    : multi_(multi),
-      url_(url),
-      token_(token),
-      part_(part),
-      asked_from_(part.size()),
-      request_(url, header_lines(part)) {
-  set_options();
-  curl_multi_add_handle(multi_, handle());
-}
+  Outcome run();
 
-Fetch::~Fetch() { curl_multi_remove_handle(multi_, handle()); }
+ private:
+  static size_t on_header(char* data, size_t size, size_t count, void* fetch);
+  static size_t on_body(char* data, size_t size, size_t count, void* fetch);
+  static int on_progress(void* fetch, curl_off_t, curl_off_t, curl_off_t, curl_off_t);
+  void set_options(const std::string& token, long stall);
+  void accept();
+  void take(const Content& content);
+  void write(std::string_view bytes);
+  Outcome broken(CURLcode code) const;
+  Outcome refused();
+  std::string linked_sha256() const;
 
-void Fetch::set_options() {
+  const std::string url_;
+  const bool has_token_;
+  PartFile& part_;
+  const std::atomic<bool>& stop_;
+  const int64_t asked_from_;
+  CurlRequest request_;
+  HttpHeaders headers_;  // of the last response
+  // Of any response on the way: a hub that redirects tells here what the file behind is. Hugging
+  // Face: X-Linked-Size, and X-Linked-Etag, the SHA-256 of what is stored by content. The last
+  // host's ETag may have 64 digits as well, but then it is another hash.
+  std::string linked_size_, linked_etag_;
+  bool accepted_ = false;
+  bool is_known_ = true;            // the content, to a later request
+  std::optional<Outcome> refusal_;  // why the body isn't taken
+  std::exception_ptr disk_error_;   // carried past libcurl, which knows no exceptions
+};
+
+void Fetch::set_options(const std::string& token, long stall) {
   // Whoever asked for TLS gets it to the end.
   const bool tls = lower(url_).starts_with("https:");
   request_.set(CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https");
@@ -89,9 +103,9 @@ void Fetch::set_options() {
   // Over HTTP/2 all files would share one connection, and with it the speed of one.
   request_.set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
   // libcurl itself keeps the token from other hosts, ports and schemes after a redirect.
-  if (!token_.empty()) {
+  if (has_token_) {
     request_.set(CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
-    request_.set(CURLOPT_XOAUTH2_BEARER, token_.c_str());
+    request_.set(CURLOPT_XOAUTH2_BEARER, token.c_str());
   }
   request_.set(CURLOPT_USERAGENT, "autoresearch");
   request_.set(CURLOPT_BUFFERSIZE, kBuffer);
@@ -99,7 +113,15 @@ void Fetch::set_options() {
   request_.set(CURLOPT_HEADERDATA, this);
   request_.set(CURLOPT_WRITEFUNCTION, on_body);
   request_.set(CURLOPT_WRITEDATA, this);
-  request_.set(CURLOPT_PRIVATE, this);
+  request_.set(CURLOPT_LOW_SPEED_LIMIT, kLeastRate);
+  request_.set(CURLOPT_LOW_SPEED_TIME, stall);
+  request_.set(CURLOPT_NOPROGRESS, 0L);
+  request_.set(CURLOPT_XFERINFOFUNCTION, on_progress);
+  request_.set(CURLOPT_XFERINFODATA, this);
+}
+
+int Fetch::on_progress(void* fetch, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+  return static_cast<Fetch*>(fetch)->stop_;
 }
 
 size_t Fetch::on_header(char* data, size_t size, size_t count, void* fetch) {
@@ -125,8 +147,7 @@ size_t Fetch::on_body(char* data, size_t size, size_t count, void* fetch) {
 }
 
 void Fetch::write(std::string_view bytes) {
-  received_ += static_cast<int64_t>(bytes.size());
-  if (part_.size() + static_cast<int64_t>(bytes.size()) > part_.content().size) {
+  if (part_.size() + static_cast<int64_t>(bytes.size()) > part_.whole_size()) {
     refusal_ = {Kind::kAgain, "the server sent more bytes than it announced"};
   } else {
     part_.append(bytes);
@@ -136,46 +157,37 @@ void Fetch::write(std::string_view bytes) {
 // Once the headers are in: where does the body belong?
 void Fetch::accept() {
   accepted_ = true;
-  if (request_.status() == 200) {
-    accept_whole();
-  } else if (request_.status() == 206) {
-    accept_range();
-  } else {
-    const Kind kind = request_.status() < 300 ? Kind::kAgain : Kind::kNever;
-    refusal_ = {kind, fmt::format("{} answered {}", host_and_port(url_), request_.status())};
+  const long status = request_.status();
+  if (status != 200 && status != 206) {
+    refusal_ = {status < 300 ? Kind::kAgain : Kind::kNever,
+                fmt::format("{} answered {}", host_and_port(url_), status)};
+    return;
   }
-}
-
-void Fetch::accept_whole() {
-  const auto length = number(header(headers_, "content-length")), linked = number(linked_size_);
-  const std::optional<int64_t> size = length ? length : linked;
+  const std::string range = lower(header(headers_, "content-range"));  // "bytes 10-19/100"
+  if (status == 206 && !range.starts_with(fmt::format("bytes {}-", asked_from_))) {
+    refusal_ = {Kind::kAgain, "the server sent another range than it was asked for"};
+    return;
+  }
+  const auto told = number(status == 200 ? header(headers_, "content-length")
+                                         : range.substr(range.find('/') + 1));
+  const auto linked = number(linked_size_);
+  const auto size = told ? told : linked;
   if (!size) {
     refusal_ = {Kind::kNever, host_and_port(url_) + " does not say how long the file is"};
   } else if (linked && *linked != *size) {
     refusal_ = {Kind::kAgain,
                 fmt::format("the server sends {} bytes where the hub names {}", *size, *linked)};
   } else {
-    part_.restart({url_, *size, validator_of(headers_), linked_sha256()});
+    take({url_, *size, validator_of(headers_), linked_sha256()});
   }
 }
 
-void Fetch::accept_range() {
-  const auto range = parse_content_range(header(headers_, "content-range"));
-  const Content& here = part_.content();
-  if (asked_from_ == 0 || !range || range->first != asked_from_) {
-    refusal_ = {Kind::kAgain, "the server sent another range than it was asked for"};
-    return;
-  }
-  const auto linked = number(linked_size_);
-  const std::string validator =
-      header(headers_, here.validator.starts_with('"') ? "etag" : "last-modified");
-  // A server that ignores If-Range may still show that the file is another one now.
-  if (range->size.value_or(here.size) != here.size || linked.value_or(here.size) != here.size ||
-      (!validator.empty() && !here.validator.empty() && validator != here.validator) ||
-      linked_sha256() != here.sha256) {
-    part_.discard();
-    refusal_ = {Kind::kAgain, "the file has changed on the server"};
-  }
+void Fetch::take(const Content& content) {
+  is_known_ = content.is_known();
+  if (request_.status() == 200) return part_.restart(content);
+  if (part_.goes_on(content)) return;
+  part_.discard();
+  refusal_ = {Kind::kAgain, "the file has changed on the server"};
 }
 
 // The SHA-256 in X-Linked-Etag; small files have a git hash there, which is shorter.
@@ -186,26 +198,26 @@ std::string Fetch::linked_sha256() const {
   return digits.size() == 64 && hex ? digits : "";
 }
 
-Outcome Fetch::outcome(CURLcode code) {
-  if (!disk_error_ && code == CURLE_OK && !accepted_) {  // a body of no bytes
-    try {
-      accept();
-    } catch (...) {
-      disk_error_ = std::current_exception();
-    }
-  }
+Outcome Fetch::run() {
+  const CURLcode code = curl_easy_perform(request_.handle());
   if (disk_error_) std::rethrow_exception(disk_error_);
+  if (code == CURLE_OK && !accepted_) accept();  // a body of no bytes
   if (request_.status() >= 400) return refused();
-  if (refusal_) return *refusal_;
   // The last byte counts, however the connection ended after it.
-  if (accepted_ && part_.whole()) return {Kind::kWhole, ""};
-  return broken(code);
+  if (!refusal_ && accepted_ && part_.whole()) return {Kind::kWhole, ""};
+  const Outcome outcome = refusal_ ? *refusal_ : broken(code);
+  if (!is_known_) part_.discard();
+  return outcome;
 }
 
 Outcome Fetch::broken(CURLcode code) const {
+  const bool connected = request_.get<curl_off_t>(CURLINFO_CONNECT_TIME_T) > 0;
+  if (code == CURLE_OPERATION_TIMEDOUT && connected) {
+    return {Kind::kAgain, "the connection stalled"};
+  }
   if (accepted_) {
     return {Kind::kAgain, fmt::format("the connection ended after {} of {} bytes", part_.size(),
-                                      part_.content().size)};
+                                      part_.whole_size())};
   }
   const char* effective = request_.get<const char*>(CURLINFO_EFFECTIVE_URL);
   const std::string url = effective ? effective : url_;
@@ -240,13 +252,20 @@ Outcome Fetch::refused() {
   if (redirects > 0) return {Kind::kAgain, answered + " behind a redirect"};
   if (code == 401 || code == 403) {
     return {Kind::kNever,
-            answered + (token_.empty() ? "; set HF_TOKEN to a token that may read the dataset"
-                                       : "; check that the token in HF_TOKEN is valid and may "
-                                         "read the dataset")};
+            answered + (!has_token_ ? "; set HF_TOKEN to a token that may read the dataset"
+                                    : "; check that the token in HF_TOKEN is valid and may "
+                                      "read the dataset")};
   }
   if (code == 404 || code == 410)
     return {Kind::kNever, answered + ": not found; check --base-url and HF_ENDPOINT"};
   return {Kind::kNever, answered};
+}
+
+}  // namespace
+
+Outcome fetch(const std::string& url, const std::string& token, long stall, PartFile& part,
+              const std::atomic<bool>& stop) {
+  return Fetch(url, token, stall, part, stop).run();
 }
 
 }  // namespace autoresearch

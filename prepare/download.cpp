@@ -74,11 +74,10 @@ class Downloader {
   void finish(Transfer& transfer);
   Clock::time_point next_request(const Outcome& outcome, int attempts);
   void wait(Clock::time_point due, const std::atomic<bool>& stop);
-  void check_space();
-  void say(const std::string& line);
+  int64_t here() const;
+  double missing() const;
+  void check_space() const;
   void draw();
-  ProgressTable::Row sum() const;
-  double expected_size() const;
   size_t count(State state) const;
   [[noreturn]] void report_failures() const;
 
@@ -88,8 +87,9 @@ class Downloader {
   std::mutex mutex_;                // of what follows, and of which file is begun next
   Clock::time_point paused_until_;  // as a server asked, for all transfers
   std::mt19937 random_{std::random_device()()};
-  bool told_ = false;  // why nothing comes
-  ProgressTable table_{"MB", kMega};
+  bool told_ = false;     // why nothing comes
+  int64_t at_start_ = 0;  // bytes that were here
+  Progress bar_{"downloading", 0, "MB", kMega};
 };
 
 void Downloader::run() {
@@ -98,6 +98,7 @@ void Downloader::run() {
   if (missing == 0) return;
   log_info(fmt::format("downloading {} of {} files to {}", missing, transfers_.size(),
                        folder_.native()));
+  at_start_ = here();
   const auto work = [this](const std::atomic<bool>& stop) {
     for (Transfer* transfer; !stop && (transfer = begin_next());) bring(*transfer, stop);
   };
@@ -113,11 +114,12 @@ void Downloader::watch() {
                 kInterrupted);
   }
   check_space();
-  if (table_.due()) draw();
+  draw();
 }
 
 // A file under its final name was whole when it got it, so only the caller's check is made.
 void Downloader::find_present(Transfer& transfer) {
+  transfer.part.open();
   if (!fs::exists(transfer.file)) return;
   const auto problem = options_.problem ? options_.problem(transfer.file) : std::nullopt;
   if (problem) {
@@ -144,7 +146,6 @@ Transfer* Downloader::begin_next() {
 // Asks for a file until it is here, or given up.
 void Downloader::bring(Transfer& transfer, const std::atomic<bool>& stop) {
   PartFile& part = transfer.part;
-  part.open();
   int attempts = 0, damaged = 0;   // in a row that brought nothing new; whole, but wrong
   int64_t furthest = part.size();  // bytes that were here at best
   for (Clock::time_point due;;) {
@@ -169,7 +170,7 @@ void Downloader::bring(Transfer& transfer, const std::atomic<bool>& stop) {
     // A user who waits for minutes is told for what, once.
     const std::lock_guard lock(mutex_);
     if (attempts == kToldAttempts && !std::exchange(told_, true))
-      say(transfer.name + ": " + outcome.reason + "; trying again");
+      log_info(transfer.name + ": " + outcome.reason + "; trying again");
     due = next_request(outcome, attempts);
   }
 }
@@ -190,11 +191,9 @@ Outcome Downloader::inspect(Transfer& transfer, int& damaged) {
 void Downloader::finish(Transfer& transfer) {
   transfer.part.publish();
   transfer.state = State::kDone;
-  if (!table_.visible()) {
-    log_info(fmt::format("{}: {:.1f} MB ({} of {})", transfer.name,
-                         static_cast<double>(transfer.part.size()) / kMega, count(State::kDone),
-                         transfers_.size()));
-  }
+  log_info(fmt::format("{}: {:.1f} MB ({} of {})", transfer.name,
+                       static_cast<double>(transfer.part.size()) / kMega, count(State::kDone),
+                       transfers_.size()));
 }
 
 // When to ask for a file again. What a server asks for holds for all files, which come from the
@@ -206,7 +205,7 @@ Clock::time_point Downloader::next_request(const Outcome& outcome, int attempts)
   };
   if (asked <= 0) return in(jittered(back_off(kFirstWait, attempts, kLongestWait), random_));
   if (asked >= kToldWait && in(asked) > paused_until_ + from_seconds(options_.second))
-    say(outcome.reason + " and asks to wait; going on in " + human_seconds(asked));
+    log_info(outcome.reason + " and asks to wait; going on in " + human_seconds(asked));
   paused_until_ = std::max(paused_until_, in(asked));
   return in(asked * std::uniform_real_distribution<double>(1, 1.1)(random_));
 }
@@ -223,65 +222,46 @@ void Downloader::wait(Clock::time_point due, const std::atomic<bool>& stop) {
   }
 }
 
-// Bytes of a file whose size no server has told yet: the mean of the others. 0 when none is known.
-double Downloader::expected_size() const {
-  double bytes = 0, known = 0;
+int64_t Downloader::here() const {
+  int64_t bytes = 0;
+  for (const auto& transfer : transfers_) bytes += transfer->part.size();
+  return bytes;
+}
+
+// Bytes still to come. A file whose size no server has told yet is taken for the mean of others;
+// 0 while none is known.
+double Downloader::missing() const {
+  double bytes = 0, sizes = 0, known = 0, unknown = 0;
   for (const auto& transfer : transfers_) {
-    if (transfer->part.whole_size() < 0) continue;
-    bytes += static_cast<double>(transfer->part.whole_size());
-    ++known;
+    const int64_t size = transfer->part.whole_size();
+    known += size >= 0;
+    sizes += static_cast<double>(std::max<int64_t>(0, size));
+    if (transfer->state == State::kDone || transfer->state == State::kFailed) continue;
+    unknown += size < 0;
+    if (size >= 0) bytes += static_cast<double>(size - transfer->part.size());
   }
-  return known > 0 ? bytes / known : 0;
+  return known > 0 ? bytes + unknown * sizes / known : 0;
 }
 
 // The first responses tell the sizes, so nothing is asked for twice and little has been written.
-void Downloader::check_space() {
-  size_t known = 0, wanted = 0;
-  double missing = 0;
-  const double expected = expected_size();
-  for (const auto& transfer : transfers_) {
-    if (transfer->state == State::kDone) continue;
-    ++wanted;
-    const int64_t size = transfer->part.whole_size();
-    known += size >= 0;
-    missing += size >= 0 ? static_cast<double>(size - transfer->part.size()) : expected;
-  }
-  if (known < std::min(wanted, static_cast<size_t>(options_.parallel))) return;
-  const double free = static_cast<double>(fs::space(folder_).available);
-  check(missing <= free,
+void Downloader::check_space() const {
+  const auto is_known = [](const auto& one) { return one->part.whole_size() >= 0; };
+  const auto known = std::count_if(transfers_.begin(), transfers_.end(), is_known);
+  const auto present = static_cast<int64_t>(count(State::kDone));
+  const auto all = static_cast<int64_t>(transfers_.size());
+  if (known < std::min(all - present, options_.parallel)) return;
+  const double needed = missing(), free = static_cast<double>(fs::space(folder_).available);
+  check(needed <= free,
         fmt::format("the files still to come need {:.1f} MB, but {} has {:.1f} MB free; free some "
                     "space, or give --data or AUTORESEARCH_DATA a folder on a larger disk",
-                    missing / kMega, folder_.native(), free / kMega));
+                    needed / kMega, folder_.native(), free / kMega));
 }
 
-void Downloader::say(const std::string& line) {
-  table_.clear();
-  log_info(line);
-}
-
-ProgressTable::Row Downloader::sum() const {
-  ProgressTable::Row sum;
-  const double expected = expected_size();
-  for (const auto& transfer : transfers_) {
-    const int64_t size = transfer->part.whole_size();
-    sum.done += static_cast<double>(transfer->part.size());
-    if (size >= 0 || transfer->state != State::kDone)
-      sum.total += size >= 0 ? static_cast<double>(size) : expected;
-  }
-  sum.title = fmt::format("{} of {} files", count(State::kDone), transfers_.size());
-  return sum;
-}
-
+// What was here at the start counts in neither rate nor total.
 void Downloader::draw() {
-  if (!table_.visible()) return;
-  std::vector<ProgressTable::Row> rows;
-  for (const auto& transfer : transfers_) {
-    if (transfer->state != State::kRunning) continue;
-    rows.push_back({transfer->name, static_cast<double>(transfer->part.size()),
-                    static_cast<double>(std::max<int64_t>(0, transfer->part.whole_size()))});
-  }
-  const std::lock_guard lock(mutex_);
-  table_.draw(rows, sum());
+  const auto fresh = static_cast<double>(std::max<int64_t>(0, here() - at_start_));
+  bar_.set_total(fresh + missing());
+  bar_.update(fresh, fmt::format("{} of {} files", count(State::kDone), transfers_.size()));
 }
 
 size_t Downloader::count(State state) const {

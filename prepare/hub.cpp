@@ -3,10 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
 
 #include "common/error.h"
 #include "common/text.h"
@@ -16,32 +13,8 @@ namespace {
 
 constexpr int64_t kClimbmixTrain = 6542;  // shards 0 to 6541; 6542 is held out
 constexpr int64_t kDefaultShards = 10;
-constexpr char kParquetMagic[] = "PAR1";
-
-struct Known {
-  const char* name;
-  const char* repository;
-  std::vector<std::string> train_files;
-  std::string heldout_file;
-};
 
 std::string climbmix_shard(int64_t number) { return fmt::format("shard_{:05}.parquet", number); }
-
-Known climbmix() {
-  Known known{"climbmix", "karpathy/climbmix-400b-shuffle", {}, climbmix_shard(kClimbmixTrain)};
-  for (int64_t i = 0; i < kClimbmixTrain; ++i) known.train_files.push_back(climbmix_shard(i));
-  return known;
-}
-
-Known tinystories() {
-  return {"tinystories",
-          "roneneldan/TinyStories",
-          {"data/train-00000-of-00004-2d5a1467fff1081b.parquet",
-           "data/train-00001-of-00004-5852b56a2bd28fd9.parquet",
-           "data/train-00002-of-00004-a26307300439e943.parquet",
-           "data/train-00003-of-00004-d243063613e5a057.parquet"},
-          "data/validation-00000-of-00001-869c898b519ad725.parquet"};
-}
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -56,11 +29,11 @@ std::string checked_url(std::string url, const std::string& origin) {
   return url;
 }
 
-std::string base_url_of(const Known& known, const std::string& base_url) {
-  if (!base_url.empty()) return checked_url(base_url, "--base-url");
+// Where a dataset is, unless a mirror was named.
+std::string dataset_url(const std::string& repository) {
   const std::string endpoint = environment("HF_ENDPOINT");
   const std::string hub = endpoint.empty() ? "https://huggingface.co" : endpoint;
-  return checked_url(hub, "HF_ENDPOINT") + "/datasets/" + known.repository + "/resolve/main";
+  return checked_url(hub, "HF_ENDPOINT") + "/datasets/" + repository + "/resolve/main";
 }
 
 }  // namespace
@@ -70,20 +43,33 @@ bool is_hub_corpus(const std::string& name) { return name == "climbmix" || name 
 HubCorpus hub_corpus(const std::string& name, std::optional<int64_t> shards,
                      const std::string& base_url) {
   check(is_hub_corpus(name), "no corpus is called " + name + "; use climbmix or tinystories");
-  Known known = name == "climbmix" ? climbmix() : tinystories();
-  const auto all = static_cast<int64_t>(known.train_files.size());
+  HubCorpus corpus{.name = name};
+  std::string repository;
+  if (name == "climbmix") {
+    repository = "karpathy/climbmix-400b-shuffle";
+    corpus.heldout_file = climbmix_shard(kClimbmixTrain);
+    for (int64_t i = 0; i < kClimbmixTrain; ++i) corpus.train_files.push_back(climbmix_shard(i));
+  } else {
+    repository = "roneneldan/TinyStories";
+    corpus.heldout_file = "data/validation-00000-of-00001-869c898b519ad725.parquet";
+    corpus.train_files = {"data/train-00000-of-00004-2d5a1467fff1081b.parquet",
+                          "data/train-00001-of-00004-5852b56a2bd28fd9.parquet",
+                          "data/train-00002-of-00004-a26307300439e943.parquet",
+                          "data/train-00003-of-00004-d243063613e5a057.parquet"};
+  }
+  corpus.base_url =
+      base_url.empty() ? dataset_url(repository) : checked_url(base_url, "--base-url");
+  const auto all = static_cast<int64_t>(corpus.train_files.size());
   int64_t wanted = shards.value_or(std::min(kDefaultShards, all));
   if (wanted == -1) wanted = all;
   if (wanted < 1 || wanted > all) {
-    throw Error(
-        fmt::format(
-            "--shards {0} is not possible; {1} has {2} training shards: use 1 to {2}, or -1 "
-            "for all",
-            wanted, known.name, all),
-        kUsage);
+    throw Error(fmt::format("--shards {0} is not possible; {1} has {2} training shards: use 1 to "
+                            "{2}, or -1 for all",
+                            wanted, name, all),
+                kUsage);
   }
-  known.train_files.resize(static_cast<size_t>(wanted));
-  return {name, base_url_of(known, base_url), std::move(known.train_files), known.heldout_file};
+  corpus.train_files.resize(static_cast<size_t>(wanted));
+  return corpus;
 }
 
 std::string local_name(const std::string& hub_file) { return fs::path(hub_file).filename(); }
@@ -102,25 +88,6 @@ std::string hub_token() {
   check(std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 127; }),
         "the token in HF_TOKEN has blanks or special characters inside; set the variable again");
   return token;
-}
-
-std::optional<std::string> parquet_problem(const fs::path& file) {
-  constexpr int64_t kFrame = 12;  // magic, footer length, magic
-  std::ifstream in(file, std::ios::binary);
-  std::array<char, 4> head{};
-  std::array<unsigned char, 8> tail{};
-  if (!in.seekg(0, std::ios::end)) return "it can't be read";
-  const int64_t size = in.tellg();
-  if (size < kFrame) return fmt::format("it has {} bytes", size);
-  in.seekg(0).read(head.data(), head.size());
-  in.seekg(size - 8).read(reinterpret_cast<char*>(tail.data()), tail.size());
-  if (!in) return "it can't be read";
-  if (std::memcmp(head.data(), kParquetMagic, 4) != 0)
-    return "it is no parquet file (a page? check --base-url)";
-  if (std::memcmp(tail.data() + 4, kParquetMagic, 4) != 0) return "the parquet file is cut off";
-  const int64_t footer = tail[0] | tail[1] << 8 | tail[2] << 16 | int64_t{tail[3]} << 24;
-  if (footer == 0 || footer > size - kFrame) return "the parquet file's footer does not fit in it";
-  return std::nullopt;
 }
 
 }  // namespace autoresearch

@@ -1,5 +1,4 @@
-// Corpora on the Hugging Face hub: which files they consist of, where these are, and whether one
-// looks whole.
+// Corpora on the Hugging Face hub: which files they consist of, and where these are.
 #pragma once
 
 #include <cstdint>
@@ -7,16 +6,15 @@
 #include <string>
 #include <vector>
 
-#include "common/files.h"
 #include "prepare/download.h"
 
 namespace autoresearch {
 
 struct HubCorpus {
-  std::string name;                      // as in --source
-  std::string base_url;                  // files are below it; no slash at its end
-  std::vector<std::string> train_files;  // in training order
-  std::string heldout_file;              // val and test come from here, train never does
+  std::string name;                           // as in --source
+  std::string base_url = {};                  // files are below it; no slash at its end
+  std::vector<std::string> train_files = {};  // in training order
+  std::string heldout_file = {};              // val and test come from here, train never does
 };
 
 // "climbmix": karpathy/climbmix-400b-shuffle, 6,543 shards, the last one pinned as the held-out
@@ -39,9 +37,5 @@ std::vector<Download> downloads(const HubCorpus& corpus);
 // $HF_TOKEN without blanks around it; empty where it isn't set. Throws Error for one that no
 // header can carry.
 std::string hub_token();
-
-// A cheap look at a parquet file: the magic bytes at both ends, and a footer length that fits in
-// between. What is wrong, or nothing. A cut file fails it, changed bytes inside do not.
-std::optional<std::string> parquet_problem(const fs::path& file);
 
 }  // namespace autoresearch

@@ -233,4 +233,11 @@ std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const ReadOpt
   return std::make_unique<ParquetReader>(file, options);
 }
 
+std::optional<std::string> parquet_problem(const fs::path& file) try {
+  parquet::ParquetFileReader::OpenFile(file.string(), /*memory_map=*/false);
+  return std::nullopt;
+} catch (const std::exception& error) {
+  return "it can't be read as parquet: " + first_line(error) + " (a page? check --base-url)";
+}
+
 }  // namespace autoresearch

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/error.h"
@@ -22,5 +23,9 @@ struct DamagedParquet : Error {
 // ("paragraphs[]", "messages[].content"). Throws Error, listing the columns of text that there are,
 // if `options.column` is none of them, and DamagedParquet.
 std::unique_ptr<DocumentReader> open_parquet(const fs::path& file, const ReadOptions& options);
+
+// What shows of damage in a file's footer, which describes all that is in it; or nothing. A file
+// that is cut off fails it, changed bytes inside do not.
+std::optional<std::string> parquet_problem(const fs::path& file);
 
 }  // namespace autoresearch

@@ -1,4 +1,4 @@
-// The corpora on the hub: their files and addresses, and what a look at a parquet file sees.
+// The corpora on the hub: their files and addresses.
 #include "prepare/hub.h"
 
 #include <gtest/gtest.h>
@@ -18,14 +18,6 @@ class HubTest : public FolderTest {
       unsetenv(name);
   }
 };
-
-// What parquet looks like from outside: magic, pages, footer, footer length, magic.
-std::string parquet(const std::string& pages, const std::string& footer) {
-  std::string bytes = "PAR1" + pages + footer;
-  for (int shift = 0; shift < 32; shift += 8)
-    bytes += static_cast<char>(footer.size() >> shift & 255);
-  return bytes + "PAR1";
-}
 
 TEST_F(HubTest, ClimbmixHas6543ShardsAndTheLastOneIsHeldOut) {
   const HubCorpus ten = hub_corpus("climbmix", std::nullopt, "");
@@ -85,37 +77,14 @@ TEST_F(HubTest, TheTokenIsTakenWithoutBlanksAroundIt) {
   EXPECT_NE(error_of([] { hub_token(); }), "");
 }
 
-TEST_F(HubTest, EveryCutOfAParquetFileIsSeen) {
-  const std::string whole = parquet("PAR1 pages PAR1", "the footer");
-  const auto problem = [&](const std::string& bytes) {
-    write_file(dir_ / "file", bytes);
-    return parquet_problem(dir_ / "file");
-  };
-  EXPECT_EQ(problem(whole), std::nullopt);
-  for (size_t size = 0; size < whole.size(); ++size)
-    EXPECT_NE(problem(whole.substr(0, size)), std::nullopt) << size;
-  EXPECT_NE(problem("<html>" + whole), std::nullopt);
-  EXPECT_NE(problem(parquet("", "")), std::nullopt);
-  std::string long_footer = parquet("", std::string(300, 'f'));
-  EXPECT_EQ(problem(long_footer), std::nullopt);
-  ++long_footer[long_footer.size() - 8];
-  EXPECT_NE(problem(long_footer), std::nullopt);
-  EXPECT_NE(parquet_problem(dir_ / "no such file"), std::nullopt);
-  EXPECT_NE(parquet_problem(dir_), std::nullopt);
-}
-
 TEST_F(HubTest, ACorpusArrivesUnderFlatNames) {
   FileServer server;
   const HubCorpus corpus = hub_corpus("tinystories", 1, server.url() + "/mirror");
-  server.put("/mirror/" + corpus.heldout_file, parquet("held out", "footer"));
-  server.put("/mirror/" + corpus.train_files[0], parquet("train", "footer"));
-  DownloadOptions options;
-  options.problem = parquet_problem;
-  download(dir_ / "tinystories", downloads(corpus), options);
-  EXPECT_EQ(read_file(dir_ / "tinystories" / local_name(corpus.heldout_file)),
-            parquet("held out", "footer"));
-  EXPECT_EQ(read_file(dir_ / "tinystories" / local_name(corpus.train_files[0])),
-            parquet("train", "footer"));
+  server.put("/mirror/" + corpus.heldout_file, "held out");
+  server.put("/mirror/" + corpus.train_files[0], "train");
+  download(dir_ / "tinystories", downloads(corpus), {});
+  EXPECT_EQ(read_file(dir_ / "tinystories" / local_name(corpus.heldout_file)), "held out");
+  EXPECT_EQ(read_file(dir_ / "tinystories" / local_name(corpus.train_files[0])), "train");
 }
 
 }  // namespace

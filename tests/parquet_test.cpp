@@ -408,5 +408,19 @@ TEST_F(ParquetTest, TheTurnsOfAConversationAreAColumn) {
   expect_says(error_in_column("text"), "give --column one of: messages[].role, messages[].content");
 }
 
+TEST_F(ParquetTest, EveryCutOfAFileIsSeenInItsFooter) {
+  write_parquet(path_, {{"text", column({"a", "b"})}});
+  EXPECT_EQ(parquet_problem(path_), std::nullopt);
+  const std::string whole = read_file(path_);
+  const auto problem = [&](const std::string& bytes) {
+    return parquet_problem(file("cut.parquet", bytes));
+  };
+  for (size_t size = 0; size < whole.size(); ++size)
+    EXPECT_NE(problem(whole.substr(0, size)), std::nullopt) << size;
+  EXPECT_NE(problem("<html>404</html>"), std::nullopt);
+  EXPECT_NE(parquet_problem(dir_ / "none"), std::nullopt);
+  EXPECT_NE(parquet_problem(dir_), std::nullopt);
+}
+
 }  // namespace
 }  // namespace autoresearch

@@ -92,6 +92,21 @@ class CompressedStream : public ByteStream {
   int64_t position() const override { return source_->position(); }
 
  protected:
+  size_t read_some(char* buffer, size_t size) override {
+    for (;;) {
+      if (!inside_ && !begin_next()) return 0;
+      if (!full_ && need(1) == 0) fail_cut_short();
+      if (const size_t count = decompress(buffer, size); count > 0) return count;
+    }
+  }
+
+  // Between two members or frames: whether another one follows.
+  virtual bool begin_next() = 0;
+
+  // Decompresses some of `rest_` into `buffer`, and sets `inside_` and `full_`. Returns how many
+  // bytes came out.
+  virtual size_t decompress(char* buffer, size_t size) = 0;
+
   // Lets `rest_` be at least `size` bytes if there are as many; how many there are.
   size_t need(size_t size) {
     while (rest_.size() < size) {
@@ -104,8 +119,8 @@ class CompressedStream : public ByteStream {
     return rest_.size();
   }
 
-  // Between two members or frames: whether another one follows. Other bytes behind a whole one, as
-  // servers and editors add them, are passed over like gzip does.
+  // begin_next() of this kind. Other bytes behind a whole member or frame, as servers and editors
+  // add them, are passed over like gzip does.
   bool goes_on(Packing packing) {
     if (need(kMagicBytes) == 0) return false;
     if (packing_of(rest_) == packing) return true;
@@ -123,6 +138,8 @@ class CompressedStream : public ByteStream {
 
   std::string name_;
   std::string_view rest_;  // of the compressed data that is in memory
+  bool inside_ = true;     // a member or frame; a file without any is cut short too
+  bool full_ = false;      // there may be more of it without more input
 
  private:
   Findings& findings_;
@@ -140,40 +157,29 @@ class GzipStream : public CompressedStream {
   ~GzipStream() override { inflateEnd(&zlib_); }
 
  protected:
-  size_t read_some(char* buffer, size_t size) override {
+  // Tapes and block devices pad with zeros, which gzip passes over as well.
+  bool begin_next() override {
+    while (need(1) > 0 && rest_[0] == '\0') rest_.remove_prefix(1);
+    return goes_on(Packing::kGzip) && inflateReset(&zlib_) == Z_OK;
+  }
+
+  size_t decompress(char* buffer, size_t size) override {
+    const auto room = static_cast<uInt>(std::min(size, size_t{1} << 30));
     zlib_.next_out = reinterpret_cast<Bytef*>(buffer);
-    zlib_.avail_out = static_cast<uInt>(std::min(size, size_t{1} << 30));
-    const uInt room = zlib_.avail_out;
-    while (zlib_.avail_out == room) {
-      if (!inside_ && !begin_member()) return 0;
-      if (need(1) == 0) fail_cut_short();
-      inflate_some();
+    zlib_.avail_out = room;
+    zlib_.next_in = reinterpret_cast<const Bytef*>(rest_.data());
+    zlib_.avail_in = static_cast<uInt>(rest_.size());
+    const int result = inflate(&zlib_, Z_NO_FLUSH);
+    rest_.remove_prefix(rest_.size() - zlib_.avail_in);
+    inside_ = result == Z_OK;
+    if (result != Z_STREAM_END && result != Z_OK) {
+      fail_damaged(zlib_.msg != nullptr ? zlib_.msg : zError(result));
     }
     return room - zlib_.avail_out;
   }
 
  private:
-  // Tapes and block devices pad with zeros, which gzip passes over as well.
-  bool begin_member() {
-    while (need(1) > 0 && rest_[0] == '\0') rest_.remove_prefix(1);
-    inside_ = goes_on(Packing::kGzip);
-    if (inside_) inflateReset(&zlib_);
-    return inside_;
-  }
-
-  void inflate_some() {
-    zlib_.next_in = reinterpret_cast<const Bytef*>(rest_.data());
-    zlib_.avail_in = static_cast<uInt>(rest_.size());
-    const int result = inflate(&zlib_, Z_NO_FLUSH);
-    rest_.remove_prefix(rest_.size() - zlib_.avail_in);
-    if (result == Z_STREAM_END) inside_ = false;
-    if (result != Z_STREAM_END && result != Z_OK) {
-      fail_damaged(zlib_.msg != nullptr ? zlib_.msg : zError(result));
-    }
-  }
-
   z_stream zlib_ = {};
-  bool inside_ = true;  // a member: a file without any is cut short too
 };
 
 class ZstdStream : public CompressedStream {
@@ -185,32 +191,25 @@ class ZstdStream : public CompressedStream {
   ~ZstdStream() override { ZSTD_freeDCtx(context_); }
 
  protected:
-  size_t read_some(char* buffer, size_t size) override {
-    ZSTD_outBuffer output = {buffer, size, 0};
-    while (output.pos == 0) {
-      if (!inside_ && !goes_on(Packing::kZstd)) return 0;
-      if (!full_ && need(1) == 0) fail_cut_short();
-      ZSTD_inBuffer input = {rest_.data(), rest_.size(), 0};
-      const size_t result = ZSTD_decompressStream(context_, &output, &input);
-      if (ZSTD_isError(result)) fail(result);
-      rest_.remove_prefix(input.pos);
-      inside_ = result != 0;
-      full_ = inside_ && output.pos == output.size;  // there may be more, without more input
-    }
-    return output.pos;
-  }
+  bool begin_next() override { return goes_on(Packing::kZstd); }
 
- private:
-  [[noreturn]] void fail(size_t result) const {
+  size_t decompress(char* buffer, size_t size) override {
+    ZSTD_outBuffer output = {buffer, size, 0};
+    ZSTD_inBuffer input = {rest_.data(), rest_.size(), 0};
+    const size_t result = ZSTD_decompressStream(context_, &output, &input);
     if (ZSTD_getErrorCode(result) == ZSTD_error_frameParameter_windowTooLarge) {
       throw Error(name_ + " takes more than 128 MiB of memory to decompress; compress it again " +
                   "without --long or --ultra");
     }
-    fail_damaged(ZSTD_getErrorName(result));
+    if (ZSTD_isError(result)) fail_damaged(ZSTD_getErrorName(result));
+    rest_.remove_prefix(input.pos);
+    inside_ = result != 0;
+    full_ = inside_ && output.pos == output.size;
+    return output.pos;
   }
 
+ private:
   ZSTD_DCtx* context_;
-  bool inside_ = true, full_ = false;  // inside a frame: a file without any is cut short too
 };
 
 // Whether text may begin so; a character may be cut off at the end.

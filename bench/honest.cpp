@@ -17,6 +17,7 @@
 #include "task/task.h"
 #include "task/tokenizer.h"
 #include "tests/toy_gpt.h"
+#include "tests/train_on.h"
 
 namespace autoresearch {
 namespace {
@@ -47,7 +48,7 @@ std::vector<Variant> variants() {
 // A task of random tokens with 72 rows.
 fs::path make_task(const fs::path& dir, int64_t seq_len) {
   constexpr int64_t kRows = 72;
-  const Tokenizer tokenizer = Tokenizer::train({"abab abab ababab"}, Tokenizer::kMinVocab + 2);
+  const Tokenizer tokenizer = train_on({"abab abab ababab"}, Tokenizer::kMinVocab + 2);
   fs::create_directories(dir / "heldout");
   tokenizer.save(dir / "tokenizer.tiktoken");
   TaskInfo info;

@@ -1,13 +1,12 @@
 #include "task/splitter.h"
 
+#include <emmintrin.h>  // SSE2, which all x86-64 machines have
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include "task/unicode.h"
 
@@ -18,20 +17,12 @@ constexpr ptrdiff_t kWindow = 16;  // bytes that are looked at together
 
 // Bit i is set where at[i] is an ASCII letter, for i in [0, kWindow).
 uint32_t ascii_letters(const char* at) {
-#ifdef __SSE2__
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
   // Lower case, shifted so that 'a' to 'z' are the 26 smallest signed values.
   const __m128i shifted = _mm_add_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)),
                                        _mm_set1_epi8(static_cast<char>(0x80 - 'a')));
   const __m128i letters = _mm_cmplt_epi8(shifted, _mm_set1_epi8(-0x80 + 26));
   return static_cast<uint32_t>(_mm_movemask_epi8(letters));
-#else
-  uint32_t letters = 0;
-  for (ptrdiff_t i = 0; i < kWindow; ++i) {
-    letters |= uint32_t{static_cast<unsigned char>((at[i] | 0x20) - 'a') < 26} << i;
-  }
-  return letters;
-#endif
 }
 
 // The functions below return the end of a run of characters of some kind that begins at `at`.
@@ -125,7 +116,6 @@ struct Bitmaps {
 
 Bitmaps bitmaps_of(const char* at) {
   Bitmaps bits;
-#ifdef __SSE2__
   const auto equals = [](__m128i bytes, char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); };
   const auto in_range = [](__m128i bytes, char first, int count) {  // as the smallest signed values
     const __m128i shifted = _mm_add_epi8(bytes, _mm_set1_epi8(static_cast<char>(0x80 - first)));
@@ -146,20 +136,6 @@ Bitmaps bitmaps_of(const char* at) {
     add(bits.apostrophes, equals(bytes, '\''));
     add(bits.non_ascii, bytes);
   }
-#else
-  for (int i = 0; i < kBlock; ++i) {
-    const auto byte = static_cast<unsigned char>(at[i]);
-    const CharacterClass kind = byte < 0x80 ? class_of(byte) : kInvalid;
-    const auto add = [i](uint64_t& bitmap, bool holds) { bitmap |= uint64_t{holds} << i; };
-    add(bits.letters, kind == kLetter);
-    add(bits.digits, kind == kNumber);
-    add(bits.white, kind == kSpace || kind == kNewline);
-    add(bits.line_ends, kind == kNewline);
-    add(bits.spaces, byte == ' ');
-    add(bits.apostrophes, byte == '\'');
-    add(bits.non_ascii, byte >= 0x80);
-  }
-#endif
   return bits;
 }
 
@@ -240,17 +216,6 @@ size_t Splitter::next(std::span<const char*> ends) {
     at_ = ends[count - 1];
   }
   return count;
-}
-
-std::vector<std::string_view> split(std::string_view text) {
-  std::vector<std::string_view> pieces;
-  const char* begin = text.data();
-  std::array<const char*, 256> ends;
-  Splitter splitter(text);
-  while (const size_t count = splitter.next(ends)) {
-    for (size_t i = 0; i < count; begin = ends[i++]) pieces.emplace_back(begin, ends[i]);
-  }
-  return pieces;
 }
 
 namespace {

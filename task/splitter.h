@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <span>
 #include <string_view>
-#include <vector>
 
 namespace autoresearch {
 
@@ -28,9 +27,6 @@ class Splitter {
  private:
   const char *at_, *end_;
 };
-
-// All pieces; in order, they are the text.
-std::vector<std::string_view> split(std::string_view text);
 
 // For text that arrives in parts: how many bytes of `text`, which begins where a piece does, can be
 // cut into pieces now, as a text of their own, with the pieces that they have in the whole,

@@ -95,16 +95,6 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
-Tokenizer Tokenizer::train(const std::vector<std::string>& documents, int64_t vocab_size) {
-  size_t i = 0;
-  const auto next = [&](std::string& document) {
-    if (i == documents.size()) return false;
-    document = documents[i++];
-    return true;
-  };
-  return train(next, vocab_size);
-}
-
 Tokenizer Tokenizer::train(const std::function<bool(std::string&)>& next, int64_t vocab_size,
                            int64_t workers, const std::function<void(int64_t)>& merged) {
   check(vocab_size >= kMinVocab && vocab_size <= kMaxVocab,

@@ -28,12 +28,11 @@ class Tokenizer {
   // upstream, at most 10,000 characters of a document are used, and no more documents once these
   // are 10^9. Unlike there, none either once their distinct pieces take 256 MB, or text without
   // repetition (random letters, base64) would take any amount.
-  static Tokenizer train(const std::vector<std::string>& documents, int64_t vocab_size);
-
-  // The same for documents that come one by one: `next` fills in one and returns false at the end.
-  // Their pieces are counted by `workers` threads meanwhile; the result does not depend on how
-  // many. `merged`, if given, hears how many merges are done. Both are called by this thread, and
-  // what they throw ends the training.
+  //
+  // `next` fills in a document and returns false at the end. The documents' pieces are counted by
+  // `workers` threads meanwhile; the result does not depend on how many. `merged`, if given, hears
+  // how many merges are done. Both are called by this thread, and what they throw ends the
+  // training.
   static Tokenizer train(const std::function<bool(std::string& document)>& next, int64_t vocab_size,
                          int64_t workers = 1,
                          const std::function<void(int64_t merges)>& merged = {});

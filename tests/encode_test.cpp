@@ -2,6 +2,7 @@
 
 #include "tests/documents.h"
 #include "tests/support.h"
+#include "tests/train_on.h"
 
 namespace autoresearch {
 namespace {
@@ -15,7 +16,7 @@ std::vector<std::string> texts(int count) {
   return result;
 }
 
-Tokenizer tokenizer() { return Tokenizer::train({"text number text number"}, 270); }
+Tokenizer tokenizer() { return train_on({"text number text number"}, 270); }
 
 struct Encoded {
   std::vector<uint16_t> ids;

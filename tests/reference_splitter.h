@@ -18,6 +18,7 @@
 
 #include "common/error.h"
 #include "task/unicode.h"
+#include "tests/pieces.h"
 
 namespace autoresearch {
 

@@ -15,6 +15,7 @@
 #include "task/tokenizer.h"
 #include "tests/support.h"
 #include "tests/toy_gpt.h"
+#include "tests/train_on.h"
 
 namespace autoresearch {
 namespace {
@@ -30,7 +31,7 @@ struct RandomTask {
   explicit RandomTask(int64_t rows) {
     char name[] = "/tmp/score_test_XXXXXX";
     dir = mkdtemp(name);
-    const Tokenizer tokenizer = Tokenizer::train({"abab abab ababab"}, kVocab);
+    const Tokenizer tokenizer = train_on({"abab abab ababab"}, kVocab);
     tokenizer.save(dir / "tokenizer.tiktoken");
     info.name = "random", info.vocab_size = tokenizer.vocab_size(), info.bos = tokenizer.bos();
     info.seq_len = kLen, info.val.rows = rows, info.test.rows = rows;

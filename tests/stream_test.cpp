@@ -5,6 +5,7 @@
 #include <random>
 
 #include "tests/support.h"
+#include "tests/train_on.h"
 
 namespace autoresearch {
 namespace {
@@ -30,7 +31,7 @@ class StreamTest : public FolderTest {
     return read_file(dir_ / "out");
   }
 
-  Tokenizer tokenizer_ = Tokenizer::train({"the cat and the other cat, 123 123"}, 275);
+  Tokenizer tokenizer_ = train_on({"the cat and the other cat, 123 123"}, 275);
 };
 
 TEST_F(StreamTest, IdsAreNumbersOnOneLineOrLittleEndian) {

@@ -19,7 +19,9 @@
 #include "task/bpe_counts.h"
 #include "task/bpe_merges.h"
 #include "task/splitter.h"
+#include "tests/pieces.h"
 #include "tests/support.h"
+#include "tests/train_on.h"
 
 namespace autoresearch {
 namespace {
@@ -29,7 +31,7 @@ struct Golden {
       read_file(fs::path(SOURCE_DIR) / "tests" / "data" / "tokenizer_golden.json"));
   std::vector<std::string> documents = json["documents"];
   int64_t tokens = static_cast<int64_t>(json["tokens"].size());
-  Tokenizer tokenizer = Tokenizer::train(documents, tokens + Tokenizer::kSpecialTokens);
+  Tokenizer tokenizer = train_on(documents, tokens + Tokenizer::kSpecialTokens);
 };
 
 const Golden& golden() {
@@ -300,7 +302,7 @@ TEST_F(TokenizerTest, APieceOfManyChunksIsMergedAsAWhole) {
   }
   std::vector<std::string> lessons(pieces);  // so that the tokens are of these, and long ones too
   lessons.insert(lessons.end(), golden().documents.begin(), golden().documents.end());
-  const Tokenizer others[] = {Tokenizer::train(lessons, 280), Tokenizer::train(lessons, 2000)};
+  const Tokenizer others[] = {train_on(lessons, 280), train_on(lessons, 2000)};
   for (const Tokenizer& tokenizer : others) {
     for (const std::string& piece : pieces) {
       EXPECT_TRUE(encode(tokenizer, piece) == merged_as_a_whole(tokenizer, piece))
@@ -338,25 +340,25 @@ TEST_F(TokenizerTest, SpecialTokensInTextAreOrdinaryText) {
 
 TEST_F(TokenizerTest, OnlyTheFirstTenThousandCharactersOfADocumentTeach) {
   const std::string filler(10'000, ' ');
-  const Tokenizer tokenizer = Tokenizer::train({filler + "zqzqzqzqzqzq"}, 300);
+  const Tokenizer tokenizer = train_on({filler + "zqzqzqzqzqzq"}, 300);
   EXPECT_EQ(encode(tokenizer, "zq").size(), 2u);
   std::string wide;  // characters, not bytes
   for (int i = 0; i < 5'000; ++i) wide += "\u00e9";
-  const Tokenizer other = Tokenizer::train({wide + "!zqzqzqzqzqzq"}, 300);
+  const Tokenizer other = train_on({wide + "!zqzqzqzqzqzq"}, 300);
   EXPECT_EQ(encode(other, "zq").size(), 1u);
-  const Tokenizer third = Tokenizer::train({std::string(10'000, '\xff') + "zqzqzqzq"}, 300);
+  const Tokenizer third = train_on({std::string(10'000, '\xff') + "zqzqzqzq"}, 300);
   EXPECT_EQ(encode(third, "zq").size(), 2u);  // a byte that is no UTF-8 is a character
 }
 
 TEST_F(TokenizerTest, LearnsFewerTokensWhereTheTextEnds) {
-  const Tokenizer tokenizer = Tokenizer::train({"ab ab"}, 1000);
+  const Tokenizer tokenizer = train_on({"ab ab"}, 1000);
   EXPECT_EQ(tokenizer.vocab_size(), 256 + 2 + Tokenizer::kSpecialTokens);  // "ab", " ab"
-  EXPECT_EQ(Tokenizer::train(std::vector<std::string>{}, 1000).vocab_size(), Tokenizer::kMinVocab);
+  EXPECT_EQ(train_on(std::vector<std::string>{}, 1000).vocab_size(), Tokenizer::kMinVocab);
 }
 
 TEST_F(TokenizerTest, ImpossibleVocabulariesAndIdsAreRefused) {
-  EXPECT_THROW(Tokenizer::train({"x"}, 259), Error);
-  EXPECT_THROW(Tokenizer::train({"x"}, 65536), Error);
+  EXPECT_THROW(train_on({"x"}, 259), Error);
+  EXPECT_THROW(train_on({"x"}, 65536), Error);
   EXPECT_THROW(golden().tokenizer.decode({static_cast<uint16_t>(golden().tokenizer.vocab_size())}),
                Error);
   EXPECT_THROW(golden().tokenizer.token_bytes(-1), Error);

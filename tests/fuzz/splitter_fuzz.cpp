@@ -6,6 +6,7 @@
 #include "task/splitter.h"
 #include "task/tokenizer.h"
 #include "tests/reference_splitter.h"
+#include "tests/train_on.h"
 
 using namespace autoresearch;
 
@@ -21,7 +22,7 @@ void require(bool holds, const char* what) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const ReferenceSplitter reference;
-  static const Tokenizer tokenizer = Tokenizer::train(
+  static const Tokenizer tokenizer = train_on(
       {"the cat's hat, we'll see: caf\u00e9 12345\n\n  indented \u65e5\u672c\u8a9e the cat the hat",
        "aaaa bbbb ---- 0000 \u0434\u0430 \u0434\u0430 ====== the end of the tale"},
       400);

@@ -1,7 +1,7 @@
 #include "common/files.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <linux/fs.h>  // FICLONE
 #include <openssl/evp.h>
 #include <pwd.h>
@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
@@ -73,17 +72,7 @@ fs::path from_environment(const char* name) {
   return value == nullptr ? fs::path() : fs::path(value);
 }
 
-std::string hex_digest(EVP_MD_CTX* context) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned int size = 0;
-  check(EVP_DigestFinal_ex(context, digest.data(), &size) == 1, "SHA-256 failed in libcrypto");
-  std::string hex;
-  for (unsigned int i = 0; i < size; ++i) {
-    hex += "0123456789abcdef"[digest[i] >> 4];
-    hex += "0123456789abcdef"[digest[i] & 15];
-  }
-  return hex;
-}
+std::string hex(const Digest& digest) { return fmt::format("{:02x}", fmt::join(digest, "")); }
 
 bool is_same_file(int fd, const fs::path& path) {
   struct stat open = {}, named = {};
@@ -91,12 +80,20 @@ bool is_same_file(int fd, const fs::path& path) {
          open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
-using Digest = std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)>;
-
-Digest new_digest() {
-  Digest digest(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  check(digest && EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr) == 1,
+// Looking the algorithm up costs more than hashing a short text, so each thread does it once.
+EVP_MD_CTX* begin_digest() {
+  thread_local const std::unique_ptr<EVP_MD, decltype(&EVP_MD_free)> algorithm(
+      EVP_MD_fetch(nullptr, "SHA256", nullptr), &EVP_MD_free);
+  thread_local const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(
+      EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+  check(algorithm && context && EVP_DigestInit_ex2(context.get(), algorithm.get(), nullptr) == 1,
         "libcrypto has no SHA-256");
+  return context.get();
+}
+
+Digest end_digest(EVP_MD_CTX* context) {
+  Digest digest;
+  check(EVP_DigestFinal_ex(context, digest.data(), nullptr) == 1, "SHA-256 failed in libcrypto");
   return digest;
 }
 
@@ -168,21 +165,23 @@ void sync_path(const fs::path& path) {
   fail<DurabilityError>("sync", path);
 }
 
-std::string sha256(std::string_view bytes) {
-  const Digest digest = new_digest();
-  EVP_DigestUpdate(digest.get(), bytes.data(), bytes.size());
-  return hex_digest(digest.get());
+Digest sha256_digest(std::string_view bytes) {
+  EVP_MD_CTX* const context = begin_digest();
+  EVP_DigestUpdate(context, bytes.data(), bytes.size());
+  return end_digest(context);
 }
+
+std::string sha256(std::string_view bytes) { return hex(sha256_digest(bytes)); }
 
 std::string sha256_of_file(const fs::path& path) {
   const Descriptor fd(open_to_read(path));
   if (fd < 0) fail("open", path);
-  const Digest digest = new_digest();
+  EVP_MD_CTX* const context = begin_digest();
   std::string buffer(1 << 18, '\0');
   while (const size_t count = read_some(fd, buffer.data(), buffer.size(), path)) {
-    EVP_DigestUpdate(digest.get(), buffer.data(), count);
+    EVP_DigestUpdate(context, buffer.data(), count);
   }
-  return hex_digest(digest.get());
+  return hex(end_digest(context));
 }
 
 void copy_file_cheaply(const fs::path& from, const fs::path& to) {

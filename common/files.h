@@ -2,6 +2,7 @@
 // Every function throws Error, naming the path and the system's reason.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -38,7 +39,9 @@ void write_file(const fs::path& path, std::string_view bytes);
 // that knows no fsync of folders (CIFS, 9p, some FUSE) is none.
 void sync_path(const fs::path& path);
 
-// Lower-case hexadecimal SHA-256 of bytes, or of a file read in pieces.
+// The SHA-256 of bytes, or of a file read in pieces; as text it is lower-case hexadecimal.
+using Digest = std::array<unsigned char, 32>;
+Digest sha256_digest(std::string_view bytes);
 std::string sha256(std::string_view bytes);
 std::string sha256_of_file(const fs::path& path);
 

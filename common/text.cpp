@@ -94,6 +94,8 @@ std::vector<std::string> split_lines(std::string_view text) {
   return lines;
 }
 
+bool is_blank(std::string_view text) { return text.find_first_not_of(kBlanks) == text.npos; }
+
 std::string trim(std::string_view text) {
   const size_t begin = text.find_first_not_of(kBlanks);
   if (begin == std::string_view::npos) return "";

@@ -14,6 +14,9 @@ std::vector<std::string> split_lines(std::string_view text);
 // `text` without blanks, tabs and line breaks at both ends.
 std::string trim(std::string_view text);
 
+// Whether there is nothing but these in `text`.
+bool is_blank(std::string_view text);
+
 bool has_any(std::string_view text, std::initializer_list<std::string_view> parts);
 
 // A to Z become a to z.

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/text.h"
+
 namespace autoresearch {
 namespace {
 
@@ -202,8 +204,6 @@ void add_text_columns(const nlohmann::json& value, const std::string& name, int 
 }
 
 }  // namespace
-
-bool is_blank(std::string_view text) { return text.find_first_not_of(kWhiteSpace) == text.npos; }
 
 struct JsonLineParser::Impl {
   std::string column;

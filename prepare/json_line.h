@@ -10,8 +10,6 @@ namespace autoresearch {
 
 constexpr size_t kJsonPadding = 64;
 
-bool is_blank(std::string_view text);  // white space only
-
 // Finds the document in a line: under a key of the object ("text"), below several ("raw.text"), or
 // in a list, whose strings are joined by line ends ("paragraphs[]", "messages[].content").
 class JsonLineParser {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/text.h"
 #include "prepare/form.h"
 #include "prepare/json_line.h"
 #include "prepare/parquet.h"

@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/evp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -10,10 +10,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
+#include <vector>
 
 #include "common/descriptor.h"
 #include "common/error.h"
+#include "common/text.h"
 
 namespace autoresearch {
 namespace {
@@ -39,31 +40,9 @@ uint64_t big_endian(const unsigned char* bytes) {
   return std::endian::native == std::endian::little ? __builtin_bswap64(value) : value;
 }
 
-// The first half of the SHA-256. Looking the algorithm up costs more than hashing a short document,
-// so each thread does it once.
 Hash hash_of(std::string_view text) {
-  thread_local const std::unique_ptr<EVP_MD, decltype(&EVP_MD_free)> algorithm(
-      EVP_MD_fetch(nullptr, "SHA256", nullptr), &EVP_MD_free);
-  thread_local const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(
-      EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  const bool done = algorithm && context &&
-                    EVP_DigestInit_ex2(context.get(), algorithm.get(), nullptr) == 1 &&
-                    EVP_DigestUpdate(context.get(), text.data(), text.size()) == 1 &&
-                    EVP_DigestFinal_ex(context.get(), digest, nullptr) == 1;
-  check(done, "libcrypto has no SHA-256");
-  return {big_endian(digest), big_endian(digest + 8)};
-}
-
-bool is_blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
-}
-
-// `count` bits of the hash, `skip` bits from its start.
-size_t bits_of(const Hash& hash, int skip, int count) {
-  const size_t high = skip < 64 ? hash[0] << skip : hash[1] << (skip - 64);
-  const size_t low = skip > 0 && skip < 64 ? hash[1] >> (64 - skip) : 0;
-  return (high | low) >> (64 - count);
+  const Digest digest = sha256_digest(text);
+  return {big_endian(&digest[0]), big_endian(&digest[8])};
 }
 
 std::string_view as_bytes(const Header& header) {
@@ -88,15 +67,24 @@ void flush(const fs::path& file, std::string& buffer) {
   if (buffer.capacity() > 2 * kBufferBytes) buffer.shrink_to_fit();  // it held a long document
 }
 
-fs::path bucket_file(const fs::path& base, size_t bucket) {
-  return fmt::format("{}.{:02x}", base.native(), bucket);
-}
+// The bytes of a file, which the system reads when they are looked at.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& file) : size_(fs::file_size(file)) {
+    const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    if (fd >= 0) data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    check(data_ != MAP_FAILED, "can't read " + file.string() + ": " + std::strerror(errno));
+  }
+  ~MappedFile() { ::munmap(data_, size_); }
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
 
-bool is_one_document(const fs::path& file, int64_t size) {
-  Header header{};
-  std::ifstream(file, std::ios::binary).read(reinterpret_cast<char*>(&header), sizeof header);
-  return static_cast<int64_t>(sizeof header + header.size) == size;
-}
+  std::string_view bytes() const { return {static_cast<const char*>(data_), size_}; }
+
+ private:
+  size_t size_;
+  void* data_ = MAP_FAILED;
+};
 
 // The sorted documents, each behind its size.
 class SortedReader : public DocumentReader {
@@ -126,11 +114,8 @@ class SortedReader : public DocumentReader {
 
 }  // namespace
 
-ShuffledDocuments::ShuffledDocuments(fs::path folder, int64_t bucket_bytes)
-    : folder_(std::move(folder)),
-      sorted_(folder_ / "sorted"),
-      bucket_bytes_(bucket_bytes),
-      buckets_(size_t{1} << kBits) {
+ShuffledDocuments::ShuffledDocuments(fs::path folder)
+    : folder_(std::move(folder)), sorted_(folder_ / "sorted") {
   fs::create_directory(folder_);
 }
 
@@ -143,61 +128,29 @@ void ShuffledDocuments::add(std::string_view document) {
   if (is_blank(document)) return;
   added_ += static_cast<int64_t>(document.size());
   const Header header{hash_of(document), document.size()};
-  const size_t index = bits_of(header.hash, 0, kBits);
+  const size_t index = header.hash[0] >> 56;
   Bucket& bucket = buckets_[index];
   const std::lock_guard lock(bucket.mutex);
   append_record(bucket.buffer, header, document);
-  if (bucket.buffer.size() >= kBufferBytes) flush(bucket_file(folder_ / "h", index), bucket.buffer);
+  if (bucket.buffer.size() >= kBufferBytes) flush(bucket_file(index), bucket.buffer);
+}
+
+fs::path ShuffledDocuments::bucket_file(size_t bucket) const {
+  return folder_ / fmt::format("{:02x}", bucket);
 }
 
 void ShuffledDocuments::finish(const std::function<void(int64_t)>& on_bytes) {
-  for (size_t i = 0; i < buckets_.size(); ++i)
-    flush(bucket_file(folder_ / "h", i), buckets_[i].buffer);
-  std::vector<Bucket>().swap(buckets_);
-  for (size_t i = 0; i < size_t{1} << kBits; ++i) sort(bucket_file(folder_ / "h", i), 1, on_bytes);
-}
-
-// Distributes a file that is too large over files of its own, by further bits. A document that
-// comes again and again would fill one of them whatever the bits: repeats in a row are dropped.
-void ShuffledDocuments::split(const fs::path& file, int depth) {
-  std::vector<std::string> buffers(size_t{1} << kBits);
-  std::vector<Hash> last(buffers.size());
-  std::unique_ptr<std::FILE, CloseFile> in(std::fopen(file.c_str(), "rb"));
-  check(in != nullptr, "can't read " + file.string() + ": " + std::strerror(errno));
-  Header header;
-  std::string text;
-  while (std::fread(&header, sizeof header, 1, in.get()) == 1) {
-    text.resize(header.size);
-    check(std::fread(text.data(), 1, text.size(), in.get()) == text.size(),
-          "can't read " + file.string() + ": it ends within a record");
-    const size_t index = bits_of(header.hash, depth * kBits, kBits);
-    if (header.hash == last[index]) {
-      ++duplicates_;
-      seen_ += static_cast<int64_t>(text.size());
-      continue;
-    }
-    last[index] = header.hash;
-    append_record(buffers[index], header, text);
-    if (buffers[index].size() >= kBufferBytes) flush(bucket_file(file, index), buffers[index]);
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    flush(bucket_file(i), buckets_[i].buffer);
+    std::string().swap(buckets_[i].buffer);
   }
-  for (size_t i = 0; i < buffers.size(); ++i) flush(bucket_file(file, i), buffers[i]);
-  fs::remove(file);
-}
-
-void ShuffledDocuments::sort(const fs::path& file, int depth,
-                             const std::function<void(int64_t)>& on_bytes) {
-  std::error_code error;
-  const auto size = static_cast<int64_t>(fs::file_size(file, error));
-  if (error) return;  // no document has such a hash
-  constexpr int kMaxDepth = 128 / kBits;
-  if (size > bucket_bytes_ && depth < kMaxDepth && !is_one_document(file, size)) {
-    split(file, depth);
-    for (size_t i = 0; i < size_t{1} << kBits; ++i) sort(bucket_file(file, i), depth + 1, on_bytes);
-    return;
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    const fs::path file = bucket_file(i);
+    if (!fs::exists(file)) continue;  // no document has such a hash
+    append_sorted(file);
+    fs::remove(file);
+    if (on_bytes) on_bytes(seen_);
   }
-  append_sorted(file);
-  fs::remove(file);
-  if (on_bytes) on_bytes(seen_);
 }
 
 // Appends the different documents of a file to the sorted ones.
@@ -206,7 +159,8 @@ void ShuffledDocuments::append_sorted(const fs::path& file) {
     Hash hash;
     std::string_view text;
   };
-  const std::string bytes = read_file(file);
+  const MappedFile mapped(file);
+  const std::string_view bytes = mapped.bytes();
   std::vector<Record> records;
   for (size_t at = 0; at < bytes.size();) {
     Header header{};

@@ -1,11 +1,12 @@
 // Documents on disk in the order of a hash of their text: a shuffle that depends on nothing but the
 // documents themselves, with exact duplicates left out, of a corpus larger than memory.
 //
-// An external radix sort: documents are appended to files by the first bits of their hash; in the
-// end each file is sorted in memory, and one file written of all. One that is too large for that is
-// first split by the next bits.
+// Documents are appended to one of 256 files by the first bits of their hash. In the end each of
+// these buckets is mapped, an index of it sorted, and one file written of all: what is in memory of
+// a corpus are some 40 bytes for each 256th document, and of its text what the system can spare.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -13,7 +14,6 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "common/files.h"
 #include "prepare/reader.h"
@@ -22,11 +22,9 @@ namespace autoresearch {
 
 class ShuffledDocuments {
  public:
-  static constexpr int64_t kBucketBytes = 64 << 20;
-
   // `folder` must not exist yet; it is made here, holds a copy of the text, and goes with the
-  // object. No bucket larger than `bucket_bytes` is sorted in memory (unless a single document is).
-  explicit ShuffledDocuments(fs::path folder, int64_t bucket_bytes = kBucketBytes);
+  // object.
+  explicit ShuffledDocuments(fs::path folder);
   ~ShuffledDocuments();
   ShuffledDocuments(const ShuffledDocuments&) = delete;
   ShuffledDocuments& operator=(const ShuffledDocuments&) = delete;
@@ -54,15 +52,12 @@ class ShuffledDocuments {
     std::mutex mutex;
     std::string buffer;  // records not yet in the file
   };
-  static constexpr int kBits = 8;  // of the hash, that name a bucket
 
-  void split(const fs::path& file, int depth);
-  void sort(const fs::path& file, int depth, const std::function<void(int64_t)>& on_bytes);
+  fs::path bucket_file(size_t bucket) const;
   void append_sorted(const fs::path& file);
 
   fs::path folder_, sorted_;
-  int64_t bucket_bytes_;
-  std::vector<Bucket> buckets_;
+  std::array<Bucket, 256> buckets_;  // by the first byte of the hash
   std::atomic<int64_t> added_ = 0;
   int64_t seen_ = 0;  // of those that were added, in finish()
   int64_t documents_ = 0, duplicates_ = 0, bytes_ = 0;

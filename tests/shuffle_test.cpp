@@ -20,10 +20,9 @@ class ShuffleTest : public FolderTest {
     return texts;
   }
 
-  // What comes out when `texts` go in, with buckets of at most `bucket_bytes`.
-  std::vector<std::string> shuffled(const std::vector<std::string>& texts,
-                                    int64_t bucket_bytes = ShuffledDocuments::kBucketBytes) {
-    ShuffledDocuments documents(dir_ / "documents", bucket_bytes);
+  // What comes out when `texts` go in.
+  std::vector<std::string> shuffled(const std::vector<std::string>& texts) {
+    ShuffledDocuments documents(dir_ / "documents");
     for (const std::string& text : texts) documents.add(text);
     documents.finish();
     return all(documents);
@@ -51,11 +50,6 @@ TEST_F(ShuffleTest, DocumentsComeInOrderOfTheirHashEachOnce) {
   EXPECT_EQ(shuffled(texts), expected(texts));
 }
 
-TEST_F(ShuffleTest, BucketsThatAreTooLargeAreSplitAndTheOrderIsTheSame) {
-  const std::vector<std::string> texts = numbered(3000);
-  EXPECT_EQ(shuffled(texts, /*bucket_bytes=*/300), expected(texts));
-}
-
 TEST_F(ShuffleTest, TheOrderInWhichTheyAreAddedDoesNotMatter) {
   std::vector<std::string> texts = numbered(3000);
   const auto before = shuffled(texts);
@@ -65,7 +59,7 @@ TEST_F(ShuffleTest, TheOrderInWhichTheyAreAddedDoesNotMatter) {
 
 TEST_F(ShuffleTest, SeveralThreadsMayAdd) {
   const std::vector<std::string> texts = numbered(20'000);
-  ShuffledDocuments documents(dir_ / "documents", 1000);
+  ShuffledDocuments documents(dir_ / "documents");
   {
     std::vector<std::jthread> threads;
     for (size_t t = 0; t < 4; ++t) {
@@ -100,9 +94,8 @@ TEST_F(ShuffleTest, WhatIsCountedIsWhatComesOut) {
   EXPECT_EQ(reader->position(), 11);
 }
 
-// One text many times has one hash, which no splitting takes apart.
 TEST_F(ShuffleTest, TwoTextsThatComeThousandsOfTimesEndAsTwo) {
-  ShuffledDocuments documents(dir_ / "documents", /*bucket_bytes=*/1000);
+  ShuffledDocuments documents(dir_ / "documents");
   for (int i = 0; i < 5000; ++i) documents.add(i % 2 ? "again and again" : "and again");
   documents.finish();
   EXPECT_EQ(documents.documents(), 2);
@@ -110,9 +103,9 @@ TEST_F(ShuffleTest, TwoTextsThatComeThousandsOfTimesEndAsTwo) {
   EXPECT_EQ(all(documents).size(), 2u);
 }
 
-TEST_F(ShuffleTest, ADocumentLargerThanABucketStaysWhole) {
-  const std::string large(200'000, 'x');
-  EXPECT_EQ(shuffled({large, "small"}, 1000), expected({large, "small"}));
+TEST_F(ShuffleTest, ALargeDocumentStaysWhole) {
+  const std::string large(20'000'000, 'x');
+  EXPECT_EQ(shuffled({large, "small"}), expected({large, "small"}));
 }
 
 TEST_F(ShuffleTest, TheCopyOfTheTextGoesWithTheObject) {

@@ -153,23 +153,12 @@ Parsed parse_in_place(rapidjson::Reader& parser, std::span<char> text, Handler& 
           too_deep ? "It is nested too deeply." : rapidjson::GetParseError_En(result.Code())};
 }
 
-// Is told any JSON, and wants to know no more.
-class AnyHandler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, AnyHandler> {
- public:
-  bool StartObject() { return ++depth_ <= kDeepest; }
-  bool StartArray() { return ++depth_ <= kDeepest; }
-  bool EndObject(unsigned) { return depth_-- > 0; }
-  bool EndArray(unsigned) { return depth_-- > 0; }
-
- private:
-  size_t depth_ = 0;
-};
-
 Parsed reads_as_json(std::string_view text) {
   std::string copy(text);
   replace_lone_surrogates(copy);
   copy.resize(text.size() + kJsonPadding);
-  AnyHandler handler;
+  std::string ignored;
+  ColumnHandler handler("", ignored);
   rapidjson::Reader parser;
   return parse_in_place(parser, {copy.data(), text.size()}, handler);
 }

@@ -693,15 +693,16 @@ Exit Child::wait(const Command& command) {
   Exit exit;
   // The sandbox's end counts as well: a bwrap that was stopped would not see that.
   while (!leader_ended() && !namespace_ended() && !lost_patience()) {
+    listen(command, exit);
+    read_output(/*rounds=*/1);
+    look_after(command, exit);
+    // Last, so that no look at the processes stands between the end and the clock.
     pollfd watched[] = {{out_.read, POLLIN, 0},
                         {pidfd_, POLLIN, 0},
                         {init_, POLLIN, 0},
                         {report_.read, POLLIN, 0},
                         {tell_.read, POLLIN, 0}};
     poll(watched, std::size(watched), kPollMilliseconds);
-    listen(command, exit);
-    read_output(/*rounds=*/1);
-    look_after(command, exit);
   }
   listen(command, exit);
   exit.seconds = seconds_since(start_);

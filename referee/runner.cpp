@@ -396,7 +396,7 @@ void Nursery::explain_end() {
   if (end_.wait_for(std::chrono::seconds(2)) != std::future_status::ready) return;
   if (failure_) std::rethrow_exception(failure_);
   if (exit_.over_memory)
-    throw Error("running the model takes more memory than this machine has", kOutOfMemory);
+    throw Error("running the model takes more memory than may be used here", kOutOfMemory);
   const std::string said = exit_.output.substr(0, exit_.output.find_last_not_of("\n ") + 1);
   if (exit_.timed_out || exit_.interrupted || said.empty()) return;
   throw Error("the scorer can't start a process for the model: " +

@@ -47,8 +47,7 @@ Site site_of(const Options& options, bool model_written) {
           .task = options.task,
           .device = options.device,
           .model_written = model_written,
-          .wants_sandbox = options.sandbox != "off",
-          .needs_sandbox = options.sandbox == "auto" && model_written};
+          .sandbox = options.sandbox};
 }
 
 // Refuses to go on with a run whose figures would not compare.

@@ -25,8 +25,9 @@ find_wheel(libtorch MODULE torch VERSION 2.11 SIZE "5 GB on disk, some minutes"
 
 set(LIBTORCH_INCLUDES ${LIBTORCH_ROOT}/include ${LIBTORCH_ROOT}/include/torch/csrc/api/include)
 # libstdc++ first: libtorch 2.11 exports a std::filesystem of its own, whose remove_all crashes.
-set(LIBTORCH_CPU_LINK -L${LIBTORCH_ROOT}/lib -Wl,-rpath,${LIBTORCH_ROOT}/lib -Wl,--no-as-needed
-                      -lstdc++ -ltorch_cpu -lc10)
+# Without new tags the loader looks there before LD_LIBRARY_PATH, which may name another libtorch.
+set(LIBTORCH_CPU_LINK -L${LIBTORCH_ROOT}/lib -Wl,--disable-new-dtags,-rpath,${LIBTORCH_ROOT}/lib
+                      -Wl,--no-as-needed -lstdc++ -ltorch_cpu -lc10)
 set(LIBTORCH_LINK -Wl,--push-state,--no-as-needed -ltorch)  # what the other half adds
 set(LIBTORCH_DEFINITIONS)
 set(LIBTORCH_SYSTEM)

@@ -96,8 +96,12 @@ void ControlGroup::add(const fs::path& folder) {
 
 ControlGroup::~ControlGroup() {
   entrances_.clear();
+  std::error_code gone;
   for (const fs::path& folder : folders_)
-    for (int i = 0; rmdir(folder.c_str()) != 0 && i < 50; ++i) usleep(2000);  // ends a little later
+    for (int i = 0; rmdir(folder.c_str()) != 0 && i < 50; ++i) {  // it ends a little later
+      usleep(2000);
+      for (const auto& own : fs::directory_iterator(folder, gone)) rmdir(own.path().c_str());
+    }
 }
 
 ControlGroup::ControlGroup(ControlGroup&& other) noexcept { *this = std::move(other); }

@@ -91,6 +91,11 @@ int64_t memory_limit(const fs::path& root) {
   return limit;
 }
 
+int64_t usable_memory(const fs::path& root) {
+  constexpr double kShare = 0.9;
+  return static_cast<int64_t>(kShare * static_cast<double>(memory_limit(root)));
+}
+
 int64_t available_memory(const fs::path& root) {
   int64_t available = available_in_system(root);
   for (const fs::path& group : control_groups("memory", root))

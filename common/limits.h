@@ -19,6 +19,11 @@ std::vector<fs::path> control_groups(const std::string& controller, const fs::pa
 // The most memory in bytes that this process and its children may have in sum.
 int64_t memory_limit(const fs::path& root = "/");
 
+// Resident memory that a child may use, in bytes: most of what the machine has and our control
+// groups allow, so that a greedy candidate is ended by its parent and not by the kernel, which
+// might choose something else.
+int64_t usable_memory(const fs::path& root = "/");
+
 // Bytes that this process may still take without anything being swapped or killed: what the kernel
 // calls available, within the limits of its control groups.
 int64_t available_memory(const fs::path& root = "/");

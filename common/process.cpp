@@ -31,6 +31,7 @@
 #include "common/cgroup.h"
 #include "common/descriptor.h"
 #include "common/error.h"
+#include "common/landlock.h"
 #include "common/process_table.h"
 
 namespace autoresearch {
@@ -50,6 +51,7 @@ constexpr int kBwrapMilliseconds = 1000;     // to hand on the exit status of a 
 constexpr int64_t kDoubleInterrupt = 2000;   // milliseconds
 constexpr int kLowestFd = 16;                // of ours: a child's own numbers lie below
 constexpr int kGoFd = kTellFd + 1;           // a child's until exec: the pipe that it waits on
+constexpr int kFenceFd = kGoFd + 1;          // the same
 constexpr rlim_t kMaxFiles = 4096;           // that a sandboxed process may have open
 constexpr const char* kFirstToDie = "1000";  // the highest oom_score_adj
 constexpr const char* kMark = "AUTORESEARCH_CHILD=";  // in the environment of what may be orphaned
@@ -152,7 +154,8 @@ struct Launch {
   std::string program, cwd, complaint;
   std::vector<char*> argv, env;
   int nice = 0, input = -1, output = -1, errors = -1, go = -1;
-  int report = -1, filter = -1, tell = -1;  // -1: the child has no such descriptor
+  int report = -1, filter = -1, tell = -1, fence = -1;  // -1: the child has no such descriptor
+  std::string_view own_filter = {};                     // beside the fence
   uint64_t max_file_bytes = 0;
   bool expendable = false;  // the first to die when memory runs out
   bool dies_with_caller = false;
@@ -197,6 +200,7 @@ void hand_over(const Launch& launch) {
   if (launch.filter >= 0) dup2(launch.filter, kFilterFd);
   if (launch.tell >= 0) dup2(launch.tell, kTellFd);
   dup3(launch.go, kGoFd, O_CLOEXEC);
+  if (launch.fence >= 0) dup3(launch.fence, kFenceFd, O_CLOEXEC);
   close_range_of(kLowestFd, ~0U);
 }
 
@@ -207,7 +211,7 @@ void set_limits(const Launch& launch) {
   };
   limit(RLIMIT_CORE, 0);
   if (launch.max_file_bytes > 0) limit(RLIMIT_FSIZE, launch.max_file_bytes);
-  if (launch.filter >= 0) limit(RLIMIT_NOFILE, kMaxFiles);
+  if (launch.filter >= 0 || launch.fence >= 0) limit(RLIMIT_NOFILE, kMaxFiles);
   if (launch.nice != 0) {
     [[maybe_unused]] int priority = nice(launch.nice);
   }
@@ -233,6 +237,8 @@ void set_limits(const Launch& launch) {
   while (n < 0 && errno == EINTR);
   if (n != 1) _exit(127);
   if (!launch.cwd.empty() && chdir(launch.cwd.c_str()) != 0) give_up(launch, "no such folder");
+  if (launch.fence >= 0 && !go_behind(kFenceFd, launch.own_filter))
+    give_up(launch, "the kernel refuses its sandbox");
   execve(launch.program.c_str(), launch.argv.data(), launch.env.data());
   give_up(launch, errno == ENOENT ? "not found" : strerrordesc_np(errno));
 }
@@ -288,15 +294,12 @@ bool has_mark(pid_t pid, const std::string& mark) {
   return false;
 }
 
-// What was orphaned to us by the child of that mark; `all`: by whichever child. It left the
-// child's group and has lost its parents. To be called under the lock; reaps those that have ended.
-std::vector<pid_t> orphans(const std::string& mark, bool all) {
-  std::vector<pid_t> found;
-  for (const pid_t pid : children_of(getpid())) {
-    if (children.contains(pid) || stuck.contains(pid) || waitpid(pid, nullptr, WNOHANG) != 0)
-      continue;
-    if (all || has_mark(pid, mark)) found.push_back(pid);
-  }
+// What was orphaned to us and has not ended. To be called under the lock; reaps what has.
+std::vector<pid_t> orphans() {
+  std::vector<pid_t> found = children_of(getpid());
+  std::erase_if(found, [](pid_t pid) {
+    return children.contains(pid) || stuck.contains(pid) || waitpid(pid, nullptr, WNOHANG) != 0;
+  });
   return found;
 }
 
@@ -320,6 +323,7 @@ class Child {
   bool namespace_ended() const;
   bool leader_ended() const;
   bool end_namespace();
+  std::vector<pid_t> orphans_of_it() const;
   pid_t end_orphans();
   void look_after(const Command& command, Exit& exit);
   void check_limits(const Command& command, const Usage& usage, Exit& exit);
@@ -331,7 +335,7 @@ class Child {
 
   Launch launch_;
   ControlGroup group_;
-  Descriptor input_, log_, filter_, pidfd_;
+  Descriptor input_, log_, filter_, fence_, pidfd_;
   Descriptor errors_;  // an anonymous file, if stderr is kept apart
   size_t most_kept_ = kOutputKept;
   Descriptor init_;  // of a sandbox: its first process, once bwrap has told which it is
@@ -339,6 +343,7 @@ class Child {
   pid_t pid_ = -1, init_pid_ = 0;
   bool reaped_ = false, killed_ = false;
   bool keeps_orphans_ = false;  // they stay in the trees that start at it and at us
+  bool fenced_ = false;         // they also stay in its group
   double patience_ = 0;
   Clock::time_point start_, last_sample_, asked_to_end_, killed_at_;
   int64_t sampled_peak_ = 0;
@@ -358,7 +363,9 @@ void Child::prepare(const Command& command) {
   fcntl(out_.read, F_SETFL, O_NONBLOCK);
   if (!command.log.empty()) log_ = open_log(command.log);
   if (command.apart) errors_ = memory_file(), most_kept_ = kMostApart;
-  if (!command.filter.empty()) {
+  fenced_ = command.fence != nullptr;
+  if (fenced_) fence_ = moved_up(fcntl(*command.fence, F_DUPFD_CLOEXEC, kLowestFd), "its fence");
+  if (!command.filter.empty() && !fenced_) {
     filter_ = open_text(command.filter);
     report_ = make_pipe();
     fcntl(report_.read, F_SETFL, O_NONBLOCK);
@@ -394,6 +401,8 @@ void Child::prepare(const Command& command) {
              .report = report_.write,
              .filter = filter_,
              .tell = tell_.write,
+             .fence = fence_,
+             .own_filter = command.filter,
              .max_file_bytes = command.max_file_bytes,
              .expendable = command.max_rss_bytes > 0,
              .dies_with_caller = command.dies_with_caller,
@@ -417,7 +426,7 @@ Child::Child(const Command& command) {
   errno = error;
   if (pid_ < 0) fail("fork");
   for (Descriptor* childs :
-       {&input_, &filter_, &out_.write, &go_.read, &report_.write, &tell_.write})
+       {&input_, &filter_, &fence_, &out_.write, &go_.read, &report_.write, &tell_.write})
     childs->close();
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   if (pidfd >= 0) pidfd_ = moved_up(pidfd, "pidfd");  // without one wait() polls
@@ -532,6 +541,18 @@ bool Child::end_namespace() {
   return namespace_ended();
 }
 
+// What it left behind, as far as that can be told. It has lost its parents, and without a fence the
+// group too. To be called under the lock.
+std::vector<pid_t> Child::orphans_of_it() const {
+  if (!fenced_ && mark_.empty()) return {};
+  std::vector<pid_t> found = orphans();
+  std::erase_if(found, [&](pid_t pid) {
+    const auto stat = read_stat(pid);
+    return fenced_ ? !stat || stat->group != pid_ : !has_mark(pid, mark_);
+  });
+  return found;
+}
+
 // Returns one that does not end; 0: there is none. The lock is not held for long: other threads
 // start and reap children meanwhile.
 pid_t Child::end_orphans() {
@@ -541,8 +562,7 @@ pid_t Child::end_orphans() {
       const std::lock_guard lock(children_mutex);
       std::erase_if(
           stuck, [](pid_t pid) { return waitpid(pid, nullptr, WNOHANG) > 0 || !read_stat(pid); });
-      if (adopts_orphans() && (children.empty() || !mark_.empty()))
-        found = orphans(mark_, /*all=*/children.empty());
+      if (adopts_orphans()) found = children.empty() ? orphans() : orphans_of_it();
       for (const pid_t pid : found) kill(pid, SIGKILL);
       if (!found.empty() && lost_patience()) stuck.insert(found.begin(), found.end());
     }
@@ -583,11 +603,9 @@ ProcessTable Child::tree() const {
   std::vector<pid_t> roots = group_.members();
   roots.push_back(pid_);
   if (init() > 0) roots.push_back(init());
-  if (!mark_.empty()) {
-    const std::lock_guard lock(children_mutex);
-    const auto left = orphans(mark_, /*all=*/false);
-    roots.insert(roots.end(), left.begin(), left.end());
-  }
+  const std::lock_guard lock(children_mutex);
+  const auto left = orphans_of_it();
+  roots.insert(roots.end(), left.begin(), left.end());
   return trees_of(roots);
 }
 
@@ -668,27 +686,29 @@ void Child::finish(Exit& exit) {
   if (!reap(exit)) call_stuck(pid_);
   if (!empty) call_stuck(init_pid_);
   if (const pid_t orphan = end_orphans(); orphan > 0) call_stuck(orphan);
+  if (fenced_) exit.seconds = seconds_since(start_);
 }
 
 Exit Child::wait(const Command& command) {
   Exit exit;
   // The sandbox's end counts as well: a bwrap that was stopped would not see that.
   while (!leader_ended() && !namespace_ended() && !lost_patience()) {
+    listen(command, exit);
+    read_output(/*rounds=*/1);
+    look_after(command, exit);
+    // Last, so that no look at the processes stands between the end and the clock.
     pollfd watched[] = {{out_.read, POLLIN, 0},
                         {pidfd_, POLLIN, 0},
                         {init_, POLLIN, 0},
                         {report_.read, POLLIN, 0},
                         {tell_.read, POLLIN, 0}};
     poll(watched, std::size(watched), kPollMilliseconds);
-    listen(command, exit);
-    read_output(/*rounds=*/1);
-    look_after(command, exit);
   }
   listen(command, exit);
   exit.seconds = seconds_since(start_);
   finish(exit);
   exit.over_memory = exit.over_memory || group_.ran_out_of_memory();  // since the last sample
-  check(command.filter.empty() || init_pid_ > 0 || exit.code != 0,
+  check(command.filter.empty() || fenced_ || init_pid_ > 0 || exit.code != 0,
         "this bwrap does not tell of its init (--info-fd); type: apt-get install bubblewrap");
   // A bounded number of reads: something that escaped the group could write for ever.
   read_output(/*rounds=*/32);

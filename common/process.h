@@ -5,10 +5,12 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "common/descriptor.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -37,9 +39,11 @@ struct Command {
   // Called in the parent once the child exists, before it execs: the child waits on a pipe until
   // this returns, so that a journal line about it is on disk first. An exception kills the child.
   std::function<void(pid_t pid, uint64_t start_time)> before_exec = {};
-  // confine()'s (common/sandbox.h): argv is bwrap's, which reads this filter from kFilterFd and
-  // tells of its init on kReportFd.
+  // confine()'s (common/sandbox.h). Without a fence argv is bwrap's, which reads this filter from
+  // kFilterFd and tells of its init on kReportFd. With one the child goes behind both
+  // (common/landlock.h) before it execs; the filter keeps all that it starts in its group.
   std::string filter = {};
+  std::shared_ptr<const Descriptor> fence = {};
   bool tells = false;  // the child has kTellFd: a pipe, and what comes is kept in Exit::told
   std::function<void(char word)> heard = {};  // called for each byte of it, when it comes
   std::function<bool()> stop = {};  // asked about 20 times a second; true: the child is killed
@@ -86,11 +90,11 @@ struct Exit {
 
 // Runs a child to its end. It leads its own session and process group, so Ctrl-C at the terminal
 // does not reach it; when it exits, what is left of its group is killed. A sandbox ends whole: its
-// init is killed, and run() returns only when its process namespace is empty, so that nobody
-// writes to what the child wrote, or runs beside the next one. It does not wait for ever: see
-// Exit::stuck. May be called from several threads at once; callbacks come on the caller's. Throws
-// Error only when fork or pipe fails or the log can't be opened; the child is dead when an
-// exception of a callback leaves here.
+// init is killed, or behind a fence its group, and run() returns only when its process namespace,
+// or its group, is empty, so that nobody writes to what the child wrote, or runs beside the next
+// one. It does not wait for ever: see Exit::stuck. May be called from several threads at once;
+// callbacks come on the caller's. Throws Error only when fork or pipe fails or the log can't be
+// opened; the child is dead when an exception of a callback leaves here.
 Exit run(const Command& command);
 
 // "process 123 can't be ended (state D, waiting in nfs_wait_bit_killable)"; empty once it has.

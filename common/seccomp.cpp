@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "common/error.h"
@@ -108,6 +109,39 @@ constexpr uint32_t kMarks[] = {
 #endif
 };
 
+// What namespaces would otherwise keep away from other processes of the user, and the ways out of a
+// group. A socket of any family could reach a service of the machine's.
+constexpr uint32_t kAmongOthers[] = {
+    SYS_socket,
+    SYS_socketpair,
+    SYS_setsid,
+    SYS_setpgid,
+    SYS_setpriority,
+    SYS_ioprio_set,
+    SYS_truncate,
+    SYS_inotify_add_watch,
+    SYS_sched_setattr,
+    SYS_sched_setparam,
+    SYS_sched_setscheduler,
+    SYS_sched_setaffinity,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_msgsnd,
+    SYS_msgrcv,
+    SYS_msgctl,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_semctl,
+    SYS_mq_unlink,
+};
+
+constexpr uint32_t kSignals[] = {SYS_kill,
+                                 SYS_tkill,
+                                 SYS_tgkill,
+                                 SYS_rt_sigqueueinfo,
+                                 SYS_rt_tgsigqueueinfo,
+                                 SYS_pidfd_send_signal};
+
 constexpr uint32_t kNewNamespace = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET |
                                    CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
@@ -161,12 +195,13 @@ class Filter {
 
   void add(std::initializer_list<sock_filter> more) { code_.insert(code_.end(), more); }
   void answer(uint32_t call, sock_filter with) { add({jump(BPF_JEQ, call, 0, 1), with}); }
-  // The answer to `call` depends on its argument `i`: whether it has any of these bits (BPF_JSET),
-  // or is this number (BPF_JEQ).
-  void answer(uint32_t call, size_t i, uint16_t comparison, uint32_t bits, sock_filter if_true,
-              sock_filter if_false) {
-    add({jump(BPF_JEQ, call, 0, 4), load_argument(i), jump(comparison, bits, 0, 1), if_true,
-         if_false});
+  void answer(std::span<const uint32_t> calls, sock_filter with) {
+    for (const uint32_t call : calls) answer(call, with);
+  }
+  // Only if the call's argument `i` has any of these bits (BPF_JSET), or is this number (BPF_JEQ).
+  void answer(uint32_t call, size_t i, uint16_t comparison, uint32_t bits, sock_filter with) {
+    add({jump(BPF_JEQ, call, 0, 4), load_argument(i), jump(comparison, bits, 0, 1), with,
+         load(offsetof(seccomp_data, nr))});
   }
   std::vector<sock_filter>& code() { return code_; }
 
@@ -176,15 +211,24 @@ class Filter {
 
 }  // namespace
 
-std::string seccomp_filter(bool may_mark_files) {
+std::string seccomp_filter(const FilterOptions& options) {
   Filter filter;
-  for (const uint32_t call : kRefused) filter.answer(call, fail(EPERM));
-  for (const uint32_t call : kMarks)
-    if (!may_mark_files) filter.answer(call, fail(EPERM));
-  const sock_filter allow = end(SECCOMP_RET_ALLOW);
-  filter.answer(SYS_clone, 0, BPF_JSET, kNewNamespace, fail(EPERM), allow);
+  const sock_filter allow = end(SECCOMP_RET_ALLOW), refuse = fail(EPERM);
+  filter.answer(kRefused, refuse);
+  if (!options.may_mark_files) filter.answer(kMarks, refuse);
+  filter.answer(SYS_clone, 0, BPF_JSET, kNewNamespace, refuse);
   // Whoever opens a leased file waits for its holder, as the parent would.
-  filter.answer(SYS_fcntl, 1, BPF_JEQ, F_SETLEASE, fail(EPERM), allow);
+  filter.answer(SYS_fcntl, 1, BPF_JEQ, F_SETLEASE, refuse);
+  if (options.among_others) {
+    filter.answer(kAmongOthers, refuse);
+    filter.answer(SYS_prlimit64, 0, BPF_JSET, ~0U, refuse);  // of another process
+  }
+  if (!options.may_signal) {
+    filter.answer(kSignals, refuse);
+    // A pipe signals its owner, whoever that is said to be.
+    for (const uint32_t owner : {F_SETOWN, F_SETOWN_EX})
+      filter.answer(SYS_fcntl, 1, BPF_JEQ, owner, refuse);
+  }
   filter.add({allow});
   const auto& code = filter.code();
   return {reinterpret_cast<const char*>(code.data()), code.size() * sizeof(sock_filter)};
@@ -193,8 +237,8 @@ std::string seccomp_filter(bool may_mark_files) {
 void lock_down() {
   Filter filter;
   const sock_filter allow = end(SECCOMP_RET_ALLOW);
-  for (const uint32_t call : kAllowed) filter.answer(call, allow);
-  filter.answer(SYS_clone, 0, BPF_JSET, CLONE_THREAD, allow, fail(EPERM));
+  filter.answer(kAllowed, allow);
+  filter.answer(SYS_clone, 0, BPF_JSET, CLONE_THREAD, allow);
   filter.add({fail(EPERM)});
   auto& code = filter.code();
   const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "common/error.h"
+#include "common/limits.h"
 #include "common/nvidia.h"
 #include "common/sandbox.h"
 #include "common/seccomp.h"
@@ -338,6 +339,7 @@ Command nursery_command(const RunnerOptions& options, int input) {
     command.env.push_back("OMP_NUM_THREADS=" + std::to_string(options.threads));
   command.input_fd = input;
   command.limit = 1e9;  // whoever started the scorer limits it
+  command.max_rss_bytes = usable_memory();
   return options.sandboxed ? confine(std::move(command), view) : command;
 }
 
@@ -393,8 +395,10 @@ Descriptor Nursery::fork_runner() {
 void Nursery::explain_end() {
   if (end_.wait_for(std::chrono::seconds(2)) != std::future_status::ready) return;
   if (failure_) std::rethrow_exception(failure_);
+  if (exit_.over_memory)
+    throw Error("running the model takes more memory than may be used here", kOutOfMemory);
   const std::string said = exit_.output.substr(0, exit_.output.find_last_not_of("\n ") + 1);
-  if (exit_.over_memory || exit_.timed_out || exit_.interrupted || said.empty()) return;
+  if (exit_.timed_out || exit_.interrupted || said.empty()) return;
   throw Error("the scorer can't start a process for the model: " +
               plain(said.substr(said.rfind('\n') + 1)));
 }

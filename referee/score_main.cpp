@@ -38,10 +38,10 @@ struct Options {
   SampleOptions sample;
 };
 
-// "auto" does without a sandbox if none can be had, and says so.
+// "auto" takes the strongest sandbox that works, or does without one and says so.
 bool use_sandbox(const std::string& wanted) {
   if (wanted == "off") return false;
-  const auto problem = sandbox_problem();
+  const auto problem = choose_sandbox(wanted == "auto" ? "try" : wanted);
   if (!problem) return true;
   check(wanted == "auto", *problem);
   log_warning("the model runs without a sandbox: " + *problem);
@@ -191,8 +191,8 @@ void add_common(CLI::App* app, Options& options) {
       })
       ->capture_default_str();
   app->add_option("--sandbox", options.sandbox,
-                  "for the processes that run the model: auto, on or off")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
+                  "for the processes that run the model: auto, on, landlock or off")
+      ->check(CLI::IsMember({"auto", "on", "landlock", "off"}))
       ->capture_default_str();
 }
 

@@ -56,7 +56,7 @@ TEST_F(DoctorTest, ModelWrittenCodeRunsOutsideASandboxOnlyIfTheUserSaysSo) {
   file("train.cpp", "");
   file("program.md", "");
   site_.model_written = true;
-  site_.wants_sandbox = false;
+  site_.sandbox = "off";
   const std::vector<Finding> findings = survey(site_, bench_);
   EXPECT_EQ(fix_of("checkout", findings) + fix_of("GPU", findings) + fix_of("sandbox", findings),
             "");

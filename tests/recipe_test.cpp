@@ -257,14 +257,15 @@ TEST_F(RecipeTest, ASpecCannotWriteOutsideTheKit) {
   EXPECT_TRUE(contains(problem_of_create(), "build first"));
 }
 
-// The same with a sandbox and without one.
-class RecipeSandboxTest : public RecipeTest, public testing::WithParamInterface<bool> {
+// The same in each sandbox and without one.
+class RecipeSandboxTest : public RecipeTest, public testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {
-    static const auto problem = sandbox_problem();
-    if (sandboxed() && problem) GTEST_SKIP() << *problem;
+    if (!sandboxed()) return;
+    if (const auto problem = choose_sandbox(GetParam())) GTEST_SKIP() << *problem;
   }
-  bool sandboxed() const { return GetParam(); }
+  ~RecipeSandboxTest() override { sandbox_problem(); }
+  bool sandboxed() const { return GetParam() != std::string("off"); }
   BuildResult build(const std::string& source) {
     write("run/1/train.cpp", source);
     return Kit::open(dir_ / "run/kit").build({dir_ / "run/1"}, sandboxed());
@@ -275,8 +276,8 @@ class RecipeSandboxTest : public RecipeTest, public testing::WithParamInterface<
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Sandbox, RecipeSandboxTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Sandboxed" : "Unsandboxed"; });
+INSTANTIATE_TEST_SUITE_P(Sandbox, RecipeSandboxTest, testing::Values("off", "on", "landlock"),
+                         [](const auto& info) { return info.param; });
 
 TEST_P(RecipeSandboxTest, BuildsTrainsAndScores) {
   Kit kit = create();
@@ -292,8 +293,7 @@ TEST_P(RecipeSandboxTest, BuildsTrainsAndScores) {
 
   write("run/1/model", "sealed");
   Exit scored = run(kit.score(dir_ / "run/1/model", {"--split", "val"}, sandboxed()));
-  EXPECT_EQ(scored.output,
-            path("run/1/model") + " --sandbox " + (sandboxed() ? "on" : "off") + " --split val\n");
+  EXPECT_EQ(scored.output, path("run/1/model") + " --sandbox " + GetParam() + " --split val\n");
   EXPECT_EQ(text("run/1/run.log"), "42 hello\n");  // the scorer's words are its own
 }
 
@@ -344,13 +344,13 @@ TEST_P(RecipeSandboxTest, ASealedModelMustBeAFileOfItsOwn) {
 
 // What only a sandbox gives. Each is shown to succeed without one, so that it is the sandbox that
 // stops it.
-class RecipeAttackTest : public RecipeTest {
+class RecipeAttackTest : public RecipeTest, public testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {
-    static const auto problem = sandbox_problem();
-    if (problem) GTEST_SKIP() << *problem;
+    if (const auto problem = choose_sandbox(GetParam())) GTEST_SKIP() << *problem;
     create();
   }
+  ~RecipeAttackTest() override { sandbox_problem(); }
   BuildResult build(const std::string& source, bool sandboxed) {
     write("run/1/train.cpp", source);
     return Kit::open(dir_ / "run/kit").build({dir_ / "run/1"}, sandboxed);
@@ -377,7 +377,10 @@ class RecipeAttackTest : public RecipeTest {
   }
 };
 
-TEST_F(RecipeAttackTest, TheBuildCannotIncludeAnythingOfTheTask) {
+INSTANTIATE_TEST_SUITE_P(Sandbox, RecipeAttackTest, testing::Values("on", "landlock"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(RecipeAttackTest, TheBuildCannotIncludeAnythingOfTheTask) {
   for (const char* file : {"task/heldout/val.bin", "task/train/00000.bin", "task/task.json"}) {
     std::string source = "asm(\".incbin \\\"" + path(file) + "\\\"\");\nint main() {}\n";
     EXPECT_TRUE(build(source, false).ok);
@@ -387,19 +390,19 @@ TEST_F(RecipeAttackTest, TheBuildCannotIncludeAnythingOfTheTask) {
   }
 }
 
-TEST_F(RecipeAttackTest, TheBuildSeesNothingElseOfItsFolder) {
+TEST_P(RecipeAttackTest, TheBuildSeesNothingElseOfItsFolder) {
   write("run/1/hidden.inc", "int main() {}\n");  // as an earlier attempt could have left it
   EXPECT_TRUE(build("#include \"hidden.inc\"\n", false).ok);
   EXPECT_FALSE(build("#include \"hidden.inc\"\n", true).ok);
 }
 
-TEST_F(RecipeAttackTest, TheTrainerSeesTrainingDataButNotTheAnswers) {
+TEST_P(RecipeAttackTest, TheTrainerSeesTrainingDataButNotTheAnswers) {
   EXPECT_EQ(train(reads(path("task/train/00000.bin")), true), 0);
   EXPECT_EQ(train(reads(path("task/heldout/val.bin")), false), 0);
   EXPECT_EQ(train(reads(path("task/heldout/val.bin")), true), 1);
 }
 
-TEST_F(RecipeAttackTest, TheTrainerWritesToItsAttemptAlone) {
+TEST_P(RecipeAttackTest, TheTrainerWritesToItsAttemptAlone) {
   fs::create_directories(dir_ / "run/2");
   write("run/1/prompt.md", "prompt\n");
   EXPECT_EQ(train(writes(path("run/1/attempt/model")), true), 0);
@@ -411,7 +414,7 @@ TEST_F(RecipeAttackTest, TheTrainerWritesToItsAttemptAlone) {
   EXPECT_EQ(problem_of_open(), "");
 }
 
-TEST_F(RecipeAttackTest, TheTrainerSeesNothingOfTheRecordsAndTheKit) {
+TEST_P(RecipeAttackTest, TheTrainerSeesNothingOfTheRecordsAndTheKit) {
   write("run/1/prompt.md", "prompt\n");
   for (const char* file : {"run/1/prompt.md", "run/1/train.cpp", "run/1/build.log", "run/1/run.log",
                            "run/kit/score", "run/kit/include/trusted.h", "run/kit/lib/trusted.o"})
@@ -419,12 +422,12 @@ TEST_F(RecipeAttackTest, TheTrainerSeesNothingOfTheRecordsAndTheKit) {
 }
 
 // An open log could be opened again through /proc and read: notes of an earlier attempt.
-TEST_F(RecipeAttackTest, TheTrainerHasAPipeForItsOutputAndNotTheLog) {
+TEST_P(RecipeAttackTest, TheTrainerHasAPipeForItsOutputAndNotTheLog) {
   const std::string is_pipe = "struct stat s; return fstat(1, &s) != 0 || !S_ISFIFO(s.st_mode);";
   EXPECT_EQ(train(is_pipe, true), 0);
 }
 
-TEST_F(RecipeAttackTest, TheBuilderSeesNoScorer) {
+TEST_P(RecipeAttackTest, TheBuilderSeesNoScorer) {
   EXPECT_TRUE(
       build("asm(\".incbin \\\"" + path("run/kit/score") + "\\\"\");\nint main() {}\n", false).ok);
   EXPECT_FALSE(
@@ -432,7 +435,7 @@ TEST_F(RecipeAttackTest, TheBuilderSeesNoScorer) {
 }
 
 // Each attempt begins in an empty folder, and the builder too.
-TEST_F(RecipeAttackTest, NothingOfAnAttemptIsThereForTheNext) {
+TEST_P(RecipeAttackTest, NothingOfAnAttemptIsThereForTheNext) {
   const std::string leave =
       "return mkdir(\"a\", 0300) || mkdir(\"a/b\", 0);";  // closed: not to be listed
   EXPECT_EQ(train(leave, true), 0);

@@ -15,7 +15,10 @@
 #include <sstream>
 
 #include "common/error.h"
+#include "common/landlock.h"
 #include "common/process.h"
+#include "common/process_table.h"
+#include "common/seccomp.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -408,6 +411,168 @@ TEST_F(SandboxTest, LibraryFoldersAreVisibleUnlessTheyHoldTheHome) {
   EXPECT_EQ(run(command).output, "inside\nnamed\n");
 }
 
+// --- Landlock
+
+class LandlockTest : public SandboxTest {
+ protected:
+  void SetUp() override {
+    if (landlock_abi() == 0) GTEST_SKIP() << "this kernel has no Landlock";
+    ASSERT_EQ(choose_sandbox("landlock"), std::nullopt);
+  }
+  ~LandlockTest() override { sandbox_problem(); }
+};
+
+TEST_F(LandlockTest, RunsInTheWritableFolderWithItsTemporaryFiles) {
+  EXPECT_EQ(inside("pwd; echo $TMPDIR; echo x > file; exit 7").output,
+            (dir_ / "inside").string() + "\n" + (dir_ / "inside").string() + "\n");
+  EXPECT_EQ(inside("exit 7").code, 7);
+  EXPECT_EQ(text("inside/file"), "x\n");
+}
+
+TEST_F(LandlockTest, OnlyNamedPlacesCanBeReadAndOnlyTheFolderWritten) {
+  EXPECT_EQ(inside("cat " + (dir_ / "named/file").string()).output, "named\n");
+  const std::string unnamed = "cat " + (dir_ / "unnamed/file").string();
+  EXPECT_EQ(outside(unnamed).output, "secret\n");
+  EXPECT_NE(inside(unnamed).code, 0);
+  fs::create_symlink(dir_ / "unnamed/file", dir_ / "inside/link");
+  EXPECT_NE(inside("cat link").code, 0);
+  const std::string named = (dir_ / "named").string();
+  for (const std::string& place : {named, dir_.string(), std::string("/tmp"),
+                                   std::string("/dev/shm"), std::string("/var/tmp")}) {
+    EXPECT_EQ(inside("ls " + place).code == 0, place == named) << place;
+    EXPECT_NE(inside("echo x > " + place + "/planted").code, 0) << place;
+    EXPECT_NE(inside("mkdir " + place + "/planted").code, 0) << place;
+  }
+  EXPECT_NE(inside("echo x >> " + (dir_ / "named/file").string()).code, 0);
+  EXPECT_NE(inside("mv " + (dir_ / "named/file").string() + " taken").code, 0);
+  EXPECT_NE(inside("ln " + (dir_ / "unnamed/file").string() + " taken").code, 0);
+  EXPECT_EQ(text("named/file"), "named\n");
+}
+
+// As root too: no capability is left, and /proc/sys is no exception.
+TEST_F(LandlockTest, RootIsNobody) {
+  EXPECT_NE(inside("exec 3>> /proc/sys/kernel/core_pattern").code, 0);
+  EXPECT_NE(inside("mknod node c 1 3").code, 0);
+  if (geteuid() != 0) return;
+  write("inside/of_another", "x");
+  ASSERT_EQ(chown((dir_ / "inside/of_another").c_str(), 65534, 65534), 0);
+  View builder = view();
+  builder.builds = true;
+  const std::string script = "chmod 600 of_another";
+  EXPECT_NE(
+      run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, builder)).code, 0);
+}
+
+TEST_F(LandlockTest, OtherProcessesCanNeitherBeReadNorReached) {
+  build_calls();
+  const std::string script = calls() + " among " + std::to_string(getpid());
+  const std::string free =
+      outside("cd " + (dir_ / "unnamed").string() + "; : > leased; " + script).output;
+  EXPECT_EQ(free.find("EPERM"), std::string::npos) << free;
+  std::istringstream lines(inside(": > leased; " + script).output);
+  int count = 0;
+  for (std::string name, result; lines >> name >> result; ++count)
+    EXPECT_EQ(result, "EPERM") << name;
+  EXPECT_EQ(count, 13);
+  const std::string environment = "head -c 1 /proc/" + std::to_string(getpid()) + "/environ";
+  EXPECT_EQ(outside(environment).code, 0);
+  EXPECT_NE(inside(environment).code, 0);
+  EXPECT_NE(inside("ls /proc").code, 0);
+}
+
+// It hides from the list of the child's orphans, and has a parent that is not in its group.
+TEST_F(LandlockTest, WhatIsLeftBehindIsGoneAtTheEnd) {
+  const std::string mark = "3603." + std::to_string(getpid());
+  const std::string daemon = "(env -i sleep " + mark + " & ) & (sleep " + mark + " &); : > up; ";
+  EXPECT_EQ(inside(daemon + "until [ -e up ]; do :; done; exit 5").code, 5);
+  EXPECT_EQ(processes_with(mark), 0) << "run() returns when the group is empty";
+  Command command = sandboxed(daemon + "sleep " + mark);
+  command.limit = 1;
+  int seen = 0;
+  command.tick = [&](double) { seen = std::max(seen, processes_with(mark)); };
+  EXPECT_TRUE(run(command).timed_out);
+  EXPECT_GE(seen, 3);
+  EXPECT_EQ(processes_with(mark), 0);
+}
+
+TEST_F(LandlockTest, MemoryAndProcessesOfOrphansCount) {
+  Command command =
+      sandboxed("(env -i bash -c 'head -c 400M /dev/zero | tail -c 400M | sleep 60' &) ; sleep 60");
+  command.max_rss_bytes = 100 << 20;
+  EXPECT_TRUE(run(command).over_memory);
+}
+
+TEST_F(LandlockTest, CallsThatATrainingDoesNotNeedAreRefused) {
+  build_calls();
+  EXPECT_EQ(inside(calls()).output.find(" ok\n"), std::string::npos);
+  EXPECT_EQ(inside("head -c 4 /dev/urandom > /dev/null").code, 0);
+}
+
+TEST_F(LandlockTest, CppCompilesInTheSandbox) {
+  View builder = view();
+  builder.builds = true;
+  const std::string script = "echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a";
+  Exit exit = run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, builder));
+  EXPECT_EQ(exit.code, 42) << exit.output;
+}
+
+// What each kernel since 5.13 can do, tried on this one.
+TEST_F(LandlockTest, EveryAbiClosesFilesAndTheFilterClosesTheRest) {
+  build_calls();
+  for (int abi = 1; abi <= landlock_abi(); ++abi) {
+    std::vector<Opening> openings = {{dir_ / "inside", Access::kWrite}, {dir_ / "named"}};
+    for (const char* path : {"/usr", "/bin", "/lib", "/lib64"}) openings.push_back({path});
+    const auto ends = [&](const std::string& script) {
+      Command command{.argv = {"bash", "-c", script}, .env = scrubbed_environment(), .limit = 20};
+      command.cwd = dir_ / "inside";
+      command.fence = std::make_shared<Descriptor>(make_fence(openings, abi));
+      command.filter = seccomp_filter({.among_others = true, .may_signal = abi >= 6});
+      return run(command);
+    };
+    EXPECT_EQ(ends("echo x > file; mkdir -p sub; mv file sub; exit 3").code, 3) << abi;
+    EXPECT_NE(ends("echo x > " + (dir_ / "planted").string()).code, 0) << abi;
+    EXPECT_NE(ends("cat " + (dir_ / "unnamed/file").string()).code, 0) << abi;
+    EXPECT_EQ(ends(calls() + " among " + std::to_string(getpid())).output.find(" ok\n"),
+              std::string::npos)
+        << abi;
+  }
+}
+
+TEST(LandlockPolicy, AnAbiClosesWhatItKnows) {
+  EXPECT_EQ(closed_by(1), (Closed{0x1fff, 0, 0}));
+  EXPECT_EQ(closed_by(2), (Closed{0x3fff, 0, 0}));
+  EXPECT_EQ(closed_by(3), (Closed{0x7fff, 0, 0}));
+  EXPECT_EQ(closed_by(4), (Closed{0x7fff, 3, 0}));
+  EXPECT_EQ(closed_by(5), (Closed{0xffff, 3, 0}));
+  EXPECT_EQ(closed_by(6), (Closed{0xffff, 3, 3}));
+  EXPECT_EQ(closed_by(99), closed_by(6));
+}
+
+TEST(LandlockPolicy, WhatIsReadIsNotWrittenAndWhatIsWrittenIsNoDevice) {
+  constexpr uint64_t kWrites = 0b111'1111'1111'0010;  // writing, removing, making, moving, emptying
+  constexpr uint64_t kNodes = (1 << 6) | (1 << 9) | (1 << 11);
+  for (int abi = 1; abi < 9; ++abi) {
+    EXPECT_EQ(rights_of(Access::kRead, true, abi) & kWrites, 0u);
+    EXPECT_EQ(rights_of(Access::kRead, false, abi), 0b101u) << "a file is no folder";
+    EXPECT_EQ(rights_of(Access::kWrite, true, abi), closed_by(abi).files & 0x7fff & ~kNodes);
+    EXPECT_EQ(rights_of(Access::kDevice, false, abi), abi < 5 ? 0b110u : 0x8006u);
+    EXPECT_EQ(rights_of(Access::kWrite, true, abi) & ~closed_by(abi).files, 0u);
+  }
+}
+
+TEST_F(NvidiaUvm, TheRemedyIsTheLeastThatHelps) {
+  const auto set = [&](const std::string& name, const char* value) {
+    file("proc/sys/" + name, value);
+    return remedy("bwrap: No permissions to create new namespace", root_);
+  };
+  EXPECT_EQ(remedy("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", root_),
+            "docker run --security-opt systempaths=unconfined ... (in a container)");
+  EXPECT_HAS(set("user/max_user_namespaces", "9"), "--security-opt seccomp=unconfined");
+  EXPECT_EQ(set("user/max_user_namespaces", "0"), "sudo sysctl user.max_user_namespaces=10000");
+  EXPECT_EQ(set("kernel/unprivileged_userns_clone", "0"),
+            "sudo sysctl kernel.unprivileged_userns_clone=1");
+}
+
 TEST(SandboxProblemTest, AMissingPathIsNamed) {
   try {
     confine({.argv = {"true"}}, {.read_only = {"/no/such/libtorch"}});
@@ -424,6 +589,20 @@ TEST(SandboxProblemTest, TellsWhatToTypeWhereBubblewrapIsMissing) {
   setenv("PATH", path.c_str(), 1);
   ASSERT_TRUE(problem);
   EXPECT_NE(problem->find("apt-get install bubblewrap"), std::string::npos) << *problem;
+  EXPECT_EQ(problem->find("--sandbox landlock") != std::string::npos, landlock_abi() > 0);
+}
+
+TEST(SandboxProblemTest, TryTakesTheStrongestThatWorks) {
+  const std::string path = std::getenv("PATH");
+  setenv("PATH", "/no/such/folder", 1);
+  const auto problem = choose_sandbox("try");
+  setenv("PATH", path.c_str(), 1);
+  EXPECT_EQ(problem.has_value(), landlock_abi() == 0);
+  EXPECT_EQ(landlock_is_chosen(), landlock_abi() > 0);
+  const bool bubblewrap = !sandbox_problem();
+  choose_sandbox("try");
+  EXPECT_EQ(landlock_is_chosen(), !bubblewrap && landlock_abi() > 0);
+  sandbox_problem();
 }
 
 // Whose init is not known can't be ended: nothing may run there.

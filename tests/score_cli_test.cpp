@@ -48,7 +48,7 @@ TEST_F(ScoreCliTest, AMissingOrForeignModelIsAnError) {
   write_file(dir_ / "foreign", "this is no model");
   expect_error("none.sealed", "no sealed model at none.sealed");
   expect_error("foreign --json nowhere/score.json", "can't write nowhere/score.json");
-  for (const char* sandbox : {"off", "auto"}) {
+  for (const char* sandbox : {"off", "auto", "landlock"}) {
     expect_error(std::string("foreign --sandbox ") + sandbox, "is not a sealed model");
     expect_error(std::string("sample foreign --sandbox ") + sandbox, "is not a sealed model");
   }

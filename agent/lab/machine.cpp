@@ -73,11 +73,6 @@ std::string machine_name() {
   return name;
 }
 
-int64_t usable_memory(const fs::path& root) {
-  constexpr double kShare = 0.9;
-  return static_cast<int64_t>(kShare * static_cast<double>(memory_limit(root)));
-}
-
 int64_t warm_files(const std::vector<fs::path>& paths) {
   int64_t bytes = 0;
   std::error_code unreadable;

@@ -12,11 +12,6 @@ namespace autoresearch {
 // Processor, GPUs and their driver in one line. Figures of two machines do not compare.
 std::string machine_name();
 
-// Resident memory that a child may use, in bytes: most of what the machine has and our control
-// groups allow, so that a greedy candidate is ended by its parent and not by the kernel, which
-// might choose something else.
-int64_t usable_memory(const fs::path& root = "/");
-
 // Reads files, and the shared libraries that lie in folders, as far as they are not in memory, so
 // that the next program that loads them does not wait for the disk. What can't be read is left out.
 // Returns the bytes read: 0 if nothing was cold. The kernel does not tell of another user's file

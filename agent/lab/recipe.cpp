@@ -372,8 +372,8 @@ Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args,
                    bool sandboxed) const {
   const fs::path model = fs::absolute(sealed);
   check(fs::is_regular_file(fs::symlink_status(model)), model.string() + " is not a file");
-  std::vector<std::string> argv = {(dir_ / kScorer).string(), model.string(), "--sandbox",
-                                   sandboxed ? "on" : "off"};
+  const char* sandbox = !sandboxed ? "off" : landlock_is_chosen() ? "landlock" : "on";
+  std::vector<std::string> argv = {(dir_ / kScorer).string(), model.string(), "--sandbox", sandbox};
   argv.insert(argv.end(), args.begin(), args.end());
   // The scorer runs none of the model, and puts the processes that do into sandboxes itself.
   return {.argv = std::move(argv), .env = scrubbed_environment(), .dies_with_caller = true};

@@ -74,11 +74,12 @@ Finding look_at_limits(Bench& bench) {
 
 // Code that a model wrote runs in a sandbox, or not at all unless the user says so.
 std::string look_at_sandbox(const Site& site, Bench& bench) {
-  const auto problem = site.wants_sandbox ? sandbox_problem() : std::nullopt;
-  if (problem && site.needs_sandbox)
+  const bool wanted = site.sandbox != "off";
+  const auto problem = wanted ? choose_sandbox(site.sandbox) : std::nullopt;
+  if (problem && site.model_written && site.sandbox != "try")
     throw Error(*problem + ", which runs model-written code with your rights");
-  bench.sandboxed = site.wants_sandbox && !problem;
-  return bench.sandboxed      ? "bubblewrap: read-only system, no network"
+  bench.sandboxed = wanted && !problem;
+  return bench.sandboxed      ? sandbox_in_words()
          : site.model_written ? "OFF: model-written code runs with your rights"
                               : "none: the builtin proposer only changes numbers and needs none";
 }

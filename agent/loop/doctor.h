@@ -25,9 +25,8 @@ struct Site {
   fs::path build;     // with candidate.json and the programs
   fs::path run;       // the run's folder, which need not be there yet
   std::string task, device;
-  bool model_written = false;  // code that a model wrote will run
-  bool wants_sandbox = true;
-  bool needs_sandbox = false;  // without one nothing runs
+  bool model_written = false;    // code that a model wrote will run
+  std::string sandbox = "auto";  // auto, landlock, try or off: what --sandbox says
 };
 
 // What a run needs beside that which its parts look at themselves (the kit at the compiler, the

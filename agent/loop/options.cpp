@@ -38,9 +38,9 @@ std::string proof_problem(const std::string& words) {
 
 void add_sandbox_option(CLI::App& app, std::string& sandbox) {
   app.add_option("--sandbox", sandbox,
-                 "auto: model-written code runs in one or not at all; try: also without one where "
-                 "the machine has none; off")
-      ->check(CLI::IsMember({"auto", "try", "off"}))
+                 "auto: model-written code runs in bubblewrap's or not at all; landlock: a weaker "
+                 "one, for containers; try: the strongest of these that works, or none; off")
+      ->check(CLI::IsMember({"auto", "landlock", "try", "off"}))
       ->capture_default_str();
 }
 

@@ -80,8 +80,7 @@ int remeasure(const fs::path& build, const Remeasuring& what) {
                   .task = what.task.empty() ? state.start->task_name : what.task,
                   .device = what.device.empty() ? state.start->device : what.device,
                   .model_written = model_written,
-                  .wants_sandbox = what.sandbox != "off",
-                  .needs_sandbox = what.sandbox == "auto" && model_written};
+                  .sandbox = what.sandbox};
   Bench bench = good_site(site);
   bench.steps = what.steps;
   bench.best_bpb = 0;  // nothing is kept by these figures, so a light look at causality will do

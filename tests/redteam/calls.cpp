@@ -2,15 +2,19 @@
 // or the error's name. With an argument it does one thing alone:
 //   memfd MIB   holds so many MiB in a file in memory that is never mapped
 //   int80       makes a call in another architecture's numbers
+//   among PID   asks for what the filter refuses where no namespace keeps it apart from process PID
 #include <fcntl.h>
 #include <linux/keyctl.h>
 #include <linux/perf_event.h>
 #include <sched.h>
+#include <sys/inotify.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -51,7 +55,36 @@ static void reach_into(pid_t child) {
   if (attached == 0) waitpid(child, nullptr, 0);
 }
 
+// In a child of its own, which is the leader of nothing yet.
+static void leave(const char* name, long (*call)()) {
+  if (fork() == 0) {
+    tell(name, call());
+    _exit(0);
+  }
+  wait(nullptr);
+}
+
+static int reach_for_others(pid_t other) {
+  for (const int family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK})
+    tell("socket", socket(family, SOCK_DGRAM, 0));
+  int ends[2];
+  tell("socketpair", socketpair(AF_UNIX, SOCK_DGRAM, 0, ends));
+  leave("setsid", [] { return static_cast<long>(setsid()); });
+  leave("setpgid", [] { return static_cast<long>(setpgid(0, 0)); });
+  rlimit limit;
+  tell("prlimit", prlimit(other, RLIMIT_NOFILE, nullptr, &limit));
+  tell("setpriority", setpriority(PRIO_PROCESS, static_cast<id_t>(other), 0));
+  cpu_set_t all;
+  std::memset(&all, 0xff, sizeof all);
+  tell("sched_setaffinity", sched_setaffinity(other, sizeof all, &all));
+  tell("inotify_add_watch", inotify_add_watch(inotify_init1(IN_CLOEXEC), "/usr", IN_CREATE));
+  tell("truncate", truncate("leased", 0));
+  tell("kill", kill(other, 0));
+  return 0;
+}
+
 int main(int argc, char** argv) {
+  if (argc > 2 && std::strcmp(argv[1], "among") == 0) return reach_for_others(std::atoi(argv[2]));
   if (argc > 2) return hold_memory(std::atol(argv[2]));
 #ifdef __x86_64__
   if (argc > 1) {

@@ -603,9 +603,11 @@ ProcessTable Child::tree() const {
   std::vector<pid_t> roots = group_.members();
   roots.push_back(pid_);
   if (init() > 0) roots.push_back(init());
-  const std::lock_guard lock(children_mutex);
-  const auto left = orphans_of_it();
-  roots.insert(roots.end(), left.begin(), left.end());
+  {
+    const std::lock_guard lock(children_mutex);
+    const auto left = orphans_of_it();
+    roots.insert(roots.end(), left.begin(), left.end());
+  }
   return trees_of(roots);
 }
 

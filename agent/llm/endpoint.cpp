@@ -341,11 +341,7 @@ std::string Endpoint::advice_for(const ApiError& error) const {
 
 Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
   Step step;
-  step.reply.tokens_in = answer.tokens_in;
-  step.reply.tokens_cached = answer.tokens_cached;
-  step.reply.tokens_cache_written = answer.tokens_cache_written;
-  step.reply.tokens_out = answer.tokens_out;
-  step.reply.tokens_reasoning = answer.tokens_reasoning;
+  static_cast<Tokens&>(step.reply) = answer;
   step.reply.cost = answer.cost;
   step.counted = answer.counted && answer.finished;  // Anthropic's first event counts one token out
   if (answer.malformed || !answer.finished) {

@@ -41,6 +41,11 @@ std::unique_ptr<Wire> make_wire(const std::string& kind) {
   return nullptr;
 }
 
+std::vector<std::string> Wire::headers(const std::string& key, bool) const {
+  if (key.empty()) return {};
+  return {"Authorization: Bearer " + key};
+}
+
 bool AnswerReader::feed(std::string_view bytes) {
   bytes_ += bytes.size();
   if (bytes_ > kMaxAnswer) answer_.malformed = true;
@@ -102,6 +107,13 @@ void AnswerReader::take_document() {
     answer_.error = error;
   else
     wire_.take_document(last_, answer_);
+}
+
+json with_settings(json body, const CallSettings& settings) {
+  body["model"] = settings.model;
+  if (settings.stream) body["stream"] = true;
+  if (settings.temperature) body["temperature"] = *settings.temperature;
+  return body;
 }
 
 // Null for what is no JSON.

@@ -141,7 +141,7 @@ template <size_t index = 0>
 Event read_event(size_t wanted, const json& object) {
   if constexpr (index < std::variant_size_v<Event>) {
     if (index != wanted) return read_event<index + 1>(wanted, object);
-    const json keys = std::variant_alternative_t<index, Event>();
+    static const json keys = std::variant_alternative_t<index, Event>();
     for (const char* key : kRequired)
       check(!keys.contains(key) || object.contains(key), std::string("it has no ") + key);
     return object.get<std::variant_alternative_t<index, Event>>();

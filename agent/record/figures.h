@@ -67,7 +67,4 @@ std::optional<double> budget_in(const RunState& state);
 // one.
 double pace_of(const RunState& state);
 
-// The number of the experiment that has this commit; nothing if none has.
-std::optional<int64_t> experiment_with(const RunState& state, const std::string& commit);
-
 }  // namespace autoresearch

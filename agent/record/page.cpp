@@ -1,5 +1,7 @@
 #include "agent/record/page.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -9,7 +11,6 @@
 #include "agent/record/page_detail.h"
 #include "agent/record/page_embedded.h"
 #include "agent/record/report.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -91,23 +92,21 @@ json facts_of(const RunFolder& run, const RunState& state) {
     if (!value.empty()) facts.push_back({name, value});
   };
   if (state.champion_n >= 0) {
-    fact("champion",
-         format("#%lld, commit ", static_cast<long long>(state.champion_n)) + state.champion);
+    fact("champion", fmt::format("#{}, commit {}", state.champion_n, state.champion));
     fact("to restore its train.cpp", restore_line(run, state));
   }
   fact("folder", run.path.string());
   fact("slow operations", slow_operations(state));
-  std::string changes;
-  for (const int64_t n : state.program_changes)
-    changes += (changes.empty() ? "before #" : ", #") + std::to_string(n);
-  fact("program.md changed", changes);
+  if (!state.program_changes.empty())
+    fact("program.md changed", fmt::format("before #{}", fmt::join(state.program_changes, ", #")));
   if (const auto& start = state.start) {
     fact("task", start->task_name + ", " + start->task);
-    if (const auto budget = budget_in(state)) fact("budget", format("%.0f s of training", *budget));
+    if (const auto budget = budget_in(state))
+      fact("budget", fmt::format("{:.0f} s of training", *budget));
     fact("kit", start->kit);
     fact("device", start->device);
     fact("machine", start->machine);
-    fact("seed", std::to_string(start->seed));
+    fact("seed", fmt::to_string(start->seed));
   }
   return facts;
 }
@@ -122,7 +121,7 @@ json verified_json(const Verified& verified) {
   json object = {{"low", verified.whole.low},   {"mean", verified.whole.mean},
                  {"high", verified.whole.high}, {"verified", verified.whole.verified},
                  {"pairs", verified.pairs},     {"changes", json::object()}};
-  for (const auto& [n, proven] : verified.changes) object["changes"][std::to_string(n)] = proven;
+  for (const auto& [n, proven] : verified.changes) object["changes"][fmt::to_string(n)] = proven;
   if (verified.baseline_test && verified.champion_test)
     object["test"] = {*verified.baseline_test, *verified.champion_test};
   return object;
@@ -186,9 +185,8 @@ const ReportPage::Detail& ReportPage::detail(const RunState& state, int64_t n, s
   const auto index = static_cast<size_t>(n);
   if (details_.size() <= index) details_.resize(index + 1);
   Detail& detail = details_[index];
-  const std::string key =
-      format("%zu %s %d %zu ", bytes, name_of(e.status), e.attempts, e.again.size()) +
-      e.candidate.commit;
+  const std::string key = fmt::format("{} {} {} {} {}", bytes, name_of(e.status), e.attempts,
+                                      e.again.size(), e.candidate.commit);
   if (e.status != Status::kOpen && detail.key == key) return detail;
   detail = {key, in_script(detail_of(run_.experiment(n), bytes)), against_parent(run_, state, n)};
   return detail;
@@ -212,8 +210,7 @@ std::string ReportPage::html(const RunState& state, double now,
       row["parent"] = parent->second;
     run["experiments"].push_back(std::move(row));
     details +=
-        format("<script type=\"application/json\" id=\"d%lld\">", static_cast<long long>(e.n)) +
-        mine.json + "</script>\n";
+        fmt::format("<script type=\"application/json\" id=\"d{}\">{}</script>\n", e.n, mine.json);
   }
   return filled(kPageSkeleton, {{"{style}", kPageStyle},
                                 {"{run}", in_script(std::move(run))},

@@ -89,6 +89,18 @@ struct ProviderOptions {
 // Throws Error for options that can't work (no model, no command, no such run).
 std::unique_ptr<Provider> make_provider(const ProviderOptions& options);
 
+// Its two kinds that are no endpoint. Any program as a model: the conversation on stdin, the reply
+// on stdout; command-line assistants (docs/models.md says with which flags), or a script of the
+// user's own. Each call runs in an empty folder of its own: an assistant that obeys a project's
+// files or edits them finds none. Nobody knows what a call costs: it has no price, or that of
+// "command", which can only be 0.
+std::unique_ptr<Provider> command_provider(const ProviderOptions& options);
+
+// The replies of an earlier run, one after the other. As many as `options.given` counts under the
+// provider's name are passed over: a run that goes on, goes on with the next one. Throws Error if
+// the earlier run has no replies.
+std::unique_ptr<Provider> recorded_provider(const ProviderOptions& options);
+
 // A reply that is only a problem.
 Reply failed_reply(const std::string& problem, bool fatal);
 

@@ -161,6 +161,11 @@ const json& member(const json& object, const char* key) {
   return it == object.end() ? nothing : *it;
 }
 
+const json& list_of(const json& value) {
+  static const json none = json::array();
+  return value.is_array() ? value : none;
+}
+
 std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : ""; }
 
 int64_t count_of(const json& value) {

@@ -117,8 +117,9 @@ template <typename... Keys>
 const nlohmann::json& member(const nlohmann::json& object, const char* key, Keys... inner) {
   return member(member(object, key), inner...);
 }
-std::string text_of(const nlohmann::json& value);  // "" unless it is a string
-int64_t count_of(const nlohmann::json& value);     // 0 unless it is a number; never negative
+const nlohmann::json& list_of(const nlohmann::json& value);  // empty unless it is a list
+std::string text_of(const nlohmann::json& value);            // "" unless it is a string
+int64_t count_of(const nlohmann::json& value);  // 0 unless it is a number; never negative
 
 // A request with what all protocols but Ollama's call by the same name.
 nlohmann::json with_settings(nlohmann::json body, const CallSettings& settings);

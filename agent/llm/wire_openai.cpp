@@ -71,16 +71,10 @@ void take_choice(const json& choice, const char* message, Answer& answer) {
   if (is_error(member(choice, "error"))) answer.error = member(choice, "error");  // OpenRouter
 }
 
-const json& choices_of(const json& document) {
-  static const json none = json::array();
-  const json& choices = member(document, "choices");
-  return choices.is_array() ? choices : none;
-}
-
 // Only one answer was asked for; some servers give more, mixed.
 const json& first_choice(const json& document) {
   static const json nothing;
-  for (const json& choice : choices_of(document))
+  for (const json& choice : list_of(member(document, "choices")))
     if (count_of(member(choice, "index")) == 0) return choice;
   return nothing;
 }
@@ -117,7 +111,7 @@ class ChatWire : public OpenAiWire {
     take_choice(choice, member(choice, "delta").is_object() ? "delta" : "message", answer);
     take_usage(event, "prompt", "completion", answer);
     // The chunk that only counts tokens is the last one, also where no [DONE] follows.
-    answer.ended = answer.finished && answer.counted && choices_of(event).empty();
+    answer.ended = answer.finished && answer.counted && list_of(member(event, "choices")).empty();
   }
 
   void take_document(const json& document, Answer& answer) const override {
@@ -137,16 +131,13 @@ class ChatWire : public OpenAiWire {
 
 // A "response" object, whole or incomplete. Its text replaces what the events before it said.
 void take_response(const json& response, Answer& answer) {
-  const json& output = member(response, "output");
   std::string text;
-  for (const json& item : output.is_array() ? output : json::array()) {
+  for (const json& item : list_of(member(response, "output"))) {
     if (member(item, "type") == "reasoning") answer.reasoned = true;
     if (member(item, "type") != "message") continue;
     const json& content = member(item, "content");
     text += content_of(content);
-    for (const json& part : content.is_array() ? content : json::array()) {
-      answer.refusal += text_of(member(part, "refusal"));
-    }
+    for (const json& part : list_of(content)) answer.refusal += text_of(member(part, "refusal"));
   }
   if (!text.empty()) answer.text = text;
   if (is_error(member(response, "error"))) answer.error = member(response, "error");

@@ -124,21 +124,4 @@ double pace_of(const RunState& state) {
   return judged == 0 ? 0 : (state.spent.total - state.spent.paused) / static_cast<double>(judged);
 }
 
-std::optional<Verified> verified_in(const RunState& state) {
-  if (!state.verified || !state.verified->problem.empty()) return std::nullopt;
-  const event::Verified& proof = *state.verified;
-  Verified verified;
-  verified.whole = {proof.low, proof.mean, proof.high, proof.verified};
-  verified.pairs = proof.pairs;
-  for (const event::ProvenChange& change : proof.changes)
-    verified.changes[change.n] = change.result == "verified";
-  const auto on_test = [&](const std::string& commit) -> std::optional<double> {
-    const auto tested = state.tested.find(commit);
-    return tested == state.tested.end() ? std::nullopt : tested->second.bpb;
-  };
-  verified.baseline_test = on_test(state.at(0).candidate.commit);
-  verified.champion_test = on_test(state.champion);
-  return verified;
-}
-
 }  // namespace autoresearch

@@ -117,19 +117,22 @@ json time_of(const TimeSpent& spent) {
   return {{"total", spent.total}, {"parts", std::move(parts)}};
 }
 
-json verified_json(const Verified& verified) {
-  json object = {{"low", verified.whole.low},   {"mean", verified.whole.mean},
-                 {"high", verified.whole.high}, {"verified", verified.whole.verified},
-                 {"pairs", verified.pairs},     {"changes", json::object()}};
-  for (const auto& [n, proven] : verified.changes) object["changes"][fmt::to_string(n)] = proven;
-  if (verified.baseline_test && verified.champion_test)
-    object["test"] = {*verified.baseline_test, *verified.champion_test};
+// What fresh measurements have shown of the gains, and beside it the test split.
+json verified_json(const RunState& state) {
+  const event::Verified& proof = *state.verified;
+  json object = {{"low", proof.low},     {"mean", proof.mean},         {"high", proof.high},
+                 {"pairs", proof.pairs}, {"verified", proof.verified}, {"changes", json::object()}};
+  for (const event::ProvenChange& change : proof.changes)
+    object["changes"][fmt::to_string(change.n)] = change.result == "verified";
+  const auto first = state.tested.find(state.at(0).candidate.commit);
+  const auto last = state.tested.find(state.champion), none = state.tested.end();
+  if (first != none && last != none && first->second.bpb && last->second.bpb)
+    object["test"] = {*first->second.bpb, *last->second.bpb};
   return object;
 }
 
 // All but the experiments.
-json run_json(const RunFolder& run, const RunState& state, double now,
-              const std::optional<Verified>& verified) {
+json run_json(const RunFolder& run, const RunState& state, double now) {
   const Counts counts = count(state);
   json object = {
       {"tag", run.path.filename().string()},
@@ -154,7 +157,7 @@ json run_json(const RunFolder& run, const RunState& state, double now,
     object["money"] = spending_line(state.spending, counts.all(), counts.kept);
   if (const Noise noise = noise_of(state.evidence); noise.freedom > 0)
     object["noise"] = {{"sigma", noise.sigma}, {"freedom", noise.freedom}};
-  if (verified) object["verified"] = verified_json(*verified);
+  if (state.verified && state.verified->problem.empty()) object["verified"] = verified_json(state);
   if (!state.experiments.empty()) set(object, "began", milliseconds(state.at(0).start_utc));
   return object;
 }
@@ -192,15 +195,14 @@ const ReportPage::Detail& ReportPage::detail(const RunState& state, int64_t n, s
   return detail;
 }
 
-std::string ReportPage::html(const RunState& state, double now,
-                             const std::optional<Verified>& verified) {
+std::string ReportPage::html(const RunState& state, double now) {
   const std::vector<Figures> figures = figures_of(state);
   const size_t bytes = detail_bytes(state.experiments.size());
   details_.resize(state.experiments.size());
   std::unordered_map<std::string, int64_t> numbers;
   for (const Experiment& e : state.experiments) numbers.try_emplace(e.candidate.commit, e.n);
 
-  json run = run_json(run_, state, now, verified ? verified : verified_in(state));
+  json run = run_json(run_, state, now);
   run["experiments"] = json::array();
   std::string details;
   for (const Experiment& e : state.experiments) {

@@ -431,6 +431,8 @@ function showFacts() {
 // ------------------------------------------------------------------------------------------------
 // One experiment
 
+let shown;  // the number of the latest
+
 const detailOf = n => $('d' + n) ? JSON.parse($('d' + n).textContent) : {};
 
 function curves(row, detail) {
@@ -471,6 +473,7 @@ function measurements(row) {
 
 function showDetail(row) {
   const detail = detailOf(row.n), dialog = $('detail');
+  shown = row.n;
   const step = (n, words) => rows[n] ? link(n, words) : '';
   const texts = (detail.texts ?? []).flatMap(([name, text]) =>
     [html.h3({}, name), name.endsWith('.diff') ? diffLines(text) : html.pre({}, text)]);
@@ -496,8 +499,10 @@ function goToHash() {
 
 function startDetails() {
   const dialog = $('detail');
+  // It comes late: by then the address may name the next one.
   dialog.onclose = () => {
-    if (location.hash) history.replaceState(null, '', location.pathname + location.search);
+    if (location.hash === '#' + shown)
+      history.replaceState(null, '', location.pathname + location.search);
   };
   dialog.onclick = event => {
     if (event.target !== dialog && event.target.id !== 'close') return;

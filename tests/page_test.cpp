@@ -107,11 +107,19 @@ class PageTest : public FolderTest {
     return story.state;
   }
 
-  std::string page(const RunState& state, std::optional<Verified> verified = std::nullopt) {
-    return ReportPage({dir_ / "t"}).html(state, *seconds_of_utc(utc_text(1.8e9)), verified);
+  std::string page(const RunState& state) {
+    return ReportPage({dir_ / "t"}).html(state, *seconds_of_utc(utc_text(1.8e9)));
   }
 
   // What is in the script element of this id.
+  static event::Verified proof(double high, int64_t pairs) {
+    event::Verified proof;
+    proof.verified = high < 0;
+    proof.pairs = pairs;
+    proof.mean = -0.01, proof.low = -0.02, proof.high = high;
+    return proof;
+  }
+
   json data(const std::string& html, const std::string& id) {
     const std::string begin = "<script type=\"application/json\" id=\"" + id + "\">";
     const size_t at = html.find(begin) + begin.size();
@@ -146,13 +154,11 @@ TEST_F(PageTest, HoldsEveryExperimentWithItsFiguresAndItsFiles) {
 }
 
 TEST_F(PageTest, SaysThatAGainIsVerifiedOnlyIfSomebodySaysSo) {
-  const RunState state = night(3);
+  RunState state = night(3);
   EXPECT_FALSE(data(page(state), "run").contains("verified"));
-  Verified verified;
-  verified.whole = {-0.02, -0.01, -0.005, true};
-  verified.pairs = 6;
-  verified.changes = {{1, true}};
-  const json told = data(page(state, verified), "run")["verified"];
+  state.verified = proof(-0.005, 6);
+  state.verified->changes = {{.n = 1, .result = "verified"}};
+  const json told = data(page(state), "run")["verified"];
   EXPECT_EQ(told["pairs"], 6);
   EXPECT_EQ(told["high"], -0.005);
   EXPECT_EQ(told["changes"]["1"], true);
@@ -372,10 +378,11 @@ TEST_F(BrowserTest, EveryExperimentIsThereAndItsPointOpensIt) {
 
 TEST_F(BrowserTest, TheFirstScreenSaysWhatIsReal) {
   std::string console;
-  const auto top = [&](const std::optional<Verified>& verified) {
-    return look(page(night(12), verified), false, 1200, console)["top"].get<std::string>();
+  RunState state = night(12);
+  const auto top = [&] {
+    return look(page(state), false, 1200, console)["top"].get<std::string>();
   };
-  const std::string plain = top(std::nullopt);
+  const std::string plain = top();
   EXPECT_NE(plain.find("val_bpb 2.074300 \u2192 2.054300 (\u22120.020000, \u22120.96 %)"),
             std::string::npos)
       << plain;
@@ -383,13 +390,12 @@ TEST_F(BrowserTest, TheFirstScreenSaysWhatIsReal) {
   EXPECT_NE(plain.find("times the noise"), std::string::npos) << plain;
   EXPECT_NE(plain.find("#10 made 168 steps in its time, the baseline 71."), std::string::npos);
 
-  Verified verified;
-  verified.whole = {-0.02, -0.01, 0.005, false};
-  verified.pairs = 4;
-  EXPECT_NE(top(verified).find("not proven"), std::string::npos);
-  verified.whole = {-0.02, -0.01, -0.005, true};
-  verified.baseline_test = 2.1, verified.champion_test = 2.09;
-  const std::string proven = top(verified);
+  state.verified = proof(0.005, 4);
+  EXPECT_NE(top().find("not proven"), std::string::npos);
+  state.verified = proof(-0.005, 4);
+  state.tested[state.at(0).candidate.commit].bpb = 2.1;
+  state.tested[state.champion].bpb = 2.09;
+  const std::string proven = top();
   EXPECT_EQ(proven.find("not "), std::string::npos) << proven;
   EXPECT_NE(proven.find("95 % interval \u22120.020000 to \u22120.005000"), std::string::npos);
   EXPECT_NE(proven.find("2.100000 \u2192 2.090000"), std::string::npos) << proven;

@@ -1,8 +1,7 @@
 // What a user reads of a proof: only what is proven is called verified.
-#include "agent/record/proof_lines.h"
-
 #include <gtest/gtest.h>
 
+#include "agent/record/report.h"
 #include "tests/story.h"
 
 namespace autoresearch {

@@ -13,7 +13,6 @@
 #include "agent/llm/endpoint.h"
 #include "agent/llm/llm.h"
 #include "agent/llm/money.h"
-#include "agent/llm/recorded.h"
 #include "common/back_off.h"
 #include "common/run_folder.h"
 #include "tests/loopback_server.h"

@@ -1,7 +1,6 @@
 #include "agent/lab/compiler_log.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <set>
 #include <string_view>
@@ -80,29 +79,18 @@ std::string without_with(const std::string& line) {
                                     : line.substr(0, begin) + (line.ends_with("'") ? "'" : "");
 }
 
-bool contains(const std::string& line, std::string_view part) {
-  return line.find(part) != std::string::npos;
-}
-
 bool is_error(const std::string& line) {
-  constexpr std::array<std::string_view, 7> kSigns = {
-      ": error: ",        ": fatal error: ",  "undefined reference to", "multiple definition of",
-      "undefined symbol", "duplicate symbol", "internal compiler error"};
-  return std::any_of(kSigns.begin(), kSigns.end(), [&](auto sign) { return contains(line, sign); });
+  return has_any(
+      line, {": error: ", ": fatal error: ", "undefined reference to", "multiple definition of",
+             "undefined symbol", "duplicate symbol", "internal compiler error"});
 }
 
 // Lines between an error and the next one that explain how the compiler came there.
 bool is_noise(const std::string& line) {
-  constexpr std::array<std::string_view, 9> kSigns = {"In file included from",
-                                                      "                 from ",
-                                                      ": In instantiation of",
-                                                      ": In substitution of",
-                                                      "In function",
-                                                      "In member function",
-                                                      "collect2: error",
-                                                      ": note:   template argument deduction",
-                                                      "[ skipping"};
-  return std::any_of(kSigns.begin(), kSigns.end(), [&](auto sign) { return contains(line, sign); });
+  return has_any(line,
+                 {"In file included from", "                 from ", ": In instantiation of",
+                  ": In substitution of", "In function", "In member function", "collect2: error",
+                  ": note:   template argument deduction", "[ skipping", "required from "});
 }
 
 }  // namespace
@@ -127,10 +115,10 @@ std::string clean_compiler_output(const std::string& log) {
   size_t errors = 0, shown = kLinesPerError;
   for (const std::string& whole : split_lines(last_state(log))) {
     const std::string raw = whole.substr(0, kMaxRawLine);
-    const bool error = is_error(raw), warning = !error && contains(raw, ": warning: ");
+    const bool error = is_error(raw), warning = !error && has_any(raw, {": warning: "});
     if (warning) shown = kLinesPerError;  // its source lines are of no use either
-    if (contains(raw, "required from here")) origin = raw;
-    if (warning || is_noise(raw) || contains(raw, "required from ")) continue;
+    if (has_any(raw, {"required from here"})) origin = raw;
+    if (warning || is_noise(raw)) continue;
     if (!error && shown == kLinesPerError) continue;
     std::string line = plain_types(shorten_paths(without_with(raw)));
     if (line.size() > kMaxDiagnosticLine) line = first_chars(line, kMaxDiagnosticLine) + " ...";

@@ -1,6 +1,9 @@
 #include "agent/lab/evidence.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -11,6 +14,9 @@
 
 namespace autoresearch {
 namespace {
+
+// In Decision's order.
+constexpr std::array kDecisionNames = {"kept", "simpler", "noise", "no"};
 
 constexpr size_t kFewestDifferences = 8;  // fewer tell nothing of what differences are like
 
@@ -128,29 +134,15 @@ std::vector<double> gains_of(const Evidence& evidence) {
 }
 
 uint64_t seed_of(std::string_view tag, int64_t n, int64_t attempt) {
-  const std::string name =
-      std::string(tag) + "\n" + std::to_string(n) + "\n" + std::to_string(attempt);
+  const std::string name = fmt::format("{}\n{}\n{}", tag, n, attempt);
   return std::stoull(sha256(name).substr(0, 12), nullptr, 16);
 }
 
-const char* name_of(Decision decision) {
-  switch (decision) {
-    case Decision::kKept:
-      return "kept";
-    case Decision::kSimpler:
-      return "simpler";
-    case Decision::kNoise:
-      return "noise";
-    case Decision::kNo:
-      break;
-  }
-  return "no";
-}
+const char* name_of(Decision decision) { return kDecisionNames[static_cast<size_t>(decision)]; }
 
 std::optional<Decision> decision_of(std::string_view name) {
-  for (const Decision decision :
-       {Decision::kKept, Decision::kSimpler, Decision::kNoise, Decision::kNo})
-    if (name == name_of(decision)) return decision;
+  for (size_t i = 0; i < kDecisionNames.size(); ++i)
+    if (name == kDecisionNames[i]) return static_cast<Decision>(i);
   return std::nullopt;
 }
 

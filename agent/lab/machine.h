@@ -14,8 +14,6 @@ std::string machine_name();
 
 // Reads files, and the shared libraries that lie in folders, as far as they are not in memory, so
 // that the next program that loads them does not wait for the disk. What can't be read is left out.
-// Returns the bytes read: 0 if nothing was cold. The kernel does not tell of another user's file
-// what is in memory; such a file is read whole.
-int64_t warm_files(const std::vector<fs::path>& paths);
+void warm_files(const std::vector<fs::path>& paths);
 
 }  // namespace autoresearch

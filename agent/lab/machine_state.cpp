@@ -1,7 +1,8 @@
 #include "agent/lab/machine_state.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdio>
 #include <functional>
 
 namespace autoresearch {
@@ -17,13 +18,6 @@ constexpr double kMoreMemory = 1.1;  // times the usual
 
 using Cause = std::optional<std::string>;
 using Phase = MachineSpan MachineState::*;
-
-template <typename... Args>
-std::string text(const char* format, Args... args) {
-  char buffer[200];
-  std::snprintf(buffer, sizeof buffer, format, args...);
-  return buffer;
-}
 
 double part(double share, double whole) { return whole > 0 ? share / whole : 0; }
 
@@ -48,8 +42,8 @@ double lost(const MachineSpan& span, double cores) {
 }
 
 std::string others_took(const MachineSpan& span, double cores, const char* when) {
-  return text("other processes took %.1f of %g cores for %.0f s %s",
-              part(span.others_cpu, span.contended), cores, span.contended, when);
+  return fmt::format("other processes took {:.1f} of {:g} cores for {:.0f} s {}",
+                     part(span.others_cpu, span.contended), cores, span.contended, when);
 }
 
 // A machine or a child that stood still, in whatever phase.
@@ -60,9 +54,10 @@ Cause standstill(const MachineState& state) {
   for (const auto& [phase, when] : phases) {
     const MachineSpan& span = state.*phase;
     if (span.suspended > kStandstill)
-      return text("the machine was suspended for %.0f s %s", span.suspended, when);
+      return fmt::format("the machine was suspended for {:.0f} s {}", span.suspended, when);
     if (span.stopped > kStandstill + 0.01 * span.seconds)
-      return text("train stood still for %.1f s %s: something had stopped it", span.stopped, when);
+      return fmt::format("train stood still for {:.1f} s {}: something had stopped it",
+                         span.stopped, when);
   }
   return std::nullopt;
 }
@@ -82,8 +77,8 @@ Cause taken_cores(const MachineState& state, const std::vector<MachineState>& pe
   if (!own_doing && lost_share(state) > usual(peers, lost_share) + kShare)
     return others_took(state.training, state.cores, "in training");
   if (const double stolen = stolen_share(state); stolen > usual(peers, stolen_share) + kShare)
-    return text("the host of this virtual machine kept %.0f %% of %g cores in training",
-                100 * stolen, state.cores);
+    return fmt::format("the host of this virtual machine kept {:.0f} % of {:g} cores in training",
+                       100 * stolen, state.cores);
   return std::nullopt;
 }
 
@@ -100,12 +95,14 @@ Cause slow_disk_or_memory(const MachineState& state, const std::vector<MachineSt
   };
   if (span.major_faults > kColdFaults && io(state) > usual(peers, io) + kIoShare &&
       (peers.empty() || rate(state) < kWhole * usual(peers, rate)))
-    return text("the disk kept train waiting for %.1f s in training: %lld pages were not in memory",
-                span.io_pressure, static_cast<long long>(span.major_faults));
+    return fmt::format(
+        "the disk kept train waiting for {:.1f} s in training: {} pages were not in memory",
+        span.io_pressure, span.major_faults);
   if (memory(state) > usual(peers, memory) + kShare &&
       (peers.empty() || peak(state) <= kMoreMemory * usual(peers, peak)))
-    return text("memory was short for %.1f s in training, and train took no more than usual",
-                span.memory_pressure);
+    return fmt::format(
+        "memory was short for {:.1f} s in training, and train took no more than usual",
+        span.memory_pressure);
   return std::nullopt;
 }
 
@@ -117,11 +114,12 @@ Cause busy_gpu(const MachineState& state, const std::vector<MachineState>& peers
     return part(state.training.gpu_slowed, state.training.seconds);
   };
   if (foreign(state) > usual(peers, foreign) + kShare)
-    return text("another process computed on the GPU for %.0f s in training",
-                state.training.gpu_foreign);
+    return fmt::format("another process computed on the GPU for {:.0f} s in training",
+                       state.training.gpu_foreign);
   if (slowed(state) > usual(peers, slowed) + kShare)
-    return text("the GPU slowed itself down for %.0f s in training, at up to %.0f degrees",
-                state.training.gpu_slowed, state.training.gpu_hottest);
+    return fmt::format(
+        "the GPU slowed itself down for {:.0f} s in training, at up to {:.0f} degrees",
+        state.training.gpu_slowed, state.training.gpu_hottest);
   return std::nullopt;
 }
 
@@ -137,15 +135,16 @@ Cause late_for_others(const MachineState& state, const std::vector<MachineState>
   const double cores = lost(span, state.cores), enough = late / 2;
   if (cores >= enough) return others_took(span, state.cores, when);
   if (span.stolen >= enough)
-    return text("the host of this virtual machine kept the cores for %.1f s %s", span.stolen, when);
+    return fmt::format("the host of this virtual machine kept the cores for {:.1f} s {}",
+                       span.stolen, when);
   if (span.io_pressure >= enough)
-    return text("the disk kept train waiting for %.1f s %s (%lld pages were not in memory)",
-                span.io_pressure, when, static_cast<long long>(span.major_faults));
+    return fmt::format("the disk kept train waiting for {:.1f} s {} ({} pages were not in memory)",
+                       span.io_pressure, when, span.major_faults);
   if (span.memory_pressure >= enough)
-    return text("memory was short for %.1f s %s", span.memory_pressure, when);
+    return fmt::format("memory was short for {:.1f} s {}", span.memory_pressure, when);
   if (cores + span.stolen + span.io_pressure < enough) return std::nullopt;
-  return text("the machine was busy for %.1f of %.1f s %s", cores + span.stolen + span.io_pressure,
-              span.seconds, when);
+  return fmt::format("the machine was busy for {:.1f} of {:.1f} s {}",
+                     cores + span.stolen + span.io_pressure, span.seconds, when);
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 #include "agent/lab/measurement.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
-#include <iomanip>
 #include <limits>
 #include <optional>
-#include <sstream>
 
 #include "agent/lab/machine_watch.h"
 #include "common/folder.h"
@@ -37,13 +37,16 @@ bool is_word(const std::string& text) {
          });
 }
 
-// The last line of `output` that starts with `start`; empty when there is none.
-std::string last_line_with(const std::string& output, const std::string& start) {
-  std::istringstream in(output);
-  std::string found;
-  for (std::string line; std::getline(in, line);)
-    if (line.starts_with(start)) found = line;
-  return found;
+// The last line of `output` that is wanted; empty when there is none.
+template <typename Wanted>
+std::string last_line(const std::string& output, const Wanted& wanted) {
+  const std::vector<std::string> lines = split_lines(output);
+  const auto found = std::find_if(lines.rbegin(), lines.rend(), wanted);
+  return found == lines.rend() ? "" : *found;
+}
+
+std::string last_line_with(const std::string& output, const char* start) {
+  return last_line(output, [&](const std::string& line) { return line.starts_with(start); });
 }
 
 Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
@@ -77,13 +80,6 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
   return exit;
 }
 
-// Every digit that tells one number from the next.
-std::string exact(double value) {
-  std::ostringstream text;
-  text << std::setprecision(17) << value;
-  return text.str();
-}
-
 int64_t most_sealed_bytes(const Baseline& baseline) {
   if (baseline.sealed_bytes == 0) return std::numeric_limits<int64_t>::max();
   return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
@@ -94,7 +90,7 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
   std::vector<std::string> args = {
       "--task", bench.task.string(), "--device", bench.device, "--json", "-", "--split", split};
   if (bench.best_bpb)
-    args.insert(args.end(), {"--full-below", exact(*bench.best_bpb)});
+    args.insert(args.end(), {"--full-below", fmt::to_string(*bench.best_bpb)});  // all digits
   else
     args.insert(args.end(), {"--probe", "full"});
   const bool first = baseline.overhead_seconds <= 0;
@@ -124,7 +120,7 @@ std::string problem_of(const Exit& exit) {
   if (exit.timed_out) return "scoring took far longer than the baseline's";
   if (exit.over_memory) return "scoring took far more memory than the baseline's";
   const std::string words = one_line(last_line_with(exit.output, "score: error: "), kMaxWords);
-  return words.empty() ? "the scorer ended with code " + std::to_string(exit.code) : words;
+  return words.empty() ? fmt::format("the scorer ended with code {}", exit.code) : words;
 }
 
 // Fills in what the scorer said over its pipe, and keeps it beside the record of the training.
@@ -198,8 +194,8 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
   measured.sealed = sealed.has_value();
   measured.sealed_bytes = sealed.value_or(0);
   if (sealed > most_bytes) {
-    measured.score_problem = "the sealed model has " + std::to_string(*sealed) + " bytes; " +
-                             std::to_string(most_bytes) + " are allowed";
+    measured.score_problem =
+        fmt::format("the sealed model has {} bytes; {} are allowed", *sealed, most_bytes);
   } else if (trained.code == 0 && sealed && !result.interrupted) {
     const Exit scored = score(kit, bench, baseline, folder.sealed(), "val", title);
     result.interrupted = scored.interrupted;
@@ -253,13 +249,11 @@ std::string trainer_log(const ExperimentFolder& folder) {
 
 std::string broken_machine(int exit_code, const std::string& log) {
   if (exit_code == 0) return "";
-  std::istringstream in(log);
-  std::string found;
-  for (std::string line; std::getline(in, line);)
-    if (has_any(line, {"error while loading shared libraries", "No space left on device",
-                       "CUDA driver", "CUDA-capable device", "device is lost", "bwrap: "}))
-      found = line;
-  return one_line(found, kMaxWords);
+  const auto names_it = [](const std::string& line) {
+    return has_any(line, {"error while loading shared libraries", "No space left on device",
+                          "CUDA driver", "CUDA-capable device", "device is lost", "bwrap: "});
+  };
+  return one_line(last_line(log, names_it), kMaxWords);
 }
 
 Baseline baseline_of(const Measured& measured) {

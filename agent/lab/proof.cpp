@@ -1,5 +1,7 @@
 #include "agent/lab/proof.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -20,9 +22,7 @@ std::vector<std::vector<int64_t>> shuffled_blocks(int64_t count, int64_t arms,
   for (int64_t block = 0; block < count; ++block) {
     std::vector<std::pair<std::string, int64_t>> order;
     for (int64_t arm = 0; arm < arms; ++arm)
-      order.emplace_back(
-          sha256(std::string(tag) + "\n" + std::to_string(block) + "\n" + std::to_string(arm)),
-          arm);
+      order.emplace_back(sha256(fmt::format("{}\n{}\n{}", tag, block, arm)), arm);
     std::sort(order.begin(), order.end());
     blocks.emplace_back();
     for (const auto& [hash, arm] : order) blocks.back().push_back(arm);

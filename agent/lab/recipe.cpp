@@ -1,5 +1,6 @@
 #include "agent/lab/recipe.h"
 
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,9 +14,12 @@
 #include "common/budget.h"
 #include "common/error.h"
 #include "common/folder.h"
-#include "common/log.h"
 
 namespace autoresearch {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CandidateSpec::File, from, to)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CandidateSpec, edited, build, files, system)
+
 namespace {
 
 using nlohmann::json;
@@ -32,16 +36,6 @@ constexpr int64_t kStepTasks = 256;                      // processes and thread
 constexpr uint64_t kTrainFileBytes = uint64_t{8} << 30;  // one file that training writes
 constexpr int64_t kTrainTasks = 4096;
 
-json to_json(const CandidateSpec& spec) {
-  json files = json::array();
-  for (const auto& [from, to] : spec.files) {
-    files.push_back({{"from", from.string()}, {"to", to.string()}});
-  }
-  json system = json::array();
-  for (const auto& path : spec.system) system.push_back(path.string());
-  return {{"edited", spec.edited}, {"build", spec.build}, {"files", files}, {"system", system}};
-}
-
 // A relative path that stays below the folder it is joined to.
 fs::path inner_path(const std::string& text) {
   fs::path path = fs::path(text).lexically_normal();
@@ -52,20 +46,16 @@ fs::path inner_path(const std::string& text) {
 }
 
 CandidateSpec spec_from(const json& value) {
-  CandidateSpec spec;
-  spec.edited = inner_path(value.at("edited").get<std::string>()).string();
-  value.at("build").get_to(spec.build);
-  for (const auto& file : value.at("files")) {
-    spec.files.push_back({file.at("from").get<std::string>(), inner_path(file.at("to"))});
-  }
-  for (const auto& path : value.at("system")) spec.system.push_back(path.get<std::string>());
+  auto spec = value.get<CandidateSpec>();
+  spec.edited = inner_path(spec.edited).string();
+  for (CandidateSpec::File& file : spec.files) file.to = inner_path(file.to.string());
   check(!spec.build.empty() && !spec.build.front().empty(), "\"build\" has no steps");
   return spec;
 }
 
 // Where the build folder is says nothing about what was built: `files` does not count.
 std::string fingerprint_of(const CandidateSpec& spec, const Hashes& hashes) {
-  json identity = to_json(spec);
+  json identity = spec;
   identity["files"] = hashes;
   return sha256(identity.dump());
 }
@@ -101,11 +91,9 @@ std::string fingerprint_of_build(const fs::path& build, const CandidateSpec& spe
 std::string stamp_of(const fs::path& file) {
   struct stat status = {};
   if (lstat(file.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return "";
-  const auto text = [](const timespec& time) {
-    return std::to_string(time.tv_sec) + "." + std::to_string(time.tv_nsec);
-  };
-  return std::to_string(status.st_size) + " " + text(status.st_mtim) + " " + text(status.st_ctim) +
-         " " + std::to_string(status.st_ino);
+  return fmt::format("{} {}.{} {}.{} {}", status.st_size, status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+                     status.st_ino);
 }
 
 // Copies and hashes; what is on disk afterwards is what was hashed.
@@ -163,9 +151,7 @@ void add_to_log(const fs::path& log, const std::string& text) {
 }
 
 std::string shown(const std::vector<std::string>& argv) {
-  std::string line = "$";
-  for (const auto& argument : argv) line += " " + argument;
-  return line + "\n";
+  return fmt::format("$ {}\n", fmt::join(argv, " "));
 }
 
 std::string why_ended(const Exit& exit) {
@@ -173,7 +159,7 @@ std::string why_ended(const Exit& exit) {
   if (exit.timed_out) return "(ended: it took more than 300 s)\n";
   if (exit.over_memory) return "(ended: it took more than 8 GiB of memory)\n";
   if (!exit.over.empty()) return "(ended: " + exit.over + ")\n";
-  return exit.output.empty() ? "(exit code " + std::to_string(exit.code) + ")\n" : "";
+  return exit.output.empty() ? fmt::format("(exit code {})\n", exit.code) : "";
 }
 
 }  // namespace
@@ -189,15 +175,16 @@ void check_room(const fs::path& folder, const fs::path& build, const CandidateSp
   for (const auto& file : spec.files) bytes += fs::file_size(built_file(build, file.from));
   const uintmax_t available = fs::space(folder).available;
   const auto mb = [](uintmax_t count) { return static_cast<double>(count) / 1e6; };
-  check(bytes <= available,
-        format("the kit takes %.0f MB, where %s has %.0f MB free; free some space, or give --data "
-               "another folder",
-               mb(bytes), folder.c_str(), mb(available)));
+  check(
+      bytes <= available,
+      fmt::format("the kit takes {:.0f} MB, where {} has {:.0f} MB free; free some space, or give "
+                  "--data another folder",
+                  mb(bytes), folder.native(), mb(available)));
 }
 
 // Of a kit that is being made in the folder that runs share, by this agent alone.
 std::string partial_name() {
-  return kPartialKit + std::to_string(getpid()) + "-" + std::to_string(std::random_device()());
+  return fmt::format("{}{}-{}", kPartialKit, getpid(), std::random_device()());
 }
 
 // Fills `partial`, an empty folder that goes if this fails, and tells its fingerprint.
@@ -207,7 +194,7 @@ std::string make_in(const fs::path& partial, const fs::path& build, const Candid
     const Hashes hashes = fill(partial, build, spec);
     Stamps stamps;
     for (const auto& [name, hash] : hashes) stamps[name] = stamp_of(partial / name);
-    const json manifest = {{"spec", to_json(spec)}, {"sha256", hashes}, {"stamps", stamps}};
+    const json manifest = {{"spec", spec}, {"sha256", hashes}, {"stamps", stamps}};
     write_file(partial / kManifest, manifest.dump(1) + "\n");
     return fingerprint_of(spec, hashes);
   } catch (const std::exception& error) {
@@ -378,9 +365,5 @@ Command Kit::score(const fs::path& sealed, const std::vector<std::string>& args,
   // The scorer runs none of the model, and puts the processes that do into sandboxes itself.
   return {.argv = std::move(argv), .env = scrubbed_environment(), .dies_with_caller = true};
 }
-
-const std::string& Kit::fingerprint() const { return fingerprint_; }
-const CandidateSpec& Kit::spec() const { return spec_; }
-const fs::path& Kit::folder() const { return dir_; }
 
 }  // namespace autoresearch

@@ -70,9 +70,10 @@ class Kit {
                 const std::vector<std::string>& args, bool sandboxed, bool gpu) const;
   Command score(const fs::path& sealed, const std::vector<std::string>& args, bool sandboxed) const;
 
-  const std::string& fingerprint() const;  // hash over all files: part of a run's identity
-  const CandidateSpec& spec() const;
-  const fs::path& folder() const;  // absolute; its files have the names that `spec` gives them
+  // A hash over all files, part of a run's identity.
+  const std::string& fingerprint() const { return fingerprint_; }
+  const CandidateSpec& spec() const { return spec_; }
+  const fs::path& folder() const { return dir_; }  // absolute; files are named as in `spec`
 
  private:
   Kit(fs::path dir, CandidateSpec spec, std::string fingerprint);

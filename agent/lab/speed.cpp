@@ -95,17 +95,10 @@ SpeedAndLearning compare_curves(const Curve& champions, const Curve& candidates,
 }
 
 std::string name_of(WonBy won_by) {
-  switch (won_by) {
-    case WonBy::kSpeed:
-      return "by speed";
-    case WonBy::kLearning:
-      return "by learning per step";
-    case WonBy::kBoth:
-      return "by speed and by learning per step";
-    case WonBy::kNeither:
-      break;
-  }
-  return "neither by speed nor by learning per step";
+  constexpr std::array kNames = {"by speed", "by learning per step",
+                                 "by speed and by learning per step",
+                                 "neither by speed nor by learning per step"};  // in WonBy's order
+  return kNames[static_cast<size_t>(won_by)];
 }
 
 }  // namespace autoresearch

@@ -1,9 +1,11 @@
 #include "agent/lab/verdict.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
 
 #include "common/budget.h"
@@ -12,24 +14,21 @@
 namespace autoresearch {
 namespace {
 
-template <typename... Args>
-std::string text(const char* format, Args... args) {
-  char buffer[400];
-  std::snprintf(buffer, sizeof buffer, format, args...);
-  return buffer;
-}
+constexpr std::array kStatusNames = {"open", "keep", "discard", "crash"};  // in Status' order
 
 std::string describe_signal(int number) {
   const char* name = sigabbrev_np(number);
-  std::string reason =
-      name ? text("train was ended by SIG%s", name) : text("train was ended by signal %d", number);
-  if (name && std::strcmp(name, "KILL") == 0)
-    reason += ", as the kernel does where memory runs out";
-  if (name && (std::strcmp(name, "SEGV") == 0 || std::strcmp(name, "BUS") == 0)) {
-    reason += ": a read or write outside of a tensor or through a bad pointer";
+  const std::string reason = name ? fmt::format("train was ended by SIG{}", name)
+                                  : fmt::format("train was ended by signal {}", number);
+  switch (number) {
+    case SIGKILL:
+      return reason + ", as the kernel does where memory runs out";
+    case SIGSEGV:
+    case SIGBUS:
+      return reason + ": a read or write outside of a tensor or through a bad pointer";
+    case SIGABRT:
+      return reason + ": an exception or a failed check; see run.log";
   }
-  if (name && std::strcmp(name, "ABRT") == 0)
-    reason += ": an exception or a failed check; see run.log";
   return reason;
 }
 
@@ -41,8 +40,8 @@ std::string failure_of_run(const Measured& measured) {
   }
   if (!measured.over.empty()) return "train was ended: " + measured.over;
   if (measured.timed_out) {
-    return text("timed out: train was still going after %.1f s and was ended",
-                measured.wall_seconds);
+    return fmt::format("timed out: train was still going after {:.1f} s and was ended",
+                       measured.wall_seconds);
   }
   switch (measured.train_exit) {
     case kDone:
@@ -61,7 +60,7 @@ std::string failure_of_run(const Measured& measured) {
   }
   if (measured.train_exit > 128 && measured.train_exit <= 128 + 64)
     return describe_signal(measured.train_exit - 128);
-  return text("train ended with exit code %d; see run.log", measured.train_exit);
+  return fmt::format("train ended with exit code {}; see run.log", measured.train_exit);
 }
 
 // Why its time voids a run; empty if it doesn't.
@@ -69,7 +68,8 @@ std::string failure_of_clock(const Measured& measured, const Allowance& allowanc
   const auto over = [](const char* what, double seconds, double limit) {
     return seconds <= limit
                ? ""
-               : text("void: %s %.1f s of wall time, and %.1f s are allowed", what, seconds, limit);
+               : fmt::format("void: {} {:.1f} s of wall time, and {:.1f} s are allowed", what,
+                             seconds, limit);
   };
   std::string why = over("train took", measured.wall_seconds, allowance.wall_limit());
   if (!why.empty() || !allowance.baseline) return why;
@@ -89,32 +89,21 @@ std::string failure_of_clock(const Measured& measured, const Allowance& allowanc
 std::string failure_of_score(const Measured& measured) {
   if (!measured.score_problem.empty()) return "not scored: " + measured.score_problem;
   if (!measured.bpb) return "not scored: the scorer gave no figure";
-  if (!std::isfinite(*measured.bpb)) return text("not scored: val_bpb is %f", *measured.bpb);
+  if (!std::isfinite(*measured.bpb))
+    return fmt::format("not scored: val_bpb is {:f}", *measured.bpb);
   // No text has less than no information: such a figure shows a hole in the scorer, not a model.
   if (*measured.bpb <= 0)
-    return text("void: val_bpb is %f, which no model can reach", *measured.bpb);
+    return fmt::format("void: val_bpb is {:f}, which no model can reach", *measured.bpb);
   return "";
 }
 
 }  // namespace
 
-const char* name_of(Status status) {
-  switch (status) {
-    case Status::kKeep:
-      return "keep";
-    case Status::kDiscard:
-      return "discard";
-    case Status::kCrash:
-      return "crash";
-    case Status::kOpen:
-      break;
-  }
-  return "open";
-}
+const char* name_of(Status status) { return kStatusNames[static_cast<size_t>(status)]; }
 
 std::optional<Status> status_of(const std::string& name) {
-  for (const Status status : {Status::kOpen, Status::kKeep, Status::kDiscard, Status::kCrash})
-    if (name == name_of(status)) return status;
+  for (size_t i = 0; i < kStatusNames.size(); ++i)
+    if (name == kStatusNames[i]) return static_cast<Status>(i);
   return std::nullopt;
 }
 

@@ -39,10 +39,9 @@ std::string string_or_number(const json& value) {
 std::string words_of_list(const json& list) {
   std::string words;
   for (const json& each : list) {
-    const json& place = member(each, "loc");
-    for (const json& step : place.is_array() ? place : json::array()) {
+    const json& place = list_of(member(each, "loc"));
+    for (const json& step : place)
       words += string_or_number(step) + (step == place.back() ? ": " : ".");
-    }
     words += words_of(each) + " ";
   }
   return trim(words);
@@ -59,40 +58,28 @@ std::string text_of_page(const std::string& page) {
   return trim(text);
 }
 
-// Google's: {"details": [{"@type": "...QuotaFailure", "violations": [{"quotaId":
-// "...PerDay..."}]}]}.
-std::string quotas_of(const json& error) {
-  std::string quotas;
-  const json& details = member(error, "details");
-  for (const json& detail : details.is_array() ? details : json::array()) {
-    const json& violations = member(detail, "violations");
-    for (const json& violation : violations.is_array() ? violations : json::array()) {
-      quotas += " " + text_of(member(violation, "quotaId"));
-    }
-  }
-  return quotas;
-}
-
-// Google's: {"details": [{"@type": "...RetryInfo", "retryDelay": "27s"}]}.
-double retry_delay_of(const json& error) {
-  const json& details = member(error, "details");
-  for (const json& detail : details.is_array() ? details : json::array()) {
+// Google's: {"details": [{"@type": "...QuotaFailure", "violations": [{"quotaId": "...PerDay..."}]},
+// {"@type": "...RetryInfo", "retryDelay": "27s"}]}.
+void take_details(const json& error, ApiError& result) {
+  for (const json& detail : list_of(member(error, "details"))) {
+    for (const json& violation : list_of(member(detail, "violations")))
+      result.type += " " + text_of(member(violation, "quotaId"));
     const double seconds = std::strtod(text_of(member(detail, "retryDelay")).c_str(), nullptr);
-    if (std::isfinite(seconds) && seconds > 0) return std::min(seconds, 86400.0);
+    if (result.retry_after == 0 && std::isfinite(seconds) && seconds > 0)
+      result.retry_after = std::min(seconds, 86400.0);
   }
-  return 0;
 }
 
 ApiError from_object(long status, const json& error) {
   ApiError result;
   result.status = status;
   result.code = string_or_number(member(error, "code"));
-  result.type = text_of(member(error, "type")) + quotas_of(error);
+  result.type = text_of(member(error, "type"));
   result.param = text_of(member(error, "param"));
   result.message = words_of(error);
-  result.retry_after = retry_delay_of(error);
+  take_details(error, result);
   // OpenRouter: the words of the server behind it.
-  const std::string raw = text_of(member(member(error, "metadata"), "raw"));
+  const std::string raw = text_of(member(error, "metadata", "raw"));
   if (!raw.empty()) result.message += (result.message.empty() ? "" : ": ") + raw;
   return result;
 }

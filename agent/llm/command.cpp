@@ -1,5 +1,4 @@
-#include "agent/llm/command.h"
-
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <system_error>
 
 #include "agent/llm/complaint.h"
+#include "agent/llm/llm.h"
 #include "agent/llm/money.h"
 #include "agent/llm/secret.h"
 #include "common/error.h"
@@ -177,7 +177,7 @@ class CommandProvider : public Provider {
     if (failed && is_whole_edit(reply.text)) {
       reply.note = exit.timed_out
                        ? "it gave a whole edit and did not end"
-                       : "it gave a whole edit and exited with " + std::to_string(exit.code);
+                       : fmt::format("it gave a whole edit and exited with {}", exit.code);
       return reply;
     }
     const bool by_errors = !trim(errors).empty() && (failed || !answered);
@@ -199,11 +199,11 @@ class CommandProvider : public Provider {
       return "gave no reply within " + human_seconds(limit_) +
              (said.empty() ? "" : "; it printed: " + said);
     if (exit.code != 0)
-      return "exited with " + std::to_string(exit.code) + ": " +
-             (said.empty() ? "it printed nothing" : said) +
-             (said.find("No such file") == std::string::npos
-                  ? ""
-                  : "; it runs in an empty folder, so name its files by their full paths");
+      return fmt::format(
+          "exited with {}: {}{}", exit.code, said.empty() ? "it printed nothing" : said,
+          !has_any(said, {"No such file"})
+              ? ""
+              : "; it runs in an empty folder, so name its files by their full paths");
     return said.empty() ? "printed nothing" : "gave no reply: " + said;
   }
 

@@ -105,34 +105,17 @@ bool names_what_lasts(const std::string& words) {
   static const std::regex no_model(
       R"(\bmodel\b[^,;!?\n]{0,80}\b(not found|not exist|n't exist|not have access)\b)"
       R"(|\b(unknown|invalid|no such|unsupported) model\b)");
-  return std::regex_search(words, no_model) || has_any(words, {"log in",
-                                                               "login",
-                                                               "logged in",
-                                                               "logged out",
-                                                               "sign in",
-                                                               "signed in",
-                                                               "api key",
-                                                               "api_key",
-                                                               "apikey",
-                                                               "unauthorized",
-                                                               "unauthenticated",
-                                                               "authenticat",
-                                                               "credential",
-                                                               "forbidden",
-                                                               "access denied",
-                                                               "token expired",
-                                                               "token has expired",
-                                                               "invalid token",
-                                                               "session expired",
-                                                               " 401",
-                                                               " 403",
-                                                               "credit",
-                                                               "billing",
-                                                               "payment required",
-                                                               "insufficient balance",
-                                                               "insufficient funds",
-                                                               "subscription",
-                                                               "premium requests"});
+  if (std::regex_search(words, no_model)) return true;
+  const bool login = has_any(words, {"log in", "login", "logged in", "logged out", "sign in",
+                                     "signed in", "session expired", "unauthorized"});
+  const bool key =
+      has_any(words, {"api key", "api_key", "apikey", "authenticat", "credential", "forbidden"}) ||
+      has_any(words, {"access denied", "token expired", "token has expired", "invalid token"}) ||
+      has_any(words, {" 401", " 403"});
+  const bool payment = has_any(words, {"credit", "billing", "payment required", "subscription"}) ||
+                       has_any(words, {"insufficient balance", "insufficient funds"}) ||
+                       has_any(words, {"premium requests"});
+  return login || key || payment;
 }
 
 bool names_trouble(const std::string& words) {

@@ -1,5 +1,7 @@
 #include "agent/llm/endpoint.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <chrono>
@@ -11,6 +13,7 @@
 #include "agent/llm/complaint.h"
 #include "agent/llm/money.h"
 #include "common/back_off.h"
+#include "common/curl.h"
 #include "common/error.h"
 #include "common/http.h"
 #include "common/process.h"
@@ -74,10 +77,11 @@ std::pair<std::string, Secret> header_of(const std::string& text) {
   const bool named = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
     return std::isalnum(c) || c == '-' || c == '_';
   });
-  check(named && equals != std::string::npos,
-        "--header '" + text +
-            "' is not NAME=VARIABLE, a header and the environment variable that "
-            "holds its value");
+  check(
+      named && equals != std::string::npos,
+      fmt::format("--header '{}' is not NAME=VARIABLE, a header and the environment variable that "
+                  "holds its value",
+                  text));
   return {name, Secret::header_from_environment(text.substr(equals + 1))};
 }
 
@@ -89,10 +93,8 @@ std::vector<Message> system_as_user(std::vector<Message> conversation) {
 }
 
 std::string note(int attempt, double wait) {
-  std::string text;
-  if (attempt > 0) text = " (asked " + std::to_string(attempt + 1) + " times)";
-  if (wait > 0) text += "; it asks to wait " + std::to_string(std::llround(wait)) + " s";
-  return text;
+  return (attempt > 0 ? fmt::format(" (asked {} times)", attempt + 1) : "") +
+         (wait > 0 ? fmt::format("; it asks to wait {:.0f} s", wait) : "");
 }
 
 }  // namespace
@@ -147,9 +149,7 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
     if (step.next == Next::kDone || interrupt_requested()) return step.reply;
     if (step.next == Next::kAgain) {
       if (request < kMostRequests) continue;
-      return problem(shown_ + " refused " + std::to_string(request) + " requests in a row",
-                     Next::kDone)
-          .reply;
+      return failed_reply(fmt::format("{} refused {} requests in a row", shown_, request), false);
     }
     slow += step.reply.seconds > retry_seconds_;
     if (step.silent) waited += step.reply.seconds;
@@ -171,8 +171,8 @@ Reply Endpoint::ask_until_done(const std::vector<Message>& conversation) {
 Endpoint::Step Endpoint::ask_once(const std::vector<Message>& conversation) {
   const auto start = Clock::now();
   if (!wire_->fits(conversation, settings_)) {
-    Step step = problem("the conversation does not fit into --context-tokens " +
-                            std::to_string(settings_.context_tokens),
+    Step step = problem(fmt::format("the conversation does not fit into --context-tokens {}",
+                                    settings_.context_tokens),
                         Next::kDone);
     step.reply.too_long = true;
     return step;
@@ -224,12 +224,8 @@ Patience Endpoint::patience() const {
 }
 
 HttpResponse Endpoint::send(const std::string& body, AnswerReader& reader) {
-  HttpPost request{.url = url_, .body = body, .headers = header_lines()};
-  const Patience now = patience();
-  request.silence_seconds = now.silence;
-  request.stall_seconds = now.stall;
-  request.limit_seconds = now.limit;
-  return post(request, [&](std::string_view bytes) { return reader.feed(bytes); });
+  return post({.url = url_, .body = body, .headers = header_lines(), .patience = patience()},
+              [&](std::string_view bytes) { return reader.feed(bytes); });
 }
 
 Endpoint::Step Endpoint::judge(const Answer& answer, const HttpResponse& response) {
@@ -266,20 +262,21 @@ Endpoint::Step Endpoint::judge_transport(const HttpResponse& response) const {
 }
 
 Endpoint::Step Endpoint::judge_redirect(const HttpResponse& response) const {
-  const std::string answered = shown_ + " answered " + std::to_string(response.status);
+  const std::string answered = fmt::format("{} answered {}", shown_, response.status);
   if (response.location.empty()) return fatal(answered + "; check --base-url");
-  const std::string place = shown_url(response.location);
-  return fatal(answered + " to " + place +
-               ", which is not followed; if that is right, use --base-url " + place);
+  return fatal(
+      fmt::format("{0} to {1}, which is not followed; if that is right, use --base-url {1}",
+                  answered, shown_url(response.location)));
 }
 
 // An error in place of an answer is not billed; judge() knows of one that cut an answer short.
 Endpoint::Step Endpoint::judge_error(const ApiError& error, const HttpResponse& response) {
-  const auto header = response.headers.find("x-should-retry");
-  const Remedy remedy = remedy_for(error, header == response.headers.end() ? "" : header->second);
+  const Remedy remedy = remedy_for(error, header(response.headers, "x-should-retry"));
   if (adapt(error, remedy)) return {.reply = {}, .next = Next::kAgain, .sent = false};
-  const std::string status = response.status < 300 ? "with an error" : std::to_string(error.status);
-  const std::string said = shown_ + " answered " + status + ": " + quoted(error.message);
+  const std::string said =
+      fmt::format("{} answered {}: {}", shown_,
+                  response.status < 300 ? "with an error" : fmt::to_string(error.status),
+                  quoted(error.message));
   const bool short_of_credit =
       remedy == Remedy::kNoCredit || (remedy == Remedy::kLessRoom && affords_less(error));
   double wait = response.retry_after > 0 ? response.retry_after : error.retry_after;
@@ -331,9 +328,9 @@ std::string Endpoint::advice_for(const ApiError& error) const {
       key_env_.empty() ? "name its variable with --api-key-env, or #KEY_ENV of a fallback"
       : key_.empty()   ? "export " + key_env_ + "=..."
                        : "check the key in $" + key_env_;
-  const bool about_header = lower(error.message).find("header") != std::string::npos;
-  const std::string own_header =
-      about_header ? "; a header of its own is sent by --header NAME=VARIABLE" : "";
+  const std::string own_header = has_any(lower(error.message), {"header"})
+                                     ? "; a header of its own is sent by --header NAME=VARIABLE"
+                                     : "";
   if (error.status == 401 || error.status == 403) return "; " + name_key + own_header;
   if (error.status == 404) return "; check --model " + options_.model + " and --base-url";
   return "; check --model " + options_.model + own_header;
@@ -341,11 +338,7 @@ std::string Endpoint::advice_for(const ApiError& error) const {
 
 Endpoint::Step Endpoint::judge_answer(const Answer& answer) {
   Step step;
-  step.reply.tokens_in = answer.tokens_in;
-  step.reply.tokens_cached = answer.tokens_cached;
-  step.reply.tokens_cache_written = answer.tokens_cache_written;
-  step.reply.tokens_out = answer.tokens_out;
-  step.reply.tokens_reasoning = answer.tokens_reasoning;
+  static_cast<Tokens&>(step.reply) = answer;
   step.reply.cost = answer.cost;
   step.counted = answer.counted && answer.finished;  // Anthropic's first event counts one token out
   if (answer.malformed || !answer.finished) {
@@ -390,15 +383,15 @@ Endpoint::Step Endpoint::judge_empty(const Answer& answer, Step step) {
   problem =
       name() + (answer.reasoned ? " only reasoned and gave no answer" : " gave an empty answer");
   if (answer.truncated) {
-    problem += " within " + std::to_string(settings_.room) +
-               " tokens; raise --max-output-tokens or lower --reasoning-effort";
+    problem += fmt::format(
+        " within {} tokens; raise --max-output-tokens or lower --reasoning-effort", settings_.room);
     return step;
   }
   step.reply.is_there = answer.reasoned;
   if (++empties_ <= kMostEmpties)
     step.next = Next::kWait;
   else
-    problem += " " + std::to_string(empties_) + " times";
+    problem += fmt::format(" {} times", empties_);
   if (answer.reasoned) problem += "; if its server parses reasoning, turn that off";
   return step;
 }

@@ -13,16 +13,10 @@
 
 namespace autoresearch {
 
-// How long an endpoint may be silent, in seconds. Pure.
-struct Patience {
-  double silence;  // until the first header of its answer
-  double stall;    // without a byte from then on
-  double limit;    // for all of one answer
-};
-// `first`: the opening question, which has a model to load, but no long prompt to read, and for
-// which the start of the run waits. `wanted`: --patience, 0 for what suits the address: a model on
-// this machine may read a long prompt for minutes on a CPU; a public endpoint that says nothing is
-// down.
+// How long an endpoint may be silent. Pure. `first`: the opening question, which has a model to
+// load, but no long prompt to read, and for which the start of the run waits. `wanted`: --patience,
+// 0 for what suits the address: a model on this machine may read a long prompt for minutes on a
+// CPU; a public endpoint that says nothing is down.
 Patience patience_for(const std::string& url, bool stream, bool first, double wanted);
 
 class Endpoint : public Provider {

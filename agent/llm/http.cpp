@@ -18,15 +18,15 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMaxErrorBody = 64 << 10;
 
 struct Transfer {
-  CurlRequest* curl = nullptr;
-  HttpResponse* response = nullptr;
-  const std::function<bool(std::string_view)>* take = nullptr;
-  bool enough = false;  // `take` wants no more
-  double silence_seconds = 0, stall_seconds = 0;
+  CurlRequest* curl;
+  HttpResponse* response;
+  const std::function<bool(std::string_view)>* take;
+  Patience patience;
+  bool enough = false;    // `take` wants no more
   bool begun = false;     // a header came
   bool answered = false;  // a byte of the body came
   bool stalled = false;
-  double longest() const { return begun ? stall_seconds : silence_seconds; }
+  double longest() const { return begun ? patience.stall : patience.silence; }
   curl_off_t bytes = 0;  // up and down, when something moved last
   Clock::time_point moved = Clock::now();
 };
@@ -69,7 +69,7 @@ void set_options(const HttpPost& request, Transfer& transfer) {
   CurlRequest& curl = *transfer.curl;
   curl.set(CURLOPT_FOLLOWLOCATION, 0L);
   curl.set(CURLOPT_ACCEPT_ENCODING, "");
-  curl.set(CURLOPT_TIMEOUT_MS, std::lround(1000 * request.limit_seconds));
+  curl.set(CURLOPT_TIMEOUT_MS, std::lround(1000 * request.patience.limit));
   curl.set(CURLOPT_POSTFIELDS, request.body.data());
   curl.set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
   curl.set(CURLOPT_WRITEFUNCTION, on_body);
@@ -110,9 +110,7 @@ HttpResponse::Failure failure_of(CURLcode code, const CurlRequest& curl) {
 HttpResponse post(const HttpPost& request, const std::function<bool(std::string_view)>& take) {
   HttpResponse response;
   CurlRequest curl(request.url, request.headers);
-  Transfer transfer{&curl, &response, &take};
-  transfer.silence_seconds = request.silence_seconds;
-  transfer.stall_seconds = request.stall_seconds;
+  Transfer transfer{&curl, &response, &take, request.patience};
   set_options(request, transfer);
   const CURLcode code = curl_easy_perform(curl.handle());
   if (!transfer.enough) response.failure = failure_of(code, curl);

@@ -10,12 +10,17 @@
 
 namespace autoresearch {
 
+// How long the other side may be silent, in seconds, or the request has failed.
+struct Patience {
+  double silence = 300;  // until the first header of its answer
+  double stall = 300;    // without a byte from then on
+  double limit = 900;    // for all of one answer
+};
+
 struct HttpPost {
   std::string url, body;
-  std::vector<std::string> headers;  // "Name: value"
-  double silence_seconds = 300;      // until the first header of the answer, or it has failed
-  double stall_seconds = 300;        // without a byte from then on
-  double limit_seconds = 900;        // for all of it
+  std::vector<std::string> headers = {};  // "Name: value"
+  Patience patience = {};
 };
 
 struct HttpResponse {
@@ -26,7 +31,7 @@ struct HttpResponse {
     kUnknownHost,  // its name was not found: a mistake, or no network for now
     kUnreachable,  // no connection, so the request was never sent
     kDropped,      // the connection ended early
-    kStalled,      // silence_seconds, stall_seconds or limit_seconds passed
+    kStalled,      // the patience is at its end
     kInterrupted,  // interrupt_requested()
   };
   Failure failure = Failure::kNone;

@@ -23,7 +23,15 @@ struct Message {
   bool cache_after = false;  // a prefix that later conversations share ends here
 };
 
-struct Reply {
+// What a call took.
+struct Tokens {
+  int64_t tokens_in = 0;  // all of the prompt, the cached part included
+  int64_t tokens_cached = 0, tokens_cache_written = 0;
+  int64_t tokens_out = 0;  // reasoning included
+  int64_t tokens_reasoning = 0;
+};
+
+struct Reply : Tokens {
   std::string text;        // empty where the call failed
   bool truncated = false;  // cut by the length limit, also when asked again with more room
   std::string problem;     // one line with what to do, when the call failed; empty: it worked
@@ -35,10 +43,6 @@ struct Reply {
   bool used_up = false;    // never again in this run: --max-usd might be passed, or a record ended
   double wait = 0;         // seconds that the other side asks to be left alone, 0: none named
   std::string provider;    // who answered or failed, as its name() says
-  int64_t tokens_in = 0;   // all of the prompt, the cached part included
-  int64_t tokens_cached = 0, tokens_cache_written = 0;
-  int64_t tokens_out = 0;  // reasoning included
-  int64_t tokens_reasoning = 0;
   std::optional<double> cost;  // USD, as the endpoint itself states it
   double seconds = 0;
 };
@@ -84,6 +88,18 @@ struct ProviderOptions {
 
 // Throws Error for options that can't work (no model, no command, no such run).
 std::unique_ptr<Provider> make_provider(const ProviderOptions& options);
+
+// Its two kinds that are no endpoint. Any program as a model: the conversation on stdin, the reply
+// on stdout; command-line assistants (docs/models.md says with which flags), or a script of the
+// user's own. Each call runs in an empty folder of its own: an assistant that obeys a project's
+// files or edits them finds none. Nobody knows what a call costs: it has no price, or that of
+// "command", which can only be 0.
+std::unique_ptr<Provider> command_provider(const ProviderOptions& options);
+
+// The replies of an earlier run, one after the other. As many as `options.given` counts under the
+// provider's name are passed over: a run that goes on, goes on with the next one. Throws Error if
+// the earlier run has no replies.
+std::unique_ptr<Provider> recorded_provider(const ProviderOptions& options);
 
 // A reply that is only a problem.
 Reply failed_reply(const std::string& problem, bool fatal);

@@ -1,12 +1,13 @@
 #include "agent/llm/money.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <utility>
 
 #include "common/error.h"
-#include "common/log.h"
 
 namespace autoresearch {
 namespace {
@@ -14,14 +15,18 @@ namespace {
 constexpr double kMillion = 1e6;
 constexpr size_t kTemplateBytes = 4096;  // what a server's own chat template may add
 
-// "1,234" thousands are not needed: millions are.
-std::string tokens(int64_t count) {
-  if (count < 10'000) return std::to_string(count);
-  if (count < 1'000'000) return format("%.0f k", static_cast<double>(count) / 1e3);
-  return format("%.1f M", static_cast<double>(count) / 1e6);
+template <typename Count>
+double real(Count count) {
+  return static_cast<double>(count);
 }
 
-std::string dollars(double usd) { return format(usd < 1 ? "$%.4f" : "$%.2f", usd); }
+std::string tokens(int64_t count) {
+  if (count < 10'000) return fmt::to_string(count);
+  if (count < 1'000'000) return fmt::format("{:.0f} k", real(count) / 1e3);
+  return fmt::format("{:.1f} M", real(count) / 1e6);
+}
+
+std::string dollars(double usd) { return fmt::format("${:.{}f}", usd, usd < 1 ? 4 : 2); }
 
 }  // namespace
 
@@ -48,21 +53,17 @@ std::pair<std::string, Price> parse_price(const std::string& text) {
   return {model, {figures[0], figures[1], figures[2], cache_write}};
 }
 
-double cost_of(const Price& price, const Reply& reply) {
-  const int64_t fresh =
-      std::max<int64_t>(0, reply.tokens_in - reply.tokens_cached - reply.tokens_cache_written);
-  return (static_cast<double>(fresh) * price.in +
-          static_cast<double>(reply.tokens_cached) * price.cached +
-          static_cast<double>(reply.tokens_cache_written) * price.cache_write +
-          static_cast<double>(reply.tokens_out) * price.out) /
+double cost_of(const Price& price, const Tokens& tokens) {
+  const double cached = real(tokens.tokens_cached), written = real(tokens.tokens_cache_written);
+  const double fresh = std::max(0.0, real(tokens.tokens_in) - cached - written);
+  return (fresh * price.in + cached * price.cached + written * price.cache_write +
+          real(tokens.tokens_out) * price.out) /
          kMillion;
 }
 
 double largest_cost(const Price& price, size_t prompt_bytes, int64_t room) {
   const double most_in = std::max({price.in, price.cached, price.cache_write});
-  return (static_cast<double>(prompt_bytes + kTemplateBytes) * most_in +
-          static_cast<double>(room) * price.out) /
-         kMillion;
+  return (real(prompt_bytes + kTemplateBytes) * most_in + real(room) * price.out) / kMillion;
 }
 
 Ledger::Ledger(Prices prices, double max_usd, const std::vector<CallEvent>& earlier)
@@ -102,18 +103,11 @@ double Ledger::late_cost(const CallOpened& call, const CallClosed* done) const {
   const std::string& provider = call.provider;
   const std::string model = provider.substr(provider.find(':') + 1);
   const bool known = done && !done->assumed;
-  Reply reply;
-  if (known) {
-    reply.tokens_in = done->tokens_in;
-    reply.tokens_cached = done->tokens_cached;
-    reply.tokens_cache_written = done->tokens_cache_written;
-    reply.tokens_out = done->tokens_out;
-  }
   double most = 0;
   for (const auto& [name, price] : prices_) {
     if (name != model && name != provider && !name.starts_with(provider + "@")) continue;
     most = std::max(most,
-                    known ? cost_of(price, reply)
+                    known ? cost_of(price, *done)
                           : largest_cost(price, static_cast<size_t>(call.prompt_bytes), call.room));
   }
   return most;
@@ -165,9 +159,8 @@ void Ledger::close(int64_t id, const Reply& reply, Billed billed) {
   if (billed == Billed::kReported && !reply.cost && call.largest)
     usd = cost_of(*price_of(call.priced), reply);
   spent_ += usd.value_or(0) - call.largest.value_or(0);
-  note(CallClosed{id, reply.tokens_in, reply.tokens_cached, reply.tokens_cache_written,
-                  reply.tokens_out, reply.tokens_reasoning, reply.seconds, reply.problem, usd,
-                  billed == Billed::kUnknown, stated});
+  note(
+      CallClosed{reply, id, reply.seconds, reply.problem, usd, billed == Billed::kUnknown, stated});
 }
 
 void Spending::take(const CallEvent& event) {
@@ -198,36 +191,31 @@ void Spending::take(const CallEvent& event) {
 
 std::string spending_line(const Spending& sum, int64_t experiments, int64_t kept) {
   std::string line =
-      format("%lld calls (%lld failed), %s tokens in (%s cached), %s out (%s reasoning)",
-             static_cast<long long>(sum.calls), static_cast<long long>(sum.failed),
-             tokens(sum.tokens_in).c_str(), tokens(sum.tokens_cached).c_str(),
-             tokens(sum.tokens_out).c_str(), tokens(sum.tokens_reasoning).c_str());
-  if (sum.untold > 0)
-    line +=
-        format(" without those of %lld calls that name none", static_cast<long long>(sum.untold));
+      fmt::format("{} calls ({} failed), {} tokens in ({} cached), {} out ({} reasoning)",
+                  sum.calls, sum.failed, tokens(sum.tokens_in), tokens(sum.tokens_cached),
+                  tokens(sum.tokens_out), tokens(sum.tokens_reasoning));
+  if (sum.untold > 0) line += fmt::format(" without those of {} calls that name none", sum.untold);
   if (sum.usd == 0 && sum.unpriced > 0) return line + "; no price is known, see --price";
   line += ": " + dollars(sum.usd);
-  if (sum.unpriced > 0)
-    line += format(" without %lld calls that have no price", static_cast<long long>(sum.unpriced));
+  if (sum.unpriced > 0) line += fmt::format(" without {} calls that have no price", sum.unpriced);
   if (experiments > 0)
-    line += ", " + dollars(sum.usd / static_cast<double>(experiments)) + " an experiment";
-  if (kept > 0) line += ", " + dollars(sum.usd / static_cast<double>(kept)) + " a kept change";
+    line += fmt::format(", {} an experiment", dollars(sum.usd / real(experiments)));
+  if (kept > 0) line += fmt::format(", {} a kept change", dollars(sum.usd / real(kept)));
   return line;
 }
 
 std::string night_estimate(const Spending& sum, int64_t experiments, double expected_experiments) {
-  const double calls = static_cast<double>(std::max<int64_t>(1, sum.calls - sum.failed));
-  const double per_experiment = calls / static_cast<double>(std::max<int64_t>(1, experiments));
-  std::string line = format("estimate    %.0f tokens in and %.0f out a call",
-                            static_cast<double>(sum.tokens_in) / calls,
-                            static_cast<double>(sum.tokens_out) / calls);
-  if (sum.tokens_in == 0) line = "estimate    the calls name no tokens";
+  const double calls = real(std::max<int64_t>(1, sum.calls - sum.failed));
+  const double per_experiment = calls / real(std::max<int64_t>(1, experiments));
+  const std::string line =
+      sum.tokens_in == 0 ? "estimate    the calls name no tokens"
+                         : fmt::format("estimate    {:.0f} tokens in and {:.0f} out a call",
+                                       real(sum.tokens_in) / calls, real(sum.tokens_out) / calls);
   if (sum.unpriced > 0) return line + "; no price is known, --price MODEL=IN,CACHED,OUT tells it";
-  const double expected_calls = expected_experiments * per_experiment;
   const double usd = sum.usd - sum.assumed_usd;
-  return line + ", " + dollars(usd / calls) + " each: about " +
-         dollars(usd + usd / calls * expected_calls) +
-         format(" when %.0f more experiments are done", expected_experiments);
+  return fmt::format(
+      "{}, {} each: about {} when {:.0f} more experiments are done", line, dollars(usd / calls),
+      dollars(usd + usd / calls * expected_experiments * per_experiment), expected_experiments);
 }
 
 }  // namespace autoresearch

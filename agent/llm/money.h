@@ -27,7 +27,7 @@ using Prices = std::map<std::string, Price>;  // by model, or KIND:MODEL, or KIN
 // twice IN, or "MODEL=0" for one that costs nothing. Throws Error.
 std::pair<std::string, Price> parse_price(const std::string& text);
 
-double cost_of(const Price& price, const Reply& reply);
+double cost_of(const Price& price, const Tokens& tokens);
 
 // The most that one request can cost: no token is shorter than a byte.
 double largest_cost(const Price& price, size_t prompt_bytes, int64_t room);
@@ -43,10 +43,8 @@ struct CallOpened {
 };
 
 // What came of it.
-struct CallClosed {
+struct CallClosed : Tokens {
   int64_t id = 0;
-  int64_t tokens_in = 0, tokens_cached = 0, tokens_cache_written = 0;
-  int64_t tokens_out = 0, tokens_reasoning = 0;
   double seconds = 0;
   std::string problem;
   std::optional<double> usd;

@@ -1,5 +1,6 @@
-#include "agent/llm/recorded.h"
+#include <fmt/format.h>
 
+#include "agent/llm/llm.h"
 #include "common/error.h"
 #include "common/run_folder.h"
 
@@ -9,10 +10,11 @@ namespace {
 RunFolder earlier_run(const std::string& named) {
   const bool is_path = named.find('/') != std::string::npos;
   const RunFolder run = is_path ? RunFolder{named} : run_folder(named);
+  const fs::path where = is_path ? fs::current_path() : run.path.parent_path();
   check(!named.empty() && fs::is_directory(run.experiments()),
-        "no run '" + named + "' to replay in " +
-            (is_path ? fs::current_path() : run.path.parent_path()).string() +
-            "; name the tag of an earlier run, or its folder: --replay TAG");
+        fmt::format("no run '{}' to replay in {}; name the tag of an earlier run, or its folder: "
+                    "--replay TAG",
+                    named, where.native()));
   return {fs::canonical(run.path)};
 }
 
@@ -40,8 +42,8 @@ class RecordedProvider : public Provider {
     if (next_ < replies_.size()) {
       reply.text = read_file(replies_[next_++]);
     } else {
-      reply = failed_reply(
-          "all " + std::to_string(replies_.size()) + " recorded replies were replayed", true);
+      reply =
+          failed_reply(fmt::format("all {} recorded replies were replayed", replies_.size()), true);
       reply.used_up = true;
     }
     reply.provider = name();

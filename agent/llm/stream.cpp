@@ -25,14 +25,6 @@ void append_utf8(std::string& text, uint32_t c) {
   for (int k = more - 1; k >= 0; --k) text += static_cast<char>(0x80 | ((c >> (6 * k)) & 0x3F));
 }
 
-// Of the four bytes of a sequence whose first is 0xF4; 0 if some are missing.
-uint32_t code_point(std::string_view bytes) {
-  if (bytes.size() < 4) return 0;
-  uint32_t c = 4;
-  for (const char byte : bytes.substr(1)) c = c << 6 | (static_cast<uint8_t>(byte) & 0x3Fu);
-  return c;
-}
-
 // The value of "\uXXXX" at the start of `text`.
 std::optional<uint32_t> escaped(std::string_view text) {
   if (text.size() < 6 || !text.starts_with("\\u")) return std::nullopt;
@@ -133,7 +125,7 @@ std::string with_stand_ins(std::string_view json) {
 std::string rejoined(std::string_view text) {
   std::string bytes, out;
   for (size_t i = 0, length; i < text.size(); i += length) {
-    const uint32_t c = text[i] == '\xF4' ? code_point(text.substr(i, 4)) : 0;
+    const char32_t c = text[i] == '\xF4' ? first_character(text.substr(i)).code : 0;
     length = c >= kStandIns ? 4 : 1;
     bytes += c >= kStandIns ? static_cast<char>(c - kStandIns) : text[i];
   }

@@ -41,6 +41,11 @@ std::unique_ptr<Wire> make_wire(const std::string& kind) {
   return nullptr;
 }
 
+std::vector<std::string> Wire::headers(const std::string& key, bool) const {
+  if (key.empty()) return {};
+  return {"Authorization: Bearer " + key};
+}
+
 bool AnswerReader::feed(std::string_view bytes) {
   bytes_ += bytes.size();
   if (bytes_ > kMaxAnswer) answer_.malformed = true;
@@ -104,6 +109,13 @@ void AnswerReader::take_document() {
     wire_.take_document(last_, answer_);
 }
 
+json with_settings(json body, const CallSettings& settings) {
+  body["model"] = settings.model;
+  if (settings.stream) body["stream"] = true;
+  if (settings.temperature) body["temperature"] = *settings.temperature;
+  return body;
+}
+
 // Null for what is no JSON.
 json AnswerReader::parse(std::string_view text) {
   json value = parse_untrusted(text);
@@ -147,6 +159,11 @@ const json& member(const json& object, const char* key) {
   if (!object.is_object()) return nothing;
   const auto it = object.find(key);
   return it == object.end() ? nothing : *it;
+}
+
+const json& list_of(const json& value) {
+  static const json none = json::array();
+  return value.is_array() ? value : none;
 }
 
 std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : ""; }

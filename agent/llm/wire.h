@@ -32,7 +32,7 @@ struct CallSettings {
   bool has(const std::string& parameter) const { return !dropped.contains(parameter); }
 };
 
-struct Answer {
+struct Answer : Tokens {
   std::string text;
   std::string thoughts;    // what stood in the fields for reasoning, or in `text` without an end
   bool reasoned = false;   // thinking was seen; it is not part of the text
@@ -46,8 +46,6 @@ struct Answer {
   nlohmann::json error;    // an error object inside the answer; null: none
   int passed_over = 0;     // lines of the stream that were no JSON
   bool counted = false;    // the endpoint said how many tokens it was
-  int64_t tokens_in = 0, tokens_cached = 0, tokens_cache_written = 0;
-  int64_t tokens_out = 0, tokens_reasoning = 0;
   std::optional<double> cost;  // USD
 };
 
@@ -60,8 +58,8 @@ class Wire {
   virtual std::string default_key_env() const = 0;  // empty: none
   virtual std::string path() const = 0;             // behind the base URL
   virtual Framing framing() const { return Framing::kEvents; }
-  // `at_home`: the request goes to the protocol's own host.
-  virtual std::vector<std::string> headers(const std::string& key, bool at_home) const = 0;
+  // A key goes as a Bearer token. `at_home`: the request goes to the protocol's own host.
+  virtual std::vector<std::string> headers(const std::string& key, bool at_home) const;
   virtual nlohmann::json request(const std::vector<Message>& conversation,
                                  const CallSettings& settings) const = 0;
   // The names of parameters that an endpoint may refuse and that the request can do without.
@@ -114,8 +112,17 @@ class AnswerReader {
 
 // A member of an object, null where there is none: servers leave out and nullify at will.
 const nlohmann::json& member(const nlohmann::json& object, const char* key);
-std::string text_of(const nlohmann::json& value);  // "" unless it is a string
-int64_t count_of(const nlohmann::json& value);     // 0 unless it is a number; never negative
+// A member of a member, and so on.
+template <typename... Keys>
+const nlohmann::json& member(const nlohmann::json& object, const char* key, Keys... inner) {
+  return member(member(object, key), inner...);
+}
+const nlohmann::json& list_of(const nlohmann::json& value);  // empty unless it is a list
+std::string text_of(const nlohmann::json& value);            // "" unless it is a string
+int64_t count_of(const nlohmann::json& value);  // 0 unless it is a number; never negative
+
+// A request with what all protocols but Ollama's call by the same name.
+nlohmann::json with_settings(nlohmann::json body, const CallSettings& settings);
 
 // Notes the endpoint's word for the end of its answer. Servers say "" or "null" before the end.
 void take_end(const std::string& reason, Answer& answer);

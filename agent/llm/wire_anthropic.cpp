@@ -42,18 +42,12 @@ void take_usage(const json& usage, Answer& answer) {
   answer.tokens_out = newer("output_tokens", answer.tokens_out);
 }
 
-void take_stop_reason(const json& holder, Answer& answer) {
-  take_end(text_of(member(holder, "stop_reason")), answer);
-}
-
-bool is_thinking(const json& block) {
-  const json& type = member(block, "type");
-  return type == "thinking" || type == "redacted_thinking";
-}
-
-void take_thinking(const json& holder, Answer& answer) {
-  answer.reasoned = true;
-  answer.thoughts += text_of(member(holder, "thinking"));
+// A block of a whole answer, the beginning of one, or a piece of one, whose type ends in "_delta".
+void take_block(const json& block, Answer& answer) {
+  const std::string type = text_of(member(block, "type"));
+  answer.reasoned |= type.find("thinking") != std::string::npos;  // also what is redacted
+  answer.thoughts += text_of(member(block, "thinking"));
+  if (type.starts_with("text")) answer.text += text_of(member(block, "text"));
 }
 
 class AnthropicWire : public Wire {
@@ -64,9 +58,9 @@ class AnthropicWire : public Wire {
 
   // Gateways that speak this protocol want the key as all others do.
   std::vector<std::string> headers(const std::string& key, bool at_home) const override {
-    std::vector<std::string> lines = {"anthropic-version: 2023-06-01"};
+    auto lines = at_home ? std::vector<std::string>() : Wire::headers(key, at_home);
+    lines.push_back("anthropic-version: 2023-06-01");
     if (!key.empty()) lines.push_back("x-api-key: " + key);
-    if (!key.empty() && !at_home) lines.push_back("Authorization: Bearer " + key);
     return lines;
   }
 
@@ -86,10 +80,8 @@ class AnthropicWire : public Wire {
         messages.push_back({{"role", message.role}, {"content", json::array({block})}});
       }
     }
-    json body = {{"model", settings.model}, {"max_tokens", settings.room}, {"messages", messages}};
+    json body = with_settings({{"max_tokens", settings.room}, {"messages", messages}}, settings);
     if (!system.empty()) body["system"] = system;
-    if (settings.stream) body["stream"] = true;
-    if (settings.temperature) body["temperature"] = *settings.temperature;
     const int64_t thinking = thinking_budget(settings);
     if (!settings.effort.empty() && thinking < settings.room) {
       body["thinking"] = {{"type", "enabled"}, {"budget_tokens", thinking}};
@@ -103,22 +95,14 @@ class AnthropicWire : public Wire {
 
   void take_event(const json& event, Answer& answer) const override {
     const std::string type = text_of(member(event, "type"));
-    const json& delta = member(event, "delta");
-    const json& block = member(event, "content_block");
-    if (type == "message_start") {
-      take_usage(member(member(event, "message"), "usage"), answer);
-    } else if (type == "content_block_start") {
-      if (is_thinking(block)) take_thinking(block, answer);
-      if (member(block, "type") == "text") answer.text += text_of(member(block, "text"));
-    } else if (type == "content_block_delta") {
-      if (member(delta, "type") == "text_delta") answer.text += text_of(member(delta, "text"));
-      if (member(delta, "type") == "thinking_delta") take_thinking(delta, answer);
-    } else if (type == "message_delta") {
-      take_stop_reason(delta, answer);
+    if (type == "message_start") take_usage(member(event, "message", "usage"), answer);
+    if (type == "content_block_start") take_block(member(event, "content_block"), answer);
+    if (type == "content_block_delta") take_block(member(event, "delta"), answer);
+    if (type == "message_delta") {
+      take_end(text_of(member(event, "delta", "stop_reason")), answer);
       take_usage(member(event, "usage"), answer);
-    } else if (type == "message_stop") {
-      answer.ended = true;
     }
+    if (type == "message_stop") answer.ended = true;
   }
 
   void take_document(const json& document, Answer& answer) const override {
@@ -127,12 +111,9 @@ class AnthropicWire : public Wire {
       answer.malformed = true;
       return;
     }
-    for (const json& block : content) {
-      if (is_thinking(block)) take_thinking(block, answer);
-      if (member(block, "type") == "text") answer.text += text_of(member(block, "text"));
-    }
+    for (const json& block : content) take_block(block, answer);
     answer.finished = true;
-    take_stop_reason(document, answer);
+    take_end(text_of(member(document, "stop_reason")), answer);
     take_usage(member(document, "usage"), answer);
   }
 };

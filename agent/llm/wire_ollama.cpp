@@ -38,11 +38,6 @@ class OllamaWire : public Wire {
   std::string path() const override { return "/api/chat"; }
   Framing framing() const override { return Framing::kLines; }
 
-  std::vector<std::string> headers(const std::string& key, bool) const override {
-    if (key.empty()) return {};
-    return {"Authorization: Bearer " + key};
-  }
-
   json request(const std::vector<Message>& conversation,
                const CallSettings& settings) const override {
     json messages = json::array();
@@ -70,9 +65,8 @@ class OllamaWire : public Wire {
   }
 
   void take_event(const json& event, Answer& answer) const override {
-    const json& message = member(event, "message");
-    answer.text += text_of(member(message, "content"));
-    answer.thoughts += text_of(member(message, "thinking"));
+    answer.text += text_of(member(event, "message", "content"));
+    answer.thoughts += text_of(member(event, "message", "thinking"));
     answer.reasoned = !answer.thoughts.empty();
     if (member(event, "done") != true) return;
     answer.finished = answer.ended = true;

@@ -1,5 +1,6 @@
-// OpenAI's chat completions, as many servers speak them: OpenAI, OpenRouter, DeepSeek, Gemini's
-// compatible endpoint, vLLM, llama.cpp, LM Studio, Ollama under /v1.
+// OpenAI's two protocols. Chat completions, as many servers speak them: OpenAI, OpenRouter,
+// DeepSeek, Gemini's compatible endpoint, vLLM, llama.cpp, LM Studio, Ollama under /v1. And
+// Responses: some models are served by nothing else.
 
 #include <algorithm>
 
@@ -21,25 +22,35 @@ json content_with_mark(const Message& message, const CallSettings& settings) {
   return json::array({{{"type", "text"}, {"text", message.text}, {"cache_control", mark}}});
 }
 
-void take_usage(const json& document, Answer& answer) {
+// `prompt` and `completion`: how the protocol calls what goes in and what comes out.
+void take_usage(const json& document, const std::string& prompt, const std::string& completion,
+                Answer& answer) {
   const json& usage = member(document, "usage");
   if (!usage.is_object()) return;
+  const auto count = [&](auto... keys) { return count_of(member(usage, keys...)); };
   answer.counted = true;
-  answer.tokens_in = count_of(member(usage, "prompt_tokens"));
+  answer.tokens_in = count((prompt + "_tokens").c_str());
   // Some servers leave reasoning out of completion_tokens, but not out of the sum.
-  const int64_t completion = count_of(member(usage, "completion_tokens"));
-  answer.tokens_out =
-      std::max(completion, count_of(member(usage, "total_tokens")) - answer.tokens_in);
-  answer.tokens_cached = count_of(member(member(usage, "prompt_tokens_details"), "cached_tokens"));
-  if (answer.tokens_cached == 0) {
-    answer.tokens_cached = count_of(member(usage, "prompt_cache_hit_tokens"));  // DeepSeek
-  }
+  const int64_t told = count((completion + "_tokens").c_str());
+  answer.tokens_out = std::max(told, count("total_tokens") - answer.tokens_in);
+  answer.tokens_cached = count((prompt + "_tokens_details").c_str(), "cached_tokens");
+  if (answer.tokens_cached == 0)
+    answer.tokens_cached = count("prompt_cache_hit_tokens");  // DeepSeek
   answer.tokens_reasoning =
-      std::max(count_of(member(member(usage, "completion_tokens_details"), "reasoning_tokens")),
-               answer.tokens_out - completion);
+      std::max(count((completion + "_tokens_details").c_str(), "reasoning_tokens"),
+               answer.tokens_out - told);
   const json& cost = member(usage, "cost");  // OpenRouter
   if (cost.is_number() && cost.get<double>() >= 0) answer.cost = cost.get<double>();
 }
+
+class OpenAiWire : public Wire {
+ public:
+  std::string default_base_url() const override { return "https://api.openai.com/v1"; }
+  std::string default_key_env() const override { return "OPENAI_API_KEY"; }
+};
+
+// ------------------------------------------------------------------------------------------------
+// Chat completions
 
 // `message` is a choice's "message" of a whole answer, or "delta" of an event.
 void take_message(const json& message, Answer& answer) {
@@ -60,30 +71,17 @@ void take_choice(const json& choice, const char* message, Answer& answer) {
   if (is_error(member(choice, "error"))) answer.error = member(choice, "error");  // OpenRouter
 }
 
-const json& choices_of(const json& document) {
-  static const json none = json::array();
-  const json& choices = member(document, "choices");
-  return choices.is_array() ? choices : none;
-}
-
 // Only one answer was asked for; some servers give more, mixed.
 const json& first_choice(const json& document) {
   static const json nothing;
-  for (const json& choice : choices_of(document))
+  for (const json& choice : list_of(member(document, "choices")))
     if (count_of(member(choice, "index")) == 0) return choice;
   return nothing;
 }
 
-class OpenAiWire : public Wire {
+class ChatWire : public OpenAiWire {
  public:
-  std::string default_base_url() const override { return "https://api.openai.com/v1"; }
-  std::string default_key_env() const override { return "OPENAI_API_KEY"; }
   std::string path() const override { return "/chat/completions"; }
-
-  std::vector<std::string> headers(const std::string& key, bool) const override {
-    if (key.empty()) return {};
-    return {"Authorization: Bearer " + key};
-  }
 
   json request(const std::vector<Message>& conversation,
                const CallSettings& settings) const override {
@@ -97,10 +95,8 @@ class OpenAiWire : public Wire {
     }
     // The newer models of OpenAI itself refuse the older name.
     const char* limit = settings.has("max_tokens") ? "max_tokens" : "max_completion_tokens";
-    json body = {{"model", settings.model}, {"messages", messages}, {limit, settings.room}};
-    if (settings.stream) body["stream"] = true;
+    json body = with_settings({{"messages", messages}, {limit, settings.room}}, settings);
     if (settings.stream) body["stream_options"] = {{"include_usage", true}};
-    if (settings.temperature) body["temperature"] = *settings.temperature;
     if (!settings.effort.empty()) body["reasoning_effort"] = settings.effort;
     return body;
   }
@@ -113,9 +109,9 @@ class OpenAiWire : public Wire {
   void take_event(const json& event, Answer& answer) const override {
     const json& choice = first_choice(event);
     take_choice(choice, member(choice, "delta").is_object() ? "delta" : "message", answer);
-    take_usage(event, answer);
+    take_usage(event, "prompt", "completion", answer);
     // The chunk that only counts tokens is the last one, also where no [DONE] follows.
-    answer.ended = answer.finished && answer.counted && choices_of(event).empty();
+    answer.ended = answer.finished && answer.counted && list_of(member(event, "choices")).empty();
   }
 
   void take_document(const json& document, Answer& answer) const override {
@@ -126,12 +122,81 @@ class OpenAiWire : public Wire {
     }
     answer.finished = true;  // though not every server gives a whole answer a finish_reason
     take_choice(choice, "message", answer);
-    take_usage(document, answer);
+    take_usage(document, "prompt", "completion", answer);
+  }
+};
+
+// ------------------------------------------------------------------------------------------------
+// Responses
+
+// A "response" object, whole or incomplete. Its text replaces what the events before it said.
+void take_response(const json& response, Answer& answer) {
+  std::string text;
+  for (const json& item : list_of(member(response, "output"))) {
+    if (member(item, "type") == "reasoning") answer.reasoned = true;
+    if (member(item, "type") != "message") continue;
+    const json& content = member(item, "content");
+    text += content_of(content);
+    for (const json& part : list_of(content)) answer.refusal += text_of(member(part, "refusal"));
+  }
+  if (!text.empty()) answer.text = text;
+  if (is_error(member(response, "error"))) answer.error = member(response, "error");
+  answer.finished = answer.ended = true;
+  const std::string reason = text_of(member(response, "incomplete_details", "reason"));
+  take_end(reason.empty() ? text_of(member(response, "status")) : reason, answer);
+  take_usage(response, "input", "output", answer);
+}
+
+class ResponsesWire : public OpenAiWire {
+ public:
+  std::string path() const override { return "/responses"; }
+
+  json request(const std::vector<Message>& conversation,
+               const CallSettings& settings) const override {
+    std::string instructions;
+    json input = json::array();
+    for (const Message& message : joined_by_role(conversation)) {
+      if (message.role == "system") {
+        instructions += message.text;
+      } else {
+        input.push_back({{"role", message.role}, {"content", message.text}});
+      }
+    }
+    json body = with_settings({{"input", input}, {"max_output_tokens", settings.room}}, settings);
+    if (settings.has("store")) body["store"] = false;
+    if (!instructions.empty()) body["instructions"] = instructions;
+    if (!settings.effort.empty()) body["reasoning"] = {{"effort", settings.effort}};
+    return body;
+  }
+
+  std::vector<std::string> droppable() const override {
+    return {"store", "temperature", "reasoning", "stream"};
+  }
+
+  void take_event(const json& event, Answer& answer) const override {
+    const std::string type = text_of(member(event, "type"));
+    if (type == "response.output_text.delta") answer.text += text_of(member(event, "delta"));
+    if (type == "response.refusal.delta") answer.refusal += text_of(member(event, "delta"));
+    if (type.starts_with("response.reasoning")) answer.reasoned = true;
+    if (type == "error") answer.error = event;
+    if (type == "response.completed" || type == "response.incomplete" ||
+        type == "response.failed") {
+      take_response(member(event, "response"), answer);
+    }
+  }
+
+  void take_document(const json& document, Answer& answer) const override {
+    if (!member(document, "output").is_array()) {
+      answer.malformed = true;
+      return;
+    }
+    take_response(document, answer);
   }
 };
 
 }  // namespace
 
-std::unique_ptr<Wire> openai_wire() { return std::make_unique<OpenAiWire>(); }
+std::unique_ptr<Wire> openai_wire() { return std::make_unique<ChatWire>(); }
+std::unique_ptr<Wire> openai_responses_wire() { return std::make_unique<ResponsesWire>(); }
 
 }  // namespace autoresearch

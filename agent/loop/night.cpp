@@ -11,7 +11,6 @@
 #include "agent/loop/proving.h"
 #include "agent/record/earlier_result.h"
 #include "agent/record/history.h"
-#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/clock.h"
 #include "common/error.h"

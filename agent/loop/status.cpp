@@ -11,7 +11,6 @@
 #include "agent/record/figures.h"
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
-#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/log.h"
 #include "common/progress.h"

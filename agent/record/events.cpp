@@ -1,202 +1,111 @@
 #include "agent/record/events.h"
 
+#include <fmt/chrono.h>
+
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <ctime>
 #include <iterator>
 #include <string_view>
+#include <utility>
 
 #include "common/error.h"
 
+// What is not there is no key.
+template <typename T>
+struct nlohmann::adl_serializer<std::optional<T>> {
+  static void to_json(json& object, const std::optional<T>& value) {
+    object = value ? json(*value) : json();
+  }
+  static void from_json(const json& object, std::optional<T>& value) { value = object.get<T>(); }
+};
+
 namespace autoresearch {
-namespace {
 
 using nlohmann::json;
 
-// The keys of every event, once: `f(name, member)` is called for each, to write it or to read it.
+void to_json(json& object, Status status) { object = name_of(status); }
 
-template <typename F>
-void each(F& f, event::Start& e) {
-  f("version", e.version), f("tag", e.tag), f("task_name", e.task_name), f("task", e.task);
-  f("kit", e.kit), f("device", e.device), f("machine", e.machine), f("seed", e.seed);
-  f("provider", e.provider);
+void from_json(const json& object, Status& status) {
+  const auto named = status_of(object.get<std::string>());
+  check(named && *named != Status::kOpen, "'" + object.get<std::string>() + "' is not a status");
+  status = *named;
 }
 
-template <typename F>
-void each(F& f, event::Program& e) {
-  f("sha256", e.sha256);
+// The keys of every event, by which it is written and read. On disk some have other names, kOnDisk.
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CallOpened, id, n, provider, prompt_bytes, room,
+                                                largest_usd)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CallClosed, id, tokens_in, tokens_cached,
+                                                tokens_cache_written, tokens_out, tokens_reasoning,
+                                                seconds, problem, usd, assumed, stated)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Phases, startup, training, sealing)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Measured, seed, train_exit, timed_out, over_memory,
+                                                over, wall_seconds, overhead_seconds, phases,
+                                                sealed, sealed_bytes, bpb, score_problem,
+                                                score_seconds, score_rss_bytes, score, memory_gb,
+                                                steps, tokens_per_second, last_words,
+                                                fused_operations, busy, disturbed, machine, broken)
+
+namespace event {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Start, version, tag, task_name, task, kit, device,
+                                                machine, seed, provider)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Program, sha256)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Replied, n, proposer)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NotBuilt, n, fingerprint, errors)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Candidate, n, commit, parent, idea, why, proposer,
+                                                fingerprint, constants, areas, next)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Withdrawn, n, why)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Refused, n, proposer, reason)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Exhausted, why)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Fits, provider, tokens)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Built, n, seconds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RunStarted, n, attempt, pid, start_time)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Verdict, n, status, reason, champion, decision,
+                                                difference, sigma, machine)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Reopened, n)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Rest, seconds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Told, what)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Trouble, what)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Canary, problem)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Tested, commit, bpb, problem, seconds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Proof, arms, changes, blocks, reserved_pairs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ProofStarted, block, arm, attempt, pid, start_time)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Trimmed, commit, changes, blocks)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ProvenChange, n, effect, standard_error, p, result)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Verified, tip, verified, problem, pairs, mean, low,
+                                                high, bpb, sigma, changes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Paused, why)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Stop, why)
+
+void to_json(json& object, const Resumed&) { object = json::object(); }
+void from_json(const json&, Resumed&) {}
+
+// What was measured stands beside the other keys.
+
+void to_json(json& object, const Measurement& e) {
+  object = e.measured;
+  object.update({{"n", e.n}, {"attempt", e.attempt}});
 }
 
-template <typename F>
-void each(F& f, CallOpened& e) {
-  f("id", e.id), f("n", e.n), f("provider", e.provider), f("prompt_bytes", e.prompt_bytes);
-  f("room", e.room), f("largest_usd", e.largest_usd);
+void from_json(const json& object, Measurement& e) {
+  e = {object.at("n"), object.at("attempt"), object};
 }
 
-template <typename F>
-void each(F& f, CallClosed& e) {
-  f("id", e.id), f("tokens_in", e.tokens_in), f("tokens_cached", e.tokens_cached);
-  f("tokens_cache_written", e.tokens_cache_written), f("tokens_out", e.tokens_out);
-  f("tokens_reasoning", e.tokens_reasoning), f("seconds", e.seconds), f("problem", e.problem);
-  f("usd", e.usd), f("assumed", e.assumed), f("stated", e.stated);
+void to_json(json& object, const ProofMeasured& e) {
+  object = e.measured;
+  object.update({{"block", e.block}, {"arm", e.arm}, {"attempt", e.attempt}, {"built", e.built}});
 }
 
-template <typename F>
-void each(F& f, event::Replied& e) {
-  f("n", e.n), f("proposer", e.proposer);
+void from_json(const json& object, ProofMeasured& e) {
+  e = {object.at("block"), object.at("arm"), object.at("attempt"), object.value("built", true),
+       object};
 }
 
-template <typename F>
-void each(F& f, event::NotBuilt& e) {
-  f("n", e.n), f("fingerprint", e.fingerprint), f("errors", e.errors);
-}
+}  // namespace event
 
-template <typename F>
-void each(F& f, event::Candidate& e) {
-  f("n", e.n), f("commit", e.commit), f("parent", e.parent), f("idea", e.idea), f("why", e.why);
-  f("proposer", e.proposer), f("fingerprint", e.fingerprint), f("constants", e.constants);
-  f("areas", e.areas), f("next", e.next);
-}
-
-template <typename F>
-void each(F& f, event::Withdrawn& e) {
-  f("n", e.n), f("why", e.why);
-}
-
-template <typename F>
-void each(F& f, event::Refused& e) {
-  f("n", e.n), f("proposer", e.proposer), f("reason", e.reason);
-}
-
-template <typename F>
-void each(F& f, event::Exhausted& e) {
-  f("why", e.why);
-}
-
-template <typename F>
-void each(F& f, event::Fits& e) {
-  f("provider", e.provider), f("tokens", e.tokens);
-}
-
-template <typename F>
-void each(F& f, event::Built& e) {
-  f("n", e.n), f("seconds", e.seconds);
-}
-
-template <typename F>
-void each(F& f, event::RunStarted& e) {
-  f("n", e.n), f("attempt", e.attempt), f("pid", e.pid), f("starttime", e.start_time);
-}
-
-template <typename F>
-void each(F& f, Measured& e) {
-  f("seed", e.seed), f("train_exit", e.train_exit), f("timed_out", e.timed_out);
-  f("over_memory", e.over_memory), f("over", e.over), f("wall_seconds", e.wall_seconds);
-  f("overhead_seconds", e.overhead_seconds), f("phases", e.phases), f("sealed", e.sealed);
-  f("sealed_bytes", e.sealed_bytes), f("bpb", e.bpb), f("score_problem", e.score_problem);
-  f("score_seconds", e.score_seconds), f("score_rss_bytes", e.score_rss_bytes);
-  f("score", e.score), f("memory_gb", e.memory_gb), f("steps", e.steps);
-  f("tokens_per_second", e.tokens_per_second), f("last_words", e.last_words);
-  f("fused_operations", e.fused_operations), f("busy", e.busy), f("disturbed", e.disturbed),
-      f("machine", e.machine), f("broken", e.broken);
-}
-
-template <typename F>
-void each(F& f, Phases& e) {
-  f("startup", e.startup), f("training", e.training), f("sealing", e.sealing);
-}
-
-template <typename F>
-void each(F& f, event::Measurement& e) {
-  f("n", e.n), f("attempt", e.attempt), each(f, e.measured);
-}
-
-template <typename F>
-void each(F& f, event::Verdict& e) {
-  f("n", e.n), f("status", e.status), f("reason", e.reason), f("champion", e.champion);
-  f("decision", e.decision), f("difference", e.difference), f("sigma", e.sigma);
-  f("machine", e.machine);
-}
-
-template <typename F>
-void each(F& f, event::Reopened& e) {
-  f("n", e.n);
-}
-
-template <typename F>
-void each(F& f, event::Rest& e) {
-  f("seconds", e.seconds);
-}
-
-template <typename F>
-void each(F& f, event::Told& e) {
-  f("what", e.what);
-}
-
-template <typename F>
-void each(F& f, event::Trouble& e) {
-  f("what", e.what);
-}
-
-template <typename F>
-void each(F& f, event::Canary& e) {
-  f("problem", e.problem);
-}
-
-template <typename F>
-void each(F& f, event::Tested& e) {
-  f("commit", e.commit), f("bpb", e.bpb), f("problem", e.problem), f("seconds", e.seconds);
-}
-
-template <typename F>
-void each(F& f, event::Proof& e) {
-  f("arms", e.arms), f("changes", e.changes), f("blocks", e.blocks);
-  f("reserved_pairs", e.reserved_pairs);
-}
-
-template <typename F>
-void each(F& f, event::ProofStarted& e) {
-  f("block", e.block), f("arm", e.arm), f("attempt", e.attempt), f("pid", e.pid);
-  f("starttime", e.start_time);
-}
-
-template <typename F>
-void each(F& f, event::ProofMeasured& e) {
-  f("block", e.block), f("arm", e.arm), f("attempt", e.attempt), f("compiled", e.built);
-  each(f, e.measured);
-}
-
-template <typename F>
-void each(F& f, event::Trimmed& e) {
-  f("commit", e.commit), f("changes", e.changes), f("blocks", e.blocks);
-}
-
-template <typename F>
-void each(F& f, event::ProvenChange& e) {
-  f("n", e.n), f("effect", e.effect), f("standard_error", e.standard_error), f("p", e.p);
-  f("result", e.result);
-}
-
-template <typename F>
-void each(F& f, event::Verified& e) {
-  f("tip", e.tip), f("verified", e.verified), f("problem", e.problem), f("pairs", e.pairs);
-  f("mean", e.mean), f("low", e.low), f("high", e.high), f("bpb", e.bpb), f("sigma", e.sigma);
-  f("changes", e.changes);
-}
-
-template <typename F>
-void each(F& f, event::Paused& e) {
-  f("why", e.why);
-}
-
-template <typename F>
-void each(F&, event::Resumed&) {}
-
-template <typename F>
-void each(F& f, event::Stop& e) {
-  f("why", e.why);
-}
+namespace {
 
 // In the order of Event.
 constexpr const char* kNames[] = {
@@ -207,80 +116,35 @@ constexpr const char* kNames[] = {
     "trimmed",   "verified",  "paused",  "resumed",   "stop"};
 static_assert(std::size(kNames) == std::variant_size_v<Event>);
 
-struct Writer {
-  json& object;
-
-  template <typename T>
-  void operator()(const char* key, T& value) {
-    object[key] = value;
-  }
-  void operator()(const char* key, Status& value) { object[key] = name_of(value); }
-  void operator()(const char* key, std::optional<double>& value) {
-    if (value) object[key] = *value;
-  }
-  void operator()(const char* key, std::optional<Phases>& value) {
-    if (!value) return;
-    Writer inner{object[key]};
-    each(inner, *value);
-  }
-  void operator()(const char* key, std::vector<event::ProvenChange>& values) {
-    object[key] = json::array();
-    for (event::ProvenChange& value : values) {
-      Writer inner{object[key].emplace_back()};
-      each(inner, value);
-    }
-  }
-};
+constexpr std::pair<const char*, const char*> kOnDisk[] = {{"start_time", "starttime"},
+                                                           {"built", "compiled"}};
 
 // Without these an event says nothing; a figure that is missing is as if it were not measured.
-constexpr std::string_view kRequired[] = {"id",        "n",     "attempt", "commit", "status",
-                                          "starttime", "block", "arm",     "arms",   "tip"};
+constexpr const char* kRequired[] = {"id",         "n",     "attempt", "commit", "status",
+                                     "start_time", "block", "arm",     "arms",   "tip"};
 
-struct Reader {
-  const json& object;
+void rename(json& object, const char* from, const char* to) {
+  if (!object.contains(from)) return;
+  object[to] = object[from];
+  object.erase(from);
+}
 
-  // A figure that was not finite was written as null.
-  bool has(const char* key) const { return object.contains(key) && !object.at(key).is_null(); }
-
-  template <typename T>
-  void operator()(const char* key, T& value) {
-    const bool required =
-        std::find(std::begin(kRequired), std::end(kRequired), key) != std::end(kRequired);
-    if (required || has(key)) value = object.at(key).get<T>();
-  }
-  void operator()(const char* key, Status& value) {
-    const auto status = status_of(object.at(key).get<std::string>());
-    check(status && *status != Status::kOpen,
-          "'" + object.at(key).get<std::string>() + "' is not a status");
-    value = *status;
-  }
-  void operator()(const char* key, std::optional<double>& value) {
-    if (has(key)) value = object.at(key).get<double>();
-  }
-  void operator()(const char* key, std::optional<Phases>& value) {
-    if (!object.contains(key)) return;
-    value.emplace();
-    Reader inner{object.at(key)};
-    each(inner, *value);
-  }
-  void operator()(const char* key, std::vector<event::ProvenChange>& values) {
-    if (!object.contains(key)) return;
-    for (const json& one : object.at(key)) {
-      Reader inner{one};
-      each(inner, values.emplace_back());
-    }
-  }
-};
+// A figure that was not finite was written as null.
+void drop_nulls(json& value) {
+  for (auto it = value.begin(); value.is_object() && it != value.end();)
+    it = it->is_null() ? value.erase(it) : std::next(it);
+  if (value.is_structured()) std::for_each(value.begin(), value.end(), drop_nulls);
+}
 
 // Reads the event that has number `index` in Event.
 template <size_t index = 0>
 Event read_event(size_t wanted, const json& object) {
   if constexpr (index < std::variant_size_v<Event>) {
     if (index != wanted) return read_event<index + 1>(wanted, object);
-    std::variant_alternative_t<index, Event> read;
-    Reader reader{object};
-    each(reader, read);
-    return read;
+    static const json keys = std::variant_alternative_t<index, Event>();
+    for (const char* key : kRequired)
+      check(!keys.contains(key) || object.contains(key), std::string("it has no ") + key);
+    return object.get<std::variant_alternative_t<index, Event>>();
   } else {
     throw Error("no such event");
   }
@@ -293,28 +157,26 @@ Event as_event(const CallEvent& call) {
 }
 
 json to_json(const Entry& entry) {
-  json object = {{"event", kNames[entry.event.index()]}};
-  Event copy = entry.event;
-  std::visit(
-      [&](auto& event) {
-        Writer writer{object};
-        each(writer, event);
-      },
-      copy);
+  json object = std::visit([](const auto& event) { return json(event); }, entry.event);
+  drop_nulls(object);
+  for (const auto& [name, on_disk] : kOnDisk) rename(object, name, on_disk);
+  object["event"] = kNames[entry.event.index()];
   object["time"] = entry.time;
   return object;
 }
 
 std::optional<Entry> entry_from(const json& object) {
-  const std::string name = object.at("event").get<std::string>();
-  for (size_t i = 0; i < std::size(kNames); ++i)
-    if (name == kNames[i]) {
-      Entry entry{read_event(i, object), object.value("time", "")};
-      auto* start = std::get_if<event::Start>(&entry.event);
-      if (start && !object.contains("version")) start->version = 1;  // which had no such key
-      return entry;
-    }
-  return std::nullopt;
+  const auto name = object.at("event").get<std::string>();
+  const auto known = std::find(std::begin(kNames), std::end(kNames), name);
+  if (known == std::end(kNames)) return std::nullopt;
+  json keys = object;
+  for (const auto& [name, on_disk] : kOnDisk) rename(keys, on_disk, name);
+  drop_nulls(keys);
+  const auto index = static_cast<size_t>(known - std::begin(kNames));
+  Entry entry{read_event(index, keys), object.value("time", "")};
+  auto* start = std::get_if<event::Start>(&entry.event);
+  if (start && !object.contains("version")) start->version = 1;  // which had no such key
+  return entry;
 }
 
 std::optional<double> seconds_of_utc(const std::string& utc) {
@@ -327,13 +189,8 @@ std::optional<double> seconds_of_utc(const std::string& utc) {
 
 std::string utc_text(double seconds) {
   const double whole = std::floor(seconds);
-  const auto second = static_cast<std::time_t>(whole);
-  tm utc;
-  gmtime_r(&second, &utc);
-  char day[32], text[48];
-  std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text, sizeof text, "%s.%03dZ", day, static_cast<int>(1000 * (seconds - whole)));
-  return text;
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(static_cast<std::time_t>(whole)),
+                     static_cast<int>(1000 * (seconds - whole)));
 }
 
 }  // namespace autoresearch

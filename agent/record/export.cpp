@@ -1,14 +1,14 @@
 #include "agent/record/export.h"
 
+#include <fmt/chrono.h>
+
 #include <cctype>
 #include <ctime>
 
 #include "agent/edit/diff.h"
 #include "agent/record/page_detail.h"
-#include "agent/record/proof_lines.h"
 #include "agent/record/report.h"
 #include "common/error.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -50,21 +50,18 @@ std::string paragraph(const std::string& words) {
 // As e-mail has it, in UTC.
 std::string mail_date(const std::string& utc) {
   const auto seconds = static_cast<std::time_t>(seconds_of_utc(utc).value_or(0));
-  tm parts = {};
-  gmtime_r(&seconds, &parts);
-  char text[64];
-  std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S +0000", &parts);
-  return text;
+  return fmt::format("{:%a, %d %b %Y %H:%M:%S} +0000", fmt::gmtime(seconds));
 }
 
 std::string evidence_of(const RunFolder& run, const RunState& state, const Experiment& e,
                         const Figures& figures) {
   const double after = figures.bpb.value_or(0), change = figures.change.value_or(0);
-  std::string text =
-      format("val_bpb %.6f -> %.6f (%+.6f), measured ", after - change, after, change) +
-      (e.again.empty() ? "once" : format("%zu times", e.again.size() + 1)) +
-      (e.proven ? "; " + e.proven->result + " by fresh measurements.\n" : "; not verified yet.\n");
-  text += "Noise of one measurement: " + noise_in_words(noise_of(state.evidence)) + ".\n";
+  std::string text = fmt::format(
+      "val_bpb {:.6f} -> {:.6f} ({:+.6f}), measured {}; {}.\nNoise of one measurement: {}.\n",
+      after - change, after, change,
+      e.again.empty() ? "once" : fmt::format("{} times", e.again.size() + 1),
+      e.proven ? e.proven->result + " by fresh measurements" : "not verified yet",
+      noise_in_words(noise_of(state.evidence)));
   if (const auto compared = against_parent(run, state, e.n))
     text += "It won " + name_of(compared->won_by) + ".\n";
   return text;
@@ -72,8 +69,8 @@ std::string evidence_of(const RunFolder& run, const RunState& state, const Exper
 
 std::string source_of(const RunFolder& run, const Experiment& e) {
   const fs::path source = run.champion(e.candidate.commit) / "train.cpp";
-  check(fs::exists(source), "the source of #" + std::to_string(e.n) + " is missing: " +
-                                source.string() + "; its commit is " + e.candidate.commit);
+  check(fs::exists(source), fmt::format("the source of #{} is missing: {}; its commit is {}", e.n,
+                                        source.native(), e.candidate.commit));
   return read_file(source);
 }
 
@@ -99,20 +96,21 @@ std::vector<Patch> patches_of(const RunFolder& run, const RunState& state) {
     const Experiment& e = *wins[i];
     const std::string idea = one_line(e.candidate.idea, 200);
     Patch patch;
-    patch.name = format("%04zu-", i) + slug_of(idea) + ".patch";
-    patch.text = "From " + e.candidate.commit + " Mon Sep 17 00:00:00 2001\n" +
-                 "From: autoresearch <autoresearch@localhost>\n" + "Date: " + mail_date(e.end_utc) +
-                 "\n" + format("Subject: [PATCH %zu/%zu] ", i, wins.size() - 1) +
-                 (idea.empty() ? "no description" : idea) + "\n" +
-                 "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
-                 "Content-Transfer-Encoding: 8bit\n\n";
+    patch.name = fmt::format("{:04}-{}.patch", i, slug_of(idea));
+    patch.text = fmt::format(
+        "From {} Mon Sep 17 00:00:00 2001\nFrom: autoresearch <autoresearch@localhost>\n"
+        "Date: {}\nSubject: [PATCH {}/{}] {}\n"
+        "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
+        "Content-Transfer-Encoding: 8bit\n\n",
+        e.candidate.commit, mail_date(e.end_utc), i, wins.size() - 1,
+        idea.empty() ? "no description" : idea);
     // The model's words come second: `git am` takes headers from the first lines of a message.
     patch.text += evidence_of(run, state, e, figures[static_cast<size_t>(e.n)]);
     if (!e.candidate.why.empty()) patch.text += "\n" + paragraph(e.candidate.why);
-    patch.text += "\nExperiment: " + run.path.filename().string() + " " + std::to_string(e.n) +
-                  "\nProposed-by: " + one_line(e.candidate.proposer, 200) + "\n---\n";
-    patch.text += unified_diff(source_of(run, *wins[i - 1]), source_of(run, e), "train.cpp");
-    patch.text += "-- \nautoresearch\n\n";
+    patch.text +=
+        fmt::format("\nExperiment: {} {}\nProposed-by: {}\n---\n{}-- \nautoresearch\n\n",
+                    run.path.filename().native(), e.n, one_line(e.candidate.proposer, 200),
+                    unified_diff(source_of(run, *wins[i - 1]), source_of(run, e), "train.cpp"));
     patches.push_back(std::move(patch));
   }
   return patches;
@@ -131,12 +129,14 @@ std::string export_run(const RunFolder& run, const RunState& state, const fs::pa
   for (const Patch& patch : patches) write_file(folder / patch.name, patch.text);
   write_file(folder / "train.cpp", source_of(run, *wins.back()));
 
-  std::string said = format("%zu patches and the champion's train.cpp are in ", patches.size()) +
-                     folder.string() + "\n";
+  std::string said = fmt::format("{} patches and the champion's train.cpp are in {}\n",
+                                 patches.size(), folder.native());
   if (!patches.empty())
-    said += "as a branch, in the checkout that the run began in:\n  git switch -c " +
-            run.path.filename().string() + "-wins " + wins.front()->candidate.commit.substr(0, 12) +
-            " && git am --keep-non-patch " + quoted(folder.string()) + "/*.patch\n";
+    said += fmt::format(
+        "as a branch, in the checkout that the run began in:\n"
+        "  git switch -c {}-wins {} && git am --keep-non-patch {}/*.patch\n",
+        run.path.filename().native(), wins.front()->candidate.commit.substr(0, 12),
+        quoted(folder.string()));
   const std::string proof = proof_line(state);
   return said + "the whole gain: " + (proof.empty() ? "not verified yet" : proof) +
          "; what is kept was better when it was measured\n";

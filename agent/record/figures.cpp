@@ -1,9 +1,10 @@
 #include "agent/record/figures.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -67,17 +68,16 @@ std::string idea_of(const Experiment& experiment) {
 }
 
 std::string proposers_in_words(const RunState& state) {
-  std::string words;
+  std::vector<std::string> words;
   for (const auto& [proposer, counts] : count_by_proposer(state)) {
-    words += (words.empty() ? "" : ", ") + one_line(proposer, 100) +
-             format(" %d (%d kept, %.0f %%", counts.all(), counts.kept,
-                    100.0 * counts.kept / counts.all());
     const auto nothing = state.came_to_nothing.find(proposer);
-    if (nothing != state.came_to_nothing.end())
-      words += format("; %d came to nothing", nothing->second);
-    words += ")";
+    words.push_back(fmt::format("{} {} ({} kept, {:.0f} %{})", one_line(proposer, 100),
+                                counts.all(), counts.kept, 100.0 * counts.kept / counts.all(),
+                                nothing == state.came_to_nothing.end()
+                                    ? ""
+                                    : fmt::format("; {} came to nothing", nothing->second)));
   }
-  return words;
+  return fmt::format("{}", fmt::join(words, ", "));
 }
 
 double baseline_bpb(const RunState& state) {
@@ -88,8 +88,8 @@ double baseline_bpb(const RunState& state) {
 
 std::string noise_in_words(const Noise& noise) {
   if (noise.freedom == 0) return "not known: nothing was measured twice yet";
-  return format("%.2g, by %lld repeat%s", noise.sigma, static_cast<long long>(noise.freedom),
-                noise.freedom == 1 ? "" : "s");
+  return fmt::format("{:.2g}, by {} repeat{}", noise.sigma, noise.freedom,
+                     noise.freedom == 1 ? "" : "s");
 }
 
 std::string steps_caution(const RunState& state) {
@@ -101,11 +101,9 @@ std::string steps_caution(const RunState& state) {
   const int64_t before = state.experiments[0].measured->steps;
   const int64_t after = state.at(state.champion_n).measured->steps;
   if (before <= 0 || static_cast<double>(after) < kAlike * static_cast<double>(before)) return "";
-  return format(
-      "Part of the gain may be the machine's: #%lld made %lld steps in its time, the "
-      "baseline %lld.",
-      static_cast<long long>(state.champion_n), static_cast<long long>(after),
-      static_cast<long long>(before));
+  return fmt::format(
+      "Part of the gain may be the machine's: #{} made {} steps in its time, the baseline {}.",
+      state.champion_n, after, before);
 }
 
 std::vector<std::pair<std::string, double>> parts_of(const TimeSpent& spent) {
@@ -124,30 +122,6 @@ std::optional<double> budget_in(const RunState& state) {
 double pace_of(const RunState& state) {
   const auto judged = state.experiments.size() - state.open.size();
   return judged == 0 ? 0 : (state.spent.total - state.spent.paused) / static_cast<double>(judged);
-}
-
-std::optional<int64_t> experiment_with(const RunState& state, const std::string& commit) {
-  if (commit.empty()) return std::nullopt;
-  for (const Experiment& experiment : state.experiments)
-    if (experiment.candidate.commit == commit) return experiment.n;
-  return std::nullopt;
-}
-
-std::optional<Verified> verified_in(const RunState& state) {
-  if (!state.verified || !state.verified->problem.empty()) return std::nullopt;
-  const event::Verified& proof = *state.verified;
-  Verified verified;
-  verified.whole = {proof.low, proof.mean, proof.high, proof.verified};
-  verified.pairs = proof.pairs;
-  for (const event::ProvenChange& change : proof.changes)
-    verified.changes[change.n] = change.result == "verified";
-  const auto on_test = [&](const std::string& commit) -> std::optional<double> {
-    const auto tested = state.tested.find(commit);
-    return tested == state.tested.end() ? std::nullopt : tested->second.bpb;
-  };
-  verified.baseline_test = on_test(state.at(0).candidate.commit);
-  verified.champion_test = on_test(state.champion);
-  return verified;
 }
 
 }  // namespace autoresearch

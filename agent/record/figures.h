@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "agent/lab/evidence.h"
-#include "agent/lab/proof.h"
 #include "agent/record/run_state.h"
 
 namespace autoresearch {
@@ -25,17 +24,6 @@ struct Figures {
   double memory_gb = 0;
 };
 std::vector<Figures> figures_of(const RunState& state);
-
-// What fresh measurements have shown of a run's gains. Only what is proven is called verified.
-struct Verified {
-  WholeGain whole;  // of the champion against the baseline
-  int64_t pairs = 0;
-  std::map<int64_t, bool> changes;  // single kept experiments, and whether each is proven
-  std::optional<double> baseline_test, champion_test;  // on the test split
-};
-
-// As the latest proof in the journal says of the present champion; nothing if none has ended.
-std::optional<Verified> verified_in(const RunState& state);
 
 struct Counts {
   int kept = 0, discarded = 0, crashed = 0;
@@ -66,8 +54,5 @@ std::optional<double> budget_in(const RunState& state);
 // Seconds that an experiment takes on average, all that the run did included; 0 before there is
 // one.
 double pace_of(const RunState& state);
-
-// The number of the experiment that has this commit; nothing if none has.
-std::optional<int64_t> experiment_with(const RunState& state, const std::string& commit);
 
 }  // namespace autoresearch

@@ -1,6 +1,7 @@
 #include "agent/record/journal.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,8 +32,9 @@ Parsed parse(const std::string& bytes, const fs::path& path) {
     try {
       if (auto entry = entry_from(json::parse(line))) parsed.entries.push_back(std::move(*entry));
     } catch (const std::exception&) {
-      throw Error(path.string() + " line " + std::to_string(number) +
-                  " is not an event; restore the file, or start a new run with another --tag");
+      throw Error(fmt::format(
+          "{} line {} is not an event; restore the file, or start a new run with another --tag",
+          path.native(), number));
     }
     parsed.whole = end + 1;
   }

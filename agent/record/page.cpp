@@ -1,5 +1,7 @@
 #include "agent/record/page.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -9,7 +11,6 @@
 #include "agent/record/page_detail.h"
 #include "agent/record/page_embedded.h"
 #include "agent/record/report.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -91,23 +92,21 @@ json facts_of(const RunFolder& run, const RunState& state) {
     if (!value.empty()) facts.push_back({name, value});
   };
   if (state.champion_n >= 0) {
-    fact("champion",
-         format("#%lld, commit ", static_cast<long long>(state.champion_n)) + state.champion);
+    fact("champion", fmt::format("#{}, commit {}", state.champion_n, state.champion));
     fact("to restore its train.cpp", restore_line(run, state));
   }
   fact("folder", run.path.string());
   fact("slow operations", slow_operations(state));
-  std::string changes;
-  for (const int64_t n : state.program_changes)
-    changes += (changes.empty() ? "before #" : ", #") + std::to_string(n);
-  fact("program.md changed", changes);
+  if (!state.program_changes.empty())
+    fact("program.md changed", fmt::format("before #{}", fmt::join(state.program_changes, ", #")));
   if (const auto& start = state.start) {
     fact("task", start->task_name + ", " + start->task);
-    if (const auto budget = budget_in(state)) fact("budget", format("%.0f s of training", *budget));
+    if (const auto budget = budget_in(state))
+      fact("budget", fmt::format("{:.0f} s of training", *budget));
     fact("kit", start->kit);
     fact("device", start->device);
     fact("machine", start->machine);
-    fact("seed", std::to_string(start->seed));
+    fact("seed", fmt::to_string(start->seed));
   }
   return facts;
 }
@@ -118,19 +117,22 @@ json time_of(const TimeSpent& spent) {
   return {{"total", spent.total}, {"parts", std::move(parts)}};
 }
 
-json verified_json(const Verified& verified) {
-  json object = {{"low", verified.whole.low},   {"mean", verified.whole.mean},
-                 {"high", verified.whole.high}, {"verified", verified.whole.verified},
-                 {"pairs", verified.pairs},     {"changes", json::object()}};
-  for (const auto& [n, proven] : verified.changes) object["changes"][std::to_string(n)] = proven;
-  if (verified.baseline_test && verified.champion_test)
-    object["test"] = {*verified.baseline_test, *verified.champion_test};
+// What fresh measurements have shown of the gains, and beside it the test split.
+json verified_json(const RunState& state) {
+  const event::Verified& proof = *state.verified;
+  json object = {{"low", proof.low},     {"mean", proof.mean},         {"high", proof.high},
+                 {"pairs", proof.pairs}, {"verified", proof.verified}, {"changes", json::object()}};
+  for (const event::ProvenChange& change : proof.changes)
+    object["changes"][fmt::to_string(change.n)] = change.result == "verified";
+  const auto first = state.tested.find(state.at(0).candidate.commit);
+  const auto last = state.tested.find(state.champion), none = state.tested.end();
+  if (first != none && last != none && first->second.bpb && last->second.bpb)
+    object["test"] = {*first->second.bpb, *last->second.bpb};
   return object;
 }
 
 // All but the experiments.
-json run_json(const RunFolder& run, const RunState& state, double now,
-              const std::optional<Verified>& verified) {
+json run_json(const RunFolder& run, const RunState& state, double now) {
   const Counts counts = count(state);
   json object = {
       {"tag", run.path.filename().string()},
@@ -155,7 +157,7 @@ json run_json(const RunFolder& run, const RunState& state, double now,
     object["money"] = spending_line(state.spending, counts.all(), counts.kept);
   if (const Noise noise = noise_of(state.evidence); noise.freedom > 0)
     object["noise"] = {{"sigma", noise.sigma}, {"freedom", noise.freedom}};
-  if (verified) object["verified"] = verified_json(*verified);
+  if (state.verified && state.verified->problem.empty()) object["verified"] = verified_json(state);
   if (!state.experiments.empty()) set(object, "began", milliseconds(state.at(0).start_utc));
   return object;
 }
@@ -186,23 +188,21 @@ const ReportPage::Detail& ReportPage::detail(const RunState& state, int64_t n, s
   const auto index = static_cast<size_t>(n);
   if (details_.size() <= index) details_.resize(index + 1);
   Detail& detail = details_[index];
-  const std::string key =
-      format("%zu %s %d %zu ", bytes, name_of(e.status), e.attempts, e.again.size()) +
-      e.candidate.commit;
+  const std::string key = fmt::format("{} {} {} {} {}", bytes, name_of(e.status), e.attempts,
+                                      e.again.size(), e.candidate.commit);
   if (e.status != Status::kOpen && detail.key == key) return detail;
   detail = {key, in_script(detail_of(run_.experiment(n), bytes)), against_parent(run_, state, n)};
   return detail;
 }
 
-std::string ReportPage::html(const RunState& state, double now,
-                             const std::optional<Verified>& verified) {
+std::string ReportPage::html(const RunState& state, double now) {
   const std::vector<Figures> figures = figures_of(state);
   const size_t bytes = detail_bytes(state.experiments.size());
   details_.resize(state.experiments.size());
   std::unordered_map<std::string, int64_t> numbers;
   for (const Experiment& e : state.experiments) numbers.try_emplace(e.candidate.commit, e.n);
 
-  json run = run_json(run_, state, now, verified ? verified : verified_in(state));
+  json run = run_json(run_, state, now);
   run["experiments"] = json::array();
   std::string details;
   for (const Experiment& e : state.experiments) {
@@ -212,8 +212,7 @@ std::string ReportPage::html(const RunState& state, double now,
       row["parent"] = parent->second;
     run["experiments"].push_back(std::move(row));
     details +=
-        format("<script type=\"application/json\" id=\"d%lld\">", static_cast<long long>(e.n)) +
-        mine.json + "</script>\n";
+        fmt::format("<script type=\"application/json\" id=\"d{}\">{}</script>\n", e.n, mine.json);
   }
   return filled(kPageSkeleton, {{"{style}", kPageStyle},
                                 {"{run}", in_script(std::move(run))},

@@ -25,8 +25,7 @@ class ReportPage {
 
   // `now`: seconds since 1970. A page of a run that has no end on record follows it: the browser
   // loads it again every half minute.
-  std::string html(const RunState& state, double now,
-                   const std::optional<Verified>& verified = std::nullopt);
+  std::string html(const RunState& state, double now);
 
  private:
   struct Detail {

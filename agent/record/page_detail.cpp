@@ -1,10 +1,11 @@
 #include "agent/record/page_detail.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "agent/lab/measurement.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -56,11 +57,8 @@ Curve curve_of(const json& record) {
       if (point.is_array() && point.size() == 3 &&
           std::all_of(point.begin(), point.end(), [](const json& v) { return v.is_number(); }))
         curve.points.push_back({point[0], point[1], point[2]});
-  const auto configuration = record.find("configuration");
-  if (configuration != record.end() && configuration->is_object()) {
-    const auto batch = configuration->find("total_batch");
-    if (batch != configuration->end() && batch->is_number()) curve.tokens_per_step = *batch;
-  }
+  const json::json_pointer batch("/configuration/total_batch");
+  if (record.contains(batch) && record[batch].is_number()) curve.tokens_per_step = record[batch];
   return curve;
 }
 
@@ -93,8 +91,8 @@ std::string excerpt(const std::string& text, size_t bytes, Part part) {
   if (clean.size() <= bytes && taken == text.size()) return clean;
   const size_t shown = std::min(bytes, clean.size());
   const std::string cut =
-      format("[%.1f kB are not shown here]",
-             static_cast<double>(text.size() - std::min(shown, text.size())) / 1000);
+      fmt::format("[{:.1f} kB are not shown here]",
+                  static_cast<double>(text.size() - std::min(shown, text.size())) / 1000);
   return part == Part::kBeginning
              ? clean.substr(0, begin_of_character(clean, shown)) + "\n" + cut
              : cut + "\n" + clean.substr(begin_of_character(clean, clean.size() - shown));

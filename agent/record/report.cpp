@@ -1,5 +1,6 @@
 #include "agent/record/report.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,29 +8,15 @@
 
 #include "agent/record/figures.h"
 #include "agent/record/history.h"
-#include "agent/record/proof_lines.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
 namespace {
 
-std::string gain_in_percent(const RunState& state) {
-  double first = baseline_bpb(state);
-  return format("%.2f %%", first > 0 ? 100 * (state.best_bpb - first) / first : 0);
-}
+constexpr char kLine[] = "{:<4} {:<7}  {:>8}  {:>9}  {:>9}  {:<13}  {}";
 
-std::string line_of(const std::string& n, const std::string& status, const std::string& bpb,
-                    const std::string& change, const std::string& time, const std::string& best,
-                    const std::string& idea) {
-  return format("%-4s %-7s  %8s  %9s  %9s  %-13s  ", n.c_str(), status.c_str(), bpb.c_str(),
-                change.c_str(), time.c_str(), best.c_str()) +
-         idea;
-}
-
-// `digits` after the point, '+' before what is not negative if `sign`.
-std::string or_dash(std::optional<double> value, int digits, bool sign = false) {
-  return !value ? "-" : sign ? format("%+.*f", digits, *value) : format("%.*f", digits, *value);
+std::string or_dash(const char* pattern, std::optional<double> value) {
+  return value ? fmt::format(fmt::runtime(pattern), *value) : "-";
 }
 
 }  // namespace
@@ -42,9 +29,9 @@ std::string results_tsv(const RunState& state) {
     const Figures& mine = figures[experiment.n];
     std::string idea = description(experiment.candidate.idea, 1000);
     std::replace(idea.begin(), idea.end(), '"', '\'');
-    tsv += History::short_id(experiment.candidate.commit) +
-           format("\t%.6f\t%.1f\t", mine.bpb.value_or(0), mine.memory_gb) +
-           name_of(experiment.status) + "\t" + idea + "\n";
+    tsv +=
+        fmt::format("{}\t{:.6f}\t{:.1f}\t{}\t{}\n", History::short_id(experiment.candidate.commit),
+                    mine.bpb.value_or(0), mine.memory_gb, name_of(experiment.status), idea);
   }
   return tsv;
 }
@@ -54,14 +41,14 @@ std::string experiment_line(const RunState& state, int64_t n) {
   Figures mine = figures_of(state)[n];
   std::string idea = one_line(idea_of(experiment), 110);
   if (experiment.status == Status::kCrash) idea += " [" + one_line(experiment.reason, 160) + "]";
-  return line_of("#" + std::to_string(n), name_of(experiment.status), or_dash(mine.bpb, 6),
-                 or_dash(mine.change, 6, true),
-                 or_dash(mine.minutes, 1) + (mine.minutes ? " min" : ""),
-                 "best " + or_dash(mine.best, 6), idea);
+  return fmt::format(kLine, fmt::format("#{}", n), name_of(experiment.status),
+                     or_dash("{:.6f}", mine.bpb), or_dash("{:+.6f}", mine.change),
+                     or_dash("{:.1f} min", mine.minutes), "best " + or_dash("{:.6f}", mine.best),
+                     idea);
 }
 
 std::string experiment_header() {
-  return line_of("#", "status", "val_bpb", "change", "time", "best so far", "idea");
+  return fmt::format(kLine, "#", "status", "val_bpb", "change", "time", "best so far", "idea");
 }
 
 std::string proposer_lines(const RunState& state) {
@@ -75,30 +62,59 @@ std::string proposer_lines(const RunState& state) {
 
 std::string time_line(const TimeSpent& spent) {
   if (spent.training <= 0 || spent.total <= 0) return "";
-  std::string line;
+  std::vector<std::string> parts;
   for (const auto& [name, seconds] : parts_of(spent))
     if (const double share = 100 * seconds / spent.total; share >= 0.5)
-      line += (line.empty() ? "time: " : ", ") + format("%.0f %% ", share) + name;
+      parts.push_back(fmt::format("{:.0f} % {}", share, name));
+  return parts.empty() ? "" : fmt::format("time: {}", fmt::join(parts, ", "));
+}
+
+std::string proof_line(const RunState& state) {
+  if (state.champion_n <= 0) return "";
+  if (!state.verified)
+    return fmt::format(
+        "not proven: the gain rests on the measurements that it was chosen by; build/agent verify "
+        "--tag {} measures it anew",
+        state.start->tag);
+  const event::Verified& proof = *state.verified;
+  std::string line = proof.verified ? "verified: " : "not proven: ";
+  line += !proof.problem.empty()
+              ? one_line(proof.problem, 300)
+              : fmt::format("{:+.4f} (95 % interval {:+.4f} to {:+.4f}), {} pairs", proof.mean,
+                            proof.low, proof.high, proof.pairs);
+  if (proof.tip != state.champion)
+    line += fmt::format(", of commit {}; what was kept after it is not proven",
+                        History::short_id(proof.tip));
   return line;
+}
+
+std::string changes_line(const RunState& state) {
+  if (!state.verified) return "";
+  std::vector<std::string> kinds;
+  for (const std::string result : {"verified", "dropped", "unproven"}) {
+    std::vector<std::string> names;
+    for (const event::ProvenChange& change : state.verified->changes)
+      if (change.result == result) names.push_back(fmt::format("#{}", change.n));
+    if (names.empty()) continue;
+    kinds.push_back(fmt::format("{} {}", names.size(), result));
+    if (result != "unproven") kinds.back() += fmt::format(" ({})", fmt::join(names, " "));
+  }
+  return kinds.empty() ? "" : fmt::format("changes: {}", fmt::join(kinds, ", "));
 }
 
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
                           const std::string& restore_command) {
-  Counts total = count(state);
-  std::string lines;
-  if (state.champion_n < 0) {
-    lines = "no baseline was measured\n";
-  } else if (state.champion_n == 0) {
-    lines = format("val_bpb %.6f: the baseline is still the best", state.best_bpb);
-  } else {
-    lines = format("val_bpb %.6f -> %.6f (%+.6f, ", baseline_bpb(state), state.best_bpb,
-                   state.best_bpb - baseline_bpb(state)) +
-            gain_in_percent(state) + ")";
-  }
-  if (state.champion_n >= 0) {
-    lines += format(" after %d experiments: %d kept, %d discarded, %d crashed\n", total.all(),
-                    total.kept, total.discarded, total.crashed);
-  }
+  const Counts total = count(state);
+  const double first = baseline_bpb(state), gain = state.best_bpb - first;
+  std::string lines = "no baseline was measured\n";
+  if (state.champion_n == 0)
+    lines = fmt::format("val_bpb {:.6f}: the baseline is still the best", state.best_bpb);
+  if (state.champion_n > 0)
+    lines = fmt::format("val_bpb {:.6f} -> {:.6f} ({:+.6f}, {:.2f} %)", first, state.best_bpb, gain,
+                        first > 0 ? 100 * gain / first : 0);
+  if (state.champion_n >= 0)
+    lines += fmt::format(" after {} experiments: {} kept, {} discarded, {} crashed\n", total.all(),
+                         total.kept, total.discarded, total.crashed);
   if (state.champion_n > 0) {
     lines += "noise of one measurement: " + noise_in_words(noise_of(state.evidence)) + "\n";
     if (const std::string caution = steps_caution(state); !caution.empty()) lines += caution + "\n";
@@ -112,10 +128,9 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
   lines += "files: " + run_dir.string() + " (results.tsv, report.html, experiments/, champion/)\n";
   if (state.champion_n > 0) {
     const bool trimmed = state.at(state.champion_n).candidate.commit != state.champion;
-    lines += format("to put the best train.cpp (#%lld%s) into the checkout:\n  ",
-                    static_cast<long long>(state.champion_n),
-                    trimmed ? " without what was dropped" : "") +
-             restore_command + "\n";
+    lines +=
+        fmt::format("to put the best train.cpp (#{}{}) into the checkout:\n  {}\n",
+                    state.champion_n, trimmed ? " without what was dropped" : "", restore_command);
   }
   return lines;
 }

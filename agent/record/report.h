@@ -27,6 +27,14 @@ std::string proposer_lines(const RunState& state);
 // What the device's time went to: "time: 81 % training, 9 % scoring, ..."; empty before any.
 std::string time_line(const TimeSpent& spent);
 
+// What is known of the gain. "verified: -0.0123 (95 % interval -0.0150 to -0.0096), 4 pairs", "not
+// proven: ..." with what is known or with the reason; empty if the baseline is still the best. Only
+// what is proven is called verified.
+std::string proof_line(const RunState& state);
+
+// "changes: 2 verified (#3 #7), 1 dropped (#4), 5 unproven"; empty without a proof.
+std::string changes_line(const RunState& state);
+
 // The last lines: total gain and how sure it is, why it stopped, experiments per proposer with
 // their keeps, where the files are, the command that restores the champion's train.cpp.
 std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,

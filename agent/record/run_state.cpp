@@ -1,5 +1,7 @@
 #include "agent/record/run_state.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -8,21 +10,19 @@
 
 #include "agent/lab/proof.h"
 #include "common/error.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
 namespace {
 
 Experiment& experiment_of(RunState& state, int64_t n) {
-  check(n >= 0 && n < state.next_n(), "experiment " + std::to_string(n) + " has no candidate");
+  check(n >= 0 && n < state.next_n(), fmt::format("experiment {} has no candidate", n));
   return state.experiments[static_cast<size_t>(n)];
 }
 
 Experiment& open_experiment_of(RunState& state, int64_t n) {
   Experiment& experiment = experiment_of(state, n);
-  check(experiment.status == Status::kOpen,
-        "experiment " + std::to_string(n) + " has a verdict already");
+  check(experiment.status == Status::kOpen, fmt::format("experiment {} has a verdict already", n));
   return experiment;
 }
 
@@ -34,8 +34,9 @@ struct Fold {
 
   void operator()(const event::Start& e) {
     check(e.version == kJournalVersion,
-          "it is of version " + std::to_string(e.version) + " and this program writes " +
-              std::to_string(kJournalVersion) + "; go on with the program that began it");
+          fmt::format("it is of version {} and this program writes {}; go on with the program that "
+                      "began it",
+                      e.version, kJournalVersion));
     if (!state.start) {
       state.start = e;
       state.start_utc = time;
@@ -134,10 +135,9 @@ struct Fold {
   void operator()(const event::RunStarted& e) {
     Experiment& experiment = experiment_of(state, e.n);
     check(experiment.status == Status::kOpen || experiment.status == Status::kKeep,
-          "experiment " + std::to_string(e.n) + " was not kept and runs again");
-    check(e.attempt == experiment.attempts + 1, "attempt " + std::to_string(e.attempt) +
-                                                    " follows attempt " +
-                                                    std::to_string(experiment.attempts));
+          fmt::format("experiment {} was not kept and runs again", e.n));
+    check(e.attempt == experiment.attempts + 1,
+          fmt::format("attempt {} follows attempt {}", e.attempt, experiment.attempts));
     if (experiment.open) ++experiment.interrupted;
     experiment.attempts = e.attempt;
     experiment.open = true;
@@ -319,9 +319,8 @@ struct Fold {
 
   void operator()(const event::ProofStarted& e) {
     ProofSoFar& proof = proof_with(e.block, e.arm);
-    check(e.attempt == proof.attempts + 1, "attempt " + std::to_string(e.attempt) +
-                                               " of the proof follows attempt " +
-                                               std::to_string(proof.attempts));
+    check(e.attempt == proof.attempts + 1,
+          fmt::format("attempt {} of the proof follows attempt {}", e.attempt, proof.attempts));
     // Code that may be what ended the agent; tip and baseline have run well before.
     if (proof.open && proof.arm >= kFirstVariant) ++proof.failed[static_cast<size_t>(proof.arm)];
     proof.attempts = e.attempt;
@@ -447,9 +446,10 @@ RunState replay(const std::vector<Entry>& entries) {
     try {
       apply(state, entries[i]);
     } catch (const std::exception& problem) {
-      throw Error("journal event " + std::to_string(i + 1) +
-                  " contradicts those before it: " + problem.what() +
-                  "; restore journal.jsonl, or start a new run with another --tag");
+      throw Error(
+          fmt::format("journal event {} contradicts those before it: {}; restore journal.jsonl, or "
+                      "start a new run with another --tag",
+                      i + 1, problem.what()));
     }
   }
   return state;
@@ -467,8 +467,9 @@ std::string fits_validation(const RunState& state) {
   // nothing.
   const double tolerated = std::max(2 * noise_of(state.evidence).sigma, on_val / 10);
   if (on_val - on_test <= tolerated) return "";
-  return format("the loop may fit its validation rows: #%lld gained %.4f on val and %.4f on test",
-                static_cast<long long>(state.champion_n), on_val, on_test);
+  return fmt::format(
+      "the loop may fit its validation rows: #{} gained {:.4f} on val and {:.4f} on test",
+      state.champion_n, on_val, on_test);
 }
 
 std::string slow_operations(const RunState& state) {

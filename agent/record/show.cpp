@@ -1,5 +1,7 @@
 #include "agent/record/show.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -7,41 +9,39 @@
 #include "agent/lab/measurement.h"
 #include "agent/record/figures.h"
 #include "agent/record/page_detail.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
 namespace {
 
 std::string fact(const std::string& name, const std::string& words) {
-  return words.empty() ? "" : format("%-14s", name.c_str()) + one_line(words, 2000) + "\n";
+  return words.empty() ? "" : fmt::format("{:<14}{}\n", name, one_line(words, 2000));
 }
 
 std::string figure(double value, const char* unit) {
-  return value > 0 ? format("%.4g %s", value, unit) : "";
+  return value > 0 ? fmt::format("{:.4g} {}", value, unit) : "";
 }
 
 std::string joined(const std::vector<std::string>& words) {
-  std::string line;
-  for (const std::string& word : words) line += (line.empty() ? "" : ", ") + word;
-  return line;
+  return fmt::format("{}", fmt::join(words, ", "));
 }
+
+std::string in_words(double value) { return fmt::format("{:.6f}", value); }
 
 std::string score_of(const Experiment& e, const Figures& figures) {
   if (!figures.bpb) return "";
-  std::string words = format("%.6f", *figures.bpb);
-  if (figures.change) words += format(", %+.6f against the best before it", *figures.change);
-  if (!e.again.empty()) words += "; measured again:";
-  for (const double again : e.again) words += format(" %.6f", again);
+  std::string words = in_words(*figures.bpb);
+  if (figures.change) words += fmt::format(", {:+.6f} against the best before it", *figures.change);
+  if (!e.again.empty()) words += fmt::format("; measured again: {:.6f}", fmt::join(e.again, " "));
   return words;
 }
 
 std::string speed_in_words(const SpeedAndLearning& compared) {
   std::string words = name_of(compared.won_by);
   if (compared.tokens_ratio > 0)
-    words +=
-        format("; %+.0f %% tokens/s, training loss %+.4f at equal tokens (standard error %.4f)",
-               100 * (compared.tokens_ratio - 1), compared.at_equal_tokens, compared.tokens_error);
+    words += fmt::format(
+        "; {:+.0f} % tokens/s, training loss {:+.4f} at equal tokens (standard error {:.4f})",
+        100 * (compared.tokens_ratio - 1), compared.at_equal_tokens, compared.tokens_error);
   return words;
 }
 
@@ -49,9 +49,10 @@ std::string machine_in_words(const Experiment& e) {
   if (!e.measured) return "";
   const MachineState& machine = e.measured->machine;
   std::string words;
-  if (machine.cores > 0) words = format("load %.1f on %.0f cores", machine.load, machine.cores);
+  if (machine.cores > 0)
+    words = fmt::format("load {:.1f} on {:.0f} cores", machine.load, machine.cores);
   if (e.disturbed > 0)
-    words += format("; %d measurements were disturbed and repeated", e.disturbed);
+    words += fmt::format("; {} measurements were disturbed and repeated", e.disturbed);
   if (!e.measured->disturbed.empty()) words += "; disturbed: " + e.measured->disturbed;
   return words;
 }
@@ -59,13 +60,14 @@ std::string machine_in_words(const Experiment& e) {
 std::string measurement_text(const Experiment& e) {
   if (!e.measured) return "";
   const Measured& m = *e.measured;
-  std::string text = fact("steps", m.steps > 0 ? std::to_string(m.steps) : "") +
+  std::string text = fact("steps", m.steps > 0 ? fmt::to_string(m.steps) : "") +
                      fact("tokens/s", figure(m.tokens_per_second, "")) +
                      fact("memory", figure(m.memory_gb, "GB"));
   if (m.phases)
-    text += fact("time",
-                 format("%.1f s start-up, %.1f s training, %.1f s sealing, %.1f s scoring",
-                        m.phases->startup, m.phases->training, m.phases->sealing, m.score_seconds));
+    text += fact(
+        "time",
+        fmt::format("{:.1f} s start-up, {:.1f} s training, {:.1f} s sealing, {:.1f} s scoring",
+                    m.phases->startup, m.phases->training, m.phases->sealing, m.score_seconds));
   return text + fact("machine", machine_in_words(e));
 }
 
@@ -77,11 +79,9 @@ struct Row {
   std::string a, b;
 };
 
-std::string in_words(double value) { return format("%.6f", value); }
-
 std::string counts_words(const RunState& state) {
   const Counts counts = count(state);
-  return format("%d: %d kept, %d crashed", counts.all(), counts.kept, counts.crashed);
+  return fmt::format("{}: {} kept, {} crashed", counts.all(), counts.kept, counts.crashed);
 }
 
 int64_t steps_of(const RunState& state, int64_t n) {
@@ -101,17 +101,17 @@ std::vector<Row> rows_of(const RunState& a, const RunState& b) {
   add("best", [](const RunState& s) { return in_words(s.best_bpb); });
   add("gain", [](const RunState& s) {
     const double before = baseline_bpb(s), gain = s.best_bpb - before;
-    return before > 0 ? format("%+.6f (%+.2f %%)", gain, 100 * gain / before) : std::string();
+    return before > 0 ? fmt::format("{:+.6f} ({:+.2f} %)", gain, 100 * gain / before) : "";
   });
   add("verified", [](const RunState& s) {
-    return !s.verified ? std::string("not yet") : std::string(s.verified->verified ? "yes" : "no");
+    return !s.verified ? "not yet" : s.verified->verified ? "yes" : "no";
   });
   add("noise", [](const RunState& s) { return noise_in_words(noise_of(s.evidence)); });
-  add("steps first", [](const RunState& s) { return std::to_string(steps_of(s, 0)); });
-  add("steps best", [](const RunState& s) { return std::to_string(steps_of(s, s.champion_n)); });
+  add("steps first", [](const RunState& s) { return fmt::to_string(steps_of(s, 0)); });
+  add("steps best", [](const RunState& s) { return fmt::to_string(steps_of(s, s.champion_n)); });
   add("experiments", counts_words);
   add("each", [](const RunState& s) { return figure(pace_of(s), "s"); });
-  add("models", [](const RunState& s) { return format("%.2f USD", s.spending.usd); });
+  add("models", [](const RunState& s) { return fmt::format("{:.2f} USD", s.spending.usd); });
   return rows;
 }
 
@@ -128,7 +128,7 @@ std::vector<std::string> differences(const RunState& a, const RunState& b) {
   const auto first = static_cast<double>(steps_of(a, 0)),
              second = static_cast<double>(steps_of(b, 0));
   if (first > 0 && second > 0 && std::abs(std::log(first / second)) > std::log(1.1))
-    lines.push_back(format("the baselines made %.0f and %.0f steps", first, second));
+    lines.push_back(fmt::format("the baselines made {:.0f} and {:.0f} steps", first, second));
   if (a.champion_n < 0 || b.champion_n < 0) lines.push_back("one of them has no baseline yet");
   return lines;
 }
@@ -139,19 +139,18 @@ std::string experiment_text(const RunFolder& run, const RunState& state, int64_t
   const Experiment& e = state.at(n);
   const Figures figures = figures_of(state)[static_cast<size_t>(n)];
   const Experiment* parent = parent_of(state, n);
-  std::string text = format("#%lld %s  ", static_cast<long long>(n), name_of(e.status)) +
-                     one_line(e.candidate.idea, 1000) + "\n";
+  std::string text =
+      fmt::format("#{} {}  {}\n", n, name_of(e.status), one_line(e.candidate.idea, 1000));
   text += fact("why", e.candidate.why) + fact("verdict", e.reason) +
           fact("val_bpb", score_of(e, figures));
   if (const auto compared = against_parent(run, state, n))
     text += fact("won", speed_in_words(*compared));
   text += measurement_text(e);
-  if (parent != nullptr)
-    text += fact("made from", format("#%lld", static_cast<long long>(parent->n)) +
-                                  (parent->measured && parent->measured->steps > 0
-                                       ? format(", which made %lld steps",
-                                                static_cast<long long>(parent->measured->steps))
-                                       : ""));
+  if (parent != nullptr) {
+    const int64_t steps = steps_of(state, parent->n);
+    text += fact("made from", fmt::format("#{}", parent->n) +
+                                  (steps > 0 ? fmt::format(", which made {} steps", steps) : ""));
+  }
   text += fact("proposed by", e.candidate.proposer) + fact("parts", joined(e.candidate.areas)) +
           fact("constants", joined(e.candidate.constants)) +
           fact("next", joined(e.candidate.next)) + fact("commit", e.candidate.commit) +
@@ -168,9 +167,7 @@ std::string comparison_text(const RunState& a, const RunState& b) {
   size_t width = first.size();
   for (const Row& row : rows) width = std::max(width, row.a.size());
   const auto line = [&](const std::string& name, const std::string& x, const std::string& y) {
-    return format("%-12s  %-*s  ", name.c_str(), static_cast<int>(width),
-                  one_line(x, 200).c_str()) +
-           one_line(y, 200) + "\n";
+    return fmt::format("{:<12}  {:<{}}  {}\n", name, one_line(x, 200), width, one_line(y, 200));
   };
   std::string text = line("", first, second);
   for (const Row& row : rows) text += line(row.name, row.a, row.b);

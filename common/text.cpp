@@ -147,24 +147,29 @@ Character first_character(std::string_view text) {
 }
 
 char ascii_of(char32_t c) {
-  constexpr std::array<std::pair<char32_t, char>, 14> kOthers = {{{0x2018, '\''},
-                                                                  {0x2019, '\''},
-                                                                  {0x201B, '\''},
-                                                                  {0x2032, '\''},
-                                                                  {0x201C, '"'},
-                                                                  {0x201D, '"'},
-                                                                  {0x201F, '"'},
+  constexpr std::array<std::pair<char32_t, char>, 17> kOthers = {{{0x2032, '\''},
                                                                   {0x2033, '"'},
                                                                   {0x2212, '-'},
                                                                   {0xFE63, '-'},
+                                                                  {0x2500, '-'},
+                                                                  {0x2501, '-'},
+                                                                  {0x2502, '|'},
+                                                                  {0x2503, '|'},
+                                                                  {0x2550, '='},
                                                                   {0x2236, ':'},
                                                                   {0xFE55, ':'},
                                                                   {0xFE13, ':'},
-                                                                  {0xA789, ':'}}};
+                                                                  {0xA789, ':'},
+                                                                  {0xAB, '<'},
+                                                                  {0x2039, '<'},
+                                                                  {0xBB, '>'},
+                                                                  {0x203A, '>'}}};
   if (c < 0x80) return static_cast<char>(c);
   if (is_blank(c)) return ' ';
   if (c >= 0xFF01 && c <= 0xFF5E) return static_cast<char>(c - 0xFF01 + '!');
   if (c >= 0x2010 && c <= 0x2015) return '-';
+  if (c >= 0x2018 && c <= 0x201F) return c < 0x201C ? '\'' : '"';
+  if (c >= 0x3008 && c <= 0x301B && c != 0x3012 && c != 0x3013) return c % 2 == 0 ? '[' : ']';
   if (c >= 0x1D400 && c < 0x1D6A4) {  // mathematical letters, alphabet after alphabet
     const auto letter = static_cast<char>((c - 0x1D400) % 52);
     return static_cast<char>(letter < 26 ? 'A' + letter : 'a' + letter - 26);

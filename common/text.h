@@ -40,7 +40,7 @@ struct Character {
 Character first_character(std::string_view text);
 
 // The ASCII character that a keyboard in another language, a word processor or a web page made `c`
-// from: of full-width forms, blanks, hyphens and minus signs, quotes, colons. 0: none.
+// from: of full-width forms, blanks, dashes, minus signs, quotes, brackets, colons. 0: none.
 char ascii_of(char32_t c);
 
 // What came from a model or a candidate, made safe to show: UTF-8 without escape sequences of

@@ -6,10 +6,10 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "agent/edit/thoughts.h"
 #include "agent/llm/api_error.h"
 #include "agent/llm/complaint.h"
 #include "agent/llm/stream.h"
-#include "agent/llm/thoughts.h"
 #include "agent/llm/wire.h"
 #include "common/http.h"
 #include "common/text.h"

@@ -128,7 +128,7 @@ TEST(ApplyProposal, AFileWithCarriageReturnsKeepsThemOnEveryLine) {
 }
 
 TEST(ParseReply, ThoughtsThatNeverEndAreNoReply) {
-  EXPECT_HAS(refusal("<think>\n" + reply(kWiden)), "no IDEA");
+  EXPECT_HAS(refusal("<think>\n" + reply(kWiden)), "without your thoughts");
 }
 
 TEST(ParseReply, ToleratesMarkdownAroundLabels) {

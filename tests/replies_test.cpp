@@ -159,6 +159,28 @@ std::vector<Case> labels() {
        replaced(kGood, "IDEA: " + kIdea, "<idea>IDEA: " + kIdea + "</idea>")},
       {"underlined by a box's line", replaced(kGood, "IDEA: ", "IDEA\n\u2500\u2500\u2500\n")},
       {"mathematical letters", replaced(kGood, "IDEA", "\U0001d408\U0001d403\U0001d404\U0001d400")},
+      {"quotes of another language",
+       all("\u00abIDEA:\u00bb ", "\u00abWHY\u00bb: ", "\u00abNEXT\u00bb ")},
+      {"quotes around the text", replaced(kGood, kIdea, "\u00ab" + kIdea + "\u00bb")},
+      {"brackets of another language around all",
+       replaced(kGood, "IDEA: " + kIdea, "\u3010IDEA\uff1a" + kIdea + "\u3011")},
+      {"commands of LaTeX", all("\\textbf{IDEA:} ", "\\textbf{WHY}: ", "\\item NEXT: ")},
+      {"a command of LaTeX around all",
+       replaced(kGood, "IDEA: " + kIdea, "\\textbf{\\textit{IDEA: " + kIdea + "}}")},
+      {"a section of LaTeX", replaced(kGood, "IDEA: ", "\\section*{IDEA}\n")},
+      {"words before it", replaced(kGood, "IDEA:", "My idea:")},
+      {"such words below a label", kHead + "A good idea: it was tried elsewhere.\n" + block()},
+      {"words and Markdown before it", replaced(kGood, "IDEA:", "**Here is the final idea:**")},
+      {"words behind it", replaced(kGood, "IDEA:", "**Idea #2 (one line):**")},
+      {"comment of code", all("// IDEA: ", "/* WHY: ", "# NEXT: ")},
+      {"key of YAML", replaced(kGood, "IDEA: ", "idea: >-\n  ")},
+      {"an arrow alone", all("IDEA \u2192 ", "WHY => ", "NEXT >> ")},
+      {"a box", replaced(kGood, "IDEA: " + kIdea, "\u2502 IDEA: " + kIdea + " \u2502")},
+      {"underlined, with a blank line", replaced(kGood, "IDEA: ", "Idea\n====\n\n")},
+      {"Markdown around the text", replaced(kGood, kIdea, "**" + kIdea + "**")},
+      {"a bullet behind it", replaced(kGood, kIdea, "1. " + kIdea)},
+      {"pairs within the text", replaced(kGood, kIdea, "`kLr` down (0.6 to **0.5**)"), "",
+       "`kLr` down (0.6 to **0.5**)"},
       {"idea behind the block", block() + kHead},
       {"no idea, but a sentence", kIdea + "\n\n" + block()},
       {"no idea at all", block(), "", "(no idea given)"},
@@ -167,26 +189,32 @@ std::vector<Case> labels() {
 }
 
 std::vector<Case> prose() {
-  return {{"next ends in a brace",
-           kHead + block() + "NEXT: other betas for the head,\nfor instance {0.8, 0.95}, {0.9}\n"},
-          {"why ends in a semicolon",
-           "IDEA: " + kIdea + "\nWHY: the rate is set in one place,\nconstexpr double kRate;\n" +
-               block()},
-          {"the rest stays", kHead + "The rest stays as it is;\n\n" + block()},
-          {"two lines of prose",
-           kHead + "First we set the rate;\nthen we look at the loss;\n" + block()},
-          {"the rest stays, behind the block", kHead + block() + "The rest stays as it is;\n"},
-          {"quotes the old line", kHead + "The line is `" + kEdit.search[1] + "`\n" + block()},
-          {"sign-off", kGood + "\nLet me know how it goes! {smile}\n"},
-          {"a line of the file outside of blocks", kHead + kOtherEdit.search[1] + "\n\n" + block(),
-           "stands outside of a block"},
-          {"a block that lost its markers",
-           kHead + joined(kOtherEdit.search) + joined(kOtherEdit.replace) + "\n" + block(),
-           "outside of a block"},
-          {"new code between blocks", kHead + "int helper() {\n  return 3;\n}\n\n" + block(),
-           "outside of a block"},
-          {"new code behind a block", kHead + block() + "constexpr int kNew = 3;\n",
-           "outside of a block"}};
+  return {
+      {"next ends in a brace",
+       kHead + block() + "NEXT: other betas for the head,\nfor instance {0.8, 0.95}, {0.9}\n"},
+      {"why ends in a semicolon",
+       "IDEA: " + kIdea + "\nWHY: the rate is set in one place,\nconstexpr double kRate;\n" +
+           block()},
+      {"the rest stays", kHead + "The rest stays as it is;\n\n" + block()},
+      {"two lines of prose",
+       kHead + "First we set the rate;\nthen we look at the loss;\n" + block()},
+      {"the rest stays, behind the block", kHead + block() + "The rest stays as it is;\n"},
+      {"quotes the new line within the fence",
+       kHead + "```\n" + block() + "> " + kEdit.replace[1] + "\n```\n"},
+      {"a quoted block that lost its markers",
+       kHead + each_line(block() + joined(kOtherEdit.search) + joined(kOtherEdit.replace), "> "),
+       "outside of a block"},
+      {"quotes the old line", kHead + "The line is `" + kEdit.search[1] + "`\n" + block()},
+      {"sign-off", kGood + "\nLet me know how it goes! {smile}\n"},
+      {"a line of the file outside of blocks", kHead + kOtherEdit.search[1] + "\n\n" + block(),
+       "stands outside of a block"},
+      {"a block that lost its markers",
+       kHead + joined(kOtherEdit.search) + joined(kOtherEdit.replace) + "\n" + block(),
+       "outside of a block"},
+      {"new code between blocks", kHead + "int helper() {\n  return 3;\n}\n\n" + block(),
+       "outside of a block"},
+      {"new code behind a block", kHead + block() + "constexpr int kNew = 3;\n",
+       "outside of a block"}};
 }
 
 std::vector<Case> markers() {
@@ -209,6 +237,22 @@ std::vector<Case> markers() {
       {"a dash before the word",
        kHead + block(kEdit, "<<<<<<<-SEARCH\n", kDivider, ">>>>>>>-REPLACE\n")},
       {"REPLACE END", kHead + block(kEdit, kSearch, kDivider, ">>>>>>> REPLACE END\n")},
+      {"signs apart", kHead + block(kEdit, "< < < < < < < SEARCH\n", "= = = = = = =\n",
+                                    "> > > > > > > REPLACE\n")},
+      {"arrows of quotes", kHead + block(kEdit, replaced(kSearch, "<", "\u2039"), kDivider,
+                                         replaced(kReplace, ">", "\u203a"))},
+      {"a heading's signs before the first marker", kHead + "### " + block()},
+      {"a comment's signs before all lines", kHead + each_line(block(), "// ")},
+      {"a bar before all lines", kHead + each_line(block(), "\u2502 ")},
+      {"a comment's signs before markers only",
+       kHead + block(kEdit, "# " + kSearch, "# " + kDivider, "# " + kReplace)},
+      {"a double line divides", kHead + block(kEdit, kSearch, replaced(kDivider, "=", "\u2550"))},
+      {"a line of a box divides", kHead + block(kEdit, kSearch, replaced(kDivider, "=", "\u2500"))},
+      {"dashes divide, below a start line",
+       kHead + block(kEdit, kSearch + ":start_line:57\n-------\n", "-------\n")},
+      {"two rules divide", kHead + block(kEdit, kSearch, "-------\n" + kDivider),
+       "should close this part"},
+      {"quoted within a fence", kHead + "```\n" + each_line(block(), "> ") + "```\n"},
       {"bold markers",
        kHead + block(kEdit, "**<<<<<<< SEARCH**\n", "**=======**\n", "**>>>>>>> REPLACE**\n")},
       {"slanted markers",
@@ -266,6 +310,10 @@ std::vector<Case> markers() {
 
 std::string json_of(const nlohmann::json& document) { return document.dump(); }
 
+nlohmann::json pair_of(const Edit& edit) {
+  return {{"old_string", trim(joined(edit.search))}, {"new_string", trim(joined(edit.replace))}};
+}
+
 std::vector<Case> notations() {
   const std::string hunk = " " + kEdit.search[0] + "\n-" + kEdit.search[1] + "\n+" +
                            kEdit.replace[1] + "\n " + kEdit.search[2] + "\n";
@@ -287,6 +335,25 @@ std::vector<Case> notations() {
       {"lines of JSON behind a banner",
        "Loaded.\n" + json_of({{"type", "thinking"}, {"text", kDraft}}) + "\n" +
            json_of({{"type", "result"}, {"result", kGood}}) + "\n"},
+      {"a document of a text to find and a new one",
+       json_of({{"idea", kIdea}, {"edit", pair_of(kEdit)}})},
+      {"such a document in a fence below a title",
+       kHead + "```json\n" + nlohmann::json(pair_of(kEdit)).dump(2) + "\n```\n"},
+      {"the arguments of a tool for edits",
+       "<tool_call>\n" + json_of({{"arguments", pair_of(kEdit)}}) + "\n</tool_call>\n", "",
+       "(no idea given)"},
+      {"the same block twice in a list", json_of({{"idea", kIdea}, {"edits", {block(), block()}}})},
+      {"a list of two drafts", json_of({{"idea", kIdea}, {"edits", {block(kDraftEdit), block()}}}),
+       "Block"},
+      {"alternatives", json_of({{"idea", kIdea}, {"options", {block(kOtherEdit), block()}}}),
+       "JSON"},
+      {"samples", json_of({{"choices", {block(kOtherEdit), block()}}}), "JSON"},
+      {"messages",
+       json_of({{"idea", kIdea},
+                {"messages",
+                 {{{"role", "assistant"}, {"content", block(kOtherEdit)}},
+                  {{"role", "assistant"}, {"content", block()}}}}}),
+       "JSON"},
       {"a document with two edits", json_of({{"first", kDraft}, {"second", kGood}}), "JSON"},
       {"tool call", "<tool_call>\n{\"name\": \"edit\"}\n</tool_call>\n", "calls a tool"},
       {"signs of a diff on all lines",
@@ -319,6 +386,10 @@ std::vector<Case> characters() {
           {"markers as in a string of JSON",
            kHead + block(kEdit, replaced(kSearch, "<", "\\u003c"), kDivider,
                          replaced(kReplace, ">", "\\u003e")),
+           "escaped marker"},
+          {"markers as in a mail",
+           kHead + block(kEdit, replaced(kSearch, "<", "=3C"), replaced(kDivider, "=", "=3D"),
+                         replaced(kReplace, ">", "=3E")),
            "escaped marker"},
           {"only one marker escaped", kHead + block(kEdit, kSearch, "%3D%3D%3D%3D%3D%3D%3D\n"),
            "escaped marker"},
@@ -386,6 +457,15 @@ std::vector<Case> drafts() {
       {"channels, no final one", "<|channel|>analysis<|message|>Perhaps\n" + kGood, which},
       {"channels without brackets, no final one", "analysisPerhaps\n" + kGood, which},
       {"an analysis that is none", "Analysis: the rate is too high.\n\n" + kGood},
+      {"channels, the draft has a channel's name",
+       "<|start|>assistant<|channel|>analysis<|message|>" + elsewhere +
+           "<|end|>\n<|start|>assistant<|channel|>final <|constrain|>text<|message|>" + kGood +
+           "<|return|>"},
+      {"marks of Gemma", "<|channel>thought\n" + elsewhere + "<channel|>" + kGood},
+      {"an element that nobody knows", "<plan>\n" + elsewhere + "</plan>\n" + kGood},
+      {"words before the last label", kDraft + "Final idea:\n" + kGood},
+      {"thoughts that end are no reply", "<think>\n" + kGood + "</think>\n", "no IDEA"},
+      {"a tag that is spoken of", replaced(kGood, "less noise", "the `</think>` tag; less noise")},
       {"headings", "**Reasoning**\n\n" + kDraft + "\n**Final answer**\n\n" + kGood},
       {"corrected", kDraft + "Wait, that is too much. Corrected reply:\n" + kGood},
       {"the format is repeated",
@@ -471,6 +551,21 @@ TEST(Replies, AnEditWithoutEffectIsTheCodeThatItWas) {
     const Seen seen = seen_of(kHead + block(edit));
     EXPECT_TRUE(seen.applied) << seen.words;
     EXPECT_EQ(code_tokens(seen.source), code_tokens(train_cpp()));
+  }
+}
+
+TEST(Replies, EditsSideBySideInJsonAreOne) {
+  const std::string first = replaced(train_cpp(), joined(kEdit.search), joined(kEdit.replace));
+  const std::string intended =
+      replaced(first, joined(kOtherEdit.search), joined(kOtherEdit.replace));
+  for (const nlohmann::json& edits : std::vector<nlohmann::json>{
+           nlohmann::json{pair_of(kEdit), pair_of(kOtherEdit)},
+           {block(), block(kOtherEdit)},
+           {{{"file", "train.cpp"}, {"block", block()}}, {{"block", block(kOtherEdit)}}},
+           {{"edit_1", block()}, {"edit_2", block(kOtherEdit)}}}) {
+    const Seen seen = seen_of(nlohmann::json{{"idea", kIdea}, {"edits", edits}}.dump(2));
+    EXPECT_TRUE(seen.applied && seen.words == kIdea) << edits << "\n" << seen.words;
+    EXPECT_EQ(code_tokens(seen.source), code_tokens(intended)) << edits;
   }
 }
 

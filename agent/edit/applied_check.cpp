@@ -5,11 +5,11 @@
 #include <set>
 #include <span>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "agent/edit/cpp_tokens.h"
 #include "agent/edit/diff.h"
+#include "agent/edit/nearest_lines.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -53,21 +53,16 @@ bool is_typographic(const std::string& line) {
       rest.remove_prefix(c.bytes);
     }
   }
-  constexpr std::array<std::string_view, 5> kEntities = {"&lt;", "&gt;", "&amp;", "&quot;", "&#"};
-  return std::any_of(kEntities.begin(), kEntities.end(), [&](std::string_view entity) {
-    return line.find(entity) != std::string::npos;
-  });
+  return has_any(line, {"&lt;", "&gt;", "&amp;", "&quot;", "&#"});
 }
 
 // How many more brackets of each kind are opened than closed.
 std::array<int, 3> open_brackets(const std::string& source) {
   constexpr std::string_view kOpen = "({[", kClose = ")}]";
   std::array<int, 3> count{};
-  for (const std::string& token : code_tokens(source)) {
-    if (token.size() != 1) continue;
-    if (const size_t kind = kOpen.find(token[0]); kind != kOpen.npos) ++count[kind];
-    if (const size_t kind = kClose.find(token[0]); kind != kClose.npos) --count[kind];
-  }
+  for (const std::string& token : code_tokens(source))
+    for (size_t kind = 0; kind < count.size(); ++kind)
+      count[kind] += (token == kOpen.substr(kind, 1)) - (token == kClose.substr(kind, 1));
   return count;
 }
 
@@ -84,52 +79,6 @@ std::optional<std::string> comment_words(const std::string& line) {
 // A longer comment says something.
 bool is_short(const std::string& comment) { return comment.size() <= 60; }
 
-bool has_any(const std::string& comment, std::span<const std::string_view> words) {
-  return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
-    return comment.find(word) != std::string::npos;
-  });
-}
-
-// Words that are rarely about anything but code that was left out, and words that may be.
-constexpr std::array<std::string_view, 9> kLeftOut = {"unchanged", "same as",   "as before",
-                                                      "as above",  "as it was", "omitted",
-                                                      "not shown", "snip",      "etc."};
-constexpr std::array<std::string_view, 11> kMaybeLeftOut = {
-    "...",       "\xe2\x80\xa6", "existing", "original",  "keep",         "rest of",
-    "remaining", "other lines",  "etc",      "no change", "previous code"};
-
-// Neighbouring lines of which all have changed.
-struct Hunk {
-  std::vector<std::string> gone, added;
-};
-
-std::vector<Hunk> hunks(const std::string& source, const std::string& result) {
-  const std::vector<std::string> before = split_lines(source), after = split_lines(result);
-  const ChangedLines changed = changed_lines(source, result);
-  std::vector<Hunk> all;
-  bool open = false;
-  auto gone = changed.gone.begin();
-  auto added = changed.added.begin();
-  for (size_t i = 0, j = 0; i < before.size() || j < after.size();) {
-    const bool is_gone = gone != changed.gone.end() && *gone == i;
-    const bool is_added = added != changed.added.end() && *added == j;
-    if (!is_gone && !is_added) {
-      open = false;
-      ++i, ++j;
-      continue;
-    }
-    if (!std::exchange(open, true)) all.emplace_back();
-    if (is_gone) {
-      all.back().gone.push_back(before[i++]);
-      ++gone;
-    } else {
-      all.back().added.push_back(after[j++]);
-      ++added;
-    }
-  }
-  return all;
-}
-
 // How many of these lines are code, and which are short comments.
 struct Parts {
   explicit Parts(std::span<const std::string> lines) {
@@ -143,17 +92,6 @@ struct Parts {
   std::vector<std::string> comments;
 };
 
-// Whether two lines of code share half of their tokens at their beginnings and ends.
-bool alike(const std::string& a, const std::string& b) {
-  const std::vector<std::string> before = code_tokens(a), after = code_tokens(b);
-  const size_t most = std::max(before.size(), after.size());
-  const size_t least = std::min(before.size(), after.size());
-  size_t head = 0, tail = 0;
-  while (head < least && before[head] == after[head]) ++head;
-  while (head + tail < least && before.rbegin()[tail] == after.rbegin()[tail]) ++tail;
-  return most > 0 && 2 * (head + tail) >= most;
-}
-
 // Where the lines of code are among some lines.
 std::vector<size_t> places_of_code(const std::vector<std::string>& lines) {
   std::vector<size_t> places;
@@ -165,6 +103,9 @@ std::vector<size_t> places_of_code(const std::vector<std::string>& lines) {
 // Whether a comment is where a hunk's code was. One that speaks of new code stands above it; this
 // one has none below it, and between lines that only became other versions more code is gone.
 bool comment_in_place_of_code(const Hunk& hunk) {
+  const auto alike = [](const std::string& a, const std::string& b) {
+    return likeness(code_tokens(a), code_tokens(b)) >= 0.5;
+  };
   const std::vector<size_t> gone = places_of_code(hunk.gone), added = places_of_code(hunk.added);
   const size_t most = std::min(gone.size(), added.size());
   size_t head = 0, tail = 0;
@@ -191,8 +132,14 @@ std::optional<std::string> comment_for_code(const std::string& source, const std
     const bool no_more = gone.code >= added.code && added.comments.size() > gone.comments.size();
     for (const std::string& comment : added.comments) {
       const std::string words = *comment_words(comment);
-      if (in_place || (fewer && has_any(words, kMaybeLeftOut)) ||
-          (no_more && has_any(words, kLeftOut)))
+      // Words that may be about code that was left out, and words that hardly are about anything
+      // else.
+      if (in_place ||
+          (fewer &&
+           has_any(words, {"...", "\xe2\x80\xa6", "existing", "original", "keep", "rest of",
+                           "remaining", "other lines", "etc", "no change", "previous code"})) ||
+          (no_more && has_any(words, {"unchanged", "same as", "as before", "as above", "as it was",
+                                      "omitted", "not shown", "snip", "etc."})))
         return one_line(comment, 80);
     }
   }
@@ -202,17 +149,15 @@ std::optional<std::string> comment_for_code(const std::string& source, const std
 }  // namespace
 
 bool stands_for_code(const std::string& line) {
-  constexpr std::string_view kEllipsis = "\xe2\x80\xa6";  // the three dots in one character
-  constexpr std::array<std::string_view, 9> kOpenings = {
-      "rest of",        "the rest of",   "existing code", "remaining",   "unchanged",
-      "same as before", "keep the rest", "no changes",    "code omitted"};
+  const std::string kEllipsis = "\xe2\x80\xa6";  // the three dots in one character
   const std::optional<std::string> comment = comment_words(line);
   const std::string text = comment.value_or(trim(line));
   if (text.starts_with("...") || text.starts_with(kEllipsis))
     return comment || text.find_first_not_of('.') == std::string::npos || text == kEllipsis;
   return comment && is_short(*comment) &&
-         std::any_of(kOpenings.begin(), kOpenings.end(),
-                     [&](std::string_view opening) { return text.starts_with(opening); });
+         has_any("\n" + text,
+                 {"\nrest of", "\nthe rest of", "\nexisting code", "\nremaining", "\nunchanged",
+                  "\nsame as before", "\nkeep the rest", "\nno changes", "\ncode omitted"});
 }
 
 std::optional<Feedback> implausible(const std::string& source, const std::string& result) {

@@ -21,33 +21,40 @@ namespace {
 // The order is that of C++'s usual arithmetic conversions.
 enum class Kind { kInt, kLong, kFloat, kDouble };
 
+static_assert(std::numeric_limits<long double>::digits >= 64, "it holds every int64_t");
+
 struct Value {
   Kind kind;
-  int64_t whole = 0;    // of an integer
-  double fraction = 0;  // of a floating-point number
+  long double number;
   bool integer() const { return kind <= Kind::kLong; }
-  double number() const { return integer() ? static_cast<double>(whole) : fraction; }
 };
 
-std::optional<Value> whole_number(Kind kind, int64_t whole) {
-  const bool fits = kind == Kind::kLong || (whole >= std::numeric_limits<int32_t>::min() &&
-                                            whole <= std::numeric_limits<int32_t>::max());
-  return fits ? std::optional(Value{kind, whole}) : std::nullopt;
-}
-
-std::optional<Value> real_number(Kind kind, double fraction) {
-  if (kind == Kind::kFloat) fraction = static_cast<float>(fraction);
-  if (!std::isfinite(fraction)) return std::nullopt;
-  return Value{kind, 0, fraction};
-}
-
-std::string written(double value) {
-  std::array<char, 32> text;
-  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+// A number as a variable of this kind has it; nothing if it has no place there.
+std::optional<Value> value_of(Kind kind, long double number) {
+  using Int = std::numeric_limits<int32_t>;
+  using Long = std::numeric_limits<int64_t>;
+  if (kind == Kind::kFloat) number = static_cast<float>(number);
+  if (kind == Kind::kDouble) number = static_cast<double>(number);
+  const bool fits = kind == Kind::kInt    ? number >= Int::min() && number <= Int::max()
+                    : kind == Kind::kLong ? number >= Long::min() && number <= Long::max()
+                                          : std::isfinite(number);
+  return fits ? std::optional(Value{kind, number}) : std::nullopt;
 }
 
 std::string written(const Value& value) {
-  return value.integer() ? std::to_string(value.whole) : written(value.fraction);
+  if (value.integer()) return std::to_string(static_cast<int64_t>(value.number));
+  std::array<char, 32> text;
+  const auto number = static_cast<double>(value.number);
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), number).ptr};
+}
+
+// A literal without its suffix, as a T.
+template <typename T, typename... Base>
+std::optional<long double> parsed(std::string_view digits, Base... base) {
+  T number = 0;
+  const char* end = digits.data() + digits.size();
+  const auto [rest, problem] = std::from_chars(digits.data(), end, number, base...);
+  return problem == std::errc() && rest == end ? std::optional<long double>(number) : std::nullopt;
 }
 
 std::optional<Value> whole_literal(std::string_view digits, bool is_long) {
@@ -55,25 +62,12 @@ std::optional<Value> whole_literal(std::string_view digits, bool is_long) {
   const bool binary = digits.starts_with("0b") || digits.starts_with("0B");
   const bool octal = !hex && !binary && digits.size() > 1 && digits[0] == '0';
   if (hex || binary) digits.remove_prefix(2);
-  int64_t whole = 0;
   const int base = hex ? 16 : binary ? 2 : octal ? 8 : 10;
-  const char* end = digits.data() + digits.size();
-  const auto [rest, problem] = std::from_chars(digits.data(), end, whole, base);
-  if (problem != std::errc() || rest != end) return std::nullopt;
-  if (auto value = whole_number(is_long ? Kind::kLong : Kind::kInt, whole)) return value;
+  const auto whole = parsed<int64_t>(digits, base);
+  if (!whole) return std::nullopt;
+  if (auto value = value_of(is_long ? Kind::kLong : Kind::kInt, *whole)) return value;
   // Too large for int: long in decimal, perhaps unsigned in another base.
-  return base == 10 ? std::optional(Value{Kind::kLong, whole}) : std::nullopt;
-}
-
-std::optional<Value> real_literal(std::string_view digits, bool is_float) {
-  double fraction = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [rest, problem] = std::from_chars(digits.data(), end, fraction);
-  if (problem != std::errc() || rest != end) return std::nullopt;
-  if (!is_float) return real_number(Kind::kDouble, fraction);
-  float rounded = 0;  // from the digits themselves: rounding twice could differ
-  std::from_chars(digits.data(), end, rounded);
-  return real_number(Kind::kFloat, rounded);
+  return base == 10 ? value_of(Kind::kLong, *whole) : std::nullopt;
 }
 
 std::optional<Value> literal(std::string_view token) {
@@ -81,7 +75,9 @@ std::optional<Value> literal(std::string_view token) {
   if (plain && token.find_first_of(".eE") != std::string_view::npos) {
     const bool is_float = token.back() == 'f' || token.back() == 'F';
     if (is_float) token.remove_suffix(1);
-    return real_literal(token, is_float);
+    // A float from the digits themselves: rounding twice could differ.
+    const auto number = is_float ? parsed<float>(token) : parsed<double>(token);
+    return number ? value_of(is_float ? Kind::kFloat : Kind::kDouble, *number) : std::nullopt;
   }
   bool is_long = false;
   for (int i = 0; i < 2 && !token.empty() && (token.back() == 'l' || token.back() == 'L'); ++i) {
@@ -97,35 +93,24 @@ std::optional<Value> literal(std::string_view token) {
 using Names = std::map<std::string, Value>;
 using Tokens = std::vector<std::string>;
 
-std::optional<Value> compute_whole(const std::string& op, Kind kind, int64_t a, int64_t b) {
-  int64_t result = 0;
-  bool overflow = false;
-  if (op == "+") {
-    overflow = __builtin_add_overflow(a, b, &result);
-  } else if (op == "-") {
-    overflow = __builtin_sub_overflow(a, b, &result);
-  } else if (op == "*") {
-    overflow = __builtin_mul_overflow(a, b, &result);
-  } else if (op == "<<") {
-    overflow =
-        b < 0 || b > 62 || a < 0 || __builtin_mul_overflow(a, int64_t{1} << (b & 63), &result);
-  } else if (op == ">>") {
-    overflow = b < 0 || b > 62 || a < 0;
-    result = overflow ? 0 : a >> b;
-  } else {
-    overflow = b == 0 || (b == -1 && a == std::numeric_limits<int64_t>::min());
-    if (!overflow) result = op == "/" ? a / b : a % b;
-  }
-  return overflow ? std::nullopt : whole_number(kind, result);
-}
-
 std::optional<Value> compute(const std::string& op, const Value& a, const Value& b) {
-  const bool shift = op == "<<" || op == ">>";
+  const bool shift = op == "<<" || op == ">>", whole = a.integer() && b.integer();
   const Kind kind = shift ? a.kind : std::max(a.kind, b.kind);
-  if (a.integer() && b.integer()) return compute_whole(op, kind, a.whole, b.whole);
-  if (shift || op == "%") return std::nullopt;
-  const double x = a.number(), y = b.number();
-  return real_number(kind, op == "+" ? x + y : op == "-" ? x - y : op == "*" ? x * y : x / y);
+  const long double x = a.number, y = b.number;
+  // Fractions as double has them: rounding twice could differ.
+  const auto p = static_cast<double>(x), q = static_cast<double>(y);
+  if (shift) {
+    if (!whole || y < 0 || y > 62 || x < 0) return std::nullopt;
+    const int by = static_cast<int>(y);
+    return value_of(kind, std::floor(std::ldexp(x, op == "<<" ? by : -by)));
+  }
+  if (op == "+") return value_of(kind, whole ? x + y : p + q);
+  if (op == "-") return value_of(kind, whole ? x - y : p - q);
+  if (op == "*") return value_of(kind, whole ? x * y : p * q);
+  if (!whole) return op == "/" ? value_of(kind, p / q) : std::nullopt;
+  if (y == 0) return std::nullopt;
+  const long double rest = std::fmod(x, y);
+  return value_of(kind, op == "%" ? rest : (x - rest) / y);
 }
 
 class Expression {
@@ -166,7 +151,7 @@ class Expression {
       if (at_ == tokens_.size() || tokens_[at_++] != ")") result.reset();
     } else if (token == "-" || token == "+") {
       result = unary();
-      if (result && token == "-") result = negative(*result);
+      if (result && token == "-") result = value_of(result->kind, -result->number);
     } else if (const auto known = names_.find(token); known != names_.end()) {
       result = known->second;
     } else {
@@ -174,11 +159,6 @@ class Expression {
     }
     --depth_;
     return result;
-  }
-
-  static std::optional<Value> negative(const Value& value) {
-    if (value.integer()) return compute_whole("-", value.kind, 0, value.whole);
-    return real_number(value.kind, -value.fraction);
   }
 
   const Tokens& tokens_;
@@ -190,17 +170,14 @@ class Expression {
 // What a variable of `type` holds that is initialized with `value`.
 std::optional<Value> converted(const Value& value, const std::string& type) {
   static const std::map<std::string, Kind> kKinds = {
-      {"int", Kind::kInt},          {"int32_t", Kind::kInt},         {"std::int32_t", Kind::kInt},
-      {"long", Kind::kLong},        {"int64_t", Kind::kLong},        {"std::int64_t", Kind::kLong},
-      {"long long", Kind::kLong},   {"ptrdiff_t", Kind::kLong},      {"float", Kind::kFloat},
-      {"std::size_t", Kind::kLong}, {"std::ptrdiff_t", Kind::kLong}, {"double", Kind::kDouble},
-      {"size_t", Kind::kLong}};
-  const auto kind = kKinds.find(type);
+      {"int", Kind::kInt},        {"int32_t", Kind::kInt}, {"long", Kind::kLong},
+      {"int64_t", Kind::kLong},   {"size_t", Kind::kLong}, {"ptrdiff_t", Kind::kLong},
+      {"long long", Kind::kLong}, {"float", Kind::kFloat}, {"double", Kind::kDouble}};
+  const auto kind = kKinds.find(type.starts_with("std::") ? type.substr(5) : type);
   if (kind == kKinds.end()) return std::nullopt;
-  if (kind->second > Kind::kLong) return real_number(kind->second, value.number());
-  if (value.integer()) return whole_number(kind->second, value.whole);
-  if (std::fabs(value.fraction) > 1e15) return std::nullopt;
-  return whole_number(kind->second, static_cast<int64_t>(value.fraction));
+  const bool cut = kind->second <= Kind::kLong && !value.integer();
+  if (cut && std::fabs(value.number) > 1e15L) return std::nullopt;
+  return value_of(kind->second, cut ? std::trunc(value.number) : value.number);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -290,7 +267,7 @@ std::vector<std::optional<Value>> values_of(const std::vector<Definition>& defin
     if (value) value = converted(*value, definition.type);
     // Sizes without a sign compute by other rules, which nothing here knows.
     const bool is_unsigned = definition.type.ends_with("size_t");
-    if (value && is_unsigned && value->whole < 0) value.reset();
+    if (value && is_unsigned && value->number < 0) value.reset();
     if (value && !is_unsigned) names[definition.name] = *value;
     values.push_back(value);
   }
@@ -326,7 +303,7 @@ std::vector<Constant> find_constants(const std::string& source) {
 
 std::optional<double> evaluate(const std::string& expression) {
   const auto value = Expression(code_tokens(expression), {}).value();
-  return value ? std::optional(value->number()) : std::nullopt;
+  return value ? std::optional(static_cast<double>(value->number)) : std::nullopt;
 }
 
 std::string code_fingerprint(const std::string& source) {

@@ -27,24 +27,22 @@ bool is_blank(const std::string& line) { return trim(line).empty(); }
 
 struct Numbered {
   size_t number;
-  std::string separator, code;
+  std::string sign, code;
 };
 
 std::optional<Numbered> numbered(const std::string& line) {
   const size_t begin = std::min(line.find_first_not_of(' '), line.size());
   const size_t end = std::min(line.find_first_not_of("0123456789", begin), line.size());
   if (end == begin || end - begin > 5) return std::nullopt;
-  const std::string_view rest = std::string_view(line).substr(end);
-  for (const std::string_view separator : {": ", ":", " | ", " |", "| ", "|", "\t", "\u2192"})
-    if (rest.starts_with(separator))
-      return Numbered{std::stoul(line.substr(begin, end - begin)), std::string(separator),
-                      std::string(rest.substr(separator.size()))};
+  std::string_view rest = std::string_view(line).substr(end);
+  if (rest.starts_with(" |")) rest.remove_prefix(1);
+  for (const std::string sign : {":", "|", "\t", "\u2192"}) {
+    if (!rest.starts_with(sign)) continue;
+    const bool blank = sign.find_first_of(":|") == 0 && rest.substr(1).starts_with(' ');
+    return Numbered{std::stoul(line.substr(begin, end - begin)), sign,
+                    std::string(rest.substr(sign.size() + blank))};
+  }
   return std::nullopt;
-}
-
-// ": " and ":" are one: an empty line's separator ends with the line.
-bool same_separator(const Numbered& a, const Numbered& b) {
-  return trim(a.separator) == trim(b.separator);
 }
 
 Reading without_numbers(const Block& block) {
@@ -53,14 +51,14 @@ Reading without_numbers(const Block& block) {
   for (size_t i = 0; i < search.size(); ++i) {
     const auto line = numbered(search[i]);
     if (i == 0) first = line;
-    if (!line || !same_separator(*line, *first) || line->number != first->number + i)
+    if (!line || line->sign != first->sign || line->number != first->number + i)
       return std::nullopt;
     search[i] = line->code;
   }
   if (!first) return std::nullopt;
   for (std::string& text : replace) {  // what is new there may have no number
     const auto line = numbered(text);
-    if (line && same_separator(*line, *first)) text = line->code;
+    if (line && line->sign == first->sign) text = line->code;
   }
   return Block{join(search), join(replace)};
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "common/text.h"
 
@@ -65,50 +66,52 @@ std::string hunk_range(size_t lines_before, size_t count) {
 
 }  // namespace
 
+std::vector<Hunk> hunks(const std::string& before, const std::string& after) {
+  const std::vector<std::string> a = diff_lines(before), b = diff_lines(after);
+  std::vector<Hunk> all;
+  size_t in_a = 0, in_b = 0;
+  bool open = false;
+  for (const Step& step : edit_script(a, b)) {
+    const bool changes = step.kind != ' ';
+    if (changes && !open) all.push_back({{}, {}, in_a, in_b});
+    open = changes;
+    if (changes)
+      (step.kind == '-' ? all.back().gone : all.back().added)
+          .push_back(step.line->substr(0, step.line->find('\n')));
+    in_a += step.kind != '+';
+    in_b += step.kind != '-';
+  }
+  return all;
+}
+
 std::string unified_diff(const std::string& before, const std::string& after,
                          const std::string& name) {
   constexpr size_t kContext = 3;
   const std::vector<std::string> a = diff_lines(before), b = diff_lines(after);
-  const std::vector<Step> script = edit_script(a, b);
-  std::string diff;
-  size_t in_a = 0, in_b = 0, done = 0;  // lines of both files before script[done]
-  for (size_t i = 0; i < script.size();) {
-    if (script[i].kind == ' ') {
-      ++i;
-      continue;
+  const std::vector<Hunk> all = hunks(before, after);
+  std::string diff, body;
+  const auto add = [&](char sign, const std::vector<std::string>& lines, size_t first,
+                       size_t last) {
+    for (; first < last; ++first) body += sign + lines[first];
+  };
+  for (size_t i = 0; i < all.size();) {
+    const size_t context = std::min(all[i].before, kContext);
+    const size_t first_a = all[i].before - context, first_b = all[i].after - context;
+    size_t in_a = first_a, in_b = first_b;
+    for (bool near = true; near; near = i < all.size() && all[i].before <= in_a + 2 * kContext) {
+      const Hunk& hunk = all[i++];
+      add(' ', a, in_a, hunk.before);
+      in_a = hunk.before + hunk.gone.size();
+      in_b = hunk.after + hunk.added.size();
+      add('-', a, hunk.before, in_a);
+      add('+', b, hunk.after, in_b);
     }
-    const size_t begin = std::max(done, i < kContext ? 0 : i - kContext);
-    size_t end = i + 1;  // one past the last change of this hunk
-    for (size_t k = end; k < script.size() && k < end + 2 * kContext + 1; ++k) {
-      if (script[k].kind != ' ') end = k + 1;
-    }
-    end = std::min(script.size(), end + kContext);
-    in_a += begin - done, in_b += begin - done;  // all lines between hunks are in both
-    std::string body;
-    size_t count_a = 0, count_b = 0;
-    for (size_t k = begin; k < end; ++k) {
-      body += script[k].kind + *script[k].line;
-      count_a += script[k].kind != '+';
-      count_b += script[k].kind != '-';
-    }
-    diff += "@@ -" + hunk_range(in_a, count_a) + " +" + hunk_range(in_b, count_b) + " @@\n" + body;
-    in_a += count_a, in_b += count_b;
-    done = i = end;
+    const size_t behind = std::min(a.size() - in_a, kContext);
+    add(' ', a, in_a, in_a + behind);
+    diff += "@@ -" + hunk_range(first_a, in_a + behind - first_a) + " +" +
+            hunk_range(first_b, in_b + behind - first_b) + " @@\n" + std::exchange(body, "");
   }
   return diff.empty() ? "" : "--- a/" + name + "\n+++ b/" + name + "\n" + diff;
-}
-
-ChangedLines changed_lines(const std::string& before, const std::string& after) {
-  const std::vector<std::string> a = diff_lines(before), b = diff_lines(after);
-  ChangedLines changed;
-  size_t in_a = 0, in_b = 0;
-  for (const Step& step : edit_script(a, b)) {
-    if (step.kind == '-') changed.gone.push_back(in_a);
-    if (step.kind == '+') changed.added.push_back(in_b);
-    in_a += step.kind != '+';
-    in_b += step.kind != '-';
-  }
-  return changed;
 }
 
 }  // namespace autoresearch

@@ -10,10 +10,11 @@ namespace autoresearch {
 std::string unified_diff(const std::string& before, const std::string& after,
                          const std::string& name);
 
-// The 0-based lines of `before` that are gone in `after`, and those of `after` that are new.
-struct ChangedLines {
-  std::vector<size_t> gone, added;
+// Neighbouring lines of which all have changed, and where they begin, 0-based.
+struct Hunk {
+  std::vector<std::string> gone, added;
+  size_t before = 0, after = 0;
 };
-ChangedLines changed_lines(const std::string& before, const std::string& after);
+std::vector<Hunk> hunks(const std::string& before, const std::string& after);
 
 }  // namespace autoresearch

@@ -1,6 +1,9 @@
 #include "agent/edit/dress.h"
 
+#include <algorithm>
+#include <map>
 #include <set>
+#include <vector>
 
 #include "agent/edit/markers.h"
 #include "common/json.h"
@@ -8,27 +11,6 @@
 
 namespace autoresearch {
 namespace {
-
-// Thoughts of reasoning models: between <think> and </think>; where a chat template has written the
-// opening tag already, everything before the closing one.
-std::string without_thoughts(std::string text) {
-  for (const std::string tag : {"think", "thinking"}) {
-    const std::string open = "<" + tag + ">", close = "</" + tag + ">";
-    std::string rest;
-    size_t at = 0, begin = text.find(open);
-    for (size_t end; (end = text.find(close, at)) != std::string::npos; at = end + close.size()) {
-      if (begin < at) begin = text.find(open, at);
-      if (begin < end) {
-        rest.append(text, at, begin - at);
-      } else {
-        rest.clear();
-      }
-    }
-    text = rest.append(text, at);
-    if (trim(text).starts_with(open)) return "";  // never closed: nothing but thoughts
-  }
-  return text;
-}
 
 // A carriage return alone ends a line that a spinner went on to draw over.
 std::string without_returns(const std::string& text) {
@@ -45,66 +27,145 @@ std::string without_returns(const std::string& text) {
 // ------------------------------------------------------------------------------------------------
 // JSON
 
+using Json = nlohmann::json;
+
+constexpr size_t kMost = 64;  // blocks; more are no edit, and comparing them would take long
+
 struct Edits {
-  std::set<std::string> texts;   // with blocks
-  std::set<std::string> titles;  // values named "idea"
+  std::vector<std::string> texts = {};                       // that hold blocks, each once
+  std::map<std::string, std::set<std::string>> labels = {};  // "idea" and the like, from keys
+  int depth = 0;        // of what is around the texts; 0: around a block
+  bool joined = false;  // texts that were not sent as search and replace
 };
 
 bool names_no_answer(const std::string& name) {
-  return has_any(lower(name), {"think", "thought", "reason", "draft", "prompt", "system", "user"});
+  return has_any(lower(name), {"think", "thought", "reason", "draft", "prompt", "system", "user",
+                               "alternativ", "option", "reject"});
 }
 
-// The strings of a document, but for what it calls thoughts or a question.
-void collect(const nlohmann::json& document, Edits& edits) {
+// Whether a text is nothing but blocks, from its first line to its last.
+bool is_blocks(const std::string& text) {
+  std::vector<std::string> lines = split_lines(trim(text));
+  std::erase_if(lines, is_fence);
+  return !lines.empty() && before_block(lines.front()) &&
+         marker_of(lines.back()) == Marker::kReplace;
+}
+
+// The block of an object that has what a tool for edits is given: a text to find and a new one.
+std::string block_of(const Json& object) {
+  std::vector<std::string> search, replace;
+  for (const auto& [key, part] : object.items()) {
+    const std::string name = lower(key);
+    if (!part.is_string()) continue;
+    if (has_any(name, {"new", "replace", "after", "updated"}))
+      replace.push_back(part);
+    else if (has_any(name, {"old", "search", "find", "before", "original"}))
+      search.push_back(part);
+  }
+  if (search.size() != 1 || replace.size() != 1) return "";
+  const auto lines = [](const std::string& text) {
+    return text.empty() || text.ends_with('\n') ? text : text + "\n";
+  };
+  return "<<<<<<< SEARCH\n" + lines(search[0]) + "=======\n" + lines(replace[0]) +
+         ">>>>>>> REPLACE\n";
+}
+
+void add(Edits& all, const Edits& more) {
+  for (const std::string& text : more.texts)
+    if (all.texts.size() <= kMost &&
+        std::find(all.texts.begin(), all.texts.end(), text) == all.texts.end())
+      all.texts.push_back(text);
+  for (const auto& [label, texts] : more.labels)
+    all.labels[label].insert(texts.begin(), texts.end());
+  if (!more.texts.empty()) all.depth = std::max(all.depth, more.depth);
+  all.joined |= more.joined;
+}
+
+// What a document says, but for what it calls thoughts or a question. Blocks side by side, as the
+// items of a list or under keys that only count them, are one edit.
+Edits edits_of(const Json& document) {
+  constexpr int kFar = 9;  // what two messages say is never one edit
+  Edits edits;
   if (document.is_string()) {
     const auto text = document.get<std::string>();
-    if (has_any(text, {"<<<<", "&lt;&lt;", "-- SEARCH"})) edits.texts.insert(text);
-  } else if (document.is_array()) {
-    for (const auto& part : document) collect(part, edits);
-  } else if (document.is_object()) {
-    for (const char* kind : {"type", "role"})
-      if (document.contains(kind) && document[kind].is_string() && names_no_answer(document[kind]))
-        return;
-    for (const auto& [key, part] : document.items()) {
-      if (names_no_answer(key)) continue;
-      if (lower(key) == "idea" && part.is_string()) edits.titles.insert(part.get<std::string>());
-      collect(part, edits);
-    }
+    if (has_any(text, {"<<<<", "&lt;&lt;", "-- SEARCH"})) edits = {.texts = {text}, .depth = 1};
   }
-}
-
-// All of the text as one document, in a fence or not, or the lines of it that are documents.
-Edits edits_in_json(std::string text) {
-  Edits edits;
-  if (is_fence(text) && text.ends_with("\n```"))
-    text = text.substr(text.find('\n'), text.rfind('\n') - text.find('\n'));
-  collect(parse_untrusted(text), edits);
-  if (!edits.texts.empty()) return edits;
-  for (const std::string& line : split_lines(text)) {
-    if (marker_of(line) == Marker::kSearch) return {};  // an edit outside of JSON
-    if (line.find_first_of("\"{[") == 0) collect(parse_untrusted(line), edits);
+  if (!document.is_structured()) return edits;
+  const bool object = document.is_object(), message = object && document.contains("role");
+  for (const char* kind : {"type", "role"})
+    if (object && document.contains(kind) && document[kind].is_string() &&
+        names_no_answer(document[kind]))
+      return {};
+  if (const std::string block = object ? block_of(document) : ""; !block.empty())
+    edits = {.texts = {block}, .depth = -1};
+  std::set<std::string> names;  // of what holds blocks, without numbers
+  for (const auto& [key, part] : document.items()) {
+    std::string name = object ? lower(key) : "";
+    if (names_no_answer(name)) continue;
+    if (part.is_string() && (name == "idea" || name == "why" || name == "next"))
+      edits.labels[name].insert(one_line(part.get<std::string>(), 400));
+    const Edits more = edits_of(part);
+    std::erase_if(name, [](char c) { return c < 'a' || c > 'z'; });
+    if (!more.texts.empty()) names.insert(name);
+    add(edits, more);
   }
+  const bool blocks = std::all_of(edits.texts.begin(), edits.texts.end(), is_blocks);
+  const bool several = edits.texts.size() > 1 && edits.texts.size() <= kMost;
+  if (several && blocks && names.size() == 1 && edits.depth <= 2 && !message) {
+    std::string all;
+    for (const std::string& text : edits.texts) all += text + "\n";
+    edits.texts = {all};
+    edits.joined |= edits.depth > 0;
+  }
+  edits.depth += message ? kFar : 1;
   return edits;
 }
 
-// The one edit that a text in JSON holds; empty: there is none, or it is uncertain which.
+// The one edit that they are; empty: there is none, or it is uncertain which. Without a title,
+// texts side by side may be samples of which one was to be chosen.
+std::string reply_of(const Edits& edits) {
+  const auto label = [&](const char* key, const char* name) {
+    const auto found = edits.labels.find(key);
+    return found == edits.labels.end() ? "" : name + *found->second.begin() + "\n";
+  };
+  const size_t ideas = edits.labels.contains("idea") ? edits.labels.at("idea").size() : 0;
+  if (edits.texts.size() != 1 || ideas > 1 || (edits.joined && ideas == 0)) return "";
+  const std::string text = edits.texts[0] + "\n";
+  if (has_any(lower(text), {"idea"})) return text;
+  return label("idea", "IDEA: ") + label("why", "WHY: ") + text + label("next", "NEXT: ");
+}
+
+// A text whose edit is in JSON, with the edit as it is meant: one document with words around it or
+// not, or lines that are documents. Empty: there is no such edit, or it is uncertain which.
 std::string edit_in_json(const std::string& text) {
   if (text.find("\":") == std::string::npos && !text.starts_with('"')) return "";
-  const Edits edits = edits_in_json(text);
-  if (edits.texts.size() != 1) return "";
-  const bool untitled = edits.titles.size() == 1 && !has_any(lower(*edits.texts.begin()), {"idea"});
-  return (untitled ? "IDEA: " + *edits.titles.begin() + "\n" : "") + *edits.texts.begin();
+  size_t begin = std::string::npos, end = 0;  // of the document
+  Edits of_lines;
+  size_t at = 0;
+  for (const std::string& line : split_lines(text)) {
+    if (before_block(line)) return "";  // an edit outside of JSON
+    if (line.find_first_of("\"{[") == 0) {
+      begin = std::min(begin, at);
+      add(of_lines, edits_of(parse_untrusted(line)));
+    }
+    if (!line.empty() && std::string_view("\"}]").find(line.back()) < 3) end = at + line.size();
+    at += line.size() + 1;
+  }
+  if (begin >= end) return "";
+  const std::string edit = reply_of(edits_of(parse_untrusted(text.substr(begin, end - begin))));
+  if (edit.empty()) return reply_of(of_lines);
+  return text.substr(0, begin) + undressed(edit) + text.substr(end);
 }
 
 }  // namespace
 
 std::string undressed(const std::string& reply) {
   std::string text = without_returns(plain_text(reply));
-  if (const std::string edit = edit_in_json(trim(text)); !edit.empty()) return undressed(edit);
+  if (std::string edit = edit_in_json(trim(text)); !edit.empty()) text = std::move(edit);
   // A page within a page has them escaped twice.
   for (int layers = 0; layers < 2 && text.find_first_of("<>") == std::string::npos; ++layers)
     text = unescaped_html(text);
-  return without_thoughts(std::move(text));
+  return text;
 }
 
 }  // namespace autoresearch

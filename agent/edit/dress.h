@@ -5,9 +5,9 @@
 
 namespace autoresearch {
 
-// The text without escape sequences of terminals, carriage returns and thoughts in <think>; out of
-// JSON if that is all there is and holds one edit, as some assistants print theirs; with < and >
-// if all of them came as HTML's entities.
+// The text without escape sequences of terminals and carriage returns; out of JSON if that holds
+// the only edit, as some assistants print theirs, its blocks as replies or as pairs of texts; with
+// < and > if all of them came as HTML's entities.
 std::string undressed(const std::string& reply);
 
 }  // namespace autoresearch

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "agent/edit/cpp_tokens.h"
@@ -178,15 +179,6 @@ std::variant<Placed, Feedback> locate(const Lines& lines, const TokenSearch& tok
 
 std::string name_of(size_t number) { return "Block " + std::to_string(number); }
 
-// How much two lines of code share at their beginnings and ends, in tokens: 1 for equal ones.
-double likeness(const Lines& a, const Lines& b) {
-  const size_t most = std::max(a.size(), b.size()), least = std::min(a.size(), b.size());
-  size_t head = 0, tail = 0;
-  while (head < least && a[head] == b[head]) ++head;
-  while (head + tail < least && a[a.size() - 1 - tail] == b[b.size() - 1 - tail]) ++tail;
-  return most == 0 ? 0 : static_cast<double>(head + tail) / static_cast<double>(most);
-}
-
 // The name that a line assigns to or defines, or the line's first word.
 std::string subject(const Lines& tokens) {
   const auto equals = std::find(tokens.begin(), tokens.end(), "=");
@@ -359,33 +351,22 @@ std::variant<std::string, Feedback> apply_blocks(const std::string& source,
   return std::move(edited.text);
 }
 
-// Whether every line ends as on Windows, as a checkout of git may have it.
-bool has_crlf(const std::string& text) {
-  for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; ++at)
-    if (at == 0 || text[at - 1] != '\r') return false;
-  return text.find('\n') != std::string::npos;
-}
-
-std::string with_lf(const std::string& text) {
-  std::string lines;
-  for (size_t i = 0; i < text.size(); ++i)
-    if (text[i] != '\r' || i + 1 == text.size() || text[i + 1] != '\n') lines += text[i];
-  return lines;
-}
-
-std::string with_crlf(const std::string& text) {
-  std::string lines;
-  for (const char c : text) lines += c == '\n' ? std::string("\r\n") : std::string(1, c);
-  return lines;
+std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string all;
+  for (size_t at; (at = text.find(from)) != text.npos; text.remove_prefix(at + from.size()))
+    all.append(text.substr(0, at)).append(to);
+  return all.append(text);
 }
 
 }  // namespace
 
 std::variant<std::string, Feedback> apply_proposal(const std::string& source,
                                                    const Proposal& proposal) {
-  if (has_crlf(source)) {  // replies have no carriage returns; the file keeps its own
-    auto result = apply_proposal(with_lf(source), proposal);
-    if (auto* edited = std::get_if<std::string>(&result)) *edited = with_crlf(*edited);
+  const std::string lf = replaced(source, "\r\n", "\n");
+  // Every line ends as on Windows. Replies have no carriage returns; the file keeps its own.
+  if (lf != source && replaced(lf, "\n", "\r\n") == source) {
+    auto result = apply_proposal(lf, proposal);
+    if (auto* edited = std::get_if<std::string>(&result)) *edited = replaced(*edited, "\n", "\r\n");
     return result;
   }
   if (auto feedback = refuse_lost_block(source, proposal)) return std::move(*feedback);

@@ -27,10 +27,7 @@ using ByName = std::map<std::string, Constant>;
 
 ByName constants_by_name(const std::string& source) {
   ByName constants;
-  for (Constant& constant : find_constants(source)) {
-    const std::string name = constant.name;
-    constants.emplace(name, std::move(constant));
-  }
+  for (const Constant& constant : find_constants(source)) constants[constant.name] = constant;
   return constants;
 }
 
@@ -55,16 +52,20 @@ std::vector<std::string> changed_constants(const std::string& before, const std:
   return words;
 }
 
-// Counts those of `lines` that hold code, by their areas.
-void count_areas(const std::string& source, const std::vector<size_t>& lines,
+// Counts the changed lines that hold code, by their areas; `change` tells a hunk's first one and
+// how many there are.
+template <typename OfHunk>
+void count_areas(const std::string& source, const std::vector<Hunk>& hunks, OfHunk change,
                  std::map<std::string, size_t>& counts) {
   const std::vector<std::string> area = areas_of_lines(source);
   std::vector<bool> has_code(area.size());
   for (const Token& token : lex(source)) {
     for (size_t i = token.first_line; i <= token.last_line; ++i) has_code[i] = true;
   }
-  for (const size_t line : lines) {
-    if (has_code[line] && !area[line].empty()) ++counts[area[line]];
+  for (const Hunk& hunk : hunks) {
+    const auto [first, count] = change(hunk);
+    for (size_t i = first; i < first + count; ++i)
+      if (has_code[i] && !area[i].empty()) ++counts[area[i]];
   }
 }
 
@@ -88,10 +89,12 @@ std::vector<std::string> areas_of_lines(const std::string& source) {
 }
 
 Change describe_change(const std::string& before, const std::string& after) {
-  const ChangedLines lines = changed_lines(before, after);
+  const std::vector<Hunk> all = hunks(before, after);
   std::map<std::string, size_t> changed;  // lines of code by area
-  count_areas(before, lines.gone, changed);
-  count_areas(after, lines.added, changed);
+  count_areas(
+      before, all, [](const Hunk& h) { return std::pair(h.before, h.gone.size()); }, changed);
+  count_areas(
+      after, all, [](const Hunk& h) { return std::pair(h.after, h.added.size()); }, changed);
   Change change{changed_constants(before, after), {}};
   for (const auto& [area, count] : changed) change.areas.push_back(area);
   std::stable_sort(change.areas.begin(), change.areas.end(),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "common/text.h"
 
@@ -12,21 +13,20 @@ namespace {
 // Characters of a marker's arrows or rule. Arrows of five are meant as one whatever follows them.
 constexpr size_t kLeast = 3, kLeastForCertain = 5, kMost = 12;
 
-constexpr std::string_view kDress = "*_`";  // Markdown around words
+constexpr std::string_view kDress = "*_`~\"'";  // around a whole line
 
-bool is_path(const std::string& token) {
-  const auto in_path = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("_-./").find(c) < 4;
-  };
-  return token.find('.') != std::string::npos && std::all_of(token.begin(), token.end(), in_path);
-}
+bool is_letter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
 
-// A word that says which lines a marker speaks of, or nothing: "lines", "57-59", "L57".
+bool in(std::string_view set, char c) { return set.find(c) != std::string_view::npos; }
+
+// A word that says which lines a marker speaks of, or nothing: "lines", "57-59", "L57", a path.
 bool is_note(const std::string& token) {
   constexpr std::array<std::string_view, 14> kWords = {"line", "lines", "around", "near", "at",
                                                        "in",   "from",  "to",     "of",   "file",
                                                        "end",  "and",   "block",  "edit"};
-  return token.find_first_not_of("0123456789-l") == std::string::npos || is_path(token) ||
+  constexpr const char* kPath = "abcdefghijklmnopqrstuvwxyz0123456789_-./";
+  return token.find_first_not_of("0123456789-l") == std::string::npos ||
+         (in(token, '.') && token.find_first_not_of(kPath) == std::string::npos) ||
          std::find(kWords.begin(), kWords.end(), token) != kWords.end();
 }
 
@@ -63,68 +63,61 @@ std::string keyboard_text(std::string_view line) {
 
 Marker plain_marker(const std::string& text) {
   const char c = text.empty() ? ' ' : text[0];
-  const size_t run = std::min(text.find_first_not_of(c), text.size());
-  const std::string word = lower(trim(text.substr(run)));
+  if (!in("<=>-+", c)) return Marker::kNone;
+  const size_t solid = std::min(text.find_first_not_of(c), text.size());
+  size_t run = 0, end = 0;  // characters of the arrow, which may stand apart; where they end
+  for (size_t at = 0; at < text.size() && text[at] == c; at += solid == 1 && text[at] == ' ')
+    ++run, end = ++at;
+  const std::string word = lower(trim(text.substr(end)));
   const bool long_enough = run >= kLeast && run <= kMost;
   const bool search = long_enough && is_word_of_marker(word, "search");
   const bool replace = long_enough && is_word_of_marker(word, "replace");
-  const bool alone = word.find_first_not_of("= ") == std::string::npos;
+  const Marker otherwise = solid < kLeastForCertain ? Marker::kNone : Marker::kMangled;
   switch (c) {
     case '=':
-      if (!alone || !long_enough) return Marker::kNone;
+      if (!long_enough || word.find_first_not_of("= ") != std::string::npos) return Marker::kNone;
       return word.empty() ? Marker::kDivider : Marker::kMangled;
     case '<':
-      return search ? Marker::kSearch : run < kLeastForCertain ? Marker::kNone : Marker::kMangled;
+      return search ? Marker::kSearch : otherwise;
     case '>':
-      return replace ? Marker::kReplace : run < kLeastForCertain ? Marker::kNone : Marker::kMangled;
-    case '-':
-    case '+':
-      if (run < kLeastForCertain || (!search && !replace)) return Marker::kNone;
-      return c == '-' && search    ? Marker::kSearch
-             : c == '+' && replace ? Marker::kReplace
-                                   : Marker::kMangled;
+      return replace ? Marker::kReplace : otherwise;
     default:
-      return Marker::kNone;
+      if (otherwise == Marker::kNone || (!search && !replace)) return Marker::kNone;
+      return search == (c == '-') ? (search ? Marker::kSearch : Marker::kReplace) : otherwise;
   }
 }
 
-// The <, = or > that a text begins with in a spelling of pages, addresses and strings of other
-// languages, and how long that is: "&lt", "%3C", "%253C", "\u003c", "\u{3c}", "\074".
-std::pair<char, size_t> escaped_sign(std::string_view text) {
-  struct Sign {
-    char sign;
-    std::string_view hex, octal, name;
-  };
-  constexpr std::array<Sign, 3> kSigns = {
-      {{'<', "3c", "074", "&lt"}, {'=', "3d", "075", "&equals"}, {'>', "3e", "076", "&gt"}}};
-  constexpr std::array<std::string_view, 8> kPrefixes = {"%",    "%25",  "\\x",  "\\u00",
-                                                         "\\u{", "\\x{", "u+00", "&#x"};
-  for (const auto& [sign, hex, octal, name] : kSigns) {
-    if (text.starts_with(name)) return {sign, name.size()};
-    if (text.starts_with("\\" + std::string(octal))) return {sign, 1 + octal.size()};
-    for (const std::string_view prefix : kPrefixes)
-      if (text.starts_with(prefix) && text.substr(prefix.size()).starts_with(hex))
-        return {sign, prefix.size() + hex.size()};
-  }
-  return {};
-}
-
-// Whether a line is a marker once such spellings and backslashes are read.
+// Whether a line is a marker with backslashes in it, or begins with what pages, addresses, mails or
+// strings have for <, = or >, again and again: "&lt;&lt;&lt;", "%3C", "=3D", "\u003c", "\074".
 bool is_escaped(const std::string& text) {
-  if (text.find_first_of("&%\\+") == std::string::npos) return false;
-  const std::string plain = unescaped_html(unescaped_html(lower(text)));
-  std::string read;
-  for (std::string_view rest = plain; !rest.empty();) {
-    const auto [sign, length] = escaped_sign(rest);
-    if (sign != 0) read += sign;
-    rest.remove_prefix(length);
-    if (sign != 0 && !rest.empty() && (rest[0] == ';' || rest[0] == '}')) rest.remove_prefix(1);
-    if (sign == 0) {
-      if (rest[0] != '\\') read += rest[0];
-      rest.remove_prefix(1);
-    }
+  constexpr size_t kLongest = 9;  // of one: "&amp;lt;"
+  std::string line = lower(text);
+  const auto names_sign = [](std::string_view one) {
+    return has_any(one,
+                   {"3c", "3d", "3e", "74", "75", "76", "60;", "61;", "62;", "lt", "gt", "eq"});
+  };
+  for (size_t length = 2; length <= kLongest; ++length) {
+    size_t end = length;
+    while (end < line.size() && line[end] == line[end - length]) ++end;
+    const std::string_view one = std::string_view(line).substr(0, length);
+    if (end >= kLeastForCertain * length && in("&%=\\#u", line[0]) && names_sign(one)) return true;
   }
-  return read != lower(text) && plain_marker(read) != Marker::kNone;
+  return std::erase(line, '\\') > 0 && plain_marker(line) != Marker::kNone;
+}
+
+// The length of the tag of a page or the command of LaTeX that `text` begins with, but for one that
+// is the label itself: "<b>", "</b>", "[/IDEA]", "\textbf{". 0: none.
+size_t markup_length(std::string_view text, std::string_view label) {
+  constexpr size_t kLongest = 16;
+  const std::string begin = lower(std::string(text.substr(0, kLongest)));
+  if (begin.starts_with("</") || begin.starts_with("[/")) return begin.find_first_of(">]") + 1;
+  const size_t end = begin.find_first_not_of("abcdefghijklmnopqrstuvwxyz*", 1);
+  if (end == std::string::npos || end == 1 || begin.substr(1, end - 1) == lower(std::string(label)))
+    return 0;
+  const bool closed = begin[0] == '<'    ? begin[end] == '>'
+                      : begin[0] == '\\' ? begin[end] == '{' || begin[end] == ' '
+                                         : false;
+  return closed ? end + 1 : 0;
 }
 
 // A line, read by the characters that a keyboard has for it.
@@ -132,20 +125,27 @@ class TypedLine {
  public:
   explicit TypedLine(std::string_view line) : rest_(line) {}
 
-  // The next character: '\0' at the end, '\x7f' for one without an ASCII form, as a picture is.
+  // The next character: '\0' at the end, and of those without an ASCII form '\x7f' for a picture or
+  // another sign, '\x01' for a letter.
   char peek() const {
     const Character c = first_character(rest_);
+    const bool sign = (c.code >= 0x2000 && c.code < 0x2E80) || c.code >= 0x1F000;
     const char ascii = ascii_of(c.code);
-    return c.bytes > 0 && ascii == 0 ? '\x7f' : ascii;
+    return c.bytes > 0 && ascii == 0 ? (sign ? '\x7f' : '\x01') : ascii;
   }
   void next() { rest_.remove_prefix(first_character(rest_).bytes); }
   std::string_view rest() const { return rest_; }
 
-  // Passes over characters of `set`; whether any was more than a blank.
-  bool skip(std::string_view set) {
+  // Passes over markup and characters that `passes`; whether any was more than a blank.
+  template <typename Test>
+  bool skip(std::string_view label, Test passes) {
     bool any = false;
-    for (; !rest_.empty() && set.find(peek()) != std::string_view::npos; next())
-      any = any || (peek() != ' ' && peek() != '\t');
+    while (!rest_.empty()) {
+      const size_t markup = markup_length(rest_, label);
+      if (markup == 0 && !passes(peek())) break;
+      any = any || markup > 0 || (peek() != ' ' && peek() != '\t');
+      rest_.remove_prefix(markup > 0 ? markup : first_character(rest_).bytes);
+    }
     return any;
   }
 
@@ -153,87 +153,145 @@ class TypedLine {
   std::string_view rest_;
 };
 
-// A line without the tags of a page around its label: "<b>IDEA:</b> text", "<idea>text</idea>",
-// "<!-- IDEA: text -->".
-std::string without_tags(std::string line, const std::string& label) {
-  constexpr size_t kLongest = 12;  // characters of a tag
-  constexpr int kMost = 4;         // tags
-  line = trim(line);
-  if (line.starts_with("<!--") && line.ends_with("-->"))
-    line = trim(line.substr(4, std::max<size_t>(7, line.size()) - 7));
-  for (int tags = 0; tags < kMost && line.starts_with("<"); ++tags) {
-    const size_t end = std::string_view(line).substr(0, kLongest).find('>');
-    if (end == std::string_view::npos) break;
-    const std::string name = line.substr(1, end - 1);
-    line = trim(line.substr(end + 1));
-    const size_t close = line.find("</" + name + ">");
-    if (close != std::string::npos) line.erase(close, name.size() + 3);
-    if (lower(name) != lower(label)) continue;
-    return lower(line).starts_with(lower(label)) ? line : label + ": " + line;
+// How often a quote or a sign of Markdown stands at the begin or the end of a word.
+int pair_ends(std::string_view text, char sign) {
+  const auto in_word = [&](size_t at) {
+    return at < text.size() && (is_letter(text[at]) || in("0123456789\x01", text[at]));
+  };
+  int count = 0;
+  for (size_t at = 0; (at = text.find(sign, at)) != std::string_view::npos;) {
+    const size_t end = std::min(text.find_first_not_of(sign, at), text.size());
+    count += !(at > 0 && in_word(at - 1) && in_word(end));
+    at = end;
   }
-  return line;
+  return count;
 }
 
-// A label's text without the second half of what is around the label or around both: "**", '"',
-// "[/IDEA]", a table's "|".
-std::string without_second_half(std::string text, const std::string& label) {
-  if (std::count(text.begin(), text.end(), '`') % 2 == 1 && text[0] == '`') text.erase(0, 1);
-  for (const std::string& tail : {std::string("|"), "[/" + label + "]"})
-    if (text.ends_with(tail)) text = trim(text.substr(0, text.size() - tail.size()));
-  if (text.ends_with("\",")) text.pop_back();
-  const bool quoted = text.size() > 1 && text.starts_with('"') && text.ends_with('"') &&
-                      std::count(text.begin(), text.end(), '"') == 2;
-  if (quoted) text = text.substr(1, text.size() - 2);
-  const size_t begin = text.find_first_not_of("*_ ");
-  if (begin == std::string::npos) return "";
-  return text.substr(begin, text.find_last_not_of("*_ ") - begin + 1);
+// How many characters at both ends of a label's text are no part of it: halves of pairs around the
+// label, or a pair around all of the text; the number or the bullet of a list; a tag.
+std::pair<size_t, size_t> dress_of(std::string_view text) {
+  constexpr std::string_view kOpen = "([{<", kClose = ")]}>", kBoth = "*_`\"'";
+  const char first = text.front(), last = text.back();
+  const auto odd = [&](char c) { return in(kBoth, c) && pair_ends(text, c) % 2 == 1; };
+  const auto count = [&](char c) { return std::count(text.begin(), text.end(), c); };
+  const size_t opens = kOpen.find(first), closes = kClose.find(last);
+  // "1. ", "2) ", "- "
+  const size_t number = std::min(text.find_first_not_of("0123456789"), text.size() - 1);
+  const bool item =
+      (number > 0 ? in(".)", text[number]) : in("-+", first)) && text.substr(number).find(' ') == 1;
+  if (item) return {number + 1, 0};
+  if (in(" \t:|", first) || in(kClose, first) || odd(first)) return {1, 0};
+  if (in(" \t,|", last)) return {0, 1};
+  // "text</b>", "<b>text</b>", "</b> text"
+  const size_t tag = std::max(text.rfind("</") + 1, text.rfind("[/") + 1);
+  if (tag > 0 && text.find_first_of(" >]", tag) == text.size() - 1) {
+    const std::string opening = text[tag - 1] + std::string(text.substr(tag + 1));
+    return {text.starts_with(opening) ? opening.size() : 0, text.size() - tag + 1};
+  }
+  if (text.starts_with("</") || text.starts_with("[/"))
+    return {std::min(text.find_first_of(">]"), text.size() - 1) + 1, 0};
+  const bool closes_nothing = closes < kOpen.size() && count(last) > count(kOpen[closes]);
+  if (in("-/\\", last) || in(kOpen, last) || odd(last) || closes_nothing) return {0, 1};
+  const bool around =
+      (in(kBoth, first) && first == last && pair_ends(text, first) == 2) ||
+      (in(kOpen, first) && opens == closes && count(first) == 1 && count(last) == 1);
+  return {around, around};
 }
 
-}  // namespace
-
-Marker marker_of(const std::string& line) {
-  const std::string text = keyboard_text(line);
-  return is_escaped(text) ? Marker::kEscaped : plain_marker(text);
+// A label's text without all of that.
+std::string undressed_text(const std::string& text) {
+  constexpr size_t kLongest = 1000;  // characters; each step looks at all of them
+  std::string all;                   // as a keyboard has them
+  std::vector<size_t> places;
+  for (TypedLine line(text); !line.rest().empty(); line.next()) {
+    places.push_back(text.size() - line.rest().size());
+    all += line.peek();
+  }
+  places.push_back(text.size());
+  size_t begin = 0, end = all.size();
+  while (all.size() <= kLongest && begin < end) {
+    const auto [front, back] = dress_of(std::string_view(all).substr(begin, end - begin));
+    if (front + back == 0) break;
+    begin += front;
+    end -= back;
+  }
+  const std::string_view rest = std::string_view(all).substr(begin, end - begin);
+  const bool says = std::any_of(rest.begin(), rest.end(),
+                                [](char c) { return is_letter(c) || in("0123456789\x01\x7f", c); });
+  return says ? text.substr(places[begin], places[end] - places[begin]) : "";
 }
 
-std::string quotation_of(const std::string& line) {
-  size_t end = 0;
-  for (size_t at = 0; at + 1 < line.size() && (line[at] == ' ' || line[at] == '>'); ++at)
-    if (line[at] == '>' && line[at + 1] == ' ') end = at + 2;
-  return line.substr(0, end);
-}
-
-bool is_fence(const std::string& line) {
-  const std::string text = trim(line);
-  return text.starts_with("```") || text.starts_with("~~~");
-}
-
-std::optional<std::string> labelled(std::string_view line, std::string_view label) {
-  constexpr std::string_view kAround = "*_`'\"()[]~\x7f";  // \x7f: pictures and other brackets
-  const std::string bare = without_tags(std::string(line), std::string(label));
-  TypedLine typed(bare);
-  bool dressed = typed.skip(" \t*#_>-+|/\\`'\"()[]~0123456789.\x7f");
+std::optional<std::string> text_behind(std::string_view line, std::string_view label) {
+  constexpr std::string_view kAround = "*_`'\")]}>~\x7f";  // \x7f: pictures
+  TypedLine typed(line);
+  const bool dressed = typed.skip(label, [](char c) { return !is_letter(c); });
   bool capitals = true;
   for (const char c : label) {
     capitals = capitals && typed.peek() == c;
     if (lower(std::string(1, typed.peek())) != lower(std::string(1, c))) return std::nullopt;
     typed.next();
   }
-  const bool enclosed = typed.skip(kAround) && dressed;
+  const bool enclosed = typed.skip(label, [&](char c) { return in(kAround, c); }) && dressed;
   const bool gap = typed.peek() == ' ';
-  dressed = typed.skip(std::string(kAround) + " \t#0123456789") || dressed;
-  const char separator = typed.peek();
-  const std::string_view rest = typed.rest();
-  typed.next();
+  // "IDEA #2 (one line):"
+  TypedLine far = typed;
+  const auto passes = [&](char c) { return in(kAround, c) || in(" \t#0123456789", c); };
+  bool behind = far.skip(label, passes);
+  if (const size_t close = far.rest().substr(0, 40).find(')'); far.peek() == '(' && close < 40) {
+    far = TypedLine(far.rest().substr(close + 1));
+    behind = far.skip(label, passes);
+  }
+  TypedLine first = typed;
+  while (first.peek() == ' ') first.next();
+  const bool points = capitals && behind && in(">\x7f", first.peek());  // an arrow of its own
+  const char separator = far.peek();
+  if (!points) far.next();
   // A dash without a blank behind it joins words; a word alone in small letters is prose.
-  const bool arrow = separator == '-' && typed.peek() == '>';
-  const bool dash =
-      arrow || (separator == '-' && (typed.peek() == ' ' || (gap && typed.rest().empty())));
-  const bool alone = separator == '\0' && (dressed || capitals);
-  const bool separates = dash || std::string_view(":=|;").find(separator) < 4;
+  const bool dash = separator == '-' && (in(" >", far.peek()) || (gap && far.rest().empty()));
+  const bool alone = separator == '\0' && (dressed || behind || capitals);
+  const bool separates = points || dash || in(":=|;", separator);
   if (!separates && !alone && !enclosed) return std::nullopt;
-  if (arrow) typed.next();
-  return without_second_half(trim(separates ? typed.rest() : rest), std::string(label));
+  return undressed_text(std::string(separates ? far.rest() : typed.rest()));
+}
+
+}  // namespace
+
+bool is_rule(const std::string& line) {
+  constexpr size_t kLeastSigns = 3;
+  const std::string text = trim(line);
+  const size_t sign = first_character(text).bytes;
+  if (text.size() < kLeastSigns * std::max<size_t>(sign, 1) ||
+      std::isalnum(static_cast<unsigned char>(text[0])) != 0)
+    return false;
+  return text.substr(sign) == text.substr(0, text.size() - sign);
+}
+
+Marker marker_of(const std::string& line) {
+  const std::string text = keyboard_text(line);
+  const Marker plain = plain_marker(text);
+  return plain == Marker::kNone && is_escaped(text) ? Marker::kEscaped : plain;
+}
+
+std::optional<std::string> before_block(const std::string& line) {
+  constexpr size_t kLongest = 12;  // bytes
+  for (size_t at = 0; at < std::min(line.size(), kLongest); ++at) {
+    if (at > 0 && is_letter(line[at - 1])) break;
+    const bool begins = line[at] != ' ' && (at == 0 || line[at - 1] == ' ' || line[at - 1] == '\t');
+    if (begins && marker_of(line.substr(at)) == Marker::kSearch) return line.substr(0, at);
+  }
+  return std::nullopt;
+}
+
+bool is_fence(const std::string& line) {
+  const std::string_view text =
+      std::string_view(line).substr(std::min(line.find_first_not_of(" \t>"), line.size()));
+  return text.starts_with("```") || text.starts_with("~~~");
+}
+
+std::optional<std::string> labelled(std::string_view line, std::string_view label) {
+  const auto text = text_behind(line, label);
+  const auto again = text ? text_behind(*text, label) : std::nullopt;  // "<idea>IDEA: ..."
+  return again ? again : text;
 }
 
 }  // namespace autoresearch

@@ -83,4 +83,12 @@ LineRange nearest_lines(const std::vector<std::string>& file,
   return {first, std::min({file.size(), best_file + after, first + kShown})};
 }
 
+double likeness(const std::vector<std::string>& a, const std::vector<std::string>& b) {
+  const size_t most = std::max(a.size(), b.size()), least = std::min(a.size(), b.size());
+  size_t head = 0, tail = 0;
+  while (head < least && a[head] == b[head]) ++head;
+  while (head + tail < least && a[a.size() - 1 - tail] == b[b.size() - 1 - tail]) ++tail;
+  return most == 0 ? 0 : static_cast<double>(head + tail) / static_cast<double>(most);
+}
+
 }  // namespace autoresearch

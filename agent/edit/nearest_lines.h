@@ -16,4 +16,7 @@ struct LineRange {
 LineRange nearest_lines(const std::vector<std::string>& file,
                         const std::vector<std::string>& passage);
 
+// How much two lines of code share at their beginnings and ends, in tokens: 1 for equal ones.
+double likeness(const std::vector<std::string>& a, const std::vector<std::string>& b);
+
 }  // namespace autoresearch

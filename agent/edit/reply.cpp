@@ -10,6 +10,7 @@
 #include "agent/edit/cpp_tokens.h"
 #include "agent/edit/dress.h"
 #include "agent/edit/markers.h"
+#include "agent/edit/thoughts.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -65,18 +66,11 @@ bool withdraws(const std::string& line) {
                         "don't use", "disregard", "ignore th", "discard th"});
 }
 
-// Whether a model's thoughts begin here, in a form that nobody has cut off.
-bool opens_thoughts(const std::string& line) {
-  return has_any(line, {"[think", "<think", "<thought", "<reason", "<reflect", "<scratchpad",
-                        "<seed:think", "|>analysis"}) ||
-         (line.starts_with("analysis") && line.size() > 8 && line[8] >= 'A' && line[8] <= 'Z');
-}
-
 // Whether a line calls what follows it the last word, as a heading, a sentence or the end of
 // thoughts does.
 bool announces(const std::string& line) {
   constexpr size_t kLongest = 80;  // a longer line argues
-  return line.size() <= kLongest && !opens_thoughts(line) &&
+  return line.size() <= kLongest &&
          has_any(line, {"final", "correct", "revised", "my reply", "my answer", "answer:", "[/",
                         "</", "|>"}) &&
          !has_any(line, {"alternativ", "draft", "option", "another", "first", "second", "not ",
@@ -88,15 +82,6 @@ bool is_tag(const std::string& line) {
   const bool brackets = (line.starts_with("<") && line.ends_with(">")) ||
                         (line.starts_with("[") && line.ends_with("]"));
   return brackets && line.find(' ') == std::string::npos;
-}
-
-// What underlines a heading: one sign again and again.
-bool is_rule(const std::string& line) {
-  constexpr size_t kLeast = 3;
-  const size_t sign = first_character(line).bytes;
-  if (std::isalnum(static_cast<unsigned char>(line[0])) || line.size() < kLeast * sign)
-    return false;
-  return line.substr(sign) == line.substr(0, line.size() - sign);
 }
 
 // Prose hardly ever ends like this, and a line comment hides nothing of it. No code has so many
@@ -129,9 +114,8 @@ class Reader {
   void read() {
     while (pos_ < lines_.size() && problem.empty()) {
       const std::string& line = lines_[pos_++];
-      const std::string quotation = quotation_of(line);
-      if (marker_of(line.substr(quotation.size())) == Marker::kSearch) {
-        read_block(line.substr(0, line.find_first_not_of(" \t>")));
+      if (const auto prefix = before_block(line)) {
+        read_block(*prefix);
       } else if (const Marker marker = marker_of(line);
                  marker == Marker::kNone || marker == Marker::kDivider) {
         read_prose(line);  // a rule by itself may underline a heading
@@ -155,7 +139,9 @@ class Reader {
     const bool after_block = std::exchange(after_block_, false);
     const bool after_code = std::exchange(after_code_, false);
     const std::string text = trim(line);
-    if (const auto idea = labelled(line, "IDEA")) return begin_section(*idea);
+    const bool underlined = pos_ < lines_.size() && is_rule(lines_[pos_]);
+    if (const auto idea = labelled(underlined ? "# " + text : line, "IDEA"))
+      return begin_section(*idea);
     if (begins_within(line)) return;
     if (const auto why = labelled(line, "WHY")) {
       label_ = 'W';
@@ -170,7 +156,10 @@ class Reader {
       if (label_ != 'I') label_ = ' ';
       return;
     }
-    if (!sections.empty()) {
+    // Quoted below a block that is not, it is spoken of.
+    const bool quotes =
+        text.starts_with("> ") && !sections.empty() && !sections.back().blocks.empty() && !quoted_;
+    if (!sections.empty() && !quotes) {
       outside.push_back(line);
       // One line may be prose; two in a row, or one behind a block, are no accident.
       after_code_ = ends_like_code(line);
@@ -183,14 +172,15 @@ class Reader {
   // What goes on with a label's text, or is prose of no label.
   void read_on(const std::string& text) {
     if (label_ == 'I') {
-      sections.back().idea = description(text, kMaxIdea);
+      sections.back().idea =
+          description(labelled("IDEA: " + text, "IDEA").value_or(text), kMaxIdea);
       label_ = ' ';
     } else if (label_ == 'W') {
       add_why(text);
     } else if (label_ == 'N') {
       add_next(text);
       if (text.find_first_of("-*+0123456789") != 0) talk.push_back(text);  // no item of a list
-    } else if (!is_tag(text) || announces(text) || opens_thoughts(text)) {
+    } else if (!is_tag(text) || announces(text)) {
       talk.push_back(text);
     }
   }
@@ -200,19 +190,34 @@ class Reader {
     section.idea = description(idea, kMaxIdea);
     section.titled = true;
     section.before = std::exchange(talk, {});
+    if (label_ == 'I') {  // the label again, in place of its text
+      section.before.insert(section.before.begin(), sections.back().before.begin(),
+                            sections.back().before.end());
+      sections.pop_back();
+    }
     sections.push_back(std::move(section));
     said_.clear();
     label_ = idea.empty() ? 'I' : ' ';
   }
 
   // "assistantfinalIDEA: ...": a template's words that nobody cut off stand before the label.
+  // "My final idea: ...": a few words of the model's own do.
   bool begins_within(const std::string& line) {
     constexpr size_t kTold = 60;  // bytes of those words
-    const size_t at = line.find("IDEA:");
-    const bool other_label = labelled(line, "WHY") || labelled(line, "NEXT");
-    if (at == std::string::npos || (other_label && line[at - 1] == ' ')) return false;
-    talk.push_back(one_line(line.substr(at - std::min(at, kTold), std::min(at, kTold)), kTold));
-    begin_section(*labelled(line.substr(at), "IDEA"));
+    constexpr size_t kFew = 32;   // bytes of a few words
+    const size_t capitals = line.find("IDEA:");
+    const size_t at =
+        capitals == std::string::npos ? lower(line.substr(0, kFew)).find("idea") : capitals;
+    if (at == std::string::npos || labelled(line, "WHY") || labelled(line, "NEXT")) return false;
+    const std::string words = line.substr(0, at);
+    const size_t behind = std::min(line.find_first_not_of("*_`'\")]", at + 4), line.size() - 1);
+    const bool named =  // below a title, such words are prose
+        !sections.empty() && sections.back().titled && sections.back().blocks.empty();
+    const bool few = !named && line[behind] == ':' && words.ends_with(' ') &&
+                     words.find_first_of(",.:;()") == std::string::npos;
+    if (at != capitals && !few) return false;
+    talk.push_back(one_line(words.substr(words.size() - std::min(words.size(), kTold)), kTold));
+    begin_section(labelled(line.substr(at), "IDEA").value_or(""));
     return true;
   }
 
@@ -225,16 +230,9 @@ class Reader {
   // At most two lines; a list's bullet or number is dropped.
   void add_next(const std::string& text) {
     if (sections.empty()) return;
-    std::string line = one_line(text, kMaxNext);
-    size_t begin = line.find_first_not_of("-*+ ");
-    if (begin == std::string::npos) return;
-    const size_t after_number = line.find_first_not_of("0123456789", begin);
-    if (after_number != std::string::npos && after_number > begin &&
-        (line.compare(after_number, 2, ". ") == 0 || line.compare(after_number, 2, ") ") == 0)) {
-      begin = after_number + 2;
-    }
+    const std::string line = one_line(labelled("NEXT: " + text, "NEXT").value_or(""), kMaxNext);
     std::vector<std::string>& next = sections.back().next;
-    if (next.size() < 2) next.push_back(line.substr(begin));
+    if (next.size() < 2 && !line.empty()) next.push_back(line);
   }
 
   // `prefix`: what stands before the block's first marker, and so before each of its lines.
@@ -245,12 +243,12 @@ class Reader {
       section.within.insert(section.within.end(), talk.begin(), talk.end());
     talk.clear();
     label_ = ' ';
+    quoted_ = !trim(prefix).empty();
     const std::string name = "Block " + std::to_string(section.blocks.size() + 1);
     std::vector<std::string> search, replace;
     if (!read_part(Marker::kDivider, name, prefix, search) ||
         !read_part(Marker::kReplace, name, prefix, replace))
       return;
-    remove_start_line(search);
     Block block;
     if (!add_lines(search, name, block.search) || !add_lines(replace, name, block.replace)) return;
     // What is said twice is meant once.
@@ -259,26 +257,32 @@ class Reader {
     after_block_ = true;
   }
 
-  // The lines up to `end`; any other marker in between makes the block ambiguous.
+  // The lines up to `end`; any other marker in between makes the block ambiguous. The prefix stands
+  // before all of them or, if it dresses the markers only, before none.
   bool read_part(Marker end, const std::string& name, const std::string& prefix,
                  std::vector<std::string>& part) {
-    const bool quoted = prefix.find('>') != std::string::npos;
-    bool all_prefixed = true;
+    const std::string sign = trim(prefix);
+    bool with = false, without = false;  // the prefix, before a line that is not blank
     for (; pos_ < lines_.size(); ++pos_) {
       const std::string& line = lines_[pos_];
       const bool prefixed = line.starts_with(prefix);
-      if (quoted && !prefixed && !trim(prefix).starts_with(trim(line))) break;
-      const std::string text = prefixed ? line.substr(prefix.size()) : quoted ? "" : line;
+      const std::string text = prefixed ? line.substr(prefix.size()) : line;
       const Marker marker = marker_of(text);
-      if (marker == Marker::kNone) {
-        all_prefixed = all_prefixed && (prefixed || trim(line).empty());
-        part.push_back(quoted ? text : line);
+      const bool rule = marker == Marker::kNone && end == Marker::kDivider && is_divider(text);
+      if (marker == Marker::kNone && !rule) {
+        const bool blank = trim(line).empty() || sign.starts_with(trim(line));
+        with = with || (prefixed && !blank);
+        without = without || (!prefixed && !blank);
+        const bool place = text.starts_with(":start_line:") || text.starts_with(":end_line:");
+        if (!part.empty() || !place) part.push_back(line);
         continue;
       }
+      if (rule && part.empty()) continue;  // below ":start_line:57", which one tool has there
+      if (with && !sign.empty() && (without || !prefixed)) break;
       ++pos_;
-      if (marker == end) {
-        if (!quoted && all_prefixed)
-          for (std::string& have : part) have.erase(0, prefix.size());
+      if (marker == end || rule) {
+        for (std::string& have : part)
+          if (!without) have.erase(0, prefix.size());
         return true;
       }
       problem = name + ": the line '" + one_line(line, 60) + "' stands where '" +
@@ -291,14 +295,13 @@ class Reader {
     return false;
   }
 
-  // ":start_line:57" and a rule below it, which one tool has at the top of SEARCH.
-  static void remove_start_line(std::vector<std::string>& lines) {
-    size_t count = 0;
-    while (count < lines.size() &&
-           (lines[count].starts_with(":start_line:") || lines[count].starts_with(":end_line:")))
-      ++count;
-    if (count > 0 && count < lines.size() && lines[count] == "-------") ++count;
-    lines.erase(lines.begin(), lines.begin() + static_cast<ptrdiff_t>(count));
+  // A rule that is no line of C++ divides as well as "=======" does.
+  static bool is_divider(const std::string& line) {
+    constexpr size_t kLeast = 5;
+    const std::string text = trim(line);
+    return text.size() >= kLeast && is_rule(text) &&
+           (std::string_view("=-_~").find(text[0]) < 4 ||
+            static_cast<unsigned char>(text[0]) >= 0x80);
   }
 
   // A fence around all the lines of a part is no code.
@@ -318,6 +321,7 @@ class Reader {
   const std::vector<std::string>& lines_;
   size_t pos_ = 0;
   std::set<std::string> said_;  // blocks of the present section
+  bool quoted_ = false;         // something stands before the last block's lines
   char label_ = ' ';            // which label's text goes on: I, W, N or none
   bool after_block_ = false, after_code_ = false;
 };
@@ -359,12 +363,13 @@ bool touch_same_lines(const Section& a, const Section& b) {
   constexpr size_t kTelling = 3;  // tokens that are no mere bracket
   std::set<std::string> lines;
   for (const Block& block : a.blocks)
-    for (const std::string& line : split_lines(block.search))
-      if (code_tokens(line).size() >= kTelling) lines.insert(trim(line));
-  for (const Block& block : b.blocks)
-    for (const std::string& line : split_lines(block.search))
-      if (lines.contains(trim(line))) return true;
-  return false;
+    for (const std::string& line : split_lines(block.search)) lines.insert(trim(line));
+  return std::any_of(b.blocks.begin(), b.blocks.end(), [&](const Block& block) {
+    const std::vector<std::string> search = split_lines(block.search);
+    return std::any_of(search.begin(), search.end(), [&](const std::string& line) {
+      return lines.contains(trim(line)) && code_tokens(line).size() >= kTelling;
+    });
+  });
 }
 
 // The reply format itself, which some repeat before they answer.
@@ -372,19 +377,6 @@ bool is_echo(const Section& section) {
   constexpr size_t kTelling = 20;  // characters
   return section.idea.size() >= kTelling &&
          std::string_view(kReplyFormat).find(section.idea) != std::string_view::npos;
-}
-
-// Whether the thoughts that begin before an edit end before it as well.
-bool is_thought(const Section& edit, const std::vector<Section>& sections) {
-  bool thinking = false;
-  for (const Section& section : sections) {
-    for (const std::string& line : section.before)
-      thinking = opens_thoughts(line) || (thinking && !announces(line));
-    if (&section == &edit) break;
-    for (const std::string& line : section.within)
-      thinking = opens_thoughts(line) || (thinking && !announces(line));
-  }
-  return thinking;
 }
 
 Feedback ask_which(const std::vector<Section*>& edits) {
@@ -396,8 +388,9 @@ Feedback ask_which(const std::vector<Section*>& edits) {
           "with one IDEA and without your thoughts."};
 }
 
-// The edit to run; null: none has blocks.
-std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader) {
+// The edit to run; null: none has blocks. `only_thoughts`: the reply has nothing but thoughts of
+// which nobody marked the end, and what they hold may be a draft.
+std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader, bool only_thoughts) {
   std::vector<Section*> edits;
   for (Section& section : reader.sections)
     if (!section.blocks.empty() && !is_echo(section)) edits.push_back(&section);
@@ -407,7 +400,7 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader) {
   const auto any = [&](auto test) { return std::any_of(edits.begin(), edits.end(), test); };
   if (std::any_of(last->within.begin(), last->within.end(), takes_back)) return ask_which(edits);
   if (std::any_of(reader.talk.begin(), reader.talk.end(), withdraws)) return ask_which(edits);
-  if (is_thought(*last, reader.sections)) return ask_which(edits);
+  if (only_thoughts) return ask_which(edits);
   if (!any(differs)) return last;
   const bool announced = !last->before.empty() && announces(last->before.back());
   if (announced && reader.talk.empty()) return last;
@@ -435,8 +428,8 @@ void give_title(Section& edit, std::vector<Section>& sections) {
     edit.why = other.why;
     edit.next.insert(edit.next.end(), other.next.begin(), other.next.end());
   }
-  if (edit.idea.empty() && !edit.before.empty())
-    edit.idea = description(edit.before.front(), kMaxIdea);
+  const auto said = std::find_if_not(edit.before.begin(), edit.before.end(), is_tag);
+  if (edit.idea.empty() && said != edit.before.end()) edit.idea = description(*said, kMaxIdea);
   if (edit.idea.empty()) edit.idea = kNoIdea;
 }
 
@@ -477,12 +470,14 @@ Proposal proposal_of(Reader& reader, Section& edit) {
 std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool truncated,
                                              bool allow_whole_file) {
   if (truncated) return Feedback{kCutOff};
-  const std::string text = undressed(reply);
+  const CutText cut = cut_thoughts(undressed(reply));
+  const bool only_thoughts = trim(cut.answer).empty();
+  const std::string& text = only_thoughts ? cut.unclosed : cut.answer;
   const std::vector<std::string> lines = split_lines(text);
   Reader reader(lines);
   reader.read();
   if (!reader.problem.empty()) return format_problem(reader.problem);
-  auto meant = edit_that_is_meant(reader);
+  auto meant = edit_that_is_meant(reader, only_thoughts);
   if (auto* feedback = std::get_if<Feedback>(&meant)) return std::move(*feedback);
   if (Section* edit = std::get<Section*>(meant)) {
     if (reader.stray_code.empty()) return proposal_of(reader, *edit);

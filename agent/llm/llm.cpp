@@ -3,8 +3,8 @@
 #include <variant>
 
 #include "agent/edit/reply.h"
+#include "agent/edit/thoughts.h"
 #include "agent/llm/endpoint.h"
-#include "agent/llm/thoughts.h"
 #include "common/error.h"
 #include "common/text.h"
 

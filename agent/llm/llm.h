@@ -107,7 +107,7 @@ Reply failed_reply(const std::string& problem, bool fatal);
 // Whether a text holds an edit that can be read: an idea and closed blocks.
 bool is_whole_edit(const std::string& text);
 
-// The reply in what a model printed: all but its thoughts (agent/llm/thoughts.h), or these if only
+// The reply in what a model printed: all but its thoughts (agent/edit/thoughts.h), or these if only
 // they hold an edit.
 std::string reply_in(const std::string& printed);
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "agent/edit/thoughts.h"
 #include "agent/llm/api_error.h"
-#include "agent/llm/thoughts.h"
 #include "common/json.h"
 #include "common/text.h"
 

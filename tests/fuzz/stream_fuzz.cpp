@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "agent/edit/thoughts.h"
 #include "agent/llm/api_error.h"
 #include "agent/llm/complaint.h"
-#include "agent/llm/thoughts.h"
 #include "agent/llm/wire.h"
 #include "common/text.h"
 

@@ -484,6 +484,7 @@ TEST_F(LoopRun, MistakesGetOneLineAndTheNextCommand) {
       {{"--task", "no-such-task"}, "prepare"},
       {{"--no-such-flag"}, "--no-such-flag"},
       {{"--max-experiments", "0"}, "--max-experiments"},
+      {{"--tuner-share", "2"}, "--tuner-share"},
       {{"--verify", "7"}, "'7' is not off, a share such as 0.33"},
       {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
        "OPENAI_API_KEY"},

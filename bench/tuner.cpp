@@ -8,7 +8,7 @@
 //                  Algorithms for hyper-parameter optimization, NIPS 24, 2011), with the constants
 //                  of Hyperopt: 20 random points first, 24 draws a knob
 //   TPE, local     the same estimators, from the first point on, but only the four knobs that
-//                  promise most leave the champion's value (one or two are worse)
+//                  promise most leave the champion's value (one, two or eight are worse)
 //
 // Every night has a world of its own: where each knob is best, how much it matters (a few do, most
 // hardly), how pairs of knobs lean on each other, and where a run crashes. Both directions of a

@@ -235,6 +235,25 @@ TEST_F(LoopRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_EQ(third.at(3).candidate.proposer, "builtin");
 }
 
+TEST_F(LoopRun, TheEditThatANextLineNamesStandsInTheNextPrompt) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const std::string next = "NEXT: #1 again, with a smaller clip\n";
+  LoopbackServer server({chat_answer("ready"), chat_answer(rate("worse", "0.01", "0.002")),
+                         chat_answer(rate("better", "0.01", "0.5") + next),
+                         chat_answer(edit("clip", "constexpr double kClip = 1.0;",
+                                          "constexpr double kClip = 0.5;"))});
+  const Exit exit =
+      run(agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "3"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  const auto requests = server.requests();
+  ASSERT_EQ(requests.size(), 4u) << exit.output;
+  for (size_t i = 1; i < 4; ++i) {
+    const bool shown =
+        requests[i].body.find("+constexpr double kRate = 0.002;") != std::string::npos;
+    EXPECT_EQ(shown, i == 3) << requests[i].body;
+  }
+}
+
 TEST_F(LoopRun, AnotherRunBeginsWithTheChampionAndItsGainIsMeasuredAnew) {
   if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
   file("reply", rate("higher rate", "0.01", "0.5"));

@@ -235,6 +235,29 @@ TEST_F(LoopRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_EQ(third.at(3).candidate.proposer, "builtin");
 }
 
+// A repair by another model uses up no recorded reply.
+TEST_F(LoopRun, AReplayWithARepairModelGoesOnWithTheNextRecordedReply) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const RunFolder recorded{dir_ / "recorded"};
+  const auto record = [&](int64_t n, const std::string& reply) {
+    fs::create_directories(recorded.experiment(n).path);
+    write_file(recorded.experiment(n).reply(1), reply);
+  };
+  record(1, edit("of another file", "no such line", "none"));
+  record(2, rate("recorded", "0.02", "0.5"));
+  file("mended", rate("mended", "0.01", "0.02"));
+  const auto start = [&](const char* experiments) {
+    return run(
+        agent({"--replay", recorded.path.string() + "/", "--repair-model",
+               "command:cat " + (dir_ / "mended").string(), "--max-experiments", experiments}));
+  };
+  EXPECT_EQ(start("1").code, 0);
+  const Exit exit = start("2");
+  ASSERT_EQ(state().experiments.size(), 3u) << exit.output;
+  EXPECT_EQ(state().at(1).candidate.idea, "mended");
+  EXPECT_EQ(state().at(2).candidate.idea, "recorded") << exit.output;
+}
+
 TEST_F(LoopRun, TheEditThatANextLineNamesStandsInTheNextPrompt) {
   if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
   const std::string next = "NEXT: #1 again, with a smaller clip\n";

@@ -289,8 +289,11 @@ TEST_F(LoopRun, AnotherRunBeginsWithTheChampionAndItsGainIsMeasuredAnew) {
   Command next = agent({"--provider", "builtin", "--max-experiments", "1", "--from", "t"});
   next.argv[3] = "u";
   ASSERT_EQ(run(next).code, 0);
-  EXPECT_EQ(replay(read_journal(dir_ / "data/runs/u/journal.jsonl")).at(0).candidate.fingerprint,
-            first.at(first.champion_n).candidate.fingerprint);
+  const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
+  EXPECT_EQ(second.at(0).candidate.fingerprint, first.at(first.champion_n).candidate.fingerprint);
+  EXPECT_EQ(second.start->from, "t #1 " + first.champion);
+  next.argv = {program_.string(), "status", "--tag", "u"};
+  EXPECT_NE(run(next).output.find("from      t #1 " + first.champion), std::string::npos);
 
   const std::string journal = read_file(run_.journal());
   Command again = agent({});

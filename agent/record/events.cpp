@@ -20,7 +20,7 @@ template <typename F>
 void each(F& f, event::Start& e) {
   f("version", e.version), f("tag", e.tag), f("task_name", e.task_name), f("task", e.task);
   f("kit", e.kit), f("device", e.device), f("machine", e.machine), f("seed", e.seed);
-  f("provider", e.provider);
+  f("provider", e.provider), f("from", e.from);
 }
 
 template <typename F>

@@ -108,6 +108,7 @@ json facts_of(const RunFolder& run, const RunState& state) {
     fact("device", start->device);
     fact("machine", start->machine);
     fact("seed", std::to_string(start->seed));
+    fact("baseline from run", start->from);
   }
   return facts;
 }

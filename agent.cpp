@@ -63,7 +63,8 @@ event::Start check_identity(const Options& options, const RunState& state, const
                               .kit = kit.fingerprint(),
                               .device = options.device,
                               .machine = machine_name(),
-                              .seed = options.seed};
+                              .seed = options.seed,
+                              .from = {}};
   if (!state.start) return start;
   const auto same = [&](const char* what, bool equal) {
     check(equal, "tag " + options.tag + " was started with another " + what +
@@ -84,13 +85,19 @@ RunState state_of(const std::string& tag) {
   return replay(read_journal(folder.journal()));
 }
 
-// What the baseline is: the checkout's train.cpp, or the champion of another run.
-fs::path first_source(const Options& options, const fs::path& checkout) {
-  if (options.from.empty()) return checkout / "train.cpp";
+// What the baseline is: the checkout's train.cpp, or the champion of another run, which
+// event::Start names. Later starts need the other run no more.
+struct First {
+  fs::path source;
+  std::string from;
+};
+First first_source(const Options& options, const RunState& state, const fs::path& checkout) {
+  if (options.from.empty() || !state.champion.empty()) return {checkout / "train.cpp", ""};
   const RunState other = state_of(options.from);
   check(!other.champion.empty(), "run " + options.from + " has no champion to begin with yet");
   log_info("baseline    the champion of run " + options.from);
-  return run_folder(options.from).champion(other.champion) / "train.cpp";
+  return {run_folder(options.from).champion(other.champion) / "train.cpp",
+          options.from + " #" + std::to_string(other.champion_n) + " " + other.champion};
 }
 
 // Whether the prompt fits into the model's context: told before the first experiment, from the
@@ -161,6 +168,8 @@ int run(const Options& options) {
              repository_note(history.own_reason(), site.checkout, history.repository()));
   event::Start start = check_identity(options, state, bench, kit, history);
   start.provider = models ? models->proposers().name() : "builtin";
+  const First first = first_source(options, state, site.checkout);
+  start.from = first.from;
   apply(state, journal.append(start));
 
   const Settings settings = settings_of(options, state, bench, models != nullptr, started);
@@ -176,20 +185,18 @@ int run(const Options& options) {
     return std::llround(experiments_left(state, settings, bench.budget, started, wall_clock()));
   };
   Proposer proposer(std::move(setup), models.get());
-  // Later starts need the other run no more.
-  const fs::path first =
-      state.champion.empty() ? first_source(options, site.checkout) : site.checkout / "train.cpp";
   if (models) {
-    check_prompt(proposer, state,
-                 state.champion.empty() ? read_file(first) : history.source_at(state.champion),
-                 options.context_tokens);
+    check_prompt(
+        proposer, state,
+        state.champion.empty() ? read_file(first.source) : history.source_at(state.champion),
+        options.context_tokens);
     models->ledger().record_with(
         [&](const CallEvent& event) { apply(state, journal.append(as_event(event))); });
     models->introduce();
   }
   fresh.keep();
 
-  LocalStore store(site.checkout, first, folder, options.tag, history, log_warning);
+  LocalStore store(site.checkout, first.source, folder, options.tag, history, log_warning);
   LocalWorkers workers(kit, bench, folder, proposer, models.get(), start.task);
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);

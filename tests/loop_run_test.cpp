@@ -235,6 +235,48 @@ TEST_F(LoopRun, BeyondItsBudgetNoModelIsAskedAndARunCanBeReplayed) {
   EXPECT_EQ(third.at(3).candidate.proposer, "builtin");
 }
 
+// A repair by another model uses up no recorded reply.
+TEST_F(LoopRun, AReplayWithARepairModelGoesOnWithTheNextRecordedReply) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const RunFolder recorded{dir_ / "recorded"};
+  const auto record = [&](int64_t n, const std::string& reply) {
+    fs::create_directories(recorded.experiment(n).path);
+    write_file(recorded.experiment(n).reply(1), reply);
+  };
+  record(1, edit("of another file", "no such line", "none"));
+  record(2, rate("recorded", "0.02", "0.5"));
+  file("mended", rate("mended", "0.01", "0.02"));
+  const auto start = [&](const char* experiments) {
+    return run(
+        agent({"--replay", recorded.path.string() + "/", "--repair-model",
+               "command:cat " + (dir_ / "mended").string(), "--max-experiments", experiments}));
+  };
+  EXPECT_EQ(start("1").code, 0);
+  const Exit exit = start("2");
+  ASSERT_EQ(state().experiments.size(), 3u) << exit.output;
+  EXPECT_EQ(state().at(1).candidate.idea, "mended");
+  EXPECT_EQ(state().at(2).candidate.idea, "recorded") << exit.output;
+}
+
+TEST_F(LoopRun, TheEditThatANextLineNamesStandsInTheNextPrompt) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const std::string next = "NEXT: #1 again, with a smaller clip\n";
+  LoopbackServer server({chat_answer("ready"), chat_answer(rate("worse", "0.01", "0.002")),
+                         chat_answer(rate("better", "0.01", "0.5") + next),
+                         chat_answer(edit("clip", "constexpr double kClip = 1.0;",
+                                          "constexpr double kClip = 0.5;"))});
+  const Exit exit =
+      run(agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "3"}));
+  ASSERT_EQ(exit.code, 0) << exit.output;
+  const auto requests = server.requests();
+  ASSERT_EQ(requests.size(), 4u) << exit.output;
+  for (size_t i = 1; i < 4; ++i) {
+    const bool shown =
+        requests[i].body.find("+constexpr double kRate = 0.002;") != std::string::npos;
+    EXPECT_EQ(shown, i == 3) << requests[i].body;
+  }
+}
+
 TEST_F(LoopRun, AnotherRunBeginsWithTheChampionAndItsGainIsMeasuredAnew) {
   if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
   file("reply", rate("higher rate", "0.01", "0.5"));
@@ -247,8 +289,11 @@ TEST_F(LoopRun, AnotherRunBeginsWithTheChampionAndItsGainIsMeasuredAnew) {
   Command next = agent({"--provider", "builtin", "--max-experiments", "1", "--from", "t"});
   next.argv[3] = "u";
   ASSERT_EQ(run(next).code, 0);
-  EXPECT_EQ(replay(read_journal(dir_ / "data/runs/u/journal.jsonl")).at(0).candidate.fingerprint,
-            first.at(first.champion_n).candidate.fingerprint);
+  const RunState second = replay(read_journal(dir_ / "data/runs/u/journal.jsonl"));
+  EXPECT_EQ(second.at(0).candidate.fingerprint, first.at(first.champion_n).candidate.fingerprint);
+  EXPECT_EQ(second.start->from, "t #1 " + first.champion);
+  next.argv = {program_.string(), "status", "--tag", "u"};
+  EXPECT_NE(run(next).output.find("from      t #1 " + first.champion), std::string::npos);
 
   const std::string journal = read_file(run_.journal());
   Command again = agent({});
@@ -484,6 +529,7 @@ TEST_F(LoopRun, MistakesGetOneLineAndTheNextCommand) {
       {{"--task", "no-such-task"}, "prepare"},
       {{"--no-such-flag"}, "--no-such-flag"},
       {{"--max-experiments", "0"}, "--max-experiments"},
+      {{"--tuner-share", "2"}, "--tuner-share"},
       {{"--verify", "7"}, "'7' is not off, a share such as 0.33"},
       {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
        "OPENAI_API_KEY"},

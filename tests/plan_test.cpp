@@ -169,6 +169,30 @@ TEST_F(PlanTest, AfterThreeRefusalsInARowTheTunerHasATurn) {
   EXPECT_FALSE(expect<step::Propose>()->builtin);
 }
 
+TEST_F(PlanTest, TheTunerMakesItsShareOfTheExperiments) {
+  settings.tuner_share = 0.3;
+  story.begun();
+  std::string turns;
+  for (int n = 1; n <= 10; ++n) {
+    const bool builtin = expect<step::Propose>()->builtin;
+    turns += builtin ? 't' : 'm';
+    story.candidate(n, builtin ? "builtin" : "openai:m");
+    story.measured(n, measured_at(2.1)).verdict(n, Status::kDiscard);
+  }
+  EXPECT_EQ(turns, "mmmtmmtmmt");
+  story.tell(event::Exhausted{"all is known"});  // what it can't make, the models do
+  settings.tuner_share = 1;
+  EXPECT_FALSE(expect<step::Propose>()->builtin);
+}
+
+TEST_F(PlanTest, ATunerWhoseShareIsDueAndThatIsRefusedLeavesTheNextTurnsToTheModels) {
+  settings.tuner_share = 1;
+  story.begun();
+  EXPECT_TRUE(expect<step::Propose>()->builtin);
+  story.tell(event::Refused{1, "builtin", "does not build"});
+  EXPECT_FALSE(expect<step::Propose>()->builtin);
+}
+
 TEST_F(PlanTest, TheTunerHasTheWordWhileNoModelCanBeAsked) {
   story.begun();
   flight.models_ready = false;

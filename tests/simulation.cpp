@@ -211,7 +211,7 @@ void Simulation::reply(int64_t n, bool mending) {
     done.kind = done::Proposed::kNoReply;
     return later(seconds, done);
   }
-  done.replied = !talk.builtin;
+  if (!talk.builtin) done.replied = "model";
   if (chance(night_.bad_edit)) {
     done.kind = done::Proposed::kSetback;
     done.problem = "the block occurs nowhere";
@@ -270,7 +270,8 @@ std::optional<Done> Simulation::wait(double seconds) {
   if (std::holds_alternative<done::Began>(done)) unacknowledged_ = done;
   if (std::holds_alternative<done::Measured>(done)) trainers_.clear();
   // A model's reply lies in the folder before anybody is told.
-  if (const auto* proposed = std::get_if<done::Proposed>(&done); proposed && proposed->replied)
+  if (const auto* proposed = std::get_if<done::Proposed>(&done);
+      proposed && !proposed->replied.empty())
     conversations_[proposed->n] = talks_[proposed->n];
   maybe_kill();
   return done;

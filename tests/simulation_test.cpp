@@ -78,6 +78,7 @@ TEST_F(SimulationTest, TenThousandNightsLoseDoubleAndMislabelNothing) {
     night.settings.overlap_builds = seed % 2 == 0;
     night.settings.overlap_proposals = seed % 3 != 0;
     night.settings.models = seed % 5 != 0;
+    night.settings.tuner_share = seed % 10 == 1 ? 0.4 : 0;
     night.settings.keep = seed % 4 < 2 ? KeepRule::kEvidence : KeepRule::kGreedy;
     night.settings.score_test = seed % 7 < 4;
     night.settings.proof_share = seed % 3 == 0 ? 1.0 / 3 : 0;

@@ -107,7 +107,7 @@ void LocalWorkers::take_turn(std::shared_ptr<Proposer::Talk> talk, int64_t n) {
   asking_for_ = n;
   run_on(talking_, n, [this, talk = std::move(talk)] {
     done::Proposed done = proposer_.turn(*talk);
-    if (!interrupt_requested() || done.replied) post(std::move(done));
+    if (!interrupt_requested() || !done.replied.empty()) post(std::move(done));
   });
 }
 

@@ -112,7 +112,8 @@ void Night::close(const step::Stop& stop) {
   for (const Done& done : workers_.finish()) {
     if (const auto* call = std::get_if<done::Call>(&done)) append(as_event(call->event));
     const auto* proposed = std::get_if<done::Proposed>(&done);
-    if (proposed && proposed->replied) append(event::Replied{proposed->n, proposed->proposer});
+    if (proposed && !proposed->replied.empty())
+      append(event::Replied{proposed->n, proposed->replied});
   }
   append(event::Stop{stop.why});
   voice_.notify(Notice::kEnd, stop.why);
@@ -448,15 +449,12 @@ void Night::take(const step::Tell& step) {
 // Ends of jobs
 
 void Night::take(const done::Proposed& done) {
-  if (!flight_.talks.contains(done.n)) {  // the experiment ended meanwhile
-    if (done.replied) append(event::Replied{done.n, done.proposer});
-    return;
-  }
+  if (!done.replied.empty()) append(event::Replied{done.n, done.replied});
+  if (!flight_.talks.contains(done.n)) return;  // the experiment ended meanwhile
   Talk& talk = flight_.talks.at(done.n);
   talk.proposer = done.proposer;
   talk.may_go_on = done.may_go_on;
   talk.may_mend = done.may_mend;
-  if (done.replied) append(event::Replied{done.n, done.proposer});
   if (done.fits) append(*done.fits);
   const bool repair = done.n < state_.next_n();
   const auto set_back = [&](const std::string& problem, bool may_go_on) {

@@ -59,6 +59,10 @@ void add_run_options(CLI::App& run, Options& options) {
       ->required();
   add_place_options(run, options);
   run.add_option("--from", options.from, "begin with the champion of this run, not with train.cpp");
+  run.add_option("--tuner-share", options.tuner_share,
+                 "the share of the experiments that the builtin proposer makes beside a model")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   run.add_option("--context-tokens", options.context_tokens,
                  "the model's context; below 32000 the prompt tells less of the run")
       ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
@@ -129,6 +133,7 @@ Settings settings_of(const Options& options, const RunState& state, const Bench&
   settings.overlap_proposals = options.overlap == "on" || (options.overlap == "auto" && !recorded);
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
   settings.models = models;
+  settings.tuner_share = options.tuner_share;
   settings.repeat_disturbed = options.disturbed != "count";
   settings.disturbed_pause = std::min(settings.disturbed_pause, bench.budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;

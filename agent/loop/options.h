@@ -17,6 +17,7 @@ struct Options {
   std::string keep = "evidence", disturbed = "repeat", verify = "0.33", data, until, notify, from;
   ModelOptions models;
   int64_t context_tokens = kContextTokens;
+  double tuner_share = 0;
   int64_t max_experiments = 0;  // 0: no limit
   double max_hours = 0;         // 0: no limit
   int64_t seed = 42;

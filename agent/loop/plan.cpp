@@ -291,14 +291,23 @@ class Question {
     if (state_.proposals_failed.size() == 20 && failed >= 10) return step::RestModels{kModelsRest};
     const bool resting = now_ < state_.models_rest_until;
     const bool models = settings_.models && flight_.models_ready && !resting;
-    const bool tuners_turn = state_.exhausted.empty() &&
-                             state_.refusals_in_row % (kRefusalsInARow + 1) == kRefusalsInARow;
-    if (models && !tuners_turn) return step::Propose{n, false};
+    if (models && !is_tuners_turn()) return step::Propose{n, false};
     if (state_.exhausted.empty()) return step::Propose{n, true};
     // Nobody has an idea: only a model that comes back can help.
     if (resting) look(state_.models_rest_until);
     if (settings_.models && !flight_.models_ready) look(now_ + flight_.models_ready_in);
     return std::nullopt;
+  }
+
+  // When its share is due, and after refusals in a row: then the models have had theirs.
+  bool is_tuners_turn() const {
+    if (!state_.exhausted.empty()) return false;
+    const int turn = state_.refusals_in_row % (kRefusalsInARow + 1);
+    if (turn > 0) return turn == kRefusalsInARow;
+    const auto its = std::count_if(state_.experiments.begin(), state_.experiments.end(),
+                                   [](auto& e) { return e.candidate.proposer == "builtin"; });
+    const auto due = std::floor(settings_.tuner_share * static_cast<double>(state_.next_n()));
+    return static_cast<double>(its) < due;
   }
 
   // No candidate more would be measured.

@@ -22,7 +22,8 @@ struct Settings {
   // Proposals are asked for while a training runs, and on a GPU also built: a build would disturb
   // a training on the same processor.
   bool overlap_proposals = true, overlap_builds = false;
-  bool models = false;  // somebody else than the builtin proposer can be asked
+  bool models = false;     // somebody else than the builtin proposer can be asked
+  double tuner_share = 0;  // of the experiments, that are the builtin proposer's all the same
   KeepRule keep = KeepRule::kEvidence;
   int64_t max_experiments = 0;   // the baseline aside; 0: no limit
   bool repeat_disturbed = true;  // a measurement counts only when the machine was itself

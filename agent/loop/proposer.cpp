@@ -174,7 +174,7 @@ done::Proposed Proposer::turn(Talk& talk) {
     text = reply.text;
     truncated = reply.truncated;
     keep(talk, text);
-    done.replied = is_model;
+    if (is_model) done.replied = reply.provider;
   }
   done.proposer = talk.dialogue.proposer();
   done.may_go_on = talk.dialogue.may_answer_again();

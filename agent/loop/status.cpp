@@ -315,6 +315,7 @@ std::string status_text(const RunStatus& status, size_t columns, bool colours) {
   const auto add = [&](const char* name, const std::string& words) {
     if (!words.empty()) text += fact(name, words, columns);
   };
+  if (state.start) add("from", one_line(state.start->from, 200));
   add("now", doing_in_words(status));
   if (!status.holder.empty() && !status.doing.asking.empty())
     add("model", "asking " + one_line(status.doing.asking, 100) + " for " +

@@ -79,7 +79,7 @@ struct Proposed {
   } kind = kNothing;
   Draft draft;
   std::string problem, proposer;
-  bool replied = false;    // a model's reply lies in the folder and is paid for
+  std::string replied;     // the model whose reply lies in the folder and is paid for; or none
   bool may_go_on = false;  // one more reply is allowed in this conversation
   bool may_mend = false;   // also if what it proposed fails to build or to run
   std::optional<event::Fits> fits;

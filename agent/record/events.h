@@ -31,6 +31,7 @@ struct Start {
   std::string kit;   // its fingerprint
   std::string device, machine;
   int64_t seed = 0;
+  std::string from;  // "TAG #N COMMIT": the baseline is another run's champion; empty: train.cpp
 };
 
 // program.md is another than before.

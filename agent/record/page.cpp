@@ -107,6 +107,7 @@ json facts_of(const RunFolder& run, const RunState& state) {
     fact("device", start->device);
     fact("machine", start->machine);
     fact("seed", fmt::to_string(start->seed));
+    fact("baseline from run", start->from);
   }
   return facts;
 }

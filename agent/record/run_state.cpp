@@ -41,6 +41,8 @@ struct Fold {
       state.start = e;
       state.start_utc = time;
     }
+    // The last start before the baseline was built says what the baseline is.
+    if (state.experiments.empty()) state.start->from = e.from;
     state.stopped.clear();
     if (state.paused.empty()) return;
     // The time between a stop and a start is nobody's, also of a run that is paused.

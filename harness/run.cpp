@@ -27,7 +27,7 @@
 #include "harness/profile.h"
 #include "harness/record.h"
 #include "harness/trace.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 #include "kernels/lack_of_memory.h"
 #include "referee/causality.h"
 #include "task/task.h"

@@ -254,7 +254,7 @@ int main_program(int argc, char** argv) {
   app.allow_config_extras(false);
   add_run_options(night, options);
   Options proof;
-  proof.task.clear();
+  proof.task.clear();  // by default that of the run
   CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run anew, and prove it");
   add_verify_options(prove, proof);
   Remeasuring again;
@@ -271,6 +271,7 @@ int main_program(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
+  // Commands that only look or tidy end here: none of them leaves a process behind.
   }
   if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)

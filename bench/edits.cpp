@@ -518,7 +518,7 @@ int main_program(int edits, unsigned seed) {
   Random random(seed);
   std::map<std::string, std::array<int, kOutcomes>> by_error;
   std::array<int, kOutcomes> total{};
-  for (int i = 0; i < edits; ++i) {
+  for (int i = 0; i < edits; ++i) {  // errors in turn, so that each gets as many edits
     const Edit edit = random_edit(lines, random);
     const auto& [name, spoil] = errors()[static_cast<size_t>(i) % errors().size()];
     const std::string spoilt = spoil(edit.blocks, below(random, edit.blocks.size()), random);

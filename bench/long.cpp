@@ -94,6 +94,7 @@ int main(int argc, char** argv) {
   agent.env.push_back("AUTORESEARCH_DATA=" + (dir / "data").string());
   agent.cwd = dir / "checkout";
   agent.limit = 4 * 3600;
+  // The watcher needs the agent's number, which is known once it is started.
   std::thread watcher;
   agent.before_exec = [&](pid_t pid, uint64_t) {
     watcher = std::thread([&, pid] { watch(pid, RunFolder{dir / "data/runs/long"}, experiments); });

@@ -394,7 +394,7 @@ int main(int argc, char** argv) try {
                           {"5e-4, heavy tails", 5e-4, true},
                           {"5e-4, drift", 5e-4, false, true}};
   bool met = true;
-  std::string proofs;
+  std::string proofs;  // a second table, filled by the nights of the first
   for (const World& world : worlds) met = print_world(world, nights, seed, proofs) && met;
   std::printf(
       "\n| noise | whole gain verified | falsely | its interval holds the truth | changes dropped "

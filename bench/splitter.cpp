@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
         const ReferenceSplitter reference;
         RandomText text(reference, seed * 1000 + static_cast<uint64_t>(worker));
         for (int64_t i = worker; i < strings; i += workers) {
+          // Mostly short strings, in which all orders of characters occur; few are long.
           const int64_t kind = i / workers % 10'000;
           compare(kind == 0 ? text.long_run(100'000) : text(kind % 10 == 1 ? 300 : 30), reference,
                   totals);

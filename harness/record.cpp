@@ -65,6 +65,7 @@ nlohmann::json Record::json() const {
                            {"total_seconds", total_seconds},
                            {"mfu_percent", mfu_percent()},
                            {"peak_memory_bytes", peak_memory_bytes},
+                           // The agent passes this warning on to the prompt and the report.
                            {"fused_operations", fused.empty() ? "all" : fused},
                            {"configuration", facts},
                            {"loss_curve", curve_points}};

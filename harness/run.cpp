@@ -27,7 +27,7 @@
 #include "harness/profile.h"
 #include "harness/record.h"
 #include "harness/trace.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 #include "kernels/lack_of_memory.h"
 #include "referee/causality.h"
 #include "task/task.h"
@@ -96,6 +96,7 @@ Options parse_options(int argc, char** argv) {
   for (const fs::path& file : {options.seal, options.json}) check_writable(file);
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   return options;
+  // All of the program looks tasks up by this variable.
 }
 
 // A key of the summary and of train.json.

@@ -33,10 +33,6 @@ Tensor repeat_heads(const Tensor& x, int64_t heads) {
   return x.unsqueeze(3).expand({-1, -1, -1, group, -1}).flatten(2, 3);
 }
 
-bool is_activation(const Tensor& x) {
-  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
-}
-
 struct CpuAttention : torch::autograd::Function<CpuAttention> {
   static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& q, const Tensor& k,
                         const Tensor& v, int64_t window) {
@@ -46,6 +42,9 @@ struct CpuAttention : torch::autograd::Function<CpuAttention> {
     ctx->saved_data["window"] = window;
     return result.out;
   }
+  // grad, q: (B, T, H, D); k, v: (B, T, H_kv, D). With P = softmax(q k^T / sqrt(D)) and y = P v,
+  // the scores get S = P (grad v^T - sum(grad y)); so q gets S k / sqrt(D), k gets S^T q / sqrt(D),
+  // and v gets P^T grad.
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
     check_first_derivative();
@@ -100,7 +99,7 @@ Tensor flash_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_
 Tensor fast_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window) {
   if (has_flash(q)) return flash_attention(q, k, v, window);
   const bool one_type = k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type();
-  if (at::GradMode::is_enabled() && q.is_cpu() && is_activation(q) && one_type)
+  if (at::GradMode::is_enabled() && q.is_cpu() && is_activation(q.scalar_type()) && one_type)
     return CpuAttention::apply(q.contiguous(), k.contiguous(), v.contiguous(), window);
   return masked_attention(q, k, v, window);
 }

@@ -205,6 +205,7 @@ KERNEL mix_norm_backward(const T* __restrict__ grad_y, const T* __restrict__ gra
                          float* __restrict__ partial_a, float* __restrict__ partial_b, Index N,
                          int C) {
   float sum_a = 0, sum_b = 0, g[W], h[W], y[W];
+  // The stride is fixed by the grid, and so is the order of each sum: equal calls give equal bits.
   for (Index n = thread() / kWarp; n < N; n += static_cast<Index>(gridDim.x) * warps()) {
     const Index row = n * C;
     const float mean = mean_product(grad_normed + row, normed + row, C), r = rstd[n];
@@ -332,6 +333,7 @@ KERNEL rope_norm_gate(const T* __restrict__ qkv, const T* __restrict__ cos,
     load_rotated(x + d, half, cos + angle + d, sin + angle + d, y1, y2);
     for (int i = 0; i < W; ++i) sum += y1[i] * y1[i] + y2[i] * y2[i];
   }
+  // All lanes of a warp take part in the sum, also those without a head.
   const float r = rsqrtf(group_sum(sum, lanes) / D + kNormEpsilon);
   if (!head.exists) return;
   if (rotates) {
@@ -410,6 +412,7 @@ KERNEL rope_norm_gate_backward(const T* __restrict__ grad_q, const T* __restrict
     dot = table_bf16 ? head_dot(head, grad, static_cast<const bf16*>(table) + row, D, lanes)
                      : head_dot(head, grad, static_cast<const float*>(table) + row, D, lanes);
   }
+  // One sum for both kinds of head, in which all lanes of a warp take part.
   dot = group_sum(dot, lanes);
   if (!head.exists) return;
   T* const out = grad_qkv + head.qkv;

@@ -163,7 +163,7 @@ class FusedCpu : public Fused {
     Heads result{heads(), heads(), heads(), empty_floats({B, T, 2, H})};
     dispatch(loops_, qkv.scalar_type(), [&]<class A>(const RowLoops<A>& loops, A) {
       for_rows(B * T, 3 * C, [&](int64_t first, int64_t count) {
-        std::optional<TableRow<A>> row;
+        std::optional<TableRow<A>> row;  // each thread's own: it holds a row that was cast
         if (embedding.table.defined()) row.emplace(loops_, embedding.table);
         for (int64_t i = first; i < first + count; ++i) {
           const A* x = in<A>(qkv) + i * 3 * C;
@@ -191,7 +191,7 @@ class FusedCpu : public Fused {
                                      const ValueEmbedding& embedding) const override {
     const int64_t B = q.size(0), T = q.size(1), H = q.size(2), D = q.size(3), C = H * D;
     HeadsGrads grads{at::empty({B, T, 3, H, D}, q.options()), {}, {}};
-    if (embedding.table.defined()) {
+    if (embedding.table.defined()) {  // of the table itself: embedding_backward, from `embedded`
       grads.embedded = at::empty({B, T, C}, q.options());
       grads.gate = at::empty({B, T, H}, q.options());
     }

@@ -575,6 +575,7 @@ void attention_backward(const AttentionShape& shape, const T* grad, const T* q, 
       const Span span = span_of(block, shape.window);
       const int64_t count = room.T - block < kBlock ? room.T - block : kBlock;
       const float *block_q = room.q + block * C, *block_grad = room.grad + block * C;
+      // P is made again from q, k and lse: it would be too large to keep.
       multiply_panels(room, block_q, room.k_panels, span, room.scores);
       multiply_panels(room, block_grad, room.v_panels, span, room.slopes);
       block_slopes(shape, room, span, block, count, grad + at, out + at, lse);
@@ -588,6 +589,7 @@ void attention_backward(const AttentionShape& shape, const T* grad, const T* q, 
                span.count, C, kBlock, true);
     }
   }
+  // room.q was scaled by 1 / sqrt(D), and with it grad_k.
   for (int64_t t = 0; t < room.T; ++t) {
     unpack_row(room, room.grad_k + t * C, 1, grad_k + t * shape.k_stride);
     unpack_row(room, room.grad_v + t * C, 1, grad_v + t * shape.k_stride);

@@ -22,7 +22,8 @@ struct AddLinear : Function<AddLinear> {
     as_rows(x).addmm_(as_rows(h), w.t());
     return x;
   }
-  // Rows (N, C) of the gradient. y = x + h w^T: x gets grad, h grad w (N, K), w grad^T h (C, K).
+  // x, grad: (..., C); h: (..., K); w: (C, K). y = x + h w^T, so x gets grad, h gets grad w, and w
+  // gets grad^T h.
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &h = saved[0], &w = saved[1], rows = as_rows(grads[0]);
@@ -42,8 +43,9 @@ struct LinearPair : Function<LinearPair> {
     };
     return {product(rows, w), product(rows.narrow(1, 0, first.size(1)), first)};
   }
-  // Rows (N, _). x gets grad w, and its first K channels grad_first first as well; each weight gets
-  // its own gradient's transpose times what it saw of x.
+  // x: (..., C); w, grad: (N, C), (..., N); first, grad_first: (M, K), (..., M). x gets grad w, to
+  // which its first K channels add grad_first first; w gets grad^T x, first gets grad_first^T of
+  // the K channels that it saw.
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &w = saved[1], &first = saved[2], x = as_rows(saved[0]);

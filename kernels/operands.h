@@ -8,6 +8,11 @@ namespace autoresearch {
 // What a matrix product of x would compute in: autocast's type where that is on, else x's own.
 at::ScalarType product_type(const at::Tensor& x);
 
+// Whether fused operations take activations of this type.
+inline bool is_activation(at::ScalarType type) {
+  return type == at::kFloat || type == at::kBFloat16;
+}
+
 // Whether x may be overwritten without anybody noticing: gradients are on (a trace must see a
 // functional operator), and no other handle, view or saved tensor has its memory.
 bool is_given_up(const at::Tensor& x);

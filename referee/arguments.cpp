@@ -47,13 +47,13 @@ bool fits(const c10::IValue& value, const c10::Type& type) {
       return value.isDouble();
     case c10::TypeKind::BoolType:
       return value.isBool();
-    case c10::TypeKind::NumberType:
+    case c10::TypeKind::NumberType:  // a Scalar, which may hold any of the three
       return value.isInt() || value.isDouble() || value.isBool();
     case c10::TypeKind::StringType:
       return value.isString();
     case c10::TypeKind::DeviceObjType:
       return value.isDevice();
-    default:
+    default:  // no operator of the list takes anything else
       return false;
   }
 }

@@ -58,6 +58,8 @@ Heldout load_heldout(const fs::path& dir, const TaskInfo& info, const std::strin
   std::vector<int64_t> targets;
   for (int64_t row = 0; row < rows; row++)
     for (int64_t t = 1; t < width; t++) targets.push_back(heldout.rows.at(row, t));
+  // Targets without bytes, the special tokens, are no text: neither their loss nor their length
+  // counts.
   std::vector<uint8_t> counted;
   for (const int64_t id : targets) {
     const int64_t bytes = tokenizer.token_bytes(id);
@@ -313,6 +315,7 @@ Score score(const fs::path& model, const fs::path& task_dir, const ScoreOptions&
   const Effort full = full_effort(rows);
   if (!options.full) scorer.run_all(light_effort(rows));
   const bool promising = options.full_below && bpb(heldout.bytes) < *options.full_below;
+  // In a small split the light probe may have looked as often as the full one would.
   const bool covered = full.cuts * full.waves <= scorer.cuts();
   if (options.full || (promising && !covered)) scorer.run_all(full);
   Score score;

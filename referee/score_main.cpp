@@ -105,7 +105,7 @@ void score_command(Options options) {
                                        {"bytes_upstream", result.bytes_upstream},
                                        {"probe_cuts", result.cuts},
                                        {"score_seconds", result.seconds}};
-  if (options.json == "-") {
+  if (options.json == "-") {  // for programs, which read stdout as it is
     std::printf("%s\n", json.dump().c_str());
     return;
   }
@@ -238,6 +238,7 @@ int run_program(int argc, char** argv) {
   }
   const int skipped = first == "sample" || first == "runner" ? 1 : 0;
   try {
+  // The first word chooses the command; what follows is parsed as if it stood alone.
     app.parse(argc - skipped, argv + skipped);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() != 0)

@@ -61,6 +61,7 @@ void save_sealed(const SealedModel& model, const fs::path& path) {
     offset += t.nbytes();
   }
   std::string text = header.dump();
+  // The format of safetensors begins the data at a multiple of eight bytes.
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t size = text.size();
   std::string bytes(reinterpret_cast<const char*>(&size), sizeof size);

@@ -140,10 +140,12 @@ BpeEncoder::BpeEncoder(const std::vector<std::string>& tokens)
       if (bytes.size() == 2) byte_pair_ranks_[size_t{left} << 8 | right] = whole;
     }
   }
+  // Half of the table stays empty, so that a look-up ends soon.
   const size_t slots = std::bit_ceil(2 * pairs.size() + 2);
   pair_shift_ = 32 - std::countr_zero(slots);
   pair_ranks_.assign(slots, {0, kNoRank});
   for (const PairRank& pair : pairs) add_pair(pair);
+  // Tokens that merging does not reach from their own bytes are found as a whole: tiktoken does so.
   std::vector<uint16_t> ids;
   for (const auto& [bytes, whole] : ranks) {
     ids.resize(bytes.size());

@@ -230,6 +230,8 @@ void Learner::survey() {
       ++tally.occurrences;
     }
   });
+  // Most pairs are rare and never win. Places are kept for those above a threshold only, and the
+  // tallies go before these are found, so that both are not in memory at once.
   threshold_ = choose_threshold(tallies);
   for (const auto& [pair, tally] : tallies.slots()) {
     if (!tally || tally.count < threshold_) continue;
@@ -295,6 +297,8 @@ void Learner::merge_in_word(uint32_t place, Pair pair, uint16_t id) {
     }
     subtract(pair);
     if (out > 0) {
+      // What is left of this place may be the pair that was merged just before. Then the pair
+      // between them was counted as (id, first), and becomes (id, id).
       const uint16_t left = tokens[out - 1];
       if (left == id)
         fresh(after_, first, pair_of(id, first)).count -= count;

@@ -152,6 +152,7 @@ Tokenizer Tokenizer::load(const fs::path& tiktoken_file) {
     if (line.size() == rest.size() || space == std::string_view::npos) throw damaged();
     std::string bytes = from_base64(line.substr(0, space));
     if (bytes.empty() || line.substr(space + 1) != std::to_string(tokens.size())) throw damaged();
+    // The encoder takes a byte for its own rank.
     if (tokens.size() < 256 && bytes != std::string(1, static_cast<char>(tokens.size()))) {
       throw damaged();
     }

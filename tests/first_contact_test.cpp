@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "kernels/attention.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 #include "kernels/kernels.h"
 
 namespace autoresearch {
@@ -175,7 +175,7 @@ TEST(Backward, GivesTheSameGradientsOnAThreadWithoutTheForwardsAutocast) {
     for (const Tensor& x : w) grads.push_back(x.grad());
     return grads;
   };
-  ASSERT_NE(trusted_on(at::kCPU, at::kFloat).ops.fused, nullptr);
+  ASSERT_NE(trusted_on(at::kCPU, at::kFloat).ways.fused, nullptr);
   const auto here = gradients(false), apart = gradients(true);
   for (size_t i = 0; i < here.size(); ++i) {
     ASSERT_TRUE(here[i].defined()) << i;

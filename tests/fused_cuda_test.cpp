@@ -11,7 +11,7 @@
 #include "common/files.h"
 #include "kernels/cuda_program.h"
 #include "kernels/embedded.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 #include "tests/cuda_emulation.h"
 #include "tests/fused_checks.h"
 #include "tests/support.h"

@@ -15,7 +15,7 @@
 #include <map>
 
 #include "common/error.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -25,14 +25,15 @@ using at::Tensor;
 using Tensors = std::vector<Tensor>;
 
 // An operation, from its differentiable operands to its results.
-using Computation = std::function<Tensors(const FusedOps&, const Tensors&)>;
+using Computation = std::function<Tensors(const Tensors&)>;
 
 // Results, then the operands' gradients of their weighted sum.
 Tensors run(const Computation& operation, const Fused* fused, const Tensors& operands,
             at::ScalarType type) {
   Tensors leaves;
   for (const Tensor& x : operands) leaves.push_back(x.detach().to(type).requires_grad_());
-  Tensors all = operation({fused}, leaves);
+  const UseWays use({fused});
+  Tensors all = operation(leaves);
   Tensor sum = at::zeros({}, at::kDouble);
   for (size_t i = 0; i < all.size(); ++i) {
     const Tensor weights =
@@ -74,13 +75,13 @@ class Rows : public ::testing::TestWithParam<std::pair<int64_t, int64_t>> {
 };
 
 TEST_P(Rows, RmsNorm) {
-  expect_twin([](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; }, {randn({N, C})});
+  expect_twin([](auto& in) { return Tensors{rms_norm(in[0])}; }, {randn({N, C})});
 }
 
 TEST_P(Rows, MixNorm) {
   expect_twin(
-      [](auto& ops, auto& in) {
-        const auto [y, normed, x0] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+      [](auto& in) {
+        const auto [y, normed, x0] = mix_norm(in[0], in[1], in[2], in[3]);
         return Tensors{y, normed};
       },
       {randn({N, C}), randn({N, C}), at::scalar_tensor(0.9, at::kDouble),
@@ -88,27 +89,20 @@ TEST_P(Rows, MixNorm) {
 }
 
 TEST_P(Rows, ReluSquared) {
-  expect_twin([](auto& ops, auto& in) { return Tensors{ops.relu_squared(in[0])}; },
-              {randn({N, C})});
+  expect_twin([](auto& in) { return Tensors{relu_squared(in[0])}; }, {randn({N, C})});
 }
 
 TEST_P(Rows, SoftcapCrossEntropy) {
   const Tensor targets = at::arange(N).mul(13).remainder(C + 2);
-  expect_twin(
-      [&](auto& ops, auto& in) {
-        return Tensors{ops.softcap_cross_entropy(in[0], in[1], targets, 3)};
-      },
-      {randn({N, 6}), randn({C + 2, 6})});
+  expect_twin([&](auto& in) { return Tensors{softcap_cross_entropy(in[0], in[1], targets, 3)}; },
+              {randn({N, 6}), randn({C + 2, 6})});
 }
 
 TEST_P(Rows, EmbeddingSumsOverEveryUseOfARow) {
   for (const int64_t used : {int64_t{1}, C + 2}) {  // one row for all, or each now and then
     const Tensor ids = at::arange(N).mul(13).remainder(used).view({1, N});
-    expect_twin(
-        [&](auto& ops, auto& in) {
-          return Tensors{ops.embedding(in[0], Ids(ids), in[0].scalar_type())};
-        },
-        {randn({C + 2, 11})});
+    expect_twin([&](auto& in) { return Tensors{embedding(in[0], Ids(ids), in[0].scalar_type())}; },
+                {randn({C + 2, 11})});
   }
 }
 
@@ -135,12 +129,10 @@ TEST_P(HeadsOf, RopeNormGate) {
                 angle.sin().to(at::kBFloat16).to(like.scalar_type())};
   };
   const Tensor qkv = randn({B, T, 3, H, D});
+  expect_twin([&](auto& in) { return results(rope_norm_gate(in[0], rope(in[0]), {})); }, {qkv});
   expect_twin(
-      [&](auto& ops, auto& in) { return results(ops.rope_norm_gate(in[0], rope(in[0]), {})); },
-      {qkv});
-  expect_twin(
-      [&](auto& ops, auto& in) {
-        return results(ops.rope_norm_gate(in[0], rope(in[0]), {in[1], in[2], Ids(ids)}));
+      [&](auto& in) {
+        return results(rope_norm_gate(in[0], rope(in[0]), {in[1], in[2], Ids(ids)}));
       },
       {qkv, randn({V, H * D}), randn({B, T, H})});
 }
@@ -150,56 +142,55 @@ INSTANTIATE_TEST_SUITE_P(Shapes, HeadsOf,
                                            HeadShape{1, 9, 2, 32}, HeadShape{3, 4, 1, 50},
                                            HeadShape{2, 40, 2, 128}));
 
-TEST(FusedOps, ATableKeepsItsOwnType) {
+TEST(Ways, ATableKeepsItsOwnType) {
   at::manual_seed(5);
   const Tensor table = at::randn({9, 20}).to(at::kBFloat16), ids = at::arange(6).view({2, 3});
   const auto gradient = [&](const Fused* fused) {
     const Tensor leaf = table.clone().requires_grad_();
-    FusedOps{fused}.embedding(leaf, Ids(ids), at::kFloat).square().sum().backward();
+    const UseWays use({fused});
+    embedding(leaf, Ids(ids), at::kFloat).square().sum().backward();
     return leaf.grad();
   };
   EXPECT_EQ(gradient(&fused_cpu()).scalar_type(), at::kBFloat16);
   EXPECT_LT(relative_difference(gradient(&fused_cpu()), gradient(nullptr)), 1e-2);
 }
 
-TEST(FusedOps, MuonsPartsEqualTheirTwins) {
+TEST(Ways, MuonsPartsEqualTheirTwins) {
   at::manual_seed(5);
-  const FusedOps fused{&fused_cpu()}, twin{nullptr};
   for (const auto& [rows, cols] : {std::pair{1, 1}, {7, 1}, {5, 33}, {48, 16}}) {
     const Tensor grad = at::randn({3, rows, cols}), momentum = at::randn({3, rows, cols});
-    const auto a = fused.nesterov(grad, momentum, 0.9, at::kFloat);
-    const auto b = twin.nesterov(grad, momentum, 0.9, at::kFloat);
-    EXPECT_LT(relative_difference(a.momentum, b.momentum), 1e-6);
-    EXPECT_LT(relative_difference(a.update, b.update), 1e-6);
+    const Tensor one = at::randn({rows, cols}), two = at::randn({2, rows, cols});
     for (const int64_t dim : {1, 2}) {
       const Tensor second = at::rand({3, dim == 1 ? 1 : rows, dim == 2 ? 1 : cols});
-      const auto c = fused.normalize_update(grad, second, dim, 0.95);
-      const auto d = twin.normalize_update(grad, second, dim, 0.95);
-      EXPECT_LT(relative_difference(c.second, d.second), 1e-6);
-      EXPECT_LT(relative_difference(c.scale, d.scale), 1e-6);
-      const Tensor one = at::randn({rows, cols}), two = at::randn({2, rows, cols});
-      const Tensors actual{one.clone(), two.clone()}, expected{one.clone(), two.clone()};
-      fused.cautious_step({{actual, grad, d.scale, 0.1, 0.02}});
-      twin.cautious_step({{expected, grad, d.scale, 0.1, 0.02}});
-      EXPECT_LT(relative_difference(actual[0], expected[0]), 1e-6);
-      EXPECT_LT(relative_difference(actual[1], expected[1]), 1e-6);
-      EXPECT_FALSE(at::equal(actual[0], one));
+      const auto results = [&](const Fused* fused) {
+        const UseWays use({fused});
+        const auto [next, update] = nesterov(grad, momentum, 0.9, at::kFloat);
+        const auto [moment, scale] = normalize_update(grad, second, dim, 0.95);
+        const Tensors weights{one.clone(), two.clone()};
+        cautious_step({{weights, grad, second, 0.1, 0.02}});
+        return Tensors{next, update, moment, scale, weights[0], weights[1]};
+      };
+      const Tensors actual = results(&fused_cpu()), expected = results(nullptr);
+      for (size_t i = 0; i < actual.size(); ++i)
+        EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << i;
+      EXPECT_FALSE(at::equal(actual[4], one));
     }
   }
 }
 
-TEST(FusedOps, SoftcapHoldsForLogitsFarBeyondTheCap) {
+TEST(Ways, SoftcapHoldsForLogitsFarBeyondTheCap) {
   const Tensor x = at::tensor({-1e4, 3e3, 0.0, 1e-3}).view({4, 1}), head = at::ones({5, 1});
   const Tensor wide = head * at::arange(5).view({5, 1}).sub(2),
                targets = at::tensor({0, 4, 1, 2}, at::kLong);
   const auto loss = [&](const Fused* fused, at::ScalarType type) {
     const Tensor leaf = x.to(type).requires_grad_();
-    return FusedOps{fused}.softcap_cross_entropy(leaf, wide.to(type), targets, 15).item<double>();
+    const UseWays use({fused});
+    return softcap_cross_entropy(leaf, wide.to(type), targets, 15).item<double>();
   };
   EXPECT_NEAR(loss(&fused_cpu(), at::kFloat), loss(nullptr, at::kDouble), 1e-5);
 }
 
-TEST(FusedOps, ThreadsDoNotChangeABit) {
+TEST(Ways, ThreadsDoNotChangeABit) {
   at::manual_seed(5);
   const Tensor x = at::randn({1000, 96}), x0 = at::randn({1000, 96}), g = at::randn({1000, 96});
   const auto gradients = [&](int threads) {
@@ -207,8 +198,7 @@ TEST(FusedOps, ThreadsDoNotChangeABit) {
     const Tensors leaves{x.clone().requires_grad_(), x0.clone().requires_grad_(),
                          at::scalar_tensor(0.9).requires_grad_(),
                          at::scalar_tensor(0.1).requires_grad_()};
-    const auto [y, n, x0] =
-        FusedOps{&fused_cpu()}.mix_norm(leaves[0], leaves[1], leaves[2], leaves[3]);
+    const auto [y, n, x0] = mix_norm(leaves[0], leaves[1], leaves[2], leaves[3]);
     ((y + n) * g).sum().backward();
     at::set_num_threads(1);
     return Tensors{leaves[0].grad(), leaves[1].grad(), leaves[2].grad(), leaves[3].grad()};
@@ -245,26 +235,23 @@ TEST(NotANumber, PassesThroughEveryOperationAsThroughItsTwin) {
   at::manual_seed(5);
   const Tensor a = at::scalar_tensor(0.9, at::kDouble), angle = randn({4, 9});
   const Tensor ids = at::arange(8).remainder(5).view({2, 4});
-  expect_spoilt_like_twin([](auto& ops, auto& in) { return Tensors{ops.rms_norm(in[0])}; },
-                          {randn({3, 37})});
+  expect_spoilt_like_twin([](auto& in) { return Tensors{rms_norm(in[0])}; }, {randn({3, 37})});
   expect_spoilt_like_twin(
-      [](auto& ops, auto& in) {
-        const auto [y, normed, x0] = ops.mix_norm(in[0], in[1], in[2], in[3]);
+      [](auto& in) {
+        const auto [y, normed, x0] = mix_norm(in[0], in[1], in[2], in[3]);
         return Tensors{y, normed};
       },
       {randn({3, 37}), randn({3, 37}), a, a});
-  expect_spoilt_like_twin([](auto& ops, auto& in) { return Tensors{ops.relu_squared(in[0])}; },
-                          {randn({3, 37})});
+  expect_spoilt_like_twin([](auto& in) { return Tensors{relu_squared(in[0])}; }, {randn({3, 37})});
   expect_spoilt_like_twin(
-      [&](auto& ops, auto& in) { return Tensors{ops.softcap_cross_entropy(in[0], in[1], ids, 3)}; },
+      [&](auto& in) { return Tensors{softcap_cross_entropy(in[0], in[1], ids, 3)}; },
       {randn({2, 4, 6}), randn({5, 6})});
+  expect_spoilt_like_twin([&](auto& in) { return Tensors{embedding(in[0], Ids(ids), at::kFloat)}; },
+                          {randn({5, 11})});
   expect_spoilt_like_twin(
-      [&](auto& ops, auto& in) { return Tensors{ops.embedding(in[0], Ids(ids), at::kFloat)}; },
-      {randn({5, 11})});
-  expect_spoilt_like_twin(
-      [&](auto& ops, auto& in) {
+      [&](auto& in) {
         const Rope rope{angle.cos().to(at::kFloat), angle.sin().to(at::kFloat)};
-        const auto r = ops.rope_norm_gate(in[0], rope, {in[1], in[2], Ids(ids)});
+        const auto r = rope_norm_gate(in[0], rope, {in[1], in[2], Ids(ids)});
         return Tensors{r.q, r.k, r.v};
       },
       {randn({2, 4, 3, 2, 18}), randn({5, 36}), randn({2, 4, 2})});
@@ -277,19 +264,19 @@ TEST(NotANumber, PassesThroughMuonsParts) {
     bad.view({-1})[0].fill_(std::nan(""));
     const Tensor second = at::rand({2, dim == 1 ? 1 : 5, dim == 2 ? 1 : 7});
     const auto spoilt = [&](const Fused* fused) {
-      const FusedOps ops{fused};
+      const UseWays use({fused});
       Tensor bad_second = second.clone();
       bad_second.view({-1})[0].fill_(std::nan(""));
-      const auto a = ops.nesterov(bad, good, 0.9, at::kFloat);
-      const auto b = ops.nesterov(good, bad, 0.9, at::kFloat);
-      const auto c = ops.normalize_update(bad, second, dim, 0.95);
-      const auto d = ops.normalize_update(good, bad_second, dim, 0.95);
+      const auto a = nesterov(bad, good, 0.9, at::kFloat);
+      const auto b = nesterov(good, bad, 0.9, at::kFloat);
+      const auto c = normalize_update(bad, second, dim, 0.95);
+      const auto d = normalize_update(good, bad_second, dim, 0.95);
       Tensors all{a.momentum, a.update, b.momentum, b.update, c.second, c.scale, d.second, d.scale};
       for (const Tensor& update : {good, bad})
         for (const Tensor& weight : {good, bad})
           for (const Tensor& scale : {second, bad_second}) {
             all.push_back(weight.clone());
-            ops.cautious_step({{{all.back()}, update, scale, 0.1, 0.02}});
+            cautious_step({{{all.back()}, update, scale, 0.1, 0.02}});
           }
       return all;
     };
@@ -380,10 +367,10 @@ class WrongFused : public Fused {
 };
 
 // What the check finds in both types, "name: what" a line.
-std::string findings(const FusedOps& ops) {
+std::string findings(const Ways& ways) {
   std::string text;
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
-    for (const auto& [operation, what] : disagreements(ops, at::kCPU, type))
+    for (const auto& [operation, what] : disagreements(ways, at::kCPU, type))
       text += std::string(name_of(operation)) + ": " + what + "\n";
   return text;
 }
@@ -391,16 +378,16 @@ std::string findings(const FusedOps& ops) {
 TEST(Check, TrustsTheCpusOperations) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     const Trusted here = trusted_on(at::kCPU, type);
-    EXPECT_EQ(here.ops.fused, &fused_cpu());
-    EXPECT_TRUE(here.ops.twins.none());
+    EXPECT_EQ(here.ways.fused, &fused_cpu());
+    EXPECT_TRUE(here.ways.twins.none());
     EXPECT_EQ(here.warning, "");
   }
 }
 
 TEST(Check, FindsOutAboutTheTypeInUseAlone) {
   const WrongFused fused("relu_squared in bfloat16");
-  EXPECT_TRUE(trusted(&fused, at::kCPU, at::kFloat).ops.twins.none());
-  EXPECT_FALSE(trusted(&fused, at::kCPU, at::kBFloat16).ops.twins.none());
+  EXPECT_TRUE(trusted(&fused, at::kCPU, at::kFloat).ways.twins.none());
+  EXPECT_FALSE(trusted(&fused, at::kCPU, at::kBFloat16).ways.twins.none());
   EXPECT_EQ(&trusted_on(at::kCPU, at::kDouble), &trusted_on(at::kCPU, at::kFloat));
 }
 
@@ -453,7 +440,7 @@ TEST(Check, LeavesEachWrongOperationToItsTwinAndNamesIt) {
     }
     const bool in_half = wrong.ends_with("bfloat16");
     const Trusted result = trusted(&fused, at::kCPU, in_half ? at::kBFloat16 : at::kFloat);
-    EXPECT_EQ(result.ops.twins, expected) << wrong << ": " << result.warning;
+    EXPECT_EQ(result.ways.twins, expected) << wrong << ": " << result.warning;
     EXPECT_NE(result.warning.find(name_of(operations[0])), std::string::npos) << result.warning;
   }
 }
@@ -479,10 +466,11 @@ TEST(Check, CoversAttentionInBothTypesAndItsTwinIsMaskedAttention) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
     EXPECT_EQ(calls[type], 6) << "three windows, two sizes";
 
-  const FusedOps masked{&fused_cpu(), Operations().set(static_cast<size_t>(Operation::kAttention))};
+  const Ways masked{&fused_cpu(), Operations().set(static_cast<size_t>(Operation::kAttention))};
   const Tensor q = at::ones({1, 9, 2, 8}).requires_grad_();
-  const auto name = [&](const FusedOps& ops) {
-    return ops.windowed_attention(q, q, q, 3).grad_fn()->name();
+  const auto name = [&](const Ways& ways) {
+    const UseWays use(ways);
+    return windowed_attention(q, q, q, 3).grad_fn()->name();
   };
   EXPECT_NE(name({&fused_cpu()}).find("CpuAttention"), std::string::npos);
   EXPECT_EQ(name(masked).find("CpuAttention"), std::string::npos);
@@ -514,10 +502,13 @@ TEST(Kernels, WithoutGradientsAreTheTwins) {
   const Tensor x = at::randn({2, 3, 20}), x0 = at::randn({2, 3, 20});
   const Tensor a = at::scalar_tensor(0.7), b = at::scalar_tensor(0.2);
   const at::NoGradGuard no_grad;
-  const FusedOps twin{nullptr};
-  EXPECT_TRUE(at::equal(rms_norm(x), twin.rms_norm(x)));
-  EXPECT_TRUE(at::equal(relu_squared(x), twin.relu_squared(x)));
-  EXPECT_TRUE(at::equal(mix_norm(x, x0, a, b).normed, twin.mix_norm(x, x0, a, b).normed));
+  const auto results = [&] {
+    return Tensors{rms_norm(x), relu_squared(x), mix_norm(x, x0, a, b).normed};
+  };
+  const Tensors actual = results();
+  const UseWays use({nullptr});
+  const Tensors expected = results();
+  for (size_t i = 0; i < actual.size(); ++i) EXPECT_TRUE(at::equal(actual[i], expected[i])) << i;
   EXPECT_FALSE(Ids(at::zeros({1, 2}, at::kLong)).sorted().defined());
 }
 
@@ -688,7 +679,7 @@ TEST(AddNorm, HasTheGradientsOfSumAndNormWhicheverIsUsed) {
     });
     const Added expected = added(start, [&](Tensor x, Tensor h, Tensor w) {
       const Tensor sum = x + at::linear(h, w);
-      return used(sum, FusedOps{nullptr}.rms_norm(sum));
+      return used(sum, at::rms_norm(sum, {sum.size(-1)}, {}, kNormEpsilon));
     });
     EXPECT_LT(relative_difference(got.sum, expected.sum), 1e-6);
     for (size_t i = 0; i < start.size(); ++i)
@@ -751,14 +742,15 @@ TEST(Kernels, RefuseASecondDerivativeWhichWouldBeWrong) {
 TEST(Kernels, HaveTheGradientOfALearnedRotation) {
   at::manual_seed(5);
   const Tensor qkv = at::randn({2, 5, 3, 2, 8}), start = at::rand({4});
-  const auto gradient = [&](const FusedOps& ops) {
+  const auto gradient = [&](const Fused* fused) {
+    const UseWays use({fused});
     const Tensor frequency = start.clone().requires_grad_();
     const Tensor angle = at::outer(at::arange(5).to(at::kFloat), frequency);
-    const auto [q, k, v] = ops.rope_norm_gate(qkv, {angle.cos(), angle.sin()}, {});
+    const auto [q, k, v] = rope_norm_gate(qkv, {angle.cos(), angle.sin()}, {});
     (q * k.cos()).sum().backward();
     return frequency.grad();
   };
-  EXPECT_LT(relative_difference(gradient({&fused_cpu()}), gradient({nullptr})), 1e-6);
+  EXPECT_LT(relative_difference(gradient(&fused_cpu()), gradient(nullptr)), 1e-6);
 }
 
 TEST(Kernels, TakeOperandsThatAreNotContiguous) {
@@ -766,21 +758,26 @@ TEST(Kernels, TakeOperandsThatAreNotContiguous) {
   const Tensor table = at::randn({9, 20}).requires_grad_(), qkv = at::randn({2, 4, 3, 2, 10});
   const Tensor ids = at::arange(12).remainder(9).view({2, 6}).narrow(1, 1, 4);
   const Rope rope{at::randn({5, 4}).t(), at::randn({5, 4}).t()};
-  const auto run = [&](const FusedOps& ops) {
+  const auto run = [&](const Ways& ways) {
+    const UseWays use(ways);
     const Ids all(ids);
-    const Tensor x = ops.embedding(table, all, at::kFloat).transpose(0, 1);
-    const auto heads = ops.rope_norm_gate(qkv.transpose(0, 1).contiguous().transpose(0, 1), rope,
-                                          {table, at::ones({2, 4, 2}), all});
-    return Tensors{ops.rms_norm(x), ops.relu_squared(x), heads.q, heads.k, heads.v};
+    const Tensor x = embedding(table, all, at::kFloat).transpose(0, 1);
+    const auto heads = rope_norm_gate(qkv.transpose(0, 1).contiguous().transpose(0, 1), rope,
+                                      {table, at::ones({2, 4, 2}), all});
+    return Tensors{rms_norm(x), relu_squared(x), heads.q, heads.k, heads.v};
   };
-  const Tensors actual = run(trusted_on(at::kCPU, at::kFloat).ops), expected = run({nullptr});
+  const Tensors actual = run(trusted_on(at::kCPU, at::kFloat).ways), expected = run({nullptr});
   for (size_t i = 0; i < actual.size(); ++i)
     EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << i;
 }
 
 // What an operation makes of operands that its fused form does not take, against the twin.
-void expect_left_to_aten(const char* what, const std::function<Tensors(const FusedOps&)>& f) {
-  const Tensors actual = f({&fused_cpu()}), expected = f({nullptr});
+void expect_left_to_aten(const char* what, const std::function<Tensors()>& f) {
+  const auto results = [&](const Fused* fused) {
+    const UseWays use({fused});
+    return f();
+  };
+  const Tensors actual = results(&fused_cpu()), expected = results(nullptr);
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_EQ(actual[i].scalar_type(), expected[i].scalar_type()) << what;
     EXPECT_LT(relative_difference(actual[i], expected[i]), 1e-6) << what << ", tensor " << i;
@@ -794,30 +791,28 @@ TEST(Kernels, LeaveOtherTypesAndBroadcastingToATen) {
   for (const at::ScalarType type : {at::kHalf, at::kDouble}) {
     const Tensor y = x.to(type), qkv = at::randn({2, 5, 3, 2, 4}).to(type), w = table.to(type);
     const Rope rope{at::randn({5, 2}).to(type), at::randn({5, 2}).to(type)};
-    expect_left_to_aten("activations", [&](auto& ops) {
-      const auto heads = ops.rope_norm_gate(qkv, rope, {});
-      return Tensors{ops.rms_norm(y),
-                     ops.mix_norm(y, y, one, one).normed,
-                     ops.relu_squared(y),
-                     ops.embedding(w, Ids(targets), at::kFloat),
+    expect_left_to_aten("activations", [&] {
+      const auto heads = rope_norm_gate(qkv, rope, {});
+      return Tensors{rms_norm(y),
+                     mix_norm(y, y, one, one).normed,
+                     relu_squared(y),
+                     embedding(w, Ids(targets), at::kFloat),
                      heads.q,
-                     ops.embedding(table, Ids(targets), type),
-                     ops.softcap_cross_entropy(y, w, targets, 3)};
+                     embedding(table, Ids(targets), type),
+                     softcap_cross_entropy(y, w, targets, 3)};
     });
-    expect_left_to_aten("Muon", [&](auto& ops) {
+    expect_left_to_aten("Muon", [&] {
       const Tensor second = at::ones({2, 5, 1}, type);
-      return Tensors{ops.nesterov(y, x, 0.9, at::kFloat).update.to(at::kFloat),
-                     ops.nesterov(x, x, 0.9, type).update,
-                     ops.normalize_update(x, second, 2, 0.9).scale};
+      return Tensors{nesterov(y, x, 0.9, at::kFloat).update.to(at::kFloat),
+                     nesterov(x, x, 0.9, type).update, normalize_update(x, second, 2, 0.9).scale};
     });
   }
-  expect_left_to_aten("weights for each channel", [&](auto& ops) {
-    return Tensors{ops.mix_norm(x, x, channels, channels).y, ops.mix_norm(x, channels, one, one).y};
+  expect_left_to_aten("weights for each channel", [&] {
+    return Tensors{mix_norm(x, x, channels, channels).y, mix_norm(x, channels, one, one).y};
   });
-  expect_left_to_aten("a gate for all tokens", [&](auto& ops) {
-    return Tensors{ops.rope_norm_gate(at::ones({2, 5, 3, 2, 4}),
-                                      {at::ones({5, 2}), at::ones({5, 2})},
-                                      {table, at::ones({1, 1, 2}), Ids(targets)})
+  expect_left_to_aten("a gate for all tokens", [&] {
+    return Tensors{rope_norm_gate(at::ones({2, 5, 3, 2, 4}), {at::ones({5, 2}), at::ones({5, 2})},
+                                  {table, at::ones({1, 1, 2}), Ids(targets)})
                        .v};
   });
 }
@@ -835,17 +830,17 @@ TEST(Kernels, StepOnWeightsOfAnyTypeAndLayout) {
         return start.view({2, 5, 8}).to(at::kDouble);
       }};
   for (const auto& weight : layouts) {
-    expect_left_to_aten("weights", [&](auto& ops) {
+    expect_left_to_aten("weights", [&] {
       const Tensor w = weight();
-      ops.cautious_step({{{w}, update, scale, 0.1, 0.02}});
+      cautious_step({{{w}, update, scale, 0.1, 0.02}});
       EXPECT_FALSE(at::equal(w, weight()));
       return Tensors{w};
     });
   }
   for (const Tensor& other : {at::rand({1, 1, 1}), at::rand({2, 5, 8}), scale.to(at::kDouble)}) {
-    expect_left_to_aten("scale", [&](auto& ops) {
+    expect_left_to_aten("scale", [&] {
       const Tensor w = start.view({2, 5, 8}).clone();
-      ops.cautious_step({{{w}, update, other, 0.1, 0.02}});
+      cautious_step({{{w}, update, other, 0.1, 0.02}});
       return Tensors{w};
     });
   }
@@ -853,11 +848,11 @@ TEST(Kernels, StepOnWeightsOfAnyTypeAndLayout) {
     return x.transpose(1, 2).contiguous().transpose(1, 2);
   };
   const Tensor rows = at::rand({2, 1, 5}).expand({2, 5, 5}).narrow(2, 0, 1);
-  expect_left_to_aten("moments", [&](auto& ops) {
+  expect_left_to_aten("moments", [&] {
     const Tensor w = start.view({2, 5, 8}).clone();
-    ops.cautious_step({{{w}, strided(update), rows, 0.1, 0.02}});
-    return Tensors{w, ops.nesterov(strided(update), strided(update), 0.9, at::kFloat).momentum,
-                   ops.normalize_update(strided(update), rows, 2, 0.9).second};
+    cautious_step({{{w}, strided(update), rows, 0.1, 0.02}});
+    return Tensors{w, nesterov(strided(update), strided(update), 0.9, at::kFloat).momentum,
+                   normalize_update(strided(update), rows, 2, 0.9).second};
   });
 }
 
@@ -873,10 +868,10 @@ TEST(Kernels, TakeTablesAndIdsInAnyLayoutTypeAndMode) {
   }
   const Ids sorted(tokens), narrow(tokens.to(at::kInt));
   for (const Ids& ids : {sorted, narrow, without_gradients}) {
-    expect_left_to_aten("tables", [&](auto& ops) {
+    expect_left_to_aten("tables", [&] {
       const Tensor leaf = start.clone().requires_grad_(), table = leaf.t();
-      const Tensor v = ops.rope_norm_gate(qkv, rope, {table, gate, ids}).v;
-      (v.sum() + ops.embedding(table, ids, at::kFloat).square().sum()).backward();
+      const Tensor v = rope_norm_gate(qkv, rope, {table, gate, ids}).v;
+      (v.sum() + embedding(table, ids, at::kFloat).square().sum()).backward();
       return Tensors{v, leaf.grad()};
     });
   }
@@ -889,9 +884,9 @@ TEST(Kernels, TargetsMayBeOfAnyIntegerTypeAndOneMeansThatARowDoesNotCount) {
   some[2].fill_(kIgnoredTarget);
   some[6].fill_(kIgnoredTarget);
   for (const Tensor& targets : {at::arange(7).remainder(5).to(at::kInt), some}) {
-    expect_left_to_aten("targets", [&](auto& ops) {
+    expect_left_to_aten("targets", [&] {
       const Tensors leaves{x.clone().requires_grad_(), head.clone().requires_grad_()};
-      const Tensor loss = ops.softcap_cross_entropy(leaves[0], leaves[1], targets, 3);
+      const Tensor loss = softcap_cross_entropy(leaves[0], leaves[1], targets, 3);
       loss.backward();
       return Tensors{loss, leaves[0].grad(), leaves[1].grad()};
     });

@@ -11,7 +11,7 @@
 #include "harness/loader.h"
 #include "kernels/cuda_program.h"
 #include "kernels/fused_cuda.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 #include "kernels/kernels.h"
 #include "task/task.h"
 #include "tests/fused_checks.h"
@@ -107,8 +107,8 @@ INSTANTIATE_TEST_SUITE_P(Types, GpuTypes, testing::Values(at::kFloat, at::kBFloa
 TEST_F(Gpu, TheCheckAtStartUpFindsNothing) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     const Trusted& here = trusted_on(cuda_, type);
-    EXPECT_NE(here.ops.fused, nullptr);
-    EXPECT_TRUE(here.ops.twins.none());
+    EXPECT_NE(here.ways.fused, nullptr);
+    EXPECT_TRUE(here.ways.twins.none());
     EXPECT_EQ(here.warning, "");
   }
 }

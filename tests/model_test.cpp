@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "harness/harness.h"
-#include "kernels/fused_ops.h"
+#include "kernels/fused_check.h"
 
 // ------------------------------------------------------------------------------------------------
 // A Run without files, clock or threads, which takes the real one's place in train.cpp

@@ -29,6 +29,7 @@
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "task/task.h"
 
 namespace autoresearch {
@@ -37,12 +38,9 @@ namespace {
 // ------------------------------------------------------------------------------------------------
 // Before the first experiment: everything a run needs is checked, so that a mistake costs seconds
 
-// The programs that were built with this one.
-fs::path build_folder() { return fs::read_symlink("/proc/self/exe").parent_path(); }
-
 Site site_of(const Options& options, bool model_written) {
   return {.checkout = fs::current_path(),
-          .build = build_folder(),
+          .build = program_folder(),
           .run = run_folder(options.tag).path,
           .task = options.task,
           .device = options.device,
@@ -246,6 +244,7 @@ int main_program(int argc, char** argv) {
   Options options;
   CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
   app.require_subcommand(1);
+  app.set_version_flag("--version", [] { return version_of("agent"); });
   CLI::App& night = *app.add_subcommand("run", "start a run, or go on with one");
   app.set_config("--config", "", "TOML file; the options of run stand under [run]");
   app.config_formatter(toml_config());
@@ -271,8 +270,8 @@ int main_program(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
-  // Commands that only look or tidy end here: none of them leaves a process behind.
   }
+  // Commands that only look or tidy end here: none of them leaves a process behind.
   if (const auto code = housekeeping()) return *code;
   if (night.count("--context-tokens") > 0)
     options.models.first.context_tokens = options.context_tokens;
@@ -286,7 +285,7 @@ int main_program(int argc, char** argv) {
   watch_for_interrupt(/*gently=*/true);
   adopt_orphans();
   keep_memory_private();
-  if (carry.parsed()) return remeasure(build_folder(), again);
+  if (carry.parsed()) return remeasure(program_folder(), again);
   return prove.parsed() ? verify(proof) : run(options);
 }
 

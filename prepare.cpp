@@ -19,6 +19,7 @@
 #include "common/files.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/version.h"
 #include "prepare/glance.h"
 #include "prepare/make_from_files.h"
 #include "prepare/make_from_hub.h"
@@ -181,6 +182,7 @@ void CommandLine::add_look() {
 
 CommandLine::CommandLine() {
   app.require_subcommand(0, 1);
+  app.set_version_flag("--version", [] { return version_of("prepare"); });
   add_make();
   add_look();
 }

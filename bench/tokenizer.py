@@ -5,13 +5,13 @@
 
 Trains on and encodes text that the machine has: C and C++ headers, Python sources, documentation,
 message catalogues, manual pages, those in other alphabets first. Peers come from PyPI into a
-throw-away environment (or are those of --peers): rustbpe 0.1.0 trains; tiktoken 0.14, quicktok-v1 0.4
-and Hugging Face tokenizers encode, with the ranks that training gave (the last, which takes minutes, an
-eighth of the documents; its rate is that of what it got). quicktok knows GPT-4's pattern
-only, which cuts numbers by three digits and not by two: its ids are compared on the same documents with
-at most two digits in a row. Ours, quicktok's and rustbpe's figures are the best of several, in turns;
-tiktoken and Hugging Face, which are slow, run once. Growth is measured on all text that there is, up to
-the size; beyond that it comes again with other numbers in it.
+throw-away environment, or are those of --peers. rustbpe trains. The encoders of ENCODERS get the ranks
+that training gave, and the same number of threads. quicktok and gigatoken know a few patterns by name
+and not ours: they take GPT-4's, which cuts numbers by three digits and not by two, so their ids are
+compared on the same documents with at most two digits in a row. tokie can't take our ranks: it loads
+them, and gives other ids even there, so it has no rate. Figures are the best of several runs, in turns;
+slow encoders run once, Hugging Face on an eighth of the documents. Growth is measured on all text
+that there is, up to the size; beyond that it comes again with other numbers in it.
 """
 
 import argparse
@@ -25,13 +25,18 @@ import struct
 import subprocess
 import sys
 import tempfile
+from array import array
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OURS = os.path.join(HERE, "..", "build", "bench", "tokenizer")
 PATTERN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*"
            r"|\s*[\r\n]|\s+(?!\S)|\s+")
 VOCAB = 8192
-PEERS = ["rustbpe==0.1.0", "tiktoken==0.14.*", "quicktok-v1==0.4.*", "tokenizers"]
+PEERS = ["rustbpe==0.1.0", "tiktoken==0.14.*", "quicktok-v1==0.4.*", "tokenizers", "gigatoken==0.10.*",
+         "fastokens==0.3.*", "riptoken==0.2.*", "tokie==0.1.*"]
+# Name: of how many documents it gets one, in how many of the three turns it runs, knows our pattern.
+ENCODERS = {"tiktoken": (1, 1, True), "huggingface": (8, 1, True), "riptoken": (1, 1, True),
+            "fastokens": (1, 3, True), "quicktok": (1, 3, False), "gigatoken": (1, 3, False)}
 TEXT = (".h", ".hpp", ".py", ".md", ".rst", ".txt", ".html", ".c", ".cpp", ".po", ".tcc", ".json")
 
 
@@ -151,13 +156,27 @@ def huggingface_json(ranks):
                   "merges": merges}})
 
 
-def encoder(name, ranks, threads, folder):
-    """A function from documents to lists of ids."""
+def parts(ids, ends):
+    return [ids[begin:end] for begin, end in zip(ends, ends[1:])]
+
+
+def encoder(name, path, threads, folder):
+    """A function from documents to what the encoder calls ids, and one from that to lists of ids."""
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    ranks = load_ranks(path)
     if name == "tiktoken":
         import tiktoken
         encoding = tiktoken.Encoding("ours", pat_str=PATTERN, mergeable_ranks=ranks,
                                      special_tokens={})
-        return lambda documents: encoding.encode_ordinary_batch(documents, num_threads=threads)
+        return lambda documents: encoding.encode_ordinary_batch(documents, num_threads=threads), list
+    if name == "riptoken":
+        import riptoken
+        return riptoken.CoreBPE(ranks, {}, PATTERN).encode_ordinary_batch, list
+    if name == "gigatoken":
+        import gigatoken
+        encoding = gigatoken.Tokenizer.from_tiktoken(path, pretokenizer="gpt4")
+        return (lambda documents: encoding.encode_batch(documents, parallel=threads > 1),
+                lambda flat: flat.to_list())
     if name == "quicktok":
         os.environ["QUICKTOK_DATA"] = folder
         import quicktok
@@ -166,11 +185,22 @@ def encoder(name, ranks, threads, folder):
         core.write_files(folder, "ours", ranks, {"<|reserved_0|>": len(ranks)}, "cl100k", False)
         core.ensure_tables(folder, data, "cl100k", False)
         tokenizer = quicktok.Tokenizer("ours", folder)
-        return lambda documents: tokenizer.encode_batch(documents, threads, False)  # ids, ends
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
+        return (lambda documents: tokenizer.encode_batch(documents, threads, False),
+                lambda flat: parts(*(array.tolist() for array in flat)))
+    if name == "fastokens":
+        import fastokens
+        tokenizer = fastokens.Tokenizer.from_json_str(huggingface_json(ranks))
+        return tokenizer.encode_batch_flat, lambda flat: parts(array("I", flat[0]), array("Q", flat[1]))
+    ids_of = lambda encodings: [encoding.ids for encoding in encodings]
+    if name == "tokie":
+        import tokie
+        with open(os.path.join(folder, "tokenizer.json"), "w") as f:
+            f.write(huggingface_json(ranks))
+        tokenizer = tokie.Tokenizer.from_json(f.name)
+        return lambda documents: tokenizer.encode_batch(documents, add_special_tokens=False), ids_of
     from tokenizers import Tokenizer
     tokenizer = Tokenizer.from_str(huggingface_json(ranks))
-    return lambda documents: tokenizer.encode_batch_fast(documents, add_special_tokens=False)
+    return lambda documents: tokenizer.encode_batch_fast(documents, add_special_tokens=False), ids_of
 
 
 def peer(arguments):
@@ -188,21 +218,16 @@ def peer(arguments):
                 f.write(f"{base64.b64encode(bytes(token)).decode()} {rank}\n")
         print(json.dumps({"seconds": seconds}))
         return
-    ranks, threads, times, out = (load_ranks(arguments[2]), int(arguments[3]), int(arguments[4]),
-                                  arguments[5])
+    ranks, threads, times, out = arguments[2], int(arguments[3]), int(arguments[4]), arguments[5]
     with tempfile.TemporaryDirectory() as folder:
-        encode = encoder(name, ranks, threads, folder)
+        encode, lists = encoder(name, ranks, threads, folder)
         best = float("inf")
         for _ in range(times):
             begin = time.perf_counter()
             encoded = encode(documents)
             best = min(best, time.perf_counter() - begin)
-    if name == "quicktok":
-        ids, ends = (array.tolist() for array in encoded)
-        encoded = [ids[begin:end] for begin, end in zip(ends, ends[1:])]
     with open(out, "wb") as f:
-        for ids in encoded:
-            ids = getattr(ids, "ids", ids)
+        for ids in lists(encoded):
             f.write(struct.pack(f"<I{len(ids)}H", len(ids), *ids))
     print(json.dumps({"seconds": best}))
 
@@ -251,49 +276,48 @@ def same_ids(name, ours, theirs):
     return different == 0
 
 
-def same_ids_as_quicktok(python, documents, ranks, folder):
-    path, ours, theirs = (os.path.join(folder, "short." + name)
-                          for name in ("documents", "ours", "quicktok"))
+def same_ids_with_short_numbers(python, documents, ranks, folder):
+    """On documents that our pattern and GPT-4's cut alike; what tokie gives there is only told."""
+    path, ours, theirs = (os.path.join(folder, "short." + name) for name in ("documents", "ours", "ids"))
     write_documents(path, [re.sub(r"(\d\d)\d+", r"\1", document) for document in documents])
     run([OURS, "encode", path, ranks, "2", "1", ours])
-    run([python, __file__, "--peer", "quicktok", path, ranks, "2", "1", theirs])
-    return same_ids("quicktok", read_ids(ours), read_ids(theirs))
+    good = True
+    for name in [name for name, (_, _, knows) in ENCODERS.items() if not knows] + ["tokie"]:
+        run([python, __file__, "--peer", name, path, ranks, "2", "1", theirs])
+        good &= same_ids(name, read_ids(ours), read_ids(theirs)) or name == "tokie"
+    return good
 
 
 def encode_beside_peers(python, path, documents, megabytes, ranks, folder):
-    few = documents[::8]
-    few_path, share = os.path.join(folder, "few"), size_of(few) / size_of(documents)
-    write_documents(few_path, few)
-    names = ["tiktoken", "quicktok", "huggingface"]
-    out = {name: os.path.join(folder, name + ".ids") for name in ["ours"] + names}
+    few_path = os.path.join(folder, "few")
+    write_documents(few_path, documents[::8])
+    out = {name: os.path.join(folder, name + ".ids") for name in ["ours", *ENCODERS]}
     print(f"\nencoding {megabytes:.0f} MB, MB/s")
     good = True
     for threads in (1, 2):
-        results = {name: [] for name in ["ours"] + names}
+        results = {name: [] for name in out}
         for turn in range(3):
             results["ours"].append(
                 run([OURS, "encode", path, ranks, str(threads), "3", out["ours"]]))
-            results["quicktok"].append(
-                run([python, __file__, "--peer", "quicktok", path, ranks, str(threads), "3",
-                     out["quicktok"]]))
-            if turn == 1:  # these take half a minute each
-                for name, what in (("tiktoken", path), ("huggingface", few_path)):
+            for name, (every, turns, _) in ENCODERS.items():
+                if turn < turns:
                     results[name].append(
-                        run([python, __file__, "--peer", name, what, ranks, str(threads), "1",
-                             out[name]]))
-        results["huggingface"][0]["seconds"] /= share
+                        run([python, __file__, "--peer", name, path if every == 1 else few_path, ranks,
+                             str(threads), str(turns), out[name]]))
         ours = best(results["ours"])
-        for name in ["ours"] + names:
-            seconds = best(results[name])["seconds"]
+        for name in out:
+            every = ENCODERS.get(name, (1,))[0]
+            share = size_of(documents[::every]) / size_of(documents)
+            seconds = best(results[name])["seconds"] / share
             print(f"  {threads} thread(s)  {name:12} {megabytes / seconds:8.1f}"
                   + ("" if name == "ours" else
                      f"   ours is {seconds / ours['seconds']:5.1f} times as fast"))
         good &= ours["changed_by_round_trip"] == 0
     print(f"  decode(encode(x)) == x on {'every' if good else 'NOT every'} document")
     ours_ids = read_ids(out["ours"])
-    good &= same_ids("tiktoken", ours_ids, read_ids(out["tiktoken"]))
-    good &= same_ids("huggingface", ours_ids[::8], read_ids(out["huggingface"]))
-    return same_ids_as_quicktok(python, documents, ranks, folder) and good
+    for name, (every, _, knows) in ENCODERS.items():
+        good &= not knows or same_ids(name, ours_ids[::every], read_ids(out[name]))
+    return same_ids_with_short_numbers(python, documents, ranks, folder) and good
 
 
 def growth(sizes, documents, ranks, folder):

@@ -1,5 +1,6 @@
 # Finds libtorch 2.11 in a torch wheel or a folder of its own (cmake/wheel.cmake), and defines the
-# targets `libtorch` and, for its CPU half alone, `libtorch_cpu`. find_package(Torch) is not used: it demands nvcc, which nothing here needs.
+# targets `libtorch` and, for its CPU half alone, `libtorch_cpu`. find_package(Torch) is not used: it
+# demands nvcc, which nothing here needs.
 #
 # Sets LIBTORCH_ROOT (the folder with include/ and lib/) and LIBTORCH_SYSTEM (folders that a
 # sandbox must show for a program linked with it to start).

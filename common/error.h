@@ -1,4 +1,4 @@
-// How all three programs fail. A mistake that a user can make is an Error: one line that says
+// How all four programs fail. A mistake that a user can make is an Error: one line that says
 // what was wrong and what to type next. `main` is the only place that catches; it prints
 // "<program>: error: <what>" on stderr and returns `code`.
 #pragma once
@@ -8,7 +8,7 @@
 
 namespace autoresearch {
 
-// Exit codes of every program (design: Command lines).
+// Exit codes of every program, as docs/night.md lists them.
 enum ExitCode : int {
   kDone = 0,
   kError = 1,

@@ -17,9 +17,9 @@ struct CudaStatus {
 };
 CudaStatus cuda_status();
 
-// Resolves "auto", "cpu", "cuda" or "cuda:N" to a device. Throws Error where it can't be had;
-// "auto" with an NVIDIA device that CUDA can't use is an error too, never a silent night on the
-// CPU.
+// Resolves "auto", "cpu", "cuda" or "cuda:N" to a device. Throws Error if it can't be had. "auto"
+// on a machine with an NVIDIA device that CUDA can't use is an error too, never a silent night on
+// the CPU.
 at::Device choose_device(const std::string& wanted, const CudaStatus& status);
 
 // Name, memory, peak FLOP/s and arithmetic of a device that was chosen.
@@ -33,8 +33,8 @@ double peak_flops(const std::string& gpu_name);
 // the memory that the device has, not on what is free, so that it is the same for every candidate.
 int64_t scoring_rows(const Device& device, int64_t seq_len, int64_t vocab_size);
 
-// Makes `device` the current one of this thread: what CUDA does without naming a device would else
-// take memory on the first one. To be called before anything is computed.
+// Makes `device` the current one of this thread. Otherwise whatever CUDA does without naming a
+// device would take memory on the first one. To be called before anything is computed.
 void use_device(at::Device device);
 
 // From here on a lack of main memory throws c10::OutOfMemoryError, as that of a GPU's memory does,
@@ -45,8 +45,8 @@ void tell_lack_of_memory();
 // can serve smaller ones of any size. What the user has set in PYTORCH_ALLOC_CONF stays as it is.
 void expand_segments();
 
-// Keeps freed memory for the next step: fetching the same pages from the kernel in every step took
-// a tenth of the time of a step on a CPU.
+// Keeps freed memory for the next step. To get the same pages from the kernel in every step took a
+// tenth of a step's time on a CPU.
 void keep_memory();
 
 void synchronize(at::Device device);

@@ -80,11 +80,11 @@ class Run {
   // outside the function, which share memory. It is called again by finish(), after training.
   void model(std::function<at::Tensor(at::Tensor ids)> logits);
 
-  // True while there is budget (or --steps) left, and not if one more step as long as the last
+  // True while there is budget (or --steps) left; false if one more step, as long as the last one,
   // would overrun the budget by more than 1 %. The clock starts when it first returns true. The
-  // parent's clock counts start-up, training and sealing, each by itself, and a run that takes far
-  // longer for one of them than the baseline is void. On a GPU the program may be a step ahead of
-  // the device, so that this never has to wait for work.
+  // parent times start-up, training and sealing, each by itself; a run that takes far longer for
+  // one of them than the baseline is void. On a GPU the program may be a step ahead of the device,
+  // so that the device never has to wait for work.
   bool next_step();
 
   // The next rows of the training split, prefetched on a thread. T is task().seq_len.
@@ -97,10 +97,10 @@ class Run {
   // From here on the step does `name`, such as "forward", until the next name: for the record of
   // milliseconds per step. It costs next to nothing and synchronizes nothing. On a GPU it is time
   // on the device's timeline, whenever the host called this. batch() counts by itself, as
-  // "loader_wait": on a GPU, the copying of rows and the time it idles because there are none.
+  // "loader_wait": on a GPU, the copying of rows and the time it idles because no row is there.
   void phase(const char* name);
 
-  double progress() const;  // share of the budget that is spent, in [0, 1]; of --steps where given
+  double progress() const;  // share of the budget that is spent, in [0, 1]; of --steps if given
   int64_t step() const;     // 0 during the first step
 
   // The mean training loss of this step, in nats per token, as a 0-d tensor on any device. It is

@@ -33,7 +33,7 @@ class MappedTokens {
 
 // Rows in an order that depends on the task only: documents in order of the shards, packed best-fit
 // (task/packing.h), again from the start after the last one. What is prefetched is bounded by
-// `kAhead` tokens, or two blocks where rows are longer. Not for several threads at once.
+// `kAhead` tokens, or two blocks if rows are longer. Not for several threads at once.
 class Loader {
  public:
   static constexpr int64_t kAhead = int64_t{1} << 20;
@@ -45,7 +45,7 @@ class Loader {
   ~Loader();
 
   // The next `rows` rows, (rows, seq_len) on the device; on CUDA through pinned memory,
-  // asynchronously. The epoch is that of the last document drawn for them, counted from 1. Where it
+  // asynchronously. The epoch is that of the last document drawn for them, counted from 1. If it
   // throws, no row is handed out.
   Batch next(int64_t rows);
 
@@ -54,7 +54,7 @@ class Loader {
 
  private:
   // What the threads hand over at a time: `block_rows_` rows.
-  static constexpr int64_t kBlock = int64_t{1} << 16;  // tokens, or one row where that is longer
+  static constexpr int64_t kBlock = int64_t{1} << 16;  // tokens, or one row if that is longer
   struct Block {
     std::vector<uint16_t> tokens;  // rows of seq_len + 1, one after the other
     std::vector<int64_t> epochs;   // of each row

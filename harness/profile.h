@@ -37,12 +37,12 @@ struct Span {
   uint64_t begin, end;
 };
 
-// Of spans that lie within one another on one lane, each counts for what the inner ones leave; time
-// in which there is no span at all is idle.
+// If spans of one lane lie within one another, each counts for the time that its inner ones leave.
+// Time in which there is no span at all is idle.
 Profile summarize(std::vector<Span> spans, int64_t steps, double seconds, bool on_gpu);
 
 // Profiles a few steps of a run with libtorch's own profiler, which slows them: the 10th and those
-// after it, or the last ones where there are fewer. Never the first, which pays for what later ones
+// after it, or the last ones if there are fewer. Never the first, which pays for what later ones
 // find ready. A profiler that fails ends no run. It works on the thread that makes the steps.
 class Profiler {
  public:
@@ -52,8 +52,8 @@ class Profiler {
   ~Profiler() { stop(first_); }
   Profiler(const Profiler&) = delete;
 
-  // To be called between two steps, with the device at rest: so many are done, which are this share
-  // of the run.
+  // To be called between two steps, while the device is at rest. `progress` is the share of the run
+  // that is done, in [0, 1].
   void between_steps(int64_t steps_done, double progress);
   void stop(int64_t steps_done);
 

@@ -35,7 +35,7 @@ class LossCurve {
   std::optional<double> latest_;
 };
 
-// Where the time of a step goes: seconds by phase. The first step is left out where there are
+// Where the time of a step goes: seconds by phase. The first step is left out if there are
 // others, because it pays for what later ones find ready.
 class StepPhases {
  public:
@@ -67,7 +67,7 @@ struct Record {
   std::optional<Score> score;  // standalone runs only: a handed-over model is scored elsewhere
 
   double tokens_per_second() const;
-  // Model FLOP/s as a share of the device's peak, in per cent; 0 where either is unknown.
+  // Model FLOP/s as a share of the device's peak, in per cent; 0 if either is unknown.
   double mfu_percent() const;
   nlohmann::json json() const;
   // The block after the line `---`: upstream's keys first and in its order, then ours.

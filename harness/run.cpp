@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/progress.h"
+#include "common/version.h"
 #include "harness/device.h"
 #include "harness/harness.h"
 #include "harness/loader.h"
@@ -87,6 +88,7 @@ Options parse_options(int argc, char** argv) {
   app.add_flag("--profile", options.profile,
                "tell in which operators five steps spend their time; slows these");
   app.add_option("--data", options.data, "folder that holds the tasks");
+  app.set_version_flag("--version", [] { return version_of("train"); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -94,9 +96,9 @@ Options parse_options(int argc, char** argv) {
     throw Error(std::string(error.what()) + "; build/train --help lists what there is", kUsage);
   }
   for (const fs::path& file : {options.seal, options.json}) check_writable(file);
+  // All of the program looks tasks up by this variable.
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   return options;
-  // All of the program looks tasks up by this variable.
 }
 
 // A key of the summary and of train.json.
@@ -148,6 +150,7 @@ struct Run::Impl {
   void check_model();
   double seconds() const { return seconds_since(started); }
   std::string attempt() const;
+  double share_done() const;
   bool fits_another_step() const;
   void end_training();
   void read_losses(int64_t before);
@@ -289,14 +292,12 @@ void Run::Impl::end_training() {
 }
 
 void Run::Impl::report_step() {
-  const double share = options.steps
-                           ? static_cast<double>(step) / static_cast<double>(options.steps)
-                           : elapsed / task.time_budget;
+  const double share = share_done();
   const auto loss = record.curve.latest();
-  if (progress) progress->update(std::min(share, 1.0), loss ? format("loss %.3f", *loss) : "");
+  if (progress) progress->update(share, loss ? format("loss %.3f", *loss) : "");
   if (isatty(STDERR_FILENO) || share < next_report || step == 0 || !loss) return;
   next_report = std::floor(share * 10 + 1) / 10;
-  log_info(format("%3.0f %%  step %lld  %.1f s  loss %.4f", 100 * std::min(share, 1.0),
+  log_info(format("%3.0f %%  step %lld  %.1f s  loss %.4f", 100 * share,
                   static_cast<long long>(step), elapsed, *loss));
 }
 
@@ -320,14 +321,15 @@ void Run::phase(const char* name) {
   if (impl_->step >= 0) impl_->clock.enter(phase_name(name));
 }
 
-double Run::progress() const {
-  const Impl& run = *impl_;
-  if (run.step < 0) return 0;
-  const double share = run.options.steps
-                           ? static_cast<double>(run.step) / static_cast<double>(run.options.steps)
-                           : run.elapsed / run.task.time_budget;
+double Run::Impl::share_done() const {
+  if (step < 0) return 0;
+  const double share = options.steps
+                           ? static_cast<double>(step) / static_cast<double>(options.steps)
+                           : elapsed / task.time_budget;
   return std::min(share, 1.0);
 }
+
+double Run::progress() const { return impl_->share_done(); }
 
 int64_t Run::step() const { return std::max<int64_t>(impl_->step, 0); }
 
@@ -360,7 +362,7 @@ void Run::Impl::seal() {
 
 // The program that scores a run by hand: beside this one, or above the folder of tests.
 fs::path Run::Impl::scorer() {
-  const fs::path folder = fs::read_symlink("/proc/self/exe").parent_path();
+  const fs::path folder = program_folder();
   for (const fs::path& place : {folder, folder.parent_path()})
     if (fs::is_regular_file(place / "score")) return place / "score";
   throw Error("there is no " + (folder / "score").string() +
@@ -404,7 +406,7 @@ int Run::finish() {
   run.read_losses(run.step + 1);
   run.progress.reset();
   if (run.profiler) {
-    run.profiler->stop(run.step);  // running still where the program leaves before the end
+    run.profiler->stop(run.step);  // it still runs if the program leaves before the end
     run.record.profile = run.profiler->profile();
   }
   run.record.steps = run.step;

@@ -6,7 +6,7 @@
 
 namespace autoresearch {
 
-// Throws Error where shapes or devices do not fit.
+// Throws Error if shapes or devices do not fit.
 void check_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window);
 
 // By ATen operators alone, a mask for the window; float32 inside (bfloat16 stays that on a CPU).
@@ -18,8 +18,8 @@ at::Tensor masked_attention(const at::Tensor& q, const at::Tensor& k, const at::
 at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            int64_t window);
 
-// The fastest of all for these operands: flash_attention on GPUs that have it, our own on a CPU
-// where gradients are on, else masked_attention.
+// The fastest way for these operands: flash_attention on GPUs that have it, our own on a CPU if
+// gradients are on, else masked_attention.
 at::Tensor fast_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           int64_t window);
 

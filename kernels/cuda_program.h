@@ -14,14 +14,14 @@
 
 namespace autoresearch {
 
-// True where this build has NVRTC and a CUDA runtime that loads what it compiles.
+// True if this build has NVRTC and a CUDA runtime that loads what it compiles.
 bool can_compile_cuda();
 
 // Compute capability of a CUDA device, 90 for sm_90; 0 if this build knows no CUDA.
 int cuda_capability(at::Device device);
 
 struct CompiledCuda {
-  std::string cubin;  // machine code; PTX where NVRTC is older than the device
+  std::string cubin;  // machine code; PTX if NVRTC is older than the device
   std::string ptx;    // assembly, from which the kernels' parameters are read
 };
 
@@ -36,14 +36,14 @@ enum class ParameterKind { kInteger, kFloat, kDouble, kOther };  // a pointer is
 std::vector<ParameterKind> kernel_parameters(const std::string& ptx, const std::string& kernel);
 
 // The values of a launch in the form that the driver reads: eight bytes each, least significant
-// first, so that an integer fits every width. Throws Error where number or kind differ from what
+// first, so that an integer fits every width. Throws Error if number or kind differ from what
 // the kernel takes, and for tensors that are not contiguous.
 std::vector<uint64_t> pack_arguments(const std::string& kernel,
                                      const std::vector<ParameterKind>& kinds,
                                      const std::vector<CudaKernel::Argument>& arguments);
 
-// The device of the tensors among a launch's arguments; none where all are undefined. Throws Error
-// where they are on several.
+// The device of the tensors among a launch's arguments; none if all are undefined. Throws Error if
+// they are on several.
 std::optional<at::Device> device_of(const std::string& kernel,
                                     const std::vector<CudaKernel::Argument>& arguments);
 

@@ -15,7 +15,7 @@
 using T = ACTIVATION;  // float or bf16
 using Index = long long;
 
-// Elements that a thread moves at once: 16 bytes where row lengths and addresses allow, else one.
+// Elements that a thread moves at once: 16 bytes if row lengths and addresses allow, else one.
 constexpr int W = WIDE ? 16 / sizeof(T) : 1;
 // Of kernels/constants.h, which stands before this file.
 using autoresearch::kBlockWarps;
@@ -302,7 +302,7 @@ __device__ void copy_scaled(const Head& head, const T* from, float factor, T* to
 
 __device__ __forceinline__ bool is_row(Index id, int rows) { return id >= 0 && id < rows; }
 
-// One value head, with its row of the table mixed in where there is a table.
+// One value head, with its row of the table mixed in if there is a table.
 __device__ void mix_value(const Head& head, const T* x, const void* table, int table_bf16, int rows,
                           const Index* ids, const T* gate, T* out, int H, int D, int lanes) {
   if (!table) return copy_scaled(head, x, 1.0f, out, D, lanes);

@@ -65,7 +65,7 @@ class Fused {
   // What lies between the product with the query, key and value weights and attention. Queries and
   // keys: the halves x1, x2 of each head are rotated by position (y1 = x1 cos + x2 sin,
   // y2 = x2 cos - x1 sin), then normalized per head as in rms_norm. Values: v + 2 sigmoid(gate) *
-  // table[id], per head; plain v where table and gate are undefined. Rope's tables are activations.
+  // table[id], per head; plain v if table and gate are undefined. Rope's tables are activations.
   struct ValueEmbedding {
     Tensor table;  // (V, H * D) float32 or bfloat16, apart from the activation's type; or undefined
     Tensor ids;    // (B, T) int64 in [0, V); on a GPU another makes its values NaN
@@ -81,8 +81,8 @@ class Fused {
 
   struct HeadsGrads {
     Tensor qkv;       // (B, T, 3, H, D) activation
-    Tensor embedded;  // (B, T, H * D) activation: of table[ids]; undefined where the table is
-    Tensor gate;      // (B, T, H) activation: of the logits; undefined where the table is
+    Tensor embedded;  // (B, T, H * D) activation: of table[ids]; undefined if the table is
+    Tensor gate;      // (B, T, H) activation: of the logits; undefined if the table is
   };
   // grad_q, grad_k, grad_v: (B, T, H, D) activation; q and k as they were returned.
   virtual HeadsGrads rope_norm_gate_backward(const Tensor& grad_q, const Tensor& grad_k,
@@ -103,7 +103,7 @@ class Fused {
                                        double scale) const = 0;
 
   // Gradient of a table of V rows of which rows `ids` were taken: row v is the sum of grad[n] over
-  // all n with ids[n] = v, and 0 where there is none; rounded to `type` (float32 or bfloat16).
+  // all n with ids[n] = v, and 0 if there is none; rounded to `type` (float32 or bfloat16).
   // grad: (N, C) activation. The ids come sorted, once for all tables: sorted_ids (N) int64
   // ascending; order (N) int64, sorted_ids[i] = ids[order[i]], ascending among equal ids. An id may
   // occur N times.

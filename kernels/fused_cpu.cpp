@@ -26,7 +26,7 @@ const T* in(const Tensor& x) {
   return static_cast<const T*>(x.const_data_ptr());
 }
 template <class T>
-const T* in_any(const Tensor& x, int64_t i) {  // null where x is undefined
+const T* in_any(const Tensor& x, int64_t i) {  // null if x is undefined
   return x.defined() ? in<T>(x) + i : nullptr;
 }
 template <class T>

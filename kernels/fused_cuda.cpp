@@ -26,7 +26,7 @@ bool is_bf16(at::ScalarType type) { return type == at::kBFloat16; }
 // Elements that a thread moves at once: W in fused.cu.
 int64_t pack(FusedVariant v) { return !v.wide ? 1 : is_bf16(v.activation) ? 8 : 4; }
 
-// Wide where whole packs make up a row of `length` elements and every tensor begins at 16 bytes.
+// Wide if whole packs make up a row of `length` elements and every tensor begins at 16 bytes.
 FusedVariant variant(at::ScalarType activation, int64_t length,
                      std::initializer_list<Tensor> tensors) {
   FusedVariant v{activation, true};

@@ -1,9 +1,9 @@
-// Operations that deserve more than a line of ATen. Every one works on CPU and CUDA, under autocast
-// and without, and has a gradient, but no second one (what is differentiated twice must be at::
-// operators). Where gradients are on, those from rms_norm down are *fused*: one pass over memory
-// forward and one backward, written by hand, float32 inside and rounded once. Where gradients are
-// off they are plain ATen operators, which is what a sealed model is made of; so is each that a
-// check at start-up finds not to compute the same on this device.
+// Operations that deserve more than a line of ATen. Each works on a CPU and on CUDA, with autocast
+// and without it. Each has a gradient but no second derivative: what is differentiated twice must
+// be at:: operators. While gradients are on, those from rms_norm down are *fused*: written by hand,
+// one pass over memory forward and one backward, float32 inside and rounded once. While gradients
+// are off they are plain ATen operators, of which a sealed model is made. A check at start-up finds
+// fused operations that compute something else on this device, and leaves these to ATen as well.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -23,35 +23,36 @@ namespace autoresearch {
 // Returns (B, T, H, D) contiguous, in q's dtype.
 //
 // CUDA from sm_80 on: FlashAttention-2 (arXiv 2307.08691) in bfloat16, whatever the dtype of q. CPU
-// with gradients on: the same idea by hand, which skips keys outside the window. Else masked
-// attention in float32 (bfloat16 stays bfloat16 on CPU).
+// with gradients on: the same idea by hand, which skips keys outside the window. Otherwise: masked
+// attention in float32, or on a CPU in bfloat16 if the operands are that.
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
 
-// Two linear maps of one x, whose gradients of it meet in one tensor: x w^T, and x[..., :K] first^T
-// of the first K channels only. x: (..., C); w: (N, C); first: (M, K), or undefined.
+// Two linear maps of one x: x w^T, and x[..., :K] first^T of its first K channels only. What x gets
+// as a gradient from both is summed in one tensor. x: (..., C); w: (N, C); first: (M, K), or
+// undefined.
 struct TwoMaps {
   at::Tensor all, first;  // (..., N), (..., M)
 };
 TwoMaps linear_pair(const at::Tensor& x, const at::Tensor& w, const at::Tensor& first);
 
 // x + h w^T as one product, in x's type: a layer's addition to the residual stream. x: (..., C);
-// h: (..., K); w: (C, K). Give x up with std::move after its last use: where gradients are on and
+// h: (..., K); w: (C, K). Give x up with std::move after its last use: if gradients are on and
 // nobody else holds it, the sum is made in its memory, without a copy.
 at::Tensor add_linear(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
 
 // Root mean square norm over the last dimension, without weights (arXiv 1910.07467).
 at::Tensor rms_norm(const at::Tensor& x);
 
-// add_linear, and rms_norm of the sum. Use it and not x from there on, so that the gradients of its
-// two uses meet in one pass.
+// add_linear, and rms_norm of the sum. From there on use `sum` and not x: the gradients of both
+// results are then computed in one pass.
 struct Summed {
   at::Tensor sum, normed;
 };
 Summed add_norm(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
 
-// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b; and x0 as it came, for the next layer:
-// handed on like that, its gradient is summed on the way.
+// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b; and x0 unchanged. Give that x0 to the
+// next layer: the gradients of all its uses are then summed on the way.
 struct Mixed {
   at::Tensor y, normed, x0;
 };
@@ -63,19 +64,19 @@ class Ids {
   Ids() = default;
   explicit Ids(const at::Tensor& ids);  // (B, T) int64
   const at::Tensor& ids() const { return ids_; }
-  const at::Tensor& sorted() const { return sorted_; }  // (B * T) int64; undefined where
+  const at::Tensor& sorted() const { return sorted_; }  // (B * T) int64; undefined if
   const at::Tensor& order() const { return order_; }    // gradients were off
 
  private:
   at::Tensor ids_, sorted_, order_;
 };
-// Rows of a table (V, C) as (B, T, C) of `type`; summed in float32 on the way back.
+// Rows of a table (V, C) as (B, T, C) of `type`. The table's gradient is summed in float32.
 at::Tensor embedding(const at::Tensor& table, const Ids& ids, at::ScalarType type);
 
 // From the merged product with query, key and value weights to the operands of attention. Queries
 // and keys are rotated by position (RoPE, arXiv 2104.09864; with x1, x2 the halves of a head,
 // y1 = x1 cos + x2 sin, y2 = x2 cos - x1 sin), then normalized per head. Values get a value
-// embedding (arXiv 2410.17897), v + 2 sigmoid(gate) * table[ids] per head, where there is a table.
+// embedding (arXiv 2410.17897), v + 2 sigmoid(gate) * table[ids] per head, if there is a table.
 struct Rope {
   at::Tensor cos, sin;  // (at least T, D / 2)
 };
@@ -116,7 +117,7 @@ SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second
                               double beta2);
 
 // With u = update * scale: w -= lr u + decay w [u w >= 0], in place (cautious weight decay,
-// arXiv 2510.12402), for the weights of several stacks. What runs out of memory does so before the
+// arXiv 2510.12402), for the weights of several stacks. If memory runs out, it does so before the
 // first weight is written.
 struct CautiousStep {
   std::vector<at::Tensor> weights;  // in the order of the stack, each one or several matrices of it

@@ -5,7 +5,7 @@
 
 namespace autoresearch {
 
-// What a matrix product of x would compute in: autocast's type where that is on, else x's own.
+// What a matrix product of x would compute in: autocast's type if that is on, else x's own.
 at::ScalarType product_type(const at::Tensor& x);
 
 // Whether fused operations take activations of this type.
@@ -17,7 +17,7 @@ inline bool is_activation(at::ScalarType type) {
 // functional operator), and no other handle, view or saved tensor has its memory.
 bool is_given_up(const at::Tensor& x);
 
-// Throws Error where x is undefined, as it is after std::move.
+// Throws Error if x is undefined, as it is after std::move.
 void check_given(const at::Tensor& x, const char* operation);
 
 // Throws Error in a backward pass that is itself differentiated (create_graph): gradients written

@@ -6,7 +6,7 @@
 
 namespace autoresearch {
 
-// Whether a value is what a schema or a list says it is.
+// Whether a value is of this type of a schema; for a list or an optional, also what is in it.
 bool fits(const c10::IValue& value, const c10::Type& type);
 
 // The arguments of one call, by the names that the operator's schema gives them.

@@ -9,13 +9,13 @@
 
 namespace autoresearch {
 
-// Rows a batch when a model is scored on a CPU: the harness's choice, never the candidate's. On a
-// GPU it depends on the card (harness/device.h), and is at most kMostScoringRows.
+// Rows of a batch when a model is scored on a CPU: the harness's choice, never the candidate's. On
+// a GPU it depends on the card (harness/device.h), and is at most kMostScoringRows.
 int64_t scoring_rows_on_cpu(int64_t seq_len);
 constexpr int64_t kMostScoringRows = 256;
 
-// The arithmetic that training and scoring share: TF32 for what float32 products are left on a GPU
-// (upstream's "high" precision), exact float32 on a CPU.
+// The arithmetic that training and scoring share: TF32 for the float32 products that are left on a
+// GPU (upstream's "high" precision), exact float32 on a CPU.
 void set_precision(at::Device device);
 
 using Logits = std::function<at::Tensor(at::Tensor ids)>;

@@ -45,8 +45,8 @@ struct Effort {
   int64_t waves = 1;
 };
 
-// At least this many cuts: a leak at 1 % of the positions escapes one with probability 0.99, 1,024
-// of them with 3e-5; one at 0.1 % escapes 1,024 with 0.36.
+// At least this many cuts. A leak at 1 % of the positions escapes one cut with probability 0.99,
+// and all of 1,024 with 3e-5; a leak at 0.1 % escapes all of 1,024 with 0.36.
 constexpr int64_t kLightCuts = 64, kFullCuts = 1024;
 
 // The light probe: a tenth of the rows, at least 64 cuts. The full one: at least 1,024 cuts.

@@ -35,9 +35,9 @@ struct RunnerOptions {
 // A sandboxed process that has libtorch loaded, nothing else, and forks runners on request: they
 // start in milliseconds. It never hears what they are asked. A runner on a CPU reads the model's
 // file and, before a byte of it is parsed, gives up all system calls but those that computing takes
-// (common/seccomp.h), so that not even one that is taken over could reach another. Not so on a
-// GPU, whose driver needs its calls: there each runner gets a nursery, and so a sandbox, of its
-// own.
+// (common/seccomp.h), so that not even one that is taken over could reach another. A GPU's driver
+// needs these calls, so a runner on a GPU keeps them, and gets a nursery, and with it a sandbox, of
+// its own.
 class Nursery {
  public:
   explicit Nursery(const RunnerOptions& options);  // starts it; does not wait

@@ -19,7 +19,7 @@ struct Score {
   double bpb = 0;           // nats / (ln 2 * raw bytes of the target tokens)
   double bpb_upstream = 0;  // by upstream's byte count, which flatters; for comparison only
   int64_t rows = 0, tokens = 0, bytes = 0, bytes_upstream = 0;
-  // Nats a counted target, of the first and of the last kEdge of each row: how much a model gains
+  // Nats per counted target, of the first and of the last kEdge of each row: how much a model gains
   // from what it has read before. NaN if no target of theirs counts.
   double nats_first = 0, nats_last = 0;
   int64_t cuts = 0;  // altered versions that were compared

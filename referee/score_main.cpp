@@ -20,6 +20,7 @@
 #include "common/process.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
+#include "common/version.h"
 #include "referee/runner.h"
 #include "referee/sample.h"
 #include "referee/score.h"
@@ -231,14 +232,15 @@ int run_program(int argc, char** argv) {
                                  : "Bits per byte of a sealed model. `score sample MODEL` prints "
                                    "text from it."};
   app.name(first == "sample" ? "score sample" : "score");
+  app.set_version_flag("--version", [] { return version_of("score"); });
   if (first == "sample") {
     add_sample(&app, options);
   } else {
     add_score(&app, options);
   }
+  // The first word chooses the command; what follows is parsed as if it stood alone.
   const int skipped = first == "sample" || first == "runner" ? 1 : 0;
   try {
-  // The first word chooses the command; what follows is parsed as if it stood alone.
     app.parse(argc - skipped, argv + skipped);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() != 0)

@@ -118,10 +118,8 @@ TEST(Tree, NoTwoHeadersDefineATypeOfTheSameName) {
   EXPECT_GT(definitions.size(), 200u);
 }
 
-// The libraries that a program loads, as the loader lists them.
-std::string libraries_of(const std::string& program) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(popen(("ldd '" + program + "'").c_str(), "r"),
-                                                      pclose);
+std::string output_of(const std::string& command) {
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(popen(command.c_str(), "r"), pclose);
   std::string text;
   char buffer[4096];
   while (const size_t n = std::fread(buffer, 1, sizeof buffer, out.get())) text.append(buffer, n);
@@ -134,10 +132,24 @@ TEST(Tree, EachProgramLoadsNoMoreThanItNeeds) {
       {AGENT_PROGRAM, "libcurl", {"libtorch", "libc10", "libarrow"}},
       {SCORE_PROGRAM, "libtorch_cpu", {"libtorch_cuda", "libcurl", "libarrow", "libparquet"}}};
   for (const auto& [program, needed, others] : programs) {
-    const std::string libraries = libraries_of(program);
+    const std::string libraries = output_of("ldd '" + std::string(program) + "'");
     EXPECT_NE(libraries.find(needed), std::string::npos) << program << ": " << libraries;
     for (const char* other : others)
       EXPECT_EQ(libraries.find(other), std::string::npos) << program << ": " << libraries;
+  }
+}
+
+TEST(Tree, EachProgramTellsTheCommitThatItWasBuiltFrom) {
+  const fs::path build = fs::path(SCORE_PROGRAM).parent_path();
+  const fs::path file = build / "version";  // none in an unpacked archive
+  const std::string commit = fs::exists(file) ? read_file(file) : "of unknown version\n";
+  for (const std::string program : {"prepare", "train", "agent", "score"}) {
+    EXPECT_EQ(output_of((build / program).string() + " --version"), program + " " + commit);
+    // A copy elsewhere, as in a kit, does not know it.
+    const fs::path copy = fs::path(testing::TempDir()) / program;
+    fs::copy_file(build / program, copy, fs::copy_options::overwrite_existing);
+    EXPECT_EQ(output_of(copy.string() + " --version"), program + " of unknown version\n");
+    fs::remove(copy);
   }
 }
 

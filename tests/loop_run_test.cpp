@@ -1,7 +1,9 @@
 // Whole runs of the real agent with a stub in the trainer's and the scorer's place: the calls of a
 // model, interruptions, a broken machine, mistakes.
 #include <algorithm>
+#include <atomic>
 
+#include "agent/record/report.h"
 #include "common/sandbox.h"
 #include "tests/agent_runs.h"
 #include "tests/loopback_server.h"
@@ -509,6 +511,101 @@ TEST_F(SlowLoopRun, InterruptingTwiceOrTerminatingStopsAtOnceWithoutAMark) {
   ASSERT_FALSE(statuses().empty()) << exit.output;
   EXPECT_EQ(statuses()[0], "keep") << exit.output;
 }
+
+// What a repair is at when a signal meets it.
+enum class Phase { kAsking, kReplyIsThere, kBuilding, kTraining };
+
+class InterruptedRepair : public LoopRun,
+                          public testing::WithParamInterface<std::tuple<int, Phase>> {
+ protected:
+  // The build of what the repair proposes takes a second.
+  InterruptedRepair() {
+    const fs::path recipe = dir_ / "build/candidate.json";
+    nlohmann::json spec = nlohmann::json::parse(read_file(recipe));
+    spec["build"] = {{"/usr/bin/sh", "-c",
+                      "! grep -q 'kRate = 0.5;' \"$0\" || sleep 1; install -m 755 \"$0\" \"$1\"",
+                      "{source}", "{program}"}};
+    write_file(recipe, spec.dump());
+  }
+
+  // Until the repair is there. `asked`: for repairs so far.
+  void wait_until_it_is(Phase phase, const std::atomic<int>& asked) const {
+    const ExperimentFolder folder = run_.experiment(1);
+    const auto until = [](const std::function<bool()>& there) {
+      for (int i = 0; i < 600'000 && !there(); ++i) usleep(100);
+    };
+    const auto answered = [&] {
+      return fs::exists(folder.reply(2)) ||
+             read_file(folder.conversation()).find("mended") != std::string::npos;
+    };
+    until([&] { return asked > 0; });
+    if (phase == Phase::kReplyIsThere) until(answered);
+    if (phase == Phase::kBuilding) until([&] { return answered() && fs::exists(folder.build()); });
+    if (phase == Phase::kTraining)
+      wait_for<event::RunStarted>([](const auto& event) { return event.attempt == 2; });
+    if (phase != Phase::kReplyIsThere) usleep(200'000);
+  }
+
+  void expect_that_all_agree() const {
+    const RunState after = state();
+    EXPECT_TRUE(after.open.empty());
+    EXPECT_EQ(after.champion_n, 1);
+    const Experiment& e = after.at(1);
+    EXPECT_EQ(e.candidate.idea, "mended");
+    EXPECT_EQ(e.failed.size(), 1u);
+    EXPECT_EQ(e.replies, 2);
+    EXPECT_NEAR(e.measured->bpb.value(), stub_bpb(0.5, 64) + stub_noise(e.measured->seed), 1e-9);
+    const ExperimentFolder folder = run_.experiment(1);
+    const std::string measured = read_file(folder.source());
+    EXPECT_NE(measured.find("kRate = 0.5;"), std::string::npos);
+    EXPECT_NE(read_file(folder.diff()).find("+constexpr double kRate = 0.5;"), std::string::npos);
+    EXPECT_EQ(git({"rev-parse", "refs/autoresearch/t/0001"}), e.candidate.commit + "\n");
+    EXPECT_EQ(git({"show", "autoresearch/t:train.cpp"}), measured);
+    EXPECT_EQ(read_file(run_.results()), results_tsv(after));
+    EXPECT_NE(read_file(folder.reply(2)).find("mended"), std::string::npos);
+    EXPECT_FALSE(fs::exists(folder.reply(3)));
+  }
+};
+
+TEST_P(InterruptedRepair, TheSameCommandGoesOnWithWhatWasPaidFor) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  const auto [signal, phase] = GetParam();
+  std::atomic<int> repairs = 0, ideas = 0;
+  HttpAnswer never;
+  never.end = HttpAnswer::End::kHang;
+  const LoopbackServer server([&, phase = phase](const HttpRequest& request, size_t) {
+    const auto has = [&](const char* text) { return request.body.find(text) != std::string::npos; };
+    if (!has("kRate")) return chat_answer("ready");
+    if (!has("SIGABRT")) return ++ideas, chat_answer(edit("aborts", kBegin, kAborts + kBegin));
+    const bool first = repairs++ == 0;
+    return first && phase == Phase::kAsking ? never : chat_answer(rate("mended", "0.01", "0.5"));
+  });
+  const std::vector<std::string> options = {"--model",    "scripted",          "--base-url",
+                                            server.url(), "--max-experiments", "1"};
+  Command command = agent(options);
+  std::thread user;
+  command.before_exec = [&, signal = signal, phase = phase](pid_t pid, uint64_t) {
+    user = std::thread([&, pid, signal, phase] {
+      wait_until_it_is(phase, repairs);
+      kill(pid, signal);
+    });
+  };
+  const Exit first = run(command);
+  user.join();
+  EXPECT_EQ(first.code, signal == SIGKILL ? 128 + SIGKILL : 130) << first.output;
+  const Exit second = run(agent(options));
+  EXPECT_EQ(second.code, 0) << second.output;
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"keep", "keep"}))
+      << first.output << second.output;
+  EXPECT_EQ(ideas, 1);
+  EXPECT_EQ(repairs, phase == Phase::kAsking ? 2 : 1);  // the first call was never answered
+  expect_that_all_agree();
+}
+
+INSTANTIATE_TEST_SUITE_P(LoopRun, InterruptedRepair,
+                         testing::Combine(testing::Values(SIGINT, SIGTERM, SIGKILL),
+                                          testing::Values(Phase::kAsking, Phase::kReplyIsThere,
+                                                          Phase::kBuilding, Phase::kTraining)));
 
 TEST_F(LoopRun, AnotherTaskOrSeedAsksForANewTag) {
   ASSERT_FALSE(fs::exists(run_.results()));

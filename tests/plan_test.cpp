@@ -412,6 +412,20 @@ TEST_F(PlanTest, TheFirstCtrlCLetsTheMeasurementEnd) {
   EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kInterrupted);
 }
 
+TEST_F(PlanTest, TheFirstCtrlCLeavesARepairToTheNextStart) {
+  story.begun().tell(event::Replied{1, "openai:m"}).candidate(1).measured(1, crashed());
+  flight.stop_soon = true;
+  for (const auto stage : {Talk::kDone, Talk::kAsking, Talk::kEdited, Talk::kBuilding}) {
+    talk(1, stage);
+    EXPECT_EQ(expect<step::Stop>()->kind, step::Stop::kInterrupted);
+  }
+  talk(1, Talk::kSetback, /*may_go_on=*/false);
+  EXPECT_EQ(expect<step::Judge>()->n, 1);  // it has come to nothing
+  flight.talks.clear();
+  flight.stop_soon = false;
+  EXPECT_EQ(expect<step::Reopen>()->n, 1);
+}
+
 TEST_F(PlanTest, TheSecondCtrlCStopsAtOnceAndTheFirstWhileNothingIsMeasured) {
   story.begun().candidate(1).run(1);
   flight.measuring = 1;

@@ -115,19 +115,27 @@ class Question {
       }
       // Whether it was the machine, a look at it must tell first.
       if (n > 0 && is_broken(e) && (!state_.canary || state_.canary_at < e.ended_at)) continue;
-      if (n == 0 || is_broken(e) || !is_repairable(*e.measured) || flight_.stop_soon)
-        return step::Judge{n};
-      const auto talk = flight_.talks.find(n);
-      if (talk == flight_.talks.end()) {
-        // After a restart: the author's conversation lies in the folder, if a model is the author.
-        if (e.replies > 0 && settings_.models && !proves()) return step::Reopen{n};
-        return step::Judge{n};
-      }
-      if (talk->second.stage == Talk::kSetback && !talk->second.may_go_on) return step::Judge{n};
-      if (talk->second.stage == Talk::kDone)
-        return talk->second.may_go_on && !proves() ? Step{step::GoOn{n}} : Step{step::Judge{n}};
+      if (n == 0 || is_broken(e) || !is_repairable(*e.measured)) return step::Judge{n};
+      auto repair = repair_of(e);
+      if (!repair) continue;  // it is under way
+      // The first Ctrl-C begins none and ends none: the same command goes on with it.
+      if (flight_.stop_soon && !std::holds_alternative<step::Judge>(*repair)) continue;
+      return repair;
     }
     return std::nullopt;
+  }
+
+  // What a crash that its author may mend asks for; nothing while the author is at it.
+  std::optional<Step> repair_of(const Experiment& e) const {
+    const auto talk = flight_.talks.find(e.n);
+    if (talk == flight_.talks.end()) {
+      // After a restart: the author's conversation lies in the folder, if a model is the author.
+      if (e.replies > 0 && settings_.models && !proves()) return step::Reopen{e.n};
+      return step::Judge{e.n};
+    }
+    if (talk->second.stage == Talk::kSetback && !talk->second.may_go_on) return step::Judge{e.n};
+    if (talk->second.stage != Talk::kDone) return std::nullopt;
+    return talk->second.may_go_on && !proves() ? Step{step::GoOn{e.n}} : Step{step::Judge{e.n}};
   }
 
   std::optional<Step> hopeless(const Experiment& e) {

@@ -143,24 +143,38 @@ Reply Proposer::ask(Talk& talk, done::Proposed& done) {
   }
 }
 
+// The conversation first: with it on disk, a reply that was paid for is not asked for again.
 void Proposer::keep(const Talk& talk, const std::string& reply) {
   const ExperimentFolder folder = setup_.run.experiment(talk.n);
   if (!talk.dialogue.is_model()) return;
-  if (!reply.empty()) write_file(folder.next_reply(), valid_utf8(reply));
-  write_file(folder.prompt(), valid_utf8(talk.dialogue.transcript()));
   nlohmann::json memory = talk.dialogue.memory();
   memory["base"] = talk.base;
   write_file(folder.conversation(),
              memory.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  if (!reply.empty()) write_file(folder.next_reply(), valid_utf8(reply));
+  write_file(folder.prompt(), valid_utf8(talk.dialogue.transcript()));
+}
+
+// A reply that was paid for before a restart: if that came before it had its file, it gets it now.
+// True if so; then it is not on record either.
+bool Proposer::keep_late(int64_t n, const std::string& reply) const {
+  const ExperimentFolder folder = setup_.run.experiment(n);
+  std::string latest;
+  for (int k = 1; fs::exists(folder.reply(k)); ++k) latest = read_file(folder.reply(k));
+  if (latest == valid_utf8(reply)) return false;
+  write_file(folder.next_reply(), valid_utf8(reply));
+  return true;
 }
 
 done::Proposed Proposer::turn(Talk& talk) {
   const bool is_model = talk.dialogue.is_model();
   done::Proposed done;
   done.n = talk.n;
-  std::string text = talk.dialogue.open_reply();  // not empty: it was paid for before a restart
+  std::string text = talk.dialogue.open_reply();
   bool truncated = false;
-  if (text.empty()) {
+  if (!text.empty()) {
+    done.replied = keep_late(talk.n, text);
+  } else {
     const Reply reply = ask(talk, done);
     done.proposer = talk.dialogue.proposer();
     done.problem = reply.problem;

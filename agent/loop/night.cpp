@@ -53,10 +53,10 @@ step::Stop Night::run() {
     if (experiment.open) workers_.kill_left_behind(experiment.pid, experiment.start_time);
   if (state_.proof && state_.proof->open)
     workers_.kill_left_behind(state_.proof->pid, state_.proof->start_time);
-  bool derived = false;
+  bool tidy = false;
   while (true) {
     try {
-      if (!std::exchange(derived, true)) catch_up();
+      if (!std::exchange(tidy, true)) tidy_up();
       look_at_the_world();
       const Plan next = plan(state_, settings_, flight_, workers_.now());
       if (next.step) {
@@ -65,6 +65,8 @@ step::Stop Night::run() {
           return *stop;
         }
         std::visit([this](const auto& step) { take(step); }, *next.step);
+      } else if (std::exchange(behind_, false)) {
+        store_.derive(state_);
       } else if (const auto done = workers_.wait(next.look_again)) {
         std::visit([this](const auto& done) { take(done); }, *done);
       }
@@ -76,11 +78,10 @@ step::Stop Night::run() {
   }
 }
 
-// What an earlier agent had still to do after its last verdict.
-void Night::catch_up() {
+// What an earlier agent may have had still to do after its last verdict.
+void Night::tidy_up() {
   for (const Experiment& experiment : state_.experiments)
     if (experiment.status != Status::kOpen) store_.tidy(experiment.n);
-  store_.derive(state_);
 }
 
 void Night::append(const Event& event) { apply(state_, journal_.append(event)); }
@@ -362,9 +363,9 @@ void Night::take(const step::EndProof&) {
   const event::Verified result = outcome_of(state_);
   if (result.tip != state_.champion) store_.keep_champion(kProofJob, result.tip);
   append(result);
+  behind_ = true;
   for (const std::string& line : {proof_line(state_), changes_line(state_)})
     if (!line.empty()) voice_.say(line);
-  store_.derive(state_);
 }
 
 void Night::take_arm(autoresearch::Measured measured, bool built) {
@@ -657,13 +658,13 @@ void Night::give_verdict(event::Verdict verdict) {
   if (keep) store_.keep_champion(n, commit);
   verdict.champion = keep ? commit : state_.champion;
   append(verdict);
+  behind_ = true;
   flight_.talks.erase(n);
   flight_.built.erase(n);
   drafts_.erase(n);
   workers_.forget(n);
   speak_after(n);
   store_.tidy(n);
-  store_.derive(state_);
 }
 
 // After the first calls that were answered, what the night will cost. That a model was there, which

@@ -36,9 +36,8 @@ class Night {
 
  private:
   void append(const Event& event);
-  void catch_up();
+  void tidy_up();
   void look_at_the_world();
-  void do_step(const Step& step);
   void survive(const std::exception& error);
   void close(const step::Stop& stop);
 
@@ -100,7 +99,10 @@ class Night {
   InFlight flight_;
   const double started_;             // seconds since 1970
   std::map<int64_t, Draft> drafts_;  // that wait for their build, or were recorded
-  std::string said_;                 // the last line about a proposal that came to nothing
+  // The journal is ahead of what follows from it: results, report and branch. They are written when
+  // there is nothing to begin, so that the slot waits for none of it.
+  bool behind_ = true;
+  std::string said_;  // the last line about a proposal that came to nothing
 };
 
 }  // namespace autoresearch

@@ -1,5 +1,6 @@
 // Whether a long run stays as it began: thousands of stub experiments in one process of the agent,
-// whose memory, descriptors and time for each experiment are printed as the run grows.
+// whose memory, descriptors and time for each experiment are printed as the run grows, and why any
+// crashed.
 //
 //   build/bench/long [experiments, 2000]
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "agent/record/journal.h"
 #include "common/clock.h"
 #include "common/process.h"
 #include "common/run_folder.h"
@@ -101,6 +103,10 @@ int main(int argc, char** argv) {
   };
   const Exit exit = run(agent);
   watcher.join();
+  for (const Experiment& e :
+       replay(read_journal(RunFolder{dir / "data/runs/long"}.journal())).experiments)
+    if (e.status == Status::kCrash)
+      std::printf("#%lld crashed: %s\n", static_cast<long long>(e.n), e.reason.c_str());
   std::fputs(
       exit.output.substr(exit.output.size() - std::min<size_t>(1500, exit.output.size())).c_str(),
       stdout);

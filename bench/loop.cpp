@@ -3,11 +3,12 @@
 // processor free, as a GPU would. Prints what the slot's time went to.
 //
 //   build/bench/loop [experiments, 8]        needs a whole build and bubblewrap or none
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "agent/record/journal.h"
-#include "agent/record/report.h"
 #include "common/process.h"
 #include "common/run_folder.h"
 #include "tests/stub_kit.h"
@@ -45,6 +46,35 @@ printf 'IDEA: matrix rate %s\nWHY: a bench.\n<<<<<<< SEARCH\n%s\n=======\n%s\n>>
 void write_program(const fs::path& path, const std::string& text) {
   write_file(path, text);
   fs::permissions(path, fs::perms::owner_all);
+}
+
+// What lies between the end of a measurement and the beginning of the next training: its verdict,
+// then the wait until the next candidate is on record, then the start. From the first training on:
+// the baseline's build is no gap between two trainings.
+void print_gaps(const std::vector<Entry>& entries) {
+  double first = 0, measured = 0, judged = 0, candidate = 0, last = 0;
+  double judging = 0, waiting = 0, starting = 0;
+  int gaps = 0;
+  for (const Entry& entry : entries) {
+    const double at = seconds_of_utc(entry.time).value_or(0);
+    if (std::holds_alternative<event::Measurement>(entry.event)) measured = last = at;
+    if (std::holds_alternative<event::Verdict>(entry.event)) judged = at;
+    if (std::holds_alternative<event::Candidate>(entry.event)) candidate = at;
+    if (!std::holds_alternative<event::RunStarted>(entry.event)) continue;
+    if (first == 0) first = at;
+    if (std::exchange(measured, 0) == 0) continue;
+    const double free = std::max(judged, candidate);
+    judging += judged - last;
+    waiting += free - judged;
+    starting += at - free;
+    ++gaps;
+  }
+  const double each = (judging + waiting + starting) / gaps;
+  std::printf(
+      "\n%d gaps between trainings, %.3f s each (verdict %.3f, wait for a candidate %.3f, start "
+      "%.3f): the slot idles %.1f %% of the time; with trainings of 300 s it would %.2f %%\n",
+      gaps, each, judging / gaps, waiting / gaps, starting / gaps,
+      100 * each * gaps / (last - first), 100 * each / (300 + each));
 }
 
 }  // namespace
@@ -87,24 +117,7 @@ int main(int argc, char** argv) {
   agent.limit = 3600;
   const Exit exit = run(agent);
   std::fputs(exit.output.c_str(), stdout);
-  const RunFolder folder{dir / "data/runs/bench"};
-  const RunState state = replay(read_journal(folder.journal()));
-  // From the first training on: the baseline's build is no gap between two trainings.
-  double waited = 0, last = 0, first = 0;
-  for (const Entry& entry : read_journal(folder.journal())) {
-    const double at = seconds_of_utc(entry.time).value_or(0);
-    if (std::holds_alternative<event::RunStarted>(entry.event)) {
-      if (last > 0) waited += at - last;
-      if (first == 0) first = at;
-    }
-    if (std::holds_alternative<event::Measurement>(entry.event)) last = at;
-  }
-  const auto gaps = static_cast<double>(state.next_n() - 1);
-  std::printf(
-      "\n%.0f gaps between trainings, %.2f s each: the slot idles %.1f %% of the time; with "
-      "trainings of 300 s it would %.2f %%\n",
-      gaps, waited / gaps, 100 * waited / (last - first),
-      100 * waited / gaps / (300 + waited / gaps));
+  print_gaps(read_journal(RunFolder{dir / "data/runs/bench"}.journal()));
   fs::remove_all(dir);
   return exit.code;
 }

@@ -18,8 +18,10 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "common/log.h"
+#include "common/nvidia.h"
 #include "common/process.h"
 #include "common/version.h"
+#include "prepare/forecast.h"
 #include "prepare/glance.h"
 #include "prepare/make_from_files.h"
 #include "prepare/make_from_hub.h"
@@ -45,6 +47,11 @@ void catch_interrupts() {
 
 void print_next(const std::string& task) {
   say("Done. Next: build/train --task {0}, or build/agent run --tag NAME --task {0}\n", task);
+}
+
+std::string what_it_takes(const TaskInfo& info) {
+  return forecast_in_words(
+      info, has_nvidia_device() ? std::nullopt : std::optional<double>(trial_speed()));
 }
 
 // Says so if the task is there.
@@ -73,7 +80,8 @@ void make_task(const Request& request) {
   write_file(workplace.path() / "task.json", to_json(made));
   workplace.publish();
 
-  say("{}Task {} is in {}\n", splits_at_a_glance(made), made.name, dir.native());
+  say("{}{}Task {} is in {}\n", splits_at_a_glance(made), what_it_takes(made), made.name,
+      dir.native());
   print_next(made.name);
 }
 
@@ -90,8 +98,8 @@ void info_command(const std::string& task) {
   const fs::path dir = find_task(task);
   const TaskInfo info = load_task(dir);
   say("task {} in {}\nsource {}\nvocabulary {}, seq_len {}\n\n{}{}{}", info.name, dir.native(),
-      info.source, info.vocab_size, info.seq_len, splits_at_a_glance(info),
-      budget_at_a_glance(info), samples_at_a_glance(dir, info, load_tokenizer(dir)));
+      info.source, info.vocab_size, info.seq_len, splits_at_a_glance(info), what_it_takes(info),
+      samples_at_a_glance(dir, info, load_tokenizer(dir)));
 }
 
 // ------------------------------------------------------------------------------------------------

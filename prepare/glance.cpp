@@ -8,8 +8,6 @@
 #include <numeric>
 #include <vector>
 
-#include "common/progress.h"
-
 namespace autoresearch {
 namespace {
 
@@ -85,12 +83,6 @@ std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
          sample("train", first_tokens(train_shards(dir, info)[0]), tokenizer) +
          sample("val", heldout_rows(dir, info, "val"), tokenizer) +
          sample("test", heldout_rows(dir, info, "test"), tokenizer);
-}
-
-std::string budget_at_a_glance(const TaskInfo& info) {
-  return "one training budget (" + human_seconds(info.time_budget) +
-         "): how many tokens that is shows after a run; build/agent run --tag NAME --task " +
-         info.name + "\n";
 }
 
 }  // namespace autoresearch

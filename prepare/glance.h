@@ -19,7 +19,4 @@ std::string splits_at_a_glance(const TaskInfo& info);
 std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
                                 const Tokenizer& tokenizer);
 
-// How long one training budget is, and what to type to see how many tokens it takes in.
-std::string budget_at_a_glance(const TaskInfo& info);
-
 }  // namespace autoresearch

@@ -8,21 +8,10 @@
 namespace autoresearch {
 namespace {
 
-constexpr int64_t kMaxRunners = 5;  // of a wave: each is a process with a copy of the model
-constexpr int kTries = 32;          // for a donor whose token at the cut is another one
+constexpr int kTries = 32;  // for a donor whose token at the cut is another one
 
 int64_t uniform(Entropy& entropy, int64_t low, int64_t high) {
   return std::uniform_int_distribution<int64_t>(low, high)(entropy);
-}
-
-Effort effort_for(int64_t rows, int64_t cuts) {
-  if (cuts <= rows) return {.cuts = cuts};
-  // Every row is probed in every wave, by as many runners as are needed and allowed.
-  Effort effort;
-  effort.runners = std::min(kMaxRunners, 1 + (cuts + rows - 1) / rows);
-  effort.cuts = rows * (effort.runners - 1);
-  effort.waves = (cuts + effort.cuts - 1) / effort.cuts;
-  return effort;
 }
 
 // The same place of all batches, in some order: what each runner gets there.
@@ -76,14 +65,6 @@ void deal_cuts(std::vector<Version*> altered, const Rows& rows, CutDeck& deck, E
 }
 
 }  // namespace
-
-Effort light_effort(int64_t rows) {
-  return effort_for(rows, std::max<int64_t>(kLightCuts, rows / 10));
-}
-
-Effort full_effort(int64_t rows) {
-  return effort_for(rows, std::max<int64_t>(kFullCuts, rows / 10));
-}
 
 CutDeck::CutDeck(int64_t seq_len, Entropy& entropy)
     : entropy_(entropy), deck_(static_cast<size_t>(std::max<int64_t>(seq_len - 1, 0))) {

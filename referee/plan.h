@@ -13,6 +13,8 @@
 #include <span>
 #include <vector>
 
+#include "task/effort.h"
+
 namespace autoresearch {
 
 // The system's entropy, never a seed: a candidate must not be able to tell which rows are probed.
@@ -37,21 +39,6 @@ struct Wave {
   int64_t runners = 0, cuts = 0;
   std::vector<PlannedBatch> batches;
 };
-
-// How many altered versions are wanted, and how they are spread over waves.
-struct Effort {
-  int64_t cuts = 0;     // in each wave
-  int64_t runners = 2;  // of each wave; more than two only if every row is probed in each wave
-  int64_t waves = 1;
-};
-
-// At least this many cuts. A leak at 1 % of the positions escapes one cut with probability 0.99,
-// and all of 1,024 with 3e-5; a leak at 0.1 % escapes all of 1,024 with 0.36.
-constexpr int64_t kLightCuts = 64, kFullCuts = 1024;
-
-// The light probe: a tenth of the rows, at least 64 cuts. The full one: at least 1,024 cuts.
-Effort light_effort(int64_t rows);
-Effort full_effort(int64_t rows);
 
 // The plan of one wave over rows of `seq_len` tokens, `tokens[row * stride + t]`. A row's place is
 // its number modulo `batch`, so that its logits, and so the score, are the same in every scoring.

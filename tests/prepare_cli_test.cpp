@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "common/nvidia.h"
 #include "tests/prepare_program.h"
 
 namespace autoresearch {
@@ -164,7 +165,8 @@ TEST_F(PrepareTest, InfoShowsSizesTokensAndText) {
   const Output info = prepare("info");
   EXPECT_EQ(info.code, 0) << info.err;
   for (const std::string part : {"train ", "val ", "test ", "longest tokens", "quick",
-                                 "one training budget (5 min 00 s)", "after a run"}) {
+                                 "On this machine's CPU a training makes about ", "5 min 00 s"}) {
+    if (part.starts_with("On") && has_nvidia_device()) break;
     EXPECT_NE(info.out.find(part), std::string::npos) << info.out;
   }
 }
@@ -172,13 +174,14 @@ TEST_F(PrepareTest, InfoShowsSizesTokensAndText) {
 TEST_F(PrepareTest, InfoReadsNoRunOfAgent) {
   write_corpus();
   ASSERT_EQ(prepare(kSmall).code, 0);
-  const std::string before = prepare("info --task corpus").out;
   const fs::path journal = data() / "runs" / "mine" / "journal.jsonl";
   fs::create_directories(journal.parent_path());
   const nlohmann::json start = {{"event", "start"},
                                 {"task", sha256_of_file(data() / "corpus" / "task.json")}};
   write_file(journal, start.dump() + "\n{\"event\":\"measured\",\"tokens_per_second\":7}\n");
-  EXPECT_EQ(prepare("info --task corpus").out, before);
+  const Output info = prepare("info --task corpus");
+  EXPECT_EQ(info.code, 0) << info.err;
+  EXPECT_EQ(info.out.find("mine"), std::string::npos) << info.out;
 }
 
 TEST_F(PrepareTest, TextOfEveryFormIsReadAndBytesThatAreNotUtf8AreCounted) {

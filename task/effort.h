@@ -1,0 +1,42 @@
+// How often a held-out split is gone through when a model is scored: for who scores
+// (referee/plan.h), and for who foretells what that takes.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace autoresearch {
+
+// How many altered versions of rows are wanted, and how they are spread over waves.
+struct Effort {
+  int64_t cuts = 0;     // in each wave
+  int64_t runners = 2;  // of each wave; more than two only if every row is probed in each wave
+  int64_t waves = 1;
+};
+
+// At least this many cuts: a leak at 1 % of the positions escapes one with probability 0.99, 1,024
+// of them with 3e-5; one at 0.1 % escapes 1,024 with 0.36.
+constexpr int64_t kLightCuts = 64, kFullCuts = 1024;
+constexpr int64_t kMostRunners = 5;  // of a wave: each is a process with a copy of the model
+
+inline Effort effort_for(int64_t rows, int64_t fewest_cuts) {
+  const int64_t cuts = std::max(fewest_cuts, rows / 10);
+  if (cuts <= rows) return {.cuts = cuts};
+  // Every row is probed in every wave, by as many runners as are needed and allowed.
+  Effort effort;
+  effort.runners = std::min(kMostRunners, 1 + (cuts + rows - 1) / rows);
+  effort.cuts = rows * (effort.runners - 1);
+  effort.waves = (cuts + effort.cuts - 1) / effort.cuts;
+  return effort;
+}
+
+// The light probe: a tenth of the rows, at least 64 cuts. The full one: at least 1,024 cuts.
+inline Effort light_effort(int64_t rows) { return effort_for(rows, kLightCuts); }
+inline Effort full_effort(int64_t rows) { return effort_for(rows, kFullCuts); }
+
+// Rows that the model computes in all of it: every row once a wave, and each altered version.
+inline int64_t rows_computed(int64_t rows, const Effort& effort) {
+  return effort.waves * (rows + effort.cuts);
+}
+
+}  // namespace autoresearch

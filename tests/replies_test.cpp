@@ -314,6 +314,11 @@ nlohmann::json pair_of(const Edit& edit) {
   return {{"old_string", trim(joined(edit.search))}, {"new_string", trim(joined(edit.replace))}};
 }
 
+nlohmann::json rejected(nlohmann::json edit) {
+  edit["status"] = "rejected";
+  return edit;
+}
+
 std::vector<Case> notations() {
   const std::string hunk = " " + kEdit.search[0] + "\n-" + kEdit.search[1] + "\n+" +
                            kEdit.replace[1] + "\n " + kEdit.search[2] + "\n";
@@ -347,7 +352,13 @@ std::vector<Case> notations() {
        "Block"},
       {"alternatives", json_of({{"idea", kIdea}, {"options", {block(kOtherEdit), block()}}}),
        "JSON"},
-      {"samples", json_of({{"choices", {block(kOtherEdit), block()}}}), "JSON"},
+      {"samples", json_of({{"idea", kIdea}, {"choices", {block(kOtherEdit), block()}}}), "JSON"},
+      {"candidates",
+       json_of({{"idea", kIdea}, {"candidates", {pair_of(kOtherEdit), pair_of(kEdit)}}}), "JSON"},
+      {"versions", json_of({{"idea", kIdea}, {"v1", pair_of(kOtherEdit)}, {"v2", pair_of(kEdit)}}),
+       "JSON"},
+      {"an edit that says it was rejected",
+       json_of({{"idea", kIdea}, {"edits", {rejected(pair_of(kOtherEdit)), pair_of(kEdit)}}})},
       {"messages",
        json_of({{"idea", kIdea},
                 {"messages",

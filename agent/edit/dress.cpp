@@ -40,7 +40,24 @@ struct Edits {
 
 bool names_no_answer(const std::string& name) {
   return has_any(lower(name), {"think", "thought", "reason", "draft", "prompt", "system", "user",
-                               "alternativ", "option", "reject"});
+                               "alternativ", "option", "reject", "discard"});
+}
+
+// What holds several parts of one edit. Under any other name (candidates, attempts, v1 and v2) they
+// may be drafts of which one was to be chosen.
+bool may_hold_parts(const std::string& name) {
+  return name.empty() || has_any(name, {"edit", "block", "change", "hunk", "patch", "diff",
+                                        "replace", "modif", "call"});
+}
+
+// Whether an object says of itself that it is no answer: by a flag, or by what kind it is.
+bool is_no_answer(const Json& object) {
+  for (const auto& [key, part] : object.items()) {
+    if (part.is_boolean() && part.get<bool>() && names_no_answer(key)) return true;
+    const bool tells_kind = has_any(lower(key), {"type", "role", "status", "state", "kind"});
+    if (tells_kind && part.is_string() && names_no_answer(part)) return true;
+  }
+  return false;
 }
 
 // Whether a text is nothing but blocks, from its first line to its last.
@@ -82,8 +99,9 @@ void add(Edits& all, const Edits& more) {
 }
 
 // What a document says, but for what it calls thoughts or a question. Blocks side by side, as the
-// items of a list or under keys that only count them, are one edit.
-Edits edits_of(const Json& document) {
+// items of a list or under keys that only count them, are one edit. `own_name`: the document's key,
+// without numbers.
+Edits edits_of(const Json& document, const std::string& own_name = "") {
   constexpr int kFar = 9;  // what two messages say is never one edit
   Edits edits;
   if (document.is_string()) {
@@ -92,10 +110,7 @@ Edits edits_of(const Json& document) {
   }
   if (!document.is_structured()) return edits;
   const bool object = document.is_object(), message = object && document.contains("role");
-  for (const char* kind : {"type", "role"})
-    if (object && document.contains(kind) && document[kind].is_string() &&
-        names_no_answer(document[kind]))
-      return {};
+  if (object && is_no_answer(document)) return {};
   if (const std::string block = object ? block_of(document) : ""; !block.empty())
     edits = {.texts = {block}, .depth = -1};
   std::set<std::string> names;  // of what holds blocks, without numbers
@@ -104,14 +119,16 @@ Edits edits_of(const Json& document) {
     if (names_no_answer(name)) continue;
     if (part.is_string() && (name == "idea" || name == "why" || name == "next"))
       edits.labels[name].insert(one_line(part.get<std::string>(), 400));
-    const Edits more = edits_of(part);
     std::erase_if(name, [](char c) { return c < 'a' || c > 'z'; });
+    const Edits more = edits_of(part, name);
     if (!more.texts.empty()) names.insert(name);
     add(edits, more);
   }
   const bool blocks = std::all_of(edits.texts.begin(), edits.texts.end(), is_blocks);
   const bool several = edits.texts.size() > 1 && edits.texts.size() <= kMost;
-  if (several && blocks && names.size() == 1 && edits.depth <= 2 && !message) {
+  const bool parts =
+      names.size() == 1 && may_hold_parts(*names.begin()) && may_hold_parts(own_name);
+  if (several && blocks && parts && edits.depth <= 2 && !message) {
     std::string all;
     for (const std::string& text : edits.texts) all += text + "\n";
     edits.texts = {all};

@@ -65,10 +65,11 @@ step::Stop Night::run() {
           return *stop;
         }
         std::visit([this](const auto& step) { take(step); }, *next.step);
-      } else if (std::exchange(behind_, false)) {
-        store_.derive(state_);
-      } else if (const auto done = workers_.wait(next.look_again)) {
+      } else if (const auto done = workers_.wait(is_time_to_derive() ? 0 : next.look_again)) {
         std::visit([this](const auto& done) { take(done); }, *done);
+      } else if (is_time_to_derive()) {
+        behind_ = false;  // also if it fails: the next verdict tries again
+        store_.derive(state_);
       }
     } catch (const DurabilityError&) {
       throw;
@@ -76,6 +77,12 @@ step::Stop Night::run() {
       survive(error);
     }
   }
+}
+
+// A trainer that is being started waits until it is on record.
+bool Night::is_time_to_derive() const {
+  const bool starts = flight_.measuring && !state_.at(*flight_.measuring).open;
+  return behind_ && !starts;
 }
 
 // What an earlier agent may have had still to do after its last verdict.
@@ -117,13 +124,13 @@ void Night::close(const step::Stop& stop) {
       append(event::Replied{proposed->n, proposed->replied});
   }
   append(event::Stop{stop.why});
-  voice_.notify(Notice::kEnd, stop.why);
   try {
     store_.derive(state_);
   } catch (const std::exception& error) {
     voice_.warn(std::string(error.what()) +
                 "; results.tsv and report.html follow at the next start");
   }
+  voice_.notify(Notice::kEnd, stop.why);  // whoever is told may read them at once
 }
 
 // ------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ struct First {
   std::string from;
 };
 First first_source(const Options& options, const RunState& state, const fs::path& checkout) {
-  if (options.from.empty() || !state.champion.empty()) return {checkout / "train.cpp", ""};
+  if (options.from.empty() || !state.experiments.empty()) return {checkout / "train.cpp", ""};
   const RunState other = state_of(options.from);
   check(!other.champion.empty(), "run " + options.from + " has no champion to begin with yet");
   log_info("baseline    the champion of run " + options.from);

@@ -312,10 +312,10 @@ class Question {
     if (!state_.exhausted.empty()) return false;
     const int turn = state_.refusals_in_row % (kRefusalsInARow + 1);
     if (turn > 0) return turn == kRefusalsInARow;
-    const auto its = std::count_if(state_.experiments.begin(), state_.experiments.end(),
-                                   [](auto& e) { return e.candidate.proposer == "builtin"; });
-    const auto due = std::floor(settings_.tuner_share * static_cast<double>(state_.next_n()));
-    return static_cast<double>(its) < due;
+    const auto due_by = [&](int64_t n) {
+      return std::floor(settings_.tuner_share * static_cast<double>(n));
+    };
+    return due_by(state_.next_n()) > due_by(state_.next_n() - 1);
   }
 
   // No candidate more would be measured.

@@ -17,6 +17,7 @@ struct Proposer::Talk {
   int64_t n = 0;
   std::string base, source;  // the champion's commit and file
   Dialogue dialogue;
+  int64_t on_record = 0;  // replies that the journal knew when this was taken up again
 };
 
 Proposer::Proposer(Setup setup, Models* models) : setup_(std::move(setup)), models_(models) {}
@@ -96,7 +97,7 @@ std::shared_ptr<Proposer::Talk> Proposer::fresh(int64_t n, bool builtin, const s
   const std::string& left_out = dialogue.prompt().left_out;
   if (!left_out.empty() && said_left_out_.empty()) log_info("prompt      from now on: " + left_out);
   if (!left_out.empty()) said_left_out_ = left_out;
-  return std::make_shared<Talk>(Talk{n, base, source, std::move(dialogue)});
+  return std::make_shared<Talk>(Talk{n, base, source, std::move(dialogue), /*on_record=*/0});
 }
 
 std::shared_ptr<Proposer::Talk> Proposer::begin(const job::Propose& job, const RunState& state) {
@@ -112,6 +113,7 @@ std::shared_ptr<Proposer::Talk> Proposer::reopen(int64_t n, const RunState& stat
   if (!memory.is_object() || !memory.contains("base") || !memory["base"].is_string())
     return nullptr;
   auto talk = fresh(n, /*builtin=*/false, memory["base"].get<std::string>(), state);
+  talk->on_record = n < state.next_n() ? state.at(n).replies : state.replies;
   return talk->dialogue.recall(memory) ? talk : nullptr;
 }
 
@@ -143,7 +145,7 @@ Reply Proposer::ask(Talk& talk, done::Proposed& done) {
   }
 }
 
-// The conversation first: with it on disk, a reply that was paid for is not asked for again.
+// The conversation first: with it on disk, a repair that was paid for is not asked for again.
 void Proposer::keep(const Talk& talk, const std::string& reply) {
   const ExperimentFolder folder = setup_.run.experiment(talk.n);
   if (!talk.dialogue.is_model()) return;
@@ -155,15 +157,11 @@ void Proposer::keep(const Talk& talk, const std::string& reply) {
   write_file(folder.prompt(), valid_utf8(talk.dialogue.transcript()));
 }
 
-// A reply that was paid for before a restart: if that came before it had its file, it gets it now.
-// True if so; then it is not on record either.
-bool Proposer::keep_late(int64_t n, const std::string& reply) const {
+void Proposer::keep_late(int64_t n, const std::string& reply) const {
   const ExperimentFolder folder = setup_.run.experiment(n);
   std::string latest;
   for (int k = 1; fs::exists(folder.reply(k)); ++k) latest = read_file(folder.reply(k));
-  if (latest == valid_utf8(reply)) return false;
-  write_file(folder.next_reply(), valid_utf8(reply));
-  return true;
+  if (latest != valid_utf8(reply)) write_file(folder.next_reply(), valid_utf8(reply));
 }
 
 done::Proposed Proposer::turn(Talk& talk) {
@@ -173,7 +171,9 @@ done::Proposed Proposer::turn(Talk& talk) {
   std::string text = talk.dialogue.open_reply();
   bool truncated = false;
   if (!text.empty()) {
-    done.replied = keep_late(talk.n, text);
+    // It was paid for before a restart, which may have come before its file or its event.
+    keep_late(talk.n, text);
+    if (talk.dialogue.replies() > talk.on_record) done.replied = talk.dialogue.name();
   } else {
     const Reply reply = ask(talk, done);
     done.proposer = talk.dialogue.proposer();

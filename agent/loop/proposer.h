@@ -57,7 +57,7 @@ class Proposer {
                               const RunState& state);
   Reply ask(Talk& talk, done::Proposed& done);
   void keep(const Talk& talk, const std::string& reply);
-  bool keep_late(int64_t n, const std::string& reply) const;
+  void keep_late(int64_t n, const std::string& reply) const;
 
   const Setup setup_;
   Models* models_;

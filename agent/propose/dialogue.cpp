@@ -1,5 +1,7 @@
 #include "agent/propose/dialogue.h"
 
+#include <algorithm>
+
 #include "agent/propose/tuner.h"
 
 namespace autoresearch {
@@ -113,6 +115,11 @@ bool Dialogue::recall(const nlohmann::json& memory) {
 
 std::string Dialogue::open_reply() const {
   return !turns_.empty() && turns_.back().role == "assistant" ? turns_.back().text : "";
+}
+
+int64_t Dialogue::replies() const {
+  return std::count_if(turns_.begin(), turns_.end(),
+                       [](const Message& turn) { return turn.role == "assistant"; });
 }
 
 std::string Dialogue::proposer() const { return proposer_.empty() ? name() : proposer_; }

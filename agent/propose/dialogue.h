@@ -54,6 +54,7 @@ class Dialogue {
   bool may_send_whole_file() const { return failed_edits_ >= kEditsBeforeWholeFile; }
   bool is_model() const { return provider_ != nullptr; }
   bool has_begun() const { return !turns_.empty(); }  // a reply was given
+  int64_t replies() const;                            // of models, so far
   std::string proposer() const;    // whose idea it is: the model that answered, or "builtin"
   std::string name() const;        // of whom the next reply comes from
   std::string transcript() const;  // everything sent, for prompt.md

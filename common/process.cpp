@@ -437,6 +437,7 @@ Child::~Child() {
   end_namespace();
   Exit ignored;
   reap(ignored);
+  if (fenced_) end_orphans();  // its group has no init whose end takes them along
 }
 
 void Child::release(const Command& command) {

@@ -226,7 +226,9 @@ std::optional<std::string> choose_sandbox(const std::string& wanted) {
   const auto problem = bubblewrap_problem();
   if (!problem || wanted != "try") return problem;
   landlocked = true;
-  return landlock_problem() ? problem : std::nullopt;
+  if (!landlock_problem()) return std::nullopt;
+  landlocked = false;
+  return problem;
 }
 
 std::optional<std::string> sandbox_problem() { return choose_sandbox("bubblewrap"); }

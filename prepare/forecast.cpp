@@ -61,20 +61,20 @@ Forecast forecast(const TaskInfo& info, double speed) {
 }
 
 TaskInfo suitable(TaskInfo info, double speed) {
-  while (true) {
+  info.eval_tokens = info.val.rows * info.seq_len;
+  for (;; info.val.rows = info.eval_tokens / info.seq_len) {
     const Forecast now = forecast(info, speed);
     const bool few = makes_few_steps(now), too_long = scores_too_long(now, info);
-    const int64_t held_out = info.val.rows * info.seq_len;
+    const bool may_cut = info.eval_tokens / 2 >= kLeastHeldOut;
     if (!few && !too_long) return info;
-    if (!few && info.val.rows > kFullCuts && held_out > kLeastHeldOut) {
-      info.val.rows /= 2;  // they are most of what is scored
-    } else if (info.seq_len > kLeastRow) {
+    if (!few && info.val.rows > kFullCuts && may_cut) {
+      info.eval_tokens /= 2;  // they are most of what is scored
+    } else if (info.seq_len / 2 >= kLeastRow) {
       info.seq_len /= 2;
-      info.val.rows *= 2;
-    } else if (info.vocab_size > kLeastVocab) {
+    } else if (info.vocab_size / 2 >= kLeastVocab) {
       info.vocab_size /= 2;
-    } else if (too_long && held_out > kLeastHeldOut) {
-      info.val.rows /= 2;
+    } else if (too_long && may_cut) {
+      info.eval_tokens /= 2;
     } else {
       return info;
     }
@@ -156,7 +156,7 @@ std::string flags(const TaskInfo& info, const TaskInfo& other) {
   };
   flag("--vocab", info.vocab_size, other.vocab_size);
   flag("--seq-len", info.seq_len, other.seq_len);
-  flag("--eval-tokens", info.val.rows * info.seq_len, other.val.rows * other.seq_len);
+  flag("--eval-tokens", info.val.rows * info.seq_len, other.eval_tokens);
   return text;
 }
 

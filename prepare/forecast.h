@@ -20,7 +20,8 @@ Forecast forecast(const TaskInfo& info, double speed);
 
 // The sizes nearest to the task's that suit this speed, so that a training makes at least 50 steps
 // and scoring takes no longer than it. They are found by halving rows, vocabulary and held-out
-// splits, not below the demo's; the budget stays.
+// splits, not below the demo's; the budget stays. The result's eval_tokens are val's, rounded down
+// to rows only in val.rows.
 TaskInfo suitable(TaskInfo info, double speed);
 
 // Multiplications and additions of float32 a second, in matrix products that stay in the caches, on

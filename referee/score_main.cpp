@@ -39,14 +39,18 @@ struct Options {
   SampleOptions sample;
 };
 
-// "auto" takes the strongest sandbox that works, or does without one and says so.
+// "auto" takes the strongest sandbox that works, or does without one; it says so if that is not
+// bubblewrap, and why.
 bool use_sandbox(const std::string& wanted) {
   if (wanted == "off") return false;
-  const auto problem = choose_sandbox(wanted == "auto" ? "try" : wanted);
+  const auto problem = choose_sandbox(wanted);
   if (!problem) return true;
   check(wanted == "auto", *problem);
-  log_warning("the model runs without a sandbox: " + *problem);
-  return false;
+  const bool weaker = !choose_sandbox("landlock");
+  log_warning((weaker ? "the model runs in the weaker sandbox of Landlock: "
+                      : "the model runs without a sandbox: ") +
+              *problem);
+  return weaker;
 }
 
 fs::path own_program() { return fs::read_symlink("/proc/self/exe"); }

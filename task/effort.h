@@ -20,6 +20,7 @@ constexpr int64_t kLightCuts = 64, kFullCuts = 1024;
 constexpr int64_t kMostRunners = 5;  // of a wave: each is a process with a copy of the model
 
 inline Effort effort_for(int64_t rows, int64_t fewest_cuts) {
+  if (rows <= 0) return {};  // as a damaged task.json may say
   const int64_t cuts = std::max(fewest_cuts, rows / 10);
   if (cuts <= rows) return {.cuts = cuts};
   // Every row is probed in every wave, by as many runners as are needed and allowed.

@@ -48,6 +48,28 @@ TEST(Forecast, SizesThatSuitStayAndOthersAreHalvedUntilTheyDo) {
   EXPECT_EQ(suitable(task(8192, 2048, 59, 0.001), kSlow).seq_len, 256) << "no endless search";
 }
 
+TEST(Forecast, NoSizeIsHalvedBelowTheDemos) {
+  const TaskInfo odd = suitable(task(1500, 300, 300, 0.001), kSlow);
+  EXPECT_EQ(odd.vocab_size, 1500);
+  EXPECT_EQ(odd.seq_len, 300);
+  EXPECT_EQ(odd.val.rows, 300) << "half of 90,000 tokens would be less than the demo's";
+  EXPECT_EQ(suitable(task(1500, 300, 600, 0.001), kSlow).val.rows, 300);
+}
+
+TEST(Forecast, TokensOfRowsThatNoLongerFillThemAreNotCalledCut) {
+  const TaskInfo odd = task(1024, 1027, 100, 0.001);
+  EXPECT_EQ(suitable(odd, kSlow).seq_len, 256);
+  const std::string words = forecast_in_words(odd, kSlow);
+  EXPECT_NE(words.find("--seq-len 256 --force"), std::string::npos) << words;
+}
+
+// As a damaged task.json may say.
+TEST(Forecast, NoRowsAreNoWork) {
+  EXPECT_EQ(rows_computed(0, full_effort(0)), 0);
+  EXPECT_EQ(forecast(task(1024, 256, 0, 11), kSlow).light,
+            forecast(task(1024, 256, 0, 11), kSlow).full);
+}
+
 TEST(Forecast, TheWordsNameFlagsIfOtherSizesSuitBetter) {
   const std::string slow = forecast_in_words(task(8192, 2048, 59, 5), kSlow);
   EXPECT_NE(slow.find("--seq-len 256"), std::string::npos) << slow;

@@ -8,6 +8,7 @@
 #include <linux/perf_event.h>
 #include <sched.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -103,6 +104,13 @@ int main(int argc, char** argv) {
   kill(child, SIGKILL);
   const int file = open("leased", O_RDWR | O_CREAT, 0600);
   tell("lease", fcntl(file, F_SETLEASE, F_WRLCK));
+  long flags = 0;  // FS_IOC_SETFLAGS, whose header does not go with <sys/mount.h> everywhere
+  tell("setflags", ioctl(file, _IOW('f', 2, long), &flags));
+  struct {
+    const char* value;
+    unsigned size, flags;
+  } note = {"x", 1, 0};
+  tell("setxattrat", syscall(463, AT_FDCWD, "leased", 0, "user.note", &note, sizeof note));
   tell("keyctl", syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 1));
   tell("shmget", shmget(IPC_PRIVATE, 4096, 0600));
   perf_event_attr event = {};

@@ -625,8 +625,8 @@ TEST_P(Protocol, AWholeEditInTheFieldForReasoningIsUsed) {
 
 TEST_P(Protocol, AConversationThatIsTooLongIsTheCallersToShorten) {
   const char* const words[] = {
-      "This model's maximum context length is 8192 tokens. However, your messages resulted in "
-      "22000 tokens. Please reduce the length of the messages.",
+      ("This model's maximum context length is 8192 tokens. However, your messages resulted in "
+       "22000 tokens. Please reduce the length of the messages."),
       "prompt is too long: 208310 tokens > 200000 maximum",
       "the request exceeds the available context size, try increasing it"};
   for (const std::string message : words) {

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -66,25 +65,6 @@ void flush(const fs::path& file, std::string& buffer) {
   buffer.clear();
   if (buffer.capacity() > 2 * kBufferBytes) buffer.shrink_to_fit();  // it held a long document
 }
-
-// The bytes of a file, which the system reads when they are looked at.
-class MappedFile {
- public:
-  explicit MappedFile(const fs::path& file) : size_(fs::file_size(file)) {
-    const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-    if (fd >= 0) data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    check(data_ != MAP_FAILED, "can't read " + file.string() + ": " + std::strerror(errno));
-  }
-  ~MappedFile() { ::munmap(data_, size_); }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  std::string_view bytes() const { return {static_cast<const char*>(data_), size_}; }
-
- private:
-  size_t size_;
-  void* data_ = MAP_FAILED;
-};
 
 // The sorted documents, each behind its size.
 class SortedReader : public DocumentReader {
@@ -159,8 +139,7 @@ void ShuffledDocuments::append_sorted(const fs::path& file) {
     Hash hash;
     std::string_view text;
   };
-  const MappedFile mapped(file);
-  const std::string_view bytes = mapped.bytes();
+  const std::string bytes = read_file(file);
   std::vector<Record> records;
   for (size_t at = 0; at < bytes.size();) {
     Header header{};

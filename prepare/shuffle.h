@@ -2,8 +2,8 @@
 // documents themselves, with exact duplicates left out, of a corpus larger than memory.
 //
 // Documents are appended to one of 256 files by the first bits of their hash. In the end each of
-// these buckets is mapped, an index of it sorted, and one file written of all: what is in memory of
-// a corpus are some 40 bytes for each 256th document, and of its text what the system can spare.
+// these buckets is read and sorted, and one file written of all: what is in memory of a corpus is a
+// 256th of its text, and some 40 bytes for each document in that.
 #pragma once
 
 #include <array>

@@ -425,8 +425,8 @@ std::vector<std::string> Endpoint::header_lines() const {
   const bool at_home = origin_of(url_) == origin_of(wire_->default_base_url());
   std::vector<std::string> lines = wire_->headers(key_.value(), at_home);
   for (const auto& [name, value] : headers_) {
-    std::erase_if(
-        lines, [&](const std::string& line) { return lower(line).starts_with(lower(name) + ":"); });
+    const std::string own = lower(name) + ":";
+    std::erase_if(lines, [&](const std::string& line) { return lower(line).starts_with(own); });
     lines.push_back(name + ": " + value.value());
   }
   // Without the empty Expect, libcurl waits a second for servers that don't know "100-continue".

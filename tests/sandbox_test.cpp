@@ -44,6 +44,14 @@ class SandboxTest : public FolderTest {
     std::ofstream(dir_ / name) << text;
   }
   View view() const { return {.read_only = {dir_ / "named"}, .writable = dir_ / "inside"}; }
+  void expect_that_cpp_compiles() const {
+    View builder = view();
+    builder.builds = true;
+    const std::string script = "echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a";
+    const Exit exit =
+        run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, builder));
+    EXPECT_EQ(exit.code, 42) << exit.output;
+  }
   Exit outside(const std::string& script) const {
     return run({.argv = {"bash", "-c", script}, .env = scrubbed_environment(), .limit = 20});
   }
@@ -380,13 +388,7 @@ TEST_F(SandboxTest, DisksAndTheKernelsLogAreNotAmongTheDevices) {
             "");
 }
 
-TEST_F(SandboxTest, CppCompilesInTheSandbox) {
-  View builder = view();
-  builder.builds = true;
-  const std::string script = "echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a";
-  Exit exit = run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, builder));
-  EXPECT_EQ(exit.code, 42) << exit.output;
-}
+TEST_F(SandboxTest, CppCompilesInTheSandbox) { expect_that_cpp_compiles(); }
 
 TEST_F(SandboxTest, TheGpuViewStillHidesTheRest) {
   View seen{.writable = dir_ / "inside", .gpu = true};
@@ -513,13 +515,7 @@ TEST_F(LandlockTest, CallsThatATrainingDoesNotNeedAreRefused) {
   EXPECT_EQ(inside("head -c 4 /dev/urandom > /dev/null").code, 0);
 }
 
-TEST_F(LandlockTest, CppCompilesInTheSandbox) {
-  View builder = view();
-  builder.builds = true;
-  const std::string script = "echo 'int main() { return 42; }' > a.cpp && g++ a.cpp -o a && ./a";
-  Exit exit = run(confine({.argv = {"sh", "-c", script}, .env = scrubbed_environment()}, builder));
-  EXPECT_EQ(exit.code, 42) << exit.output;
-}
+TEST_F(LandlockTest, CppCompilesInTheSandbox) { expect_that_cpp_compiles(); }
 
 // What each kernel since 5.13 can do, tried on this one.
 TEST_F(LandlockTest, EveryAbiClosesFilesAndTheFilterClosesTheRest) {

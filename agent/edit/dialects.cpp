@@ -20,8 +20,6 @@ std::string join(const Lines& lines) {
   return text;
 }
 
-bool is_blank(const std::string& line) { return trim(line).empty(); }
-
 // ------------------------------------------------------------------------------------------------
 // "57: code", "57 | code", "57<tab>code"
 

@@ -57,6 +57,7 @@ class Proposer {
                               const RunState& state);
   Reply ask(Talk& talk, done::Proposed& done);
   void keep(const Talk& talk, const std::string& reply);
+  // Gives a reply of an earlier agent its file, if that was ended before it had one.
   void keep_late(int64_t n, const std::string& reply) const;
 
   const Setup setup_;

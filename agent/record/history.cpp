@@ -8,6 +8,7 @@
 #include <map>
 #include <vector>
 
+#include "agent/record/report.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/folder.h"
@@ -56,9 +57,7 @@ std::string shell_word(const std::string& word) {
                              "/._-+=:,@%") == std::string::npos) {
     return word;
   }
-  std::string out = "'";
-  for (char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
-  return out + "'";
+  return quoted(word);
 }
 
 // git fsyncs an object before it renames it into its folder, but never the folder: without this a

@@ -195,17 +195,6 @@ TEST_F(FilesTest, WhoHoldsALockIsSeenWithoutTakingIt) {
   }
 }
 
-TEST_F(FilesTest, ALockEndsWithItsProcess) {
-  const fs::path path = dir_ / "lock";
-  const pid_t child = fork();
-  if (child == 0) {
-    new FileLock(path);  // never released in words
-    _exit(0);
-  }
-  waitpid(child, nullptr, 0);
-  EXPECT_EQ(error_of([&] { FileLock lock(path); }), "");
-}
-
 TEST_F(FilesTest, ALockIsNotPassedToStartedPrograms) {
   const fs::path path = dir_ / "lock";
   auto lock = std::make_unique<FileLock>(path);

@@ -26,8 +26,9 @@ struct Command {
   std::string input = {};  // given on stdin; empty: /dev/null
   int input_fd = -1;       // given as stdin instead, such as one end of a socket; the caller's
   double limit = 60;       // seconds, then the whole group is killed
-  // Memory of the group and its descendants in sum, memory files included; 0: no limit. A child
-  // that has one is also the first that the kernel ends when memory runs out.
+  // Memory of the group and its descendants in sum, memory files included, pages of files on disk
+  // not; 0: no limit. A child that has one is also the first that the kernel ends when memory runs
+  // out.
   int64_t max_rss_bytes = 0;
   int64_t max_tasks = 0;  // their processes and threads in sum; 0: no limit
   fs::path disk = {};     // a folder of a disk that the child must not fill; empty: no limit

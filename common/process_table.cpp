@@ -32,7 +32,7 @@ void for_each_entry(const std::string& folder, Use use) {
 }
 
 struct Status {
-  int64_t peak = 0, shared = 0;
+  int64_t peak = 0, shared = 0, file = 0;
 };
 
 Status read_status(pid_t pid) {
@@ -41,6 +41,7 @@ Status read_status(pid_t pid) {
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with("VmHWM:")) status.peak = std::atoll(line.c_str() + 6) * 1024;
     if (line.starts_with("RssShmem:")) status.shared = std::atoll(line.c_str() + 9) * 1024;
+    if (line.starts_with("RssFile:")) status.file = std::atoll(line.c_str() + 8) * 1024;
   }
   return status;
 }
@@ -161,7 +162,9 @@ Usage usage_of(const ProcessTable& tree, pid_t init) {
   MemoryFiles files;
   for (const auto& [pid, stat] : tree) {
     const Status status = read_status(pid);
-    usage.bytes += stat.rss_bytes - status.shared;
+    // Pages of files on disk, as of the libraries that all of them have mapped, are the kernel's to
+    // drop, and the same ones in every process.
+    usage.bytes += stat.rss_bytes - status.shared - status.file;
     usage.largest_peak = std::max(usage.largest_peak, status.peak);
     usage.tasks += stat.threads;
     mapped += status.shared;

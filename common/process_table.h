@@ -39,7 +39,7 @@ ProcessTable trees_of(const std::vector<pid_t>& roots);
 std::set<pid_t> tree_of(const ProcessTable& processes, pid_t root);
 
 struct Usage {
-  int64_t bytes = 0;         // resident memory, and memory files whether mapped or not
+  int64_t bytes = 0;         // their own resident memory, and memory files whether mapped or not
   int64_t largest_peak = 0;  // resident memory of the largest process, in bytes
   int64_t tasks = 0;         // processes and their threads
 };

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -21,6 +22,7 @@
 #include <utility>
 
 #include "common/cgroup.h"
+#include "common/descriptor.h"
 #include "common/error.h"
 #include "common/process_table.h"
 #include "tests/support.h"
@@ -595,6 +597,25 @@ TEST_F(ProcessTest, MemoryOfAnOrphanCounts) {
     _exit(run(command).over_memory ? 0 : 1);
   };
   EXPECT_EXIT(watch_an_orphan(), testing::ExitedWithCode(0), "");
+}
+
+// Five runners have the same libraries mapped, whose pages the kernel keeps once and can drop.
+TEST_F(ProcessTest, PagesOfFilesOnDiskCountForNobody) {
+  constexpr int64_t kSize = int64_t{64} << 20;
+  const fs::path file = dir_ / "library";
+  write_file(file, std::string(kSize, 'x'));
+  const auto used = [] { return usage_of(trees_of({getpid()}), 0).bytes; };
+  const int64_t before = used();
+  const Descriptor opened(open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  void* of_file = mmap(nullptr, kSize, PROT_READ, MAP_PRIVATE | MAP_POPULATE, opened.get(), 0);
+  ASSERT_NE(of_file, MAP_FAILED);
+  EXPECT_LT(used() - before, kSize / 2);
+  void* own = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  ASSERT_NE(own, MAP_FAILED);
+  EXPECT_GT(used() - before, kSize / 2);
+  munmap(of_file, kSize);
+  munmap(own, kSize);
 }
 
 TEST_F(ProcessTest, ATreeIsFoundByItsOwnLists) {

@@ -443,6 +443,12 @@ TEST(Endpoint, PatienceSuitsTheAddress) {
   EXPECT_GE(patience_for("http://[::1]:1/v1", true, false, 0).limit, 3600);
 }
 
+TEST(Endpoint, PatienceGrowsFourfoldWhateverItBeganWith) {
+  EXPECT_EQ(grown_patience(1), 2);
+  EXPECT_EQ(grown_patience(2), 4);
+  EXPECT_EQ(grown_patience(4), 4);
+}
+
 TEST_P(Protocol, MalformedAnswersAreAskedForAgain) {
   HttpAnswer page = good(), cut = good(), list = good(), other = good();
   page.body = "<html><body>Welcome to the Wi-Fi</body></html>";

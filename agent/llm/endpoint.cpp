@@ -212,8 +212,7 @@ Endpoint::Step Endpoint::exchange(const std::string& body) {
   Step step = judge(reader.finish(), response);
   if (!step.reply.problem.empty() && !response.proxy.empty())
     step.reply.problem += " (through the proxy " + response.proxy + ")";
-  // It may have been reading: with the same patience it would begin anew in vain.
-  if (response.silent && !first_ && 2 * patience().silence <= kMostGrown) patience_grown_ *= 2;
+  if (response.silent && !first_) patience_grown_ = grown_patience(patience_grown_);
   return step;
 }
 
@@ -461,5 +460,7 @@ Patience patience_for(const std::string& url, bool stream, bool first, double wa
   const double stall = own ? (first ? 300 : 900) : (first ? 120 : 240);
   return {remote && stream ? 90 : stall, stall, limit};
 }
+
+double grown_patience(double factor) { return std::min(2 * factor, kMostGrown); }
 
 }  // namespace autoresearch

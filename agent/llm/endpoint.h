@@ -19,6 +19,10 @@ namespace autoresearch {
 // CPU; a public endpoint that says nothing is down.
 Patience patience_for(const std::string& url, bool stream, bool first, double wanted);
 
+// The factor on it after one more cut-off silence, which may have been reading: twice as long each
+// time, up to four times. Pure.
+double grown_patience(double factor);
+
 class Endpoint : public Provider {
  public:
   Endpoint(const ProviderOptions& options, std::unique_ptr<Wire> wire);
@@ -75,7 +79,7 @@ class Endpoint : public Provider {
   std::mt19937 random_;
   double retry_seconds_;  // of waiting in the next ask(); 0 after one that failed: a single try
   bool first_ = true;     // this is the opening question
-  double patience_grown_ = 1;  // times what patience_for() says, since silence may be reading
+  double patience_grown_ = 1;  // times what patience_for() says
   int empties_ = 0;            // empty answers within this ask()
   bool afforded_ = false;      // within this ask(), less was asked for since credit is short
 };

@@ -21,6 +21,13 @@ std::vector<std::string> tokens_of(const std::string& source) {
   return tokens;
 }
 
+// A reply that holds no edit.
+const std::string kNoEdit = "?";
+
+int64_t verdicts_in(const RunState& state) {
+  return static_cast<int64_t>(state.experiments.size() - state.open.size());
+}
+
 }  // namespace
 
 Simulation::Simulation(SimulatedNight night, uint64_t seed, fs::path journal)
@@ -160,10 +167,20 @@ World Simulation::world() {
 void Simulation::start(const Job& job, const RunState& state) {
   maybe_kill();
   champion_ = state.champion;
+  if (std::holds_alternative<job::Measure>(job)) owed_ = verdicts_in(state);
+  on_record_ = state.replies;
+  parent_.clear();
+  if (const auto* again = std::get_if<job::Reopen>(&job); again && again->n < state.next_n()) {
+    on_record_ = state.at(again->n).replies;
+    parent_ = state.at(again->n).candidate.parent;
+  }
   std::visit([this](const auto& job) { begin(job); }, job);
 }
 
 void Simulation::begin(const job::Propose& job) {
+  const auto paid = conversations_.find(job.n);
+  if (!job.builtin && paid != conversations_.end() && !paid->second.open_reply.empty())
+    return begin(job::Reopen{job.n});
   talks_[job.n] = {};
   talks_[job.n].builtin = job.builtin;
   talks_[job.n].base = champion_;
@@ -174,14 +191,17 @@ void Simulation::begin(const job::Reopen& job) {
   const auto kept = conversations_.find(job.n);
   done::Proposed done;
   done.n = job.n;
-  if (kept == conversations_.end()) {
+  const bool goes_on =
+      kept != conversations_.end() && (parent_.empty() || kept->second.base == parent_);
+  if (!goes_on) {
     done.kind = done::Proposed::kNoMemory;
     return later(0, done);
   }
   Talk& talk = talks_[job.n] = kept->second;
   if (talk.open_reply.empty()) return reply(job.n, talk.repairs > 0);
-  done.kind = done::Proposed::kDraft;
+  done.kind = talk.open_reply == kNoEdit ? done::Proposed::kSetback : done::Proposed::kDraft;
   done.proposer = "model";
+  if (talk.replies > on_record_) done.replied = "model";
   done.draft = {talk.open_reply, talk.base, "idea " + talk.open_reply, "", "model", {}};
   done.may_go_on = talk.calls < 4;
   done.may_mend = done.may_go_on && talk.repairs < 2;
@@ -212,7 +232,9 @@ void Simulation::reply(int64_t n, bool mending) {
     return later(seconds, done);
   }
   if (!talk.builtin) done.replied = "model";
+  if (!talk.builtin) ++talk.replies;
   if (chance(night_.bad_edit)) {
+    talk.open_reply = kNoEdit;
     done.kind = done::Proposed::kSetback;
     done.problem = "the block occurs nowhere";
     return later(seconds, done);
@@ -268,11 +290,18 @@ std::optional<Done> Simulation::wait(double seconds) {
   Done done = events_.top().done;
   events_.pop();
   if (std::holds_alternative<done::Began>(done)) unacknowledged_ = done;
-  if (std::holds_alternative<done::Measured>(done)) trainers_.clear();
+  if (std::holds_alternative<done::Measured>(done)) {
+    trainers_.clear();
+    if (derived_ < owed_ && !stale_)
+      wrong_.push_back("a whole measurement went by before a verdict stood in the results");
+  }
   // A model's reply lies in the folder before anybody is told.
   if (const auto* proposed = std::get_if<done::Proposed>(&done);
-      proposed && !proposed->replied.empty())
-    conversations_[proposed->n] = talks_[proposed->n];
+      proposed && !proposed->replied.empty() && talks_.contains(proposed->n)) {
+    Talk& kept = conversations_[proposed->n];
+    paid_ += talks_[proposed->n].replies - kept.replies;
+    kept = talks_[proposed->n];
+  }
   maybe_kill();
   return done;
 }
@@ -349,10 +378,17 @@ void Simulation::derive(const RunState& state) {
   stale_ = true;  // until the next derive(), if this one fails
   maybe_fail();
   stale_ = false;
+  derived_ = verdicts_in(state);
   branch_ = state.champion;
 }
 
 void Simulation::tidy(int64_t) { maybe_fail(); }
+
+void Simulation::close_conversation(int64_t n) {
+  maybe_fail();
+  conversations_.erase(n);
+  maybe_kill();
+}
 
 // ------------------------------------------------------------------------------------------------
 
@@ -404,10 +440,12 @@ std::vector<std::string> Simulation::check() const {
   };
   std::optional<ProofSoFar> proof;
   std::set<std::pair<int64_t, int64_t>> arms;
+  int64_t replied = 0;
   RunState told;  // verdict by verdict, because a repair may end after the experiment behind it
   for (const Entry& entry : read_journal(path_)) {
     const bool first = told.champion.empty();
     const double best = told.best_bpb;
+    replied += std::holds_alternative<event::Replied>(entry.event);
     const auto* verdict = std::get_if<event::Verdict>(&entry.event);
     const auto measured = verdict ? told.at(verdict->n).measured : std::nullopt;
     apply(told, entry);
@@ -442,6 +480,7 @@ std::vector<std::string> Simulation::check() const {
       expect(e.measured->broken.empty() || !state_.paused.empty(),
              name + "blamed for a broken machine");
   }
+  expect(replied == paid_, "a reply that was paid for is not on record, or twice");
   expect(stale_ || branch_ == state_.champion, "the branch is not at the champion");
   expect(starts_ < 1000, "the night never ended");
   return wrong;

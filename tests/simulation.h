@@ -80,11 +80,12 @@ class Simulation : public Workers, public Store {
   void keep_champion(int64_t n, const std::string& commit) override;
   void derive(const RunState& state) override;
   void tidy(int64_t n) override;
+  void close_conversation(int64_t n) override;
 
  private:
   struct Talk {
     std::string base;
-    int calls = 0, repairs = 0;
+    int calls = 0, repairs = 0, replies = 0;
     bool builtin = false;
     std::string open_reply;  // that nothing was said to yet
   };
@@ -134,8 +135,10 @@ class Simulation : public Workers, public Store {
   std::map<int64_t, Talk> conversations_;       // as they lie in the folders
   std::set<std::string> champions_;             // whose files are kept
   std::string branch_;
-  bool stale_ = false;                                          // what is derived was not written
-  std::set<pid_t> trainers_;                                    // alive
+  bool stale_ = false;              // what is derived was not written
+  int64_t paid_ = 0;                // replies that lie in folders
+  int64_t derived_ = 0, owed_ = 0;  // verdicts: in what is derived, when a measurement began
+  std::set<pid_t> trainers_;        // alive
   std::map<std::pair<int64_t, double>, std::string> measured_;  // (n, figure) -> source
   std::vector<std::string> wrong_;
 
@@ -144,7 +147,9 @@ class Simulation : public Workers, public Store {
   std::map<int64_t, std::string> programs_;  // what was built, by the source it came from
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
   std::optional<Done> unacknowledged_;
-  std::string champion_;  // when the last job began
+  std::string champion_;   // when the last job began
+  int64_t on_record_ = 0;  // replies then, about the experiment that it is of
+  std::string parent_;     // of the candidate whose conversation it reopens
   RunState state_;
 };
 

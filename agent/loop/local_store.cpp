@@ -101,4 +101,6 @@ void LocalStore::move_branch(const RunState& state) {
 
 void LocalStore::tidy(int64_t n) { run_.experiment(n).tidy(); }
 
+void LocalStore::close_conversation(int64_t n) { fs::remove(run_.experiment(n).conversation()); }
+
 }  // namespace autoresearch

@@ -28,6 +28,7 @@ class LocalStore : public Store {
   void keep_champion(int64_t n, const std::string& commit) override;
   void derive(const RunState& state) override;
   void tidy(int64_t n) override;
+  void close_conversation(int64_t n) override;
 
  private:
   void move_branch(const RunState& state);

@@ -404,6 +404,7 @@ void Night::take(const step::GiveUp& step) {
 
 void Night::take(const step::Refuse& step) {
   const Talk talk = flight_.talks.at(step.n);
+  store_.close_conversation(step.n);
   append(event::Refused{step.n, talk.proposer, talk.problem.substr(0, 2000)});
   flight_.talks.erase(step.n);
   workers_.forget(step.n);
@@ -485,7 +486,7 @@ void Night::take(const done::Proposed& done) {
       flight_.talks.erase(done.n);
       return workers_.forget(done.n);
     case done::Proposed::kNoMemory:
-      return set_back("the conversation that was interrupted is lost", false);
+      return set_back("no conversation about it can go on", false);
   }
 }
 
@@ -568,6 +569,7 @@ void Night::record_candidate(int64_t n) {
 }
 
 void Night::withdraw(int64_t n, const std::string& why) {
+  store_.close_conversation(n);
   append(event::Withdrawn{n, why});
   flight_.talks.erase(n);
   flight_.built.erase(n);

@@ -102,6 +102,8 @@ std::shared_ptr<Proposer::Talk> Proposer::fresh(int64_t n, bool builtin, const s
 
 std::shared_ptr<Proposer::Talk> Proposer::begin(const job::Propose& job, const RunState& state) {
   fs::create_directories(setup_.run.experiment(job.n).path);
+  if (!job.builtin)
+    if (auto paid = reopen(job.n, state); paid && !paid->dialogue.open_reply().empty()) return paid;
   return fresh(job.n, job.builtin, state.champion, state);
 }
 
@@ -112,7 +114,10 @@ std::shared_ptr<Proposer::Talk> Proposer::reopen(int64_t n, const RunState& stat
   const nlohmann::json memory = parse_untrusted(read_file(file));
   if (!memory.is_object() || !memory.contains("base") || !memory["base"].is_string())
     return nullptr;
-  auto talk = fresh(n, /*builtin=*/false, memory["base"].get<std::string>(), state);
+  const auto base = memory["base"].get<std::string>();
+  // A candidate that was applied to a later champion is no longer what its author talks about.
+  if (n < state.next_n() && state.at(n).candidate.parent != base) return nullptr;
+  auto talk = fresh(n, /*builtin=*/false, base, state);
   talk->on_record = n < state.next_n() ? state.at(n).replies : state.replies;
   return talk->dialogue.recall(memory) ? talk : nullptr;
 }

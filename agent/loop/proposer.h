@@ -34,7 +34,9 @@ class Proposer {
   struct Talk;
 
   // begin and reopen read `state` and files, and are quick; reopen gives null if the folder holds
-  // no conversation. go_on tells the author what was wrong, and is false if no reply is allowed.
+  // no conversation that can go on. begin goes on with a reply there that is not on record: the
+  // agent was killed in the moment between. go_on tells the author what was wrong, and is false if
+  // no reply is allowed.
   std::shared_ptr<Talk> begin(const job::Propose& job, const RunState& state);
   std::shared_ptr<Talk> reopen(int64_t n, const RunState& state);
   bool go_on(const std::shared_ptr<Talk>& talk, const job::GoOn& job);

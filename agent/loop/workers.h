@@ -75,7 +75,7 @@ struct Proposed {
     kSetback,   // a reply could not be read or applied; `problem` is for its author
     kNoReply,   // the call failed: nobody's mistake, and the chain knows whom to ask next
     kNothing,   // the builtin proposer has nothing left; `problem` says why
-    kNoMemory,  // Reopen: no conversation lies in the folder
+    kNoMemory,  // Reopen: no conversation in the folder can go on
   } kind = kNothing;
   Draft draft;
   std::string problem, proposer;
@@ -175,6 +175,8 @@ class Store {
   // All that follows from the journal. Idempotent.
   virtual void derive(const RunState& state) = 0;
   virtual void tidy(int64_t n) = 0;
+  // Before it is on record that a proposal came to nothing: its replies are never read again.
+  virtual void close_conversation(int64_t n) = 0;
 };
 
 }  // namespace autoresearch

@@ -137,7 +137,8 @@ Config configure(const Task& task, const Device& device) {
 // ------------------------------------------------------------------------------------------------
 // Model
 
-// If `type` is bfloat16, matrix products use it while this lives; the weights stay float32.
+// If `type` is bfloat16, matrix products run in it while this lives, on weights that stay
+// float32.
 class Autocast {
  public:
   Autocast(at::Device device, at::ScalarType type)

@@ -104,8 +104,7 @@ class Run {
   int64_t step() const;     // 0 during the first step
 
   // The mean training loss of this step, in nats per token, as a 0-d tensor on any device. It is
-  // read one step later, so it costs no synchronization. NaN or more than 100 ends the run (exit
-  // 3).
+  // read one step later, so it costs no synchronization. NaN or more than 100 ends the run: exit 3.
   void log_loss(at::Tensor mean_loss);
 
   // Whether this exception says that memory ran out: not only c10::OutOfMemoryError, but also what

@@ -59,9 +59,9 @@ constexpr std::string_view kRules =
     "gradients off it must be functional (no in-place operator, no out=, no as_strided), "
     "deterministic (no dropout, no random numbers), causal, independent between rows, and take the "
     "sequence length from ids (a slice to the end needs no length). If it breaks one of these "
-    "rules, "
-    "or its traced graph and the live function differ, the run ends before training. cat, slice, "
-    "stack, remainder and at::embedding, also with a sparse gradient, are allowed; a table in "
+    "rules, or its traced graph and the live function differ, the run ends before training. cat, "
+    "slice, stack, remainder and at::embedding, also with a sparse gradient, are allowed; a table "
+    "in "
     "float32 needs .to(type) before matrix products under autocast.\n"
     "- It runs in a sandbox: no network, no files, no other processes, no environment. Seeds, data "
     "order, the clock and the record belong to the harness; don't touch the generators' seeds.\n"
@@ -224,8 +224,7 @@ std::string log_of(const std::vector<Past>& past, const Extent& extent) {
       "One line each, oldest first: number, change of val_bpb from the best before it (negative is "
       "better), kept, noise (too small to tell) or no, the change that its WHY expected, tokens "
       "seen, idea -> constants changed. To see an edit in the next prompt, name it in NEXT, such "
-      "as "
-      "#7. In all " +
+      "as #7. In all " +
       std::to_string(past.size()) + " with " + count("keep") + " kept and " + count("crash") +
       " crashed";
   const auto told = worth_telling(past, extent);

@@ -245,7 +245,7 @@ int main_program(int argc, char** argv) {
   CLI::App app("Improves train.cpp all night: proposes, builds, trains, scores, keeps or reverts.");
   app.require_subcommand(1);
   app.set_version_flag("--version", [] { return version_of("agent"); });
-  CLI::App& night = *app.add_subcommand("run", "start a run, or go on with one");
+  CLI::App& night = *app.add_subcommand("run", "start a run, or continue one");
   app.set_config("--config", "", "TOML file; the options of run stand under [run]");
   app.config_formatter(toml_config());
   night.configurable();
@@ -254,15 +254,15 @@ int main_program(int argc, char** argv) {
   add_run_options(night, options);
   Options proof;
   proof.task.clear();  // by default that of the run
-  CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run anew, and prove it");
+  CLI::App& prove = *app.add_subcommand("verify", "measure the gain of a run again, and prove it");
   add_verify_options(prove, proof);
   Remeasuring again;
   CLI::App& carry = *app.add_subcommand(
-      "remeasure", "train baseline and champion anew: does the gain carry over?");
+      "remeasure", "train baseline and champion again: does the gain carry over?");
   add_remeasure_options(carry, again);
   Options place;
   CLI::App& look =
-      *app.add_subcommand("doctor", "look at all that a run needs, and say what to mend");
+      *app.add_subcommand("doctor", "check everything that a run needs, and say what to fix");
   add_place_options(look, place);
   const auto housekeeping = add_commands(app);
   try {

@@ -133,32 +133,34 @@ CLI::App* CommandLine::command(const std::string& name, const std::string& help,
 void CommandLine::add_make() {
   app.add_option("--source", make.source,
                  "climbmix or tinystories from the hub, demo, or files and folders; - is "
-                 "stdin, -.jsonl that with JSON lines")
+                 "stdin, -.jsonl is stdin with JSON lines")
       ->expected(1, 1 << 20)
       ->capture_default_str();
   app.add_option("--task", make.task, "name of the task (default: the source's)");
-  app.add_option(
-      "--shards", make.shards,
-      "training files of climbmix or tinystories; -1: all (default: 10, or all of less)");
+  app.add_option("--shards", make.shards,
+                 "training files of climbmix or tinystories; -1: all (default: 10, or all if there "
+                 "are fewer)");
   app.add_option("--base-url", make.base_url,
                  "where the hub's files are (default: below $HF_ENDPOINT)");
   app.add_option("--downloads", make.downloads, "files to download at a time")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   app.add_option("--column", make.read.column,
-                 "of parquet and JSON lines: where the text is, such as raw.text, paragraphs[] or "
+                 "in parquet and JSON lines, where the text is, such as raw.text, paragraphs[] or "
                  "messages[].content")
       ->capture_default_str();
   app.add_option("--doc-separator", make.read.doc_separator,
                  "in plain text, what stands between documents, such as $'\\n\\n'");
   app.add_option("--dedup", make.dedup,
-                 "exact, or near: what resembles a held-out document stays out of train too")
+                 "exact: leave duplicates out; near: also keep what resembles a held-out document "
+                 "out of train")
       ->check(CLI::IsMember({"exact", "near"}))
       ->capture_default_str();
   CLI::Option* vocab = app.add_option("--vocab", make.vocab, "tokens of the vocabulary");
-  CLI::Option* seq_len = app.add_option("--seq-len", make.seq_len, "tokens of context");
-  CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "training seconds");
-  CLI::Option* eval = app.add_option("--eval-tokens", make.eval_tokens, "tokens to score on");
+  CLI::Option* seq_len = app.add_option("--seq-len", make.seq_len, "tokens of a row");
+  CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "seconds of training");
+  CLI::Option* eval =
+      app.add_option("--eval-tokens", make.eval_tokens, "tokens of val, and as many of test");
   for (CLI::Option* option : {vocab, seq_len, budget, eval}) option->capture_default_str();
   app.add_option("--workers", make.workers, "threads, at most 32 (default: one a core)");
   app.add_option_function<std::string>("--data", use_data_dir, "folder for all data");

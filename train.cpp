@@ -29,7 +29,7 @@ using namespace autoresearch;
 
 // Size on a large GPU (A100, H100) that has five minutes; preset_of shrinks it for smaller ones and
 // for shorter budgets. Width is depth * aspect, rounded up to whole heads. A step's tokens are
-// worked off in micro-batches, which are halved on their own when memory runs out.
+// processed in micro-batches, which are halved when memory runs out.
 constexpr int64_t kGpuDepth = 8;            // layers
 constexpr int64_t kGpuAspect = 64;          // width per layer
 constexpr int64_t kGpuHeadDim = 128;        // channels per attention head
@@ -100,7 +100,7 @@ struct Preset {
 };
 
 // The best size for a budget grows with the root of the speed (Chinchilla, arXiv 2203.15556), and a
-// run needs hundreds of steps, so that in a shorter one a step of a GPU has fewer tokens.
+// run needs hundreds of steps, so in a shorter run a GPU uses fewer tokens per step.
 Preset preset_of(const Device& device, double time_budget) {
   if (!device.is_cuda()) {
     return {kCpuDepth, kCpuAspect, kCpuHeadDim, kCpuTotalBatch, kCpuMicroBatch};
@@ -137,7 +137,7 @@ Config configure(const Task& task, const Device& device) {
 // ------------------------------------------------------------------------------------------------
 // Model
 
-// Where `type` is bfloat16, matrix products run in it while this lives, on weights that stay
+// If `type` is bfloat16, matrix products run in it while this lives, on weights that stay
 // float32.
 class Autocast {
  public:
@@ -545,8 +545,8 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt, const Rows& rows) {
   return total;
 }
 
-// Does `step`, which changes no weight before it has all the memory that it needs. Out of memory,
-// it repeats the step on the same rows in micro-batches of half the size.
+// Does `step`, which changes no weight before it has all the memory that it needs. If memory runs
+// out, repeats the step on the same rows in micro-batches of half the size.
 void in_memory(Run& run, Gpt& gpt, Optimizer& optimizer, const std::function<void()>& step) {
   for (;;) {
     try {
@@ -573,8 +573,8 @@ Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
   return loss;
 }
 
-// All of a step but its end, on made-up ids and before the clock starts: a GPU loads each kernel
-// when it is first used, and micro-batches that do not fit are found out now.
+// Does all of a step but its end, on made-up ids, before the clock starts: a GPU loads each kernel
+// when it is first used, and micro-batches that do not fit are found now.
 void warm_up(Run& run, Gpt& gpt, Optimizer& optimizer) {
   const Config& c = gpt.config;
   const auto made_up = [&](int64_t rows) {

@@ -316,9 +316,9 @@ def agent(c):
 
 HEAD = """# First contact with a GPU
 
-`bench/first_contact.sh pack` makes a folder of less than 55 MB where the build is. In that folder,
-on a machine with a GPU and a python3 that has torch 2.11, `./first_contact.sh run` takes at most
-ten minutes, needs no network and no compiler, and writes this page anew; logs stay in `out`.
+On the machine with the build, `bench/first_contact.sh pack` makes a folder of less than 55 MB. Copy it to
+a machine with a GPU and a python3 that has torch 2.11. There, `./first_contact.sh run` takes at most
+ten minutes, needs no network and no compiler, and writes this page to `out`, with logs.
 """
 
 

@@ -83,10 +83,11 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--seed", options.seed, "seed of all random numbers")->capture_default_str();
   app.add_option("--steps", options.steps, "train this many steps instead of the time budget")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  app.add_option("--seal", options.seal, "hand the sealed model over in this file, unscored");
+  app.add_option("--seal", options.seal,
+                 "write the sealed model to this file instead of scoring it");
   app.add_option("--json", options.json, "write the record of the run to this file");
   app.add_flag("--profile", options.profile,
-               "tell in which operators five steps spend their time; slows these");
+               "print in which operators five steps spend their time; this slows them down");
   app.add_option("--data", options.data, "folder that holds the tasks");
   app.set_version_flag("--version", [] { return version_of("train"); });
   try {

@@ -1,9 +1,10 @@
 // Operations that deserve more than a line of ATen. Each works on a CPU and on CUDA, with autocast
-// and without it. Each has a gradient but no second derivative: what is differentiated twice must
-// be at:: operators. While gradients are on, those from rms_norm down are *fused*: written by hand,
-// one pass over memory forward and one backward, float32 inside and rounded once. While gradients
-// are off they are plain ATen operators, of which a sealed model is made. A check at start-up finds
-// fused operations that compute something else on this device, and leaves these to ATen as well.
+// and without it. All but Muon's parts, which have no gradient, have a first derivative only: use
+// at:: operators for what is differentiated twice. While gradients are on, those from rms_norm down
+// are *fused*: one pass over memory forward and one backward, float32 inside and rounded once.
+// While gradients are off they are plain ATen operators, of which a sealed model is made; only
+// Muon's parts stay fused. A check at start-up replaces fused operations that compute something
+// else on this device by ATen's.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -23,36 +24,35 @@ namespace autoresearch {
 // Returns (B, T, H, D) contiguous, in q's dtype.
 //
 // CUDA from sm_80 on: FlashAttention-2 (arXiv 2307.08691) in bfloat16, whatever the dtype of q. CPU
-// with gradients on: the same idea by hand, which skips keys outside the window. Otherwise: masked
-// attention in float32, or on a CPU in bfloat16 if the operands are that.
+// with gradients on: our own version of it, which skips keys outside the window. Otherwise: masked
+// attention in float32, or in bfloat16 on a CPU if the operands are bfloat16.
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               int64_t window);
 
-// Two linear maps of one x: x w^T, and x[..., :K] first^T of its first K channels only. What x gets
-// as a gradient from both is summed in one tensor. x: (..., C); w: (N, C); first: (M, K), or
-// undefined.
+// Two linear maps of one x: x w^T, and x[..., :K] first^T of its first K channels only. The two
+// gradients of x are summed in one tensor. x: (..., C); w: (N, C); first: (M, K), or undefined.
 struct TwoMaps {
   at::Tensor all, first;  // (..., N), (..., M)
 };
 TwoMaps linear_pair(const at::Tensor& x, const at::Tensor& w, const at::Tensor& first);
 
 // x + h w^T as one product, in x's type: a layer's addition to the residual stream. x: (..., C);
-// h: (..., K); w: (C, K). Give x up with std::move after its last use: if gradients are on and
-// nobody else holds it, the sum is made in its memory, without a copy.
+// h: (..., K); w: (C, K). Pass x with std::move at its last use: if gradients are on and nothing
+// else holds it, the sum is computed in its memory, without a copy.
 at::Tensor add_linear(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
 
 // Root mean square norm over the last dimension, without weights (arXiv 1910.07467).
 at::Tensor rms_norm(const at::Tensor& x);
 
-// add_linear, and rms_norm of the sum. From there on use `sum` and not x: the gradients of both
+// add_linear, and rms_norm of the sum. Afterwards use `sum` and not x: the gradients of both
 // results are then computed in one pass.
 struct Summed {
   at::Tensor sum, normed;
 };
 Summed add_norm(at::Tensor x, const at::Tensor& h, const at::Tensor& w);
 
-// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b; and x0 unchanged. Give that x0 to the
-// next layer: the gradients of all its uses are then summed on the way.
+// y = a x + b x0 and rms_norm(y), for 0-d float32 a and b; and x0 unchanged. Pass the returned x0
+// to the next layer: the gradients of all its uses are then summed in the backward passes.
 struct Mixed {
   at::Tensor y, normed, x0;
 };
@@ -93,9 +93,9 @@ QueriesKeysValues rope_norm_gate(const at::Tensor& qkv,  // (B, T, 3, H, D)
 
 at::Tensor relu_squared(const at::Tensor& x);
 
-// Mean cross-entropy of the logits cap * tanh(z / cap), z = x head^T. Both gradients are computed
-// on the way, so that logits never outlive the call. x: (..., C); head: (V, C); targets: (...)
-// integers, of which -100 does not count. Returns a 0-d float32.
+// Mean cross-entropy of the logits cap * tanh(z / cap), z = x head^T. The call also computes both
+// gradients, so that logits never outlive it. x: (..., C); head: (V, C); targets: (...)
+// integers; -100 is not counted. Returns a 0-d float32.
 at::Tensor softcap_cross_entropy(const at::Tensor& x, const at::Tensor& head,
                                  const at::Tensor& targets, double cap);
 
@@ -109,7 +109,7 @@ Momentum nesterov(const at::Tensor& grad, const at::Tensor& momentum, double mu,
                   at::ScalarType type);
 
 // NorMuon (arXiv 2510.05491): the running mean square of the update over dimension `dim`, and the
-// scale that evens it out while each matrix keeps its norm. Both (S, R, 1) or (S, 1, C).
+// scale that evens it out while each matrix keeps its norm. Both are (S, R, 1) or (S, 1, C).
 struct SecondMoment {
   at::Tensor second, scale;
 };
@@ -120,14 +120,14 @@ SecondMoment normalize_update(const at::Tensor& update, const at::Tensor& second
 // arXiv 2510.12402), for the weights of several stacks. If memory runs out, it does so before the
 // first weight is written.
 struct CautiousStep {
-  std::vector<at::Tensor> weights;  // in the order of the stack, each one or several matrices of it
+  std::vector<at::Tensor> weights;  // in the order of the stack; each is one or several matrices
   at::Tensor update, scale;
   double lr, decay;
 };
 void cautious_step(const std::vector<CautiousStep>& steps);
 
-// A CUDA kernel of your own, compiled by NVRTC when it is first launched (about 0.1 s); what does
-// not compile ends the run with the compiler's message. Keep one object for the whole run:
+// A CUDA kernel of your own, compiled by NVRTC at its first launch (about 0.1 s). If it does not
+// compile, the run ends with the compiler's message. Keep one object for the whole run:
 //
 //   const CudaKernel scale(R"(
 //     extern "C" __global__ void scale(bf16* x, long n, float factor) {
@@ -137,8 +137,8 @@ void cautious_step(const std::vector<CautiousStep>& steps);
 //   scale.launch((x.numel() + 255) / 256, 256, {x, x.numel(), 0.5});
 //
 // Predefined: the type bf16, to_float(bf16 or float), to_bf16(float); float* for float32, long* for
-// int64 tensors. No #include. It knows no gradient (write a torch::autograd::Function around it)
-// and can't be sealed: with gradients off, or on a CPU, compute the same in ATen.
+// int64 tensors. No #include. It has no gradient (write a torch::autograd::Function around it)
+// and can't be sealed: with gradients off, or on a CPU, compute the same with ATen.
 class CudaKernel {
  public:
   // A contiguous tensor on the GPU (undefined: a null pointer), an integer or a floating number.

@@ -196,7 +196,7 @@ void add_common(CLI::App* app, Options& options) {
       })
       ->capture_default_str();
   app->add_option("--sandbox", options.sandbox,
-                  "for the processes that run the model: auto, on, landlock or off")
+                  "sandbox of the processes that run the model: auto, on, landlock or off")
       ->check(CLI::IsMember({"auto", "on", "landlock", "off"}))
       ->capture_default_str();
 }
@@ -206,35 +206,38 @@ void add_score(CLI::App* app, Options& options) {
   app->add_option("--split", options.score.split, "val or test")
       ->check(CLI::IsMember({"val", "test"}))
       ->capture_default_str();
-  app->add_option("--probe", options.probe, "how hard to look for leaks: light or full")
+  app->add_option("--probe", options.probe, "how thoroughly to look for leaks: light or full")
       ->check(CLI::IsMember({"light", "full"}))
       ->capture_default_str();
   app->add_option("--full-below", options.full_below,
-                  "look fully if the score is below this, lightly otherwise");
-  app->add_option("--json", options.json, "write the score here as JSON; - prints it, and only it");
+                  "use the full probe if the score is below this, the light one otherwise");
+  app->add_option("--json", options.json,
+                  "write the score to this file as JSON; - prints only the JSON");
   app->add_flag("--keep-logits", options.score.keeps_logits)->group("");
 }
 
 void add_sample(CLI::App* app, Options& options) {
   add_common(app, options);
   SampleOptions& sample = options.sample;
-  app->add_option("--prompt", options.prompt, "text to go on from");
-  app->add_option("--samples", sample.samples, "how many")->check(CLI::Range(1, 10000));
-  app->add_option("--tokens", sample.tokens, "of each, at most")->check(CLI::Range(1, 1 << 20));
-  app->add_option("--temperature", sample.temperature, "0: always the likeliest token")
+  app->add_option("--prompt", options.prompt, "text that the samples continue");
+  app->add_option("--samples", sample.samples, "how many samples")->check(CLI::Range(1, 10000));
+  app->add_option("--tokens", sample.tokens, "most tokens of each sample")
+      ->check(CLI::Range(1, 1 << 20));
+  app->add_option("--temperature", sample.temperature, "randomness; 0: always the likeliest token")
       ->check(CLI::Range(0.0, 100.0));
-  app->add_option("--top-k", sample.top_k, "draw among so many of the likeliest; 0: all")
+  app->add_option("--top-k", sample.top_k, "draw among this many likeliest tokens; 0: all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
-  app->add_option("--seed", sample.seed, "same seed, same text");
+  app->add_option("--seed", sample.seed, "the same seed gives the same text");
   for (CLI::Option* option : app->get_options()) option->capture_default_str();
 }
 
 int run_program(int argc, char** argv) {
   const std::string first = argc > 1 ? argv[1] : "";
   Options options;
-  CLI::App app{first == "sample" ? "Text from a sealed model."
-                                 : "Bits per byte of a sealed model. `score sample MODEL` prints "
-                                   "text from it."};
+  CLI::App app{first == "sample"
+                   ? "Prints text from a sealed model."
+                   : "Prints bits per byte of a sealed model. `score sample MODEL` prints "
+                     "text from it."};
   app.name(first == "sample" ? "score sample" : "score");
   app.set_version_flag("--version", [] { return version_of("score"); });
   if (first == "sample") {

@@ -25,7 +25,7 @@ std::optional<Feedback> refuse_size(const std::string& source, const std::string
     return Feedback{"The edited file would have " + std::to_string(after) + " lines and " +
                     std::to_string(result.size()) + " bytes; the limits are " +
                     std::to_string(kMaxLines) + " lines and " + std::to_string(kMaxBytes) +
-                    " bytes. Take code away, or do the same with less."};
+                    " bytes. Remove code, or do the same with less."};
   }
   return std::nullopt;
 }
@@ -164,23 +164,23 @@ std::optional<Feedback> implausible(const std::string& source, const std::string
   if (auto feedback = refuse_size(source, result)) return feedback;
   if (const auto line = new_line(source, result, stands_for_code)) {
     return Feedback{"The line '" + *line +
-                    "' stands for code that was left out, and what it stands for would be deleted. "
+                    "' stands for code that was left out, and that code would be deleted. "
                     "Write every line out, or choose smaller blocks."};
   }
   if (const auto line = comment_for_code(source, result)) {
     return Feedback{"The comment '" + *line +
                     "' stands where code is deleted. To keep that code, write every line out; to "
-                    "delete it, leave the comment away."};
+                    "delete it, leave the comment out."};
   }
   if (const auto line = new_line(source, result, is_typographic)) {
     return Feedback{"The line '" + *line +
-                    "' has typographic quotes, dashes or blanks, or HTML entities, in code. Write "
+                    "' has typographic quotes, dashes or spaces, or HTML entities, in code. Write "
                     "plain ASCII characters."};
   }
   const auto open = open_brackets(result);
   if (open != open_brackets(source) && open != std::array<int, 3>{}) {
     return Feedback{
-        "After the edit the brackets of the file don't match: one is opened or closed too much. "
+        "After the edit the brackets of the file don't match: there is one too many or too few. "
         "Compare SEARCH and REPLACE at their first and last lines."};
   }
   return std::nullopt;

@@ -130,9 +130,8 @@ std::string not_found(const Lines& lines, const Lines& search) {
   const LineRange near = nearest_lines(lines, search);
   if (near.first == near.last)
     return "its SEARCH lines are not in the file, and nothing there resembles them.";
-  return "its SEARCH lines are not in the file as they stand. The nearest real lines are below; "
-         "copy "
-         "what you need from them exactly.\n\n" +
+  return "its SEARCH lines are not in the file exactly as written. The nearest real lines are "
+         "below; copy what you need from them exactly.\n\n" +
          shown(lines, near);
 }
 
@@ -169,7 +168,7 @@ std::variant<Placed, Feedback> locate(const Lines& lines, const TokenSearch& tok
   const Lines search = split_lines(block.search);
   if (search.empty())
     return Feedback{
-        "SEARCH is empty. Copy the lines beside which the new ones belong, and repeat them in "
+        "SEARCH is empty. Copy the lines next to the place of the new ones, and repeat them in "
         "REPLACE."};
   return Feedback{show ? not_found(lines, search) : "its SEARCH lines are not in the file."};
 }
@@ -285,7 +284,7 @@ Edited replace_all(const Lines& lines, const std::vector<Placed>& blocks) {
 std::variant<std::vector<Placed>, Feedback> place(const std::string& source, const Lines& lines,
                                                   const std::vector<Block>& blocks) {
   if (blocks.size() > lines.size())
-    return Feedback{"There are more blocks than the file has room for."};
+    return Feedback{"There are more blocks than the file can hold."};
   const TokenSearch token_search(source, lines);
   std::vector<Placed> placed;
   std::string problems;
@@ -324,7 +323,7 @@ std::optional<Feedback> refuse_lost_block(const std::string& source, const Propo
     if (!code.contains(code_tokens(line))) continue;
     return Feedback{"The line '" + one_line(line, 60) +
                     "' of the file stands outside of a block, so a block's markers seem to be "
-                    "missing. Code stands between markers only."};
+                    "missing. Code is allowed between markers only."};
   }
   return std::nullopt;
 }
@@ -345,8 +344,9 @@ std::variant<std::string, Feedback> apply_blocks(const std::string& source,
   }
   if (edited.tokens != code_tokens(edited.text)) {
     return Feedback{
-        "A block begins, ends or leaves open what spans lines: a comment, a string or a continued "
-        "line. Choose blocks around the whole of it, and close in REPLACE what you open there."};
+        "A block begins, ends or leaves open a comment, a string or a continued line that spans "
+        "several lines. Put the whole of it into one block, and close in REPLACE what you open "
+        "there."};
   }
   return std::move(edited.text);
 }

@@ -17,11 +17,11 @@ namespace autoresearch {
 
 const char kReplyFormat[] =
     "IDEA: one line, at most 100 characters; becomes the description in results.tsv\n"
-    "WHY: at most two sentences: mechanism, expected change of val_bpb as a number, as -0.01\n"
+    "WHY: at most two sentences: mechanism, expected change of val_bpb as a number, such as -0.01\n"
     "<<<<<<< SEARCH\n"
     "whole lines, copied exactly, unique in the file; three or more are safest\n"
     "=======\n"
-    "new lines; empty deletes\n"
+    "new lines, or none to delete those above\n"
     ">>>>>>> REPLACE\n"
     "NEXT: optional, at most two lines, other ideas, no code\n";
 
@@ -40,7 +40,7 @@ struct Section {
 };
 
 const char kCutOff[] =
-    "Your reply was cut off before its end, so nothing of it was applied. Send it again, whole and "
+    "Your reply was cut off before its end, so nothing was applied. Send it again, whole and "
     "shorter: smaller SEARCH blocks around the lines that change, and less prose.";
 
 bool has_any(const std::string& line, std::initializer_list<std::string_view> words) {
@@ -102,8 +102,8 @@ bool ends_like_code(const std::string& line) {
 
 std::string escaped(const std::string& marker) {
   return "The line '" + one_line(marker, 60) +
-         "' is an escaped marker. Send <, = and > themselves: no entities as &lt;, no codes as "
-         "%3C or \\u003c, and no backslashes.";
+         "' is an escaped marker. Send <, = and > themselves: no entities such as &lt;, no codes "
+         "such as %3C or \\u003c, and no backslashes.";
 }
 
 // Reads a reply line by line. `problem` is set at the first line that can't be trusted.
@@ -310,7 +310,7 @@ class Reader {
     if (!lines.empty() && is_fence(lines.back())) lines.pop_back();
     for (const std::string& line : lines) {
       if (is_fence(line)) {
-        problem = name + " has a ``` line between its markers; only code may stand there.";
+        problem = name + " has a ``` line between its markers; only code is allowed there.";
         return false;
       }
       part += line + "\n";
@@ -341,7 +341,7 @@ std::variant<std::string, Feedback> fenced_file(const std::vector<std::string>& 
   if (fences.size() == 1)
     return Feedback{std::string("The file's fence is never closed. ") + kCutOff};
   if (fences.size() != 2 || trim(lines[fences[1]]) != "```") {
-    return format_problem("A whole file stands in exactly one ```cpp fence, complete.");
+    return format_problem("A whole file must be complete, in exactly one ```cpp fence.");
   }
   std::string file;
   for (size_t i = fences[0] + 1; i < fences[1]; ++i) file += lines[i] + "\n";
@@ -383,8 +383,8 @@ Feedback ask_which(const std::vector<Section*>& edits) {
   std::string ideas;
   for (const Section* edit : edits)
     ideas += (ideas.empty() ? "'" : ", '") + (edit->idea.empty() ? kNoIdea : edit->idea) + "'";
-  return {"Your reply has drafts of an edit (" + one_line(ideas, 300) +
-          "), and it isn't certain which one you mean, so nothing was applied. Send only that one, "
+  return {"Your reply has several drafts of an edit (" + one_line(ideas, 300) +
+          "), and it is not clear which one you mean, so nothing was applied. Send only that one, "
           "with one IDEA and without your thoughts."};
 }
 
@@ -440,11 +440,11 @@ std::string other_notation(const std::string& text, const std::vector<std::strin
                        [&](const std::string& line) { return trim(line).starts_with(start); });
   };
   if (has_line("@@") || has_line("*** Begin Patch"))
-    return "Your reply is a diff or a patch, and these are not taken. ";
+    return "Your reply is a diff or a patch, which is not accepted. ";
   if (has_line("<tool_call") || has_line("<function"))
-    return "Your reply calls a tool, and there are none here. ";
+    return "Your reply calls a tool, but there are no tools here. ";
   if (trim(text).starts_with("{") || trim(text).starts_with("["))
-    return "Your reply is JSON, and plain text is wanted. ";
+    return "Your reply is JSON, but it must be plain text. ";
   return "";
 }
 
@@ -483,7 +483,7 @@ std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool trun
     if (reader.stray_code.empty()) return proposal_of(reader, *edit);
     return format_problem("The line '" + reader.stray_code +
                           "' is code outside of a block, so a block's markers seem to be missing. "
-                          "Code stands between markers only.");
+                          "Code is allowed between markers only.");
   }
   // No blocks: a whole file, if that is allowed, under the first idea.
   if (reader.sections.empty())

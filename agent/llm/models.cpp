@@ -70,14 +70,14 @@ void check_price(const ProviderOptions& options, const Ledger& ledger) {
   if (options.kind == "command") {
     const auto price = ledger.price_of("command");
     check(price ? largest_cost(*price, 1, 1) == 0 : !limited,
-          "what a command spends can't be counted; add --price command=0 where it costs nothing, "
+          "what a command spends can't be counted; add --price command=0 if it costs nothing, "
           "or leave --max-usd and --price command=... out");
     return;
   }
   check(!limited || ledger.price_of(options.price_name),
         "--max-usd needs the price of " + options.model + "; add --price " + options.model +
             "=IN,CACHED,OUT in USD per million tokens, or --price " + options.model +
-            "=0 where it costs nothing");
+            "=0 if it costs nothing");
 }
 
 std::shared_ptr<Link> make_link(ProviderOptions options, Ledger& ledger) {
@@ -101,46 +101,51 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
                  "who proposes; default: what --model, --base-url, --command or --replay imply, "
                  "else builtin")
       ->check(CLI::IsMember(std::vector<std::string>(kKinds.begin(), kKinds.end())));
-  run.add_option("--model", first.model, "the endpoint's name of the model");
-  run.add_option("--base-url", first.base_url, "the endpoint, up to /v1; default: the provider's");
+  run.add_option("--model", first.model, "name of the model at the endpoint");
+  run.add_option("--base-url", first.base_url,
+                 "address of the endpoint, up to /v1; default: the provider's");
   run.add_option("--api-key-env", first.key_env,
-                 "environment variable with its key; default OPENAI_API_KEY or ANTHROPIC_API_KEY");
+                 "environment variable with the key; default: OPENAI_API_KEY or ANTHROPIC_API_KEY");
   run.add_option("--header", first.headers,
                  "NAME=VARIABLE: a header with the value of that environment variable, for the "
                  "first model's host; repeat for more")
       ->allow_extra_args(false);
   run.add_option("--command", first.command,
                  "program for --provider command: prompt on stdin, reply on stdout");
-  run.add_option("--replay", options.replay,
-                 "give the replies of an earlier run again: its tag, or its folder, with a slash");
-  run.add_option("--fallback", options.fallbacks,
-                 "asked where those before it fail: KIND:MODEL[@URL][#KEY_ENV]; repeat for more")
+  run.add_option(
+      "--replay", options.replay,
+      "give the replies of an earlier run again: its tag, or its folder (written with a slash)");
+  run.add_option(
+         "--fallback", options.fallbacks,
+         "model to ask if those before it fail: KIND:MODEL[@URL][#KEY_ENV]; repeat for more")
       ->allow_extra_args(false);
   run.add_option("--repair-model", options.repair_model,
                  "a cheaper model for repairs: as --fallback, or a model of the same endpoint");
   run.add_option("--price", options.prices,
                  "MODEL=IN,CACHED,OUT in USD per million tokens, or MODEL=0; KIND:MODEL[@URL]= "
-                 "where one name has two prices; repeat for more")
+                 "if one name has two prices; repeat for more")
       ->allow_extra_args(false);
   run.add_option("--max-usd", options.max_usd,
-                 "ask no model beyond this sum; the builtin proposer goes on")
+                 "ask no model beyond this sum; the builtin proposer continues")
       ->check(CLI::Range(1e-6, 1e6));
   run.add_option("--max-output-tokens", first.max_output_tokens,
-                 "room of a reply, reasoning included; one that is cut gets twice as much")
+                 "most tokens of a reply, reasoning included; one that is cut gets twice as many")
       ->check(CLI::Range(int64_t{256}, int64_t{1} << 20))
       ->capture_default_str();
-  run.add_option("--reasoning-effort", first.reasoning_effort, "low, medium or high")
+  run.add_option("--reasoning-effort", first.reasoning_effort,
+                 "low, medium or high; default: the endpoint's")
       ->check(CLI::IsMember({"low", "medium", "high"}));
   run.add_option("--temperature", first.temperature, "default: the endpoint's")
       ->check(CLI::Range(0.0, 2.0));
-  run.add_flag("--stream,!--no-stream", first.stream, "replies as streams (default) or whole");
+  run.add_flag("--stream,!--no-stream", first.stream,
+               "receive replies as streams (default) or whole");
   run.add_option(
          "--patience", first.patience,
          "seconds that a model may be silent while it reads a prompt or thinks; default: 90 "
          "to 240, 900 on this machine")
       ->check(CLI::Range(1.0, 86400.0));
   run.add_option("--retry-minutes", options.retry_minutes,
-                 "until a model that failed is tried again; doubles up to an hour")
+                 "minutes until a model that failed is tried again; doubles up to an hour")
       ->check(CLI::Range(0.001, 60.0))
       ->capture_default_str();
 }

@@ -38,8 +38,8 @@ std::string proof_problem(const std::string& words) {
 
 void add_sandbox_option(CLI::App& app, std::string& sandbox) {
   app.add_option("--sandbox", sandbox,
-                 "auto: model-written code runs in bubblewrap's or not at all; landlock: a weaker "
-                 "one, for containers; try: the strongest of these that works, or none; off")
+                 "auto: model-written code runs in bubblewrap or not at all; landlock: a weaker "
+                 "sandbox, for containers; try: the strongest of these that works, or none; off")
       ->check(CLI::IsMember({"auto", "landlock", "try", "off"}))
       ->capture_default_str();
 }
@@ -47,7 +47,8 @@ void add_sandbox_option(CLI::App& app, std::string& sandbox) {
 }  // namespace
 
 void add_place_options(CLI::App& app, Options& options) {
-  app.add_option("--task", options.task, "task that `prepare` made")->capture_default_str();
+  app.add_option("--task", options.task, "task that `prepare` made, by name or folder")
+      ->capture_default_str();
   add_model_options(app, options.models);
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   add_sandbox_option(app, options.sandbox);
@@ -55,37 +56,39 @@ void add_place_options(CLI::App& app, Options& options) {
 }
 
 void add_run_options(CLI::App& run, Options& options) {
-  run.add_option("--tag", options.tag, "name of the run; the same name goes on with it")
+  run.add_option("--tag", options.tag, "name of the run; an earlier name continues that run")
       ->required();
   add_place_options(run, options);
   run.add_option("--from", options.from, "begin with the champion of this run, not with train.cpp");
   run.add_option("--tuner-share", options.tuner_share,
-                 "the share of the experiments that the builtin proposer makes beside a model")
+                 "share of the experiments that the builtin proposer makes beside a model")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   run.add_option("--context-tokens", options.context_tokens,
-                 "the model's context; below 32000 the prompt tells less of the run")
+                 "size of the model's context; below 32000 the prompt has less history")
       ->check(CLI::Range(int64_t{1000}, int64_t{1} << 40))
       ->capture_default_str();
-  run.add_option("--max-experiments", options.max_experiments, "stop after so many, baseline aside")
+  run.add_option("--max-experiments", options.max_experiments,
+                 "stop after so many, not counting the baseline")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  run.add_option("--keep", options.keep,
-                 "evidence: a gain beyond the noise of a measurement; greedy: any better figure")
+  run.add_option(
+         "--keep", options.keep,
+         "evidence: keep a gain beyond the noise of a measurement; greedy: keep any better score")
       ->check(CLI::IsMember({"evidence", "greedy"}))
       ->capture_default_str();
   run.add_option("--verify", options.verify,
-                 "what proves the gain at the end: a share of the night, a number of measurements, "
-                 "or off")
+                 "how long the gain is proven at the end: a share of the night, a number of "
+                 "measurements, or off")
       ->check(proof_problem)
       ->capture_default_str();
   run.add_option("--disturbed", options.disturbed,
-                 "repeat a measurement that other load on the machine disturbed, or count it")
+                 "repeat or count a measurement that other load on the machine disturbed")
       ->check(CLI::IsMember({"repeat", "count"}))
       ->capture_default_str();
-  run.add_option("--until", options.until, "HH:MM: stop at that time of your clock");
+  run.add_option("--until", options.until, "HH:MM: stop at that local time");
   run.add_option("--notify", options.notify,
-                 "a command that is told of the end, the first keep, a pause, a breakage, a "
-                 "plateau: one line as its last argument, details on stdin");
+                 "command to run at the end, the first keep, a pause, a breakage or a plateau; it "
+                 "gets one line as its last argument, and details on stdin");
   run.add_option("--max-hours", options.max_hours, "stop after so many hours")
       ->check(CLI::Range(0.0, 1e6));
   run.add_option("--overlap", options.overlap,
@@ -93,18 +96,19 @@ void add_run_options(CLI::App& run, Options& options) {
                  "proposals unless they are recorded, builds with a GPU")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
-  run.add_option("--seed", options.seed, "seed of every training run")->capture_default_str();
+  run.add_option("--seed", options.seed, "the seed of each training is derived from this one")
+      ->capture_default_str();
 }
 
 void add_verify_options(CLI::App& verify, Options& options) {
   verify.add_option("--tag", options.tag, "name of the run, which must not be running")->required();
   verify
       .add_option("--measurements", options.measurements,
-                  "how many it may take; by default a third of those made so far, at least 8")
+                  "at most so many; by default a third of those made so far, but at least 8")
       ->check(CLI::Range(2 * kFewestPairs, int64_t{1'000'000}));
   verify.add_option("--task", options.task, "the run's task, if its folder has another name");
   add_sandbox_option(verify, options.sandbox);
-  verify.add_option("--notify", options.notify, "as for run");
+  verify.add_option("--notify", options.notify, "command to run at the end, as for run");
   verify.add_option("--data", options.data, "folder of tasks and runs");
 }
 
@@ -112,14 +116,14 @@ void add_remeasure_options(CLI::App& remeasure, Remeasuring& what) {
   remeasure.add_option("--tag", what.tag, "name of the run, which must not be running")->required();
   remeasure.add_option("--task", what.task, "train on another task than the run's");
   remeasure.add_option("--device", what.device, "train on another device than the run's");
-  remeasure.add_option("--pairs", what.pairs, "how often both are trained")
+  remeasure.add_option("--pairs", what.pairs, "how many times both are trained")
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->capture_default_str();
   remeasure
       .add_option(
           "--steps", what.steps,
-          "train so many steps instead of the budget, ten minutes longer at most: what is left is "
-          "not won by speed")
+          "train so many steps, for at most ten minutes more than the budget: a gain that remains "
+          "is not won by speed")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   add_sandbox_option(remeasure, what.sandbox);
   remeasure.add_option("--data", what.data, "folder of tasks and runs");

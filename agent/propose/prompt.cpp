@@ -43,7 +43,7 @@ constexpr std::array<Extent, 5> kExtents = {{{kAll, 40, 10, 10, 12000, true, tru
 constexpr std::string_view kRole =
     "You are a researcher who improves a language-model training program, one experiment at a "
     "time.\n"
-    "You are given the assignment, the two headers that the program stands on, the best program so "
+    "You are given the assignment, the two headers that the program uses, the best program so "
     "far (train.cpp), the log of past experiments and the latest measurements. Answer with one "
     "experiment: an edit of train.cpp that should lower val_bpb, bits per byte on held-out text, "
     "after training for a fixed wall-clock time. Your edit is built, trained and scored "
@@ -58,15 +58,15 @@ constexpr std::string_view kRules =
     "- The function given to Run::model is traced into a graph and scored by another process. With "
     "gradients off it must be functional (no in-place operator, no out=, no as_strided), "
     "deterministic (no dropout, no random numbers), causal, independent between rows, and take the "
-    "sequence length from ids (a slice to the end needs no length). What breaks this ends the run "
-    "before training, as does a model whose traced graph and live function differ. cat, slice, "
-    "stack, remainder and at::embedding, also with a sparse gradient, can be sealed; a table in "
-    "float32 wants .to(type) before products under autocast.\n"
+    "sequence length from ids (a slice to the end needs no length). If it breaks one of these "
+    "rules, or its traced graph and the live function differ, the run ends before training. cat, "
+    "slice, stack, remainder and at::embedding, also with a sparse gradient, are allowed; a table "
+    "in "
+    "float32 needs .to(type) before matrix products under autocast.\n"
     "- It runs in a sandbox: no network, no files, no other processes, no environment. Seeds, data "
     "order, the clock and the record belong to the harness; don't touch the generators' seeds.\n"
-    "- Never print or compute val_bpb; the score comes from outside. Time before the first step "
-    "and "
-    "after the last one counts for the clock of the parent as well, so don't move work there.\n"
+    "- Never print or compute val_bpb; another process computes the score. The time before the "
+    "first step and after the last one is limited too, so don't move work there.\n"
     "- Tensors live on run.device().device, which may be a CPU; keep both CPU and CUDA working, "
     "but "
     "tune only for the device in the measurements.\n"
@@ -80,7 +80,7 @@ constexpr std::string_view kFormatRules =
     "out.\n"
     "- Keep blocks small: the lines that change and enough around them to be unique.\n"
     "- Code stands between the markers only: no fences, no code in IDEA, WHY or NEXT.\n"
-    "- One IDEA, and no drafts: of several edits you are asked which one you mean.\n";
+    "- One IDEA and no drafts: after several edits you are asked which one you mean.\n";
 
 // Code that has nothing to do with the task, so that it suggests nothing but the form.
 constexpr std::string_view kExample =
@@ -221,10 +221,10 @@ std::string log_of(const std::vector<Past>& past, const Extent& extent) {
         std::count_if(past.begin(), past.end(), [&](const Past& p) { return p.status == status; }));
   };
   std::string text =
-      "One line each, oldest first: number, change of val_bpb against the best of its "
-      "time (negative is better), kept, noise (too small to tell) or no, what its WHY expected, "
-      "tokens seen, idea -> constants changed. To see the edit of one, name it in NEXT, as #7: it "
-      "stands in the next prompt. In all " +
+      "One line each, oldest first: number, change of val_bpb from the best before it (negative is "
+      "better), kept, noise (too small to tell) or no, the change that its WHY expected, tokens "
+      "seen, idea -> constants changed. To see an edit in the next prompt, name it in NEXT, such "
+      "as #7. In all " +
       std::to_string(past.size()) + " with " + count("keep") + " kept and " + count("crash") +
       " crashed";
   const auto told = worth_telling(past, extent);
@@ -309,7 +309,7 @@ std::vector<std::string> untried(const PromptInputs& inputs, size_t most) {
 }
 
 std::string backlog_of(const std::vector<std::string>& ideas) {
-  std::string text = "Noted earlier, unproven and untried: take one, or ignore them.\n\n";
+  std::string text = "Ideas noted earlier, not tried yet: take one, or ignore them.\n\n";
   for (const std::string& idea : ideas) text += "- " + idea + "\n";
   return text;
 }
@@ -344,7 +344,7 @@ std::string prospects_of(const PromptInputs& inputs) {
             " (standard deviation); a gain below that is not kept.\n";
   if (inputs.since_keep >= kLong)
     text += "None of the last " + std::to_string(inputs.since_keep) +
-            " experiments was kept. Leave fine tuning: change the structure, combine changes that "
+            " experiments was kept. Stop fine-tuning: change the structure, combine changes that "
             "each lost by little, or remove a part that may not be needed.\n";
   return text;
 }
@@ -437,10 +437,10 @@ std::string feedback_prompt(const Setback& setback, bool whole_file_allowed, int
   std::string text;
   switch (setback.failure) {
     case Failure::kEdit:
-      text = "Your edit could not be applied, and nothing of it was.";
+      text = "Your edit could not be applied, and nothing was changed.";
       break;
     case Failure::kKnown:
-      text = "Your edit was not built, because it says nothing new.";
+      text = "Your edit was not built, because it does not give a new program.";
       break;
     case Failure::kBuild:
       text = "Your edit was applied but does not build.";
@@ -453,11 +453,11 @@ std::string feedback_prompt(const Setback& setback, bool whole_file_allowed, int
   const std::string words = clean_log(setback.text, kMaxProblem);
   text += "\n\n" + (log ? fenced(words, "") : words + "\n");
   text +=
-      "\nSend the whole reply again in the reply format, with blocks against train.cpp as you "
+      "\nSend the whole reply again in the reply format, with blocks for train.cpp as you "
       "were given it. ";
   text += setback.failure == Failure::kKnown
               ? "Propose another experiment."
-              : "Mend the mistake and keep the idea; if it can't work, propose another one.";
+              : "Fix the mistake and keep the idea; if the idea can't work, propose another one.";
   if (whole_file_allowed) {
     text +=
         " Instead of blocks you may send the whole file now: IDEA, WHY, then all of train.cpp in "

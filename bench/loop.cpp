@@ -105,8 +105,6 @@ int main(int argc, char** argv) {
                 "cpu",
                 "--overlap",
                 "on",
-                "--keep",
-                "greedy",
                 "--command",
                 (dir / "checkout/propose").string(),
                 "--max-experiments",

@@ -70,6 +70,13 @@ void LocalStore::keep_champion(int64_t n, const std::string& commit) {
   sync_path(partial);
   fs::rename(partial, target);
   sync_path(run_.champions());
+  // It is measured again soon, and is built already.
+  const ExperimentFolder again = run_.again();
+  std::error_code not_there;  // then it is built once more
+  fs::remove(again.program(), not_there);
+  fs::create_directories(again.path);
+  write_file(again.source(), history_.source_at(commit));
+  fs::rename(folder.program(), again.program(), not_there);
 }
 
 void LocalStore::derive(const RunState& state) {

@@ -3,6 +3,7 @@
 //   build/prepare --source demo            headers of this machine, small; for a first look
 //   build/prepare --source PATH...         files and folders of text, source code, .jsonl
 //   build/prepare info|encode|decode       what a task holds; text to ids and back
+//   build/prepare copy                     the same task with another time budget
 //
 // A corpus becomes a task folder (task/task.h) in this order: index the documents, set some
 // aside, train the tokenizer on the others, pack val and test for ever, write the training shards.
@@ -14,6 +15,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <set>
 
 #include "common/error.h"
 #include "common/files.h"
@@ -21,6 +23,7 @@
 #include "common/nvidia.h"
 #include "common/process.h"
 #include "common/version.h"
+#include "prepare/copy_task.h"
 #include "prepare/forecast.h"
 #include "prepare/glance.h"
 #include "prepare/make_from_files.h"
@@ -64,14 +67,21 @@ bool nothing_to_do(const fs::path& dir, const TaskInfo& wanted, bool force) {
   return true;
 }
 
-void make_task(const Request& request) {
+void make_task(Request request, const std::set<std::string>& given) {
   catch_interrupts();
+  fill_in(request, given, task_there(request));
   check_options(request);
   const TaskInfo wanted = wanted_task(request);
   const fs::path dir = data_dir() / wanted.name;
   if (nothing_to_do(dir, wanted, request.force)) return;
   const TaskLock lock(dir);
   if (nothing_to_do(dir, wanted, request.force)) return;  // another process was faster
+  check(!request.source.empty(), "task " + wanted.name + " was made of " + wanted.source +
+                                     "; to make it anew, give that once more with --source");
+  if (!given.contains("--source"))
+    say("No --source is given: this is {}, {} files to train on and one to score by, from the hub\n"
+        "Others are tinystories, demo, and files and folders: build/prepare --help\n",
+        wanted.source, wanted.shards);
 
   // Whatever goes wrong, the workplace is removed, and an older task stays as it is.
   Workplace workplace(dir);
@@ -107,7 +117,9 @@ void info_command(const std::string& task) {
 
 struct CommandLine {
   Request make;
-  std::string task;  // of info, encode and decode
+  std::string task;  // of the other commands
+  std::string copys_name;
+  double copys_budget = 0;
   bool binary = false;
 
   CLI::App app{"Makes the task that training reads."};
@@ -156,30 +168,36 @@ void CommandLine::add_make() {
                  "out of train")
       ->check(CLI::IsMember({"exact", "near"}))
       ->capture_default_str();
-  CLI::Option* vocab = app.add_option("--vocab", make.vocab, "tokens of the vocabulary");
-  CLI::Option* seq_len = app.add_option("--seq-len", make.seq_len, "tokens of a row");
-  CLI::Option* budget = app.add_option("--time-budget", make.time_budget, "seconds of training");
-  CLI::Option* eval =
-      app.add_option("--eval-tokens", make.eval_tokens, "tokens of val, and as many of test");
-  for (CLI::Option* option : {vocab, seq_len, budget, eval}) option->capture_default_str();
+  for (CLI::Option* option :
+       {app.add_option("--vocab", make.vocab, "tokens of the vocabulary"),
+        app.add_option("--seq-len", make.seq_len, "tokens of a row"),
+        app.add_option("--time-budget", make.time_budget, "seconds of training"),
+        app.add_option("--eval-tokens", make.eval_tokens, "tokens of val, and as many of test")})
+    option->capture_default_str();
   app.add_option("--workers", make.workers, "threads, at most 32 (default: one a core)");
   app.add_option_function<std::string>("--data", use_data_dir, "folder for all data");
-  app.add_flag("--force", make.force, "make the task anew if it exists");
-  app.callback([=, this] {
+  app.add_flag("--force", make.force,
+               "make the task anew if it exists; what no flag gives stays as it was");
+  app.callback([this] {
     if (!app.get_subcommands().empty()) return;
-    // The demo is small, so that a first look takes minutes without a GPU; flags that are given
-    // win.
-    if (make.is_demo() && vocab->empty()) make.vocab = 1024;
-    if (make.is_demo() && seq_len->empty()) make.seq_len = 256;
-    if (make.is_demo() && budget->empty()) make.time_budget = 11;
-    if (make.is_demo() && eval->empty()) make.eval_tokens = 65536;
-    make_task(make);
+    std::set<std::string> given;
+    for (const CLI::Option* option : app.get_options())
+      if (!option->empty()) given.insert(option->get_name());
+    make_task(make, given);
   });
 }
 
 void CommandLine::add_look() {
   CLI::App* info = command("info", "Prints sizes, longest tokens and a sample of a task", task);
   info->callback([this] { info_command(task); });
+  CLI::App* copy =
+      command("copy", "Makes a task of another time budget, with the same files", task);
+  copy->add_option("--as", copys_name, "its name")->required();
+  copy->add_option("--time-budget", copys_budget, "seconds of training")->required();
+  copy->callback([this] {
+    copy_task(find_task(task), copys_name, copys_budget);
+    print_next(copys_name);
+  });
   CLI::App* encode = command("encode", "Text on stdin to token ids on stdout (no BOS)", task);
   encode->add_flag("--binary", binary, "ids as little-endian uint16");
   encode->callback(

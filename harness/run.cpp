@@ -44,7 +44,7 @@ double seconds_since(Clock::time_point start) {
 
 struct Options {
   std::string task = "demo", device = "auto", data;
-  fs::path seal, json;
+  fs::path seal, keep, json;
   int64_t seed = 42, steps = 0;
   int threads = training_threads();
   bool profile = false;
@@ -83,8 +83,10 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--seed", options.seed, "seed of all random numbers")->capture_default_str();
   app.add_option("--steps", options.steps, "train this many steps instead of the time budget")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  app.add_option("--seal", options.seal,
-                 "write the sealed model to this file instead of scoring it");
+  CLI::Option* seal = app.add_option("--seal", options.seal,
+                                     "write the sealed model to this file instead of scoring it");
+  app.add_option("--keep", options.keep, "score the sealed model and write it to this file as well")
+      ->excludes(seal);
   app.add_option("--json", options.json, "write the record of the run to this file");
   app.add_flag("--profile", options.profile,
                "print in which operators five steps spend their time; this slows them down");
@@ -96,7 +98,7 @@ Options parse_options(int argc, char** argv) {
     if (error.get_exit_code() == 0) std::exit(app.exit(error));
     throw Error(std::string(error.what()) + "; build/train --help lists what there is", kUsage);
   }
-  for (const fs::path& file : {options.seal, options.json}) check_writable(file);
+  for (const fs::path& file : {options.seal, options.keep, options.json}) check_writable(file);
   // All of the program looks tasks up by this variable.
   if (!options.data.empty()) setenv("AUTORESEARCH_DATA", options.data.c_str(), 1);
   return options;
@@ -358,6 +360,7 @@ void Run::Impl::seal() {
   const int64_t rows = scoring_rows(device, task.seq_len, task.vocab_size);
   const SealedModel sealed = trace(logits, rows, task.seq_len, task.vocab_size, device.device);
   if (!options.seal.empty()) return save_sealed(sealed, options.seal);
+  if (!options.keep.empty()) save_sealed(sealed, options.keep);
   record.score = score_alone(sealed);
 }
 

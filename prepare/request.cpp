@@ -25,6 +25,7 @@ void check_usage(bool good, const std::string& message) {
 
 // What task.json calls the source, by which a repeated command is known. Paths must exist.
 std::string source_label(const Request& request) {
+  if (request.source.empty()) return request.kept_source;
   if (request.is_demo() || request.from_hub()) return request.source[0];
   std::set<std::string> paths;  // in whatever order they were given
   for (const std::string& path : request.source) {
@@ -39,19 +40,24 @@ std::string source_label(const Request& request) {
   return fmt::format("{}", fmt::join(paths, ", "));
 }
 
-// The task's name: given, or the corpus's, or that of the first path.
+// The task's name: given, or the corpus's, or that of the first path; empty if there is none.
+std::string name_of(const Request& request) {
+  if (!request.task.empty()) return request.task;
+  if (request.is_demo() || request.from_hub()) return request.source[0];
+  std::error_code not_there;
+  return fs::canonical(request.source[0], not_there).stem().string();
+}
+
 std::string task_name(const Request& request) {
-  std::string name = request.task;
-  if (name.empty() && (request.is_demo() || request.from_hub())) name = request.source[0];
+  const std::string name = name_of(request);
   check_usage(!name.empty() || !is_stdin(request.source[0]),
               "give a task from stdin a name with --task");
-  if (name.empty()) name = fs::canonical(request.source[0]).stem().string();
   check_task_name(name);
   return name;
 }
 
-// Throws Error unless the task's files are what its task.json says: those to score by by their
-// hashes, the training shards, which may be terabytes, by their sizes.
+}  // namespace
+
 void check_whole(const fs::path& dir, const TaskInfo& info) {
   train_shards(dir, info);
   for (const char* split : {"val", "test"}) heldout_rows(dir, info, split);
@@ -62,7 +68,49 @@ void check_whole(const fs::path& dir, const TaskInfo& info) {
                     dir.native()));
 }
 
-}  // namespace
+void check_budget(double seconds) {
+  check_usage(std::isfinite(seconds) && seconds > 0,
+              "--time-budget must be a number of seconds above 0, such as 300");
+}
+
+std::optional<TaskInfo> task_there(const Request& request) {
+  const std::string name = name_of(request);
+  std::error_code ignored;
+  if (name.empty() || !fs::exists(data_dir() / name / "task.json", ignored)) return std::nullopt;
+  try {
+    return load_task(data_dir() / name);
+  } catch (const Error&) {
+    if (!request.force) throw;
+    return std::nullopt;
+  }
+}
+
+void fill_in(Request& request, const std::set<std::string>& given,
+             const std::optional<TaskInfo>& there) {
+  const auto fill = [&](const char* flag, auto& value, const auto& otherwise) {
+    if (!given.contains(flag)) value = otherwise;
+  };
+  if (there) {
+    fill("--vocab", request.vocab, there->vocab_size);
+    fill("--seq-len", request.seq_len, there->seq_len);
+    fill("--time-budget", request.time_budget, there->time_budget);
+    fill("--eval-tokens", request.eval_tokens, there->eval_tokens);
+    fill("--column", request.read.column, there->column);
+    fill("--doc-separator", request.read.doc_separator, there->doc_separator);
+    fill("--dedup", request.dedup, there->dedup);
+    const bool named = there->source == "demo" || is_hub_corpus(there->source);
+    fill("--source", request.source,
+         named ? std::vector<std::string>{there->source} : std::vector<std::string>{});
+    fill("--source", request.kept_source, there->source);
+    if (request.from_hub() && request.source[0] == there->source)
+      fill("--shards", request.shards, there->shards);
+  } else if (request.is_demo()) {
+    fill("--vocab", request.vocab, 1024);
+    fill("--seq-len", request.seq_len, 256);
+    fill("--time-budget", request.time_budget, 11);
+    fill("--eval-tokens", request.eval_tokens, 65536);
+  }
+}
 
 bool Request::from_hub() const { return source.size() == 1 && is_hub_corpus(source[0]); }
 
@@ -94,8 +142,7 @@ void check_options(const Request& request) {
               fmt::format("--eval-tokens must be between 1 and {}; leave it out for the usual "
                           "number",
                           kMostEvalTokens));
-  check_usage(std::isfinite(request.time_budget) && request.time_budget > 0,
-              "--time-budget must be a number of seconds above 0, such as 300");
+  check_budget(request.time_budget);
   check_usage(request.workers >= 1 && request.workers <= Request::kMostWorkers,
               fmt::format("--workers must be between 1 and {}; more would wait for the one thread "
                           "that reads",
@@ -140,8 +187,12 @@ bool already_prepared(const fs::path& dir, const TaskInfo& wanted, bool force) {
   compare("--dedup", there.dedup, wanted.dedup);
   compare("--vocab", there.vocab_size, wanted.vocab_size);
   compare("--seq-len", there.seq_len, wanted.seq_len);
-  compare("--time-budget", there.time_budget, wanted.time_budget);
   compare("--eval-tokens", there.eval_tokens, wanted.eval_tokens);
+  check(!differences.empty() || there.time_budget == wanted.time_budget,
+        fmt::format("task {0} is already prepared with --time-budget {1} (now {2}); a copy with "
+                    "another one: build/prepare copy --task {0} --as NAME --time-budget {2}",
+                    wanted.name, there.time_budget, wanted.time_budget));
+  compare("--time-budget", there.time_budget, wanted.time_budget);
   check(differences.empty(), fmt::format("task {} is already prepared with {}; use --force to make "
                                          "it anew, or --task with another name",
                                          wanted.name, differences));

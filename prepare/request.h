@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,16 +17,17 @@ namespace autoresearch {
 struct Request {
   static constexpr int64_t kMostWorkers = 32;  // each takes some 7 MB, and one thread reads for all
 
-  std::vector<std::string> source{"climbmix"};
-  std::string task;                // empty: derived from the source
-  std::optional<int64_t> shards;   // of the hub's for training; -1: all
-  std::string base_url;            // of the hub's files; empty: as the hub has them
-  int64_t downloads = 8;           // at a time
-  ReadOptions read;                // of files
-  int64_t vocab = 8192;            // tokens, special ones included
-  int64_t seq_len = 2048;          // tokens of context
-  double time_budget = 300;        // seconds of training
-  int64_t eval_tokens = 40 << 19;  // in val, and as many in test
+  std::vector<std::string> source{"climbmix"};  // empty: what the task was made of
+  std::string kept_source;                      // and how its task.json names that
+  std::string task;                             // empty: derived from the source
+  std::optional<int64_t> shards;                // of the hub's for training; -1: all
+  std::string base_url;                         // of the hub's files; empty: as the hub has them
+  int64_t downloads = 8;                        // at a time
+  ReadOptions read;                             // of files
+  int64_t vocab = 8192;                         // tokens, special ones included
+  int64_t seq_len = 2048;                       // tokens of context
+  double time_budget = 300;                     // seconds of training
+  int64_t eval_tokens = 40 << 19;               // in val, and as many in test
   int64_t workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostWorkers);
   std::string dedup = "exact";
   bool force = false;
@@ -36,6 +38,20 @@ struct Request {
 
 // Throws Error, with code kUsage, for options that can't be or don't go together.
 void check_options(const Request& request);
+void check_budget(double seconds);
+
+// The task that has the name of the one that is asked for; nothing if there is none, or if it is
+// damaged and would be replaced.
+std::optional<TaskInfo> task_there(const Request& request);
+
+// What no flag gave stays as the task has it; a new demo is small, so that a first look takes
+// minutes without a GPU. `given`: the flags that were given, such as "--vocab". Pure.
+void fill_in(Request& request, const std::set<std::string>& given,
+             const std::optional<TaskInfo>& there);
+
+// Throws Error unless the task's files are what its task.json says: those to score by by their
+// hashes, the training shards, which may be terabytes, by their sizes.
+void check_whole(const fs::path& dir, const TaskInfo& info);
 
 // The task that is asked for, as far as it is known before it is made: its name and source, and
 // what it is made with. Throws Error for a source that can't be read or has no name.

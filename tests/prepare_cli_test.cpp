@@ -276,6 +276,41 @@ TEST_F(PrepareTest, HowMuchOfValIsInTrainIsToldAndNearDuplicatesStayOutIfAsked) 
   expect_refusal("--source tinystories --dedup near", {"--dedup near is for files"}, 2);
 }
 
+TEST_F(PrepareTest, WhatNoFlagGivesStaysAsTheTaskHasIt) {
+  write_corpus();
+  ASSERT_EQ(prepare(std::string(kSmall) + "--time-budget 5").code, 0);
+  for (const char* again : {"--source corpus", "--task corpus"})
+    EXPECT_HAS(prepare(again).out, "already prepared");
+  expect_refusal("--task corpus --seq-len 64", {"--seq-len 32 (now 64)"});
+  expect_refusal("--task corpus --force", {"was made of", "--source"});
+  ASSERT_EQ(prepare("--source corpus --seq-len 64 --force").code, 0);
+  EXPECT_EQ(task_json()["vocab_size"], 300);
+  EXPECT_EQ(task_json()["time_budget"], 5);
+  EXPECT_EQ(task_json()["seq_len"], 64);
+}
+
+TEST_F(PrepareTest, AnotherBudgetIsATaskOfItsOwnWithTheSameFiles) {
+  write_corpus();
+  ASSERT_EQ(prepare(kSmall).code, 0);
+  expect_refusal("--task corpus --time-budget 7",
+                 {"build/prepare copy --task corpus --as NAME --time-budget 7"});
+  const Output copied = prepare("copy --task corpus --as quick --time-budget 7");
+  ASSERT_EQ(copied.code, 0) << copied.err;
+  EXPECT_HAS(copied.out, "--task quick");
+  nlohmann::json expected = task_json();
+  expected["name"] = "quick";
+  expected["time_budget"] = 7;
+  EXPECT_EQ(task_json("quick"), expected);
+  EXPECT_EQ(fs::hard_link_count(data() / "quick/heldout/val.bin"), 2u);
+  EXPECT_HAS(prepare("info --task quick").out, "task quick");
+  expect_refusal("copy --task corpus --as quick --time-budget 8", {"quick exists"});
+  expect_refusal("copy --task corpus --as runs --time-budget 8", {"can't name a task"});
+  expect_refusal("copy --task corpus --as q --time-budget 0", {"--time-budget must be"}, 2);
+  expect_refusal("copy --task corpus --as q", {"--time-budget"}, 2);
+  write_file(data() / "corpus/heldout/val.bin", "cut");
+  expect_refusal("copy --task corpus --as q --time-budget 8", {"is damaged"});
+}
+
 TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {
   write_corpus();
   ASSERT_EQ(prepare(kSmall).code, 0);

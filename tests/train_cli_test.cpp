@@ -43,7 +43,7 @@ class TrainCli : public testing::Test {
 };
 
 TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
-  const Exit live = train({"--task", "tiny", "--device", "cpu", "--steps", "12"});
+  const Exit live = train({"--task", "tiny", "--device", "cpu", "--steps", "12", "--keep", "kept"});
   ASSERT_EQ(live.code, 0) << live.output;
   const double bpb = value_of(live.output, "val_bpb");
   EXPECT_GT(bpb, 0.5) << live.output;
@@ -55,6 +55,7 @@ TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
   ASSERT_EQ(sealed.code, 0) << sealed.output;
   EXPECT_EQ(sealed.output.find("val_bpb"), std::string::npos)
       << "a handed-over model is not scored";
+  EXPECT_EQ(sha256_of_file(dir_ / "kept"), sha256_of_file(dir_ / "model.safetensors"));
   const Exit score = program(SCORE_PROGRAM, {"model.safetensors", "--task", "tiny", "--device",
                                              "cpu", "--json", "score.json"});
   ASSERT_EQ(score.code, 0) << score.output;
@@ -139,6 +140,7 @@ TEST_F(TrainCli, MistakesGetOneLineAndTheNextCommand) {
       {{"--unknown"}, "--unknown"},
       {{"--unknown"}, "; build/train --help lists what there is"},
       {{"--task", "tiny", "--seal", folder + "/none/m"}, "can't write " + folder + "/none/m"},
+      {{"--task", "tiny", "--seal", "m", "--keep", "m"}, "--keep excludes --seal"},
       {{"--task", "tiny", "--json", folder + "/none/j"}, "can't write " + folder + "/none/j"},
       {{"--task", "tiny", "--seal", folder}, "can't write " + folder}};
   for (const auto& [args, expected] : mistakes) {

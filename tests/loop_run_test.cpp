@@ -402,6 +402,7 @@ TEST_F(LoopRun, AFullDiskAtAnyWriteOfAKeepCostsAPauseAndNotTheKeep) {
       EXPECT_NE(first.output.find("can't sync"), std::string::npos) << first.output;
       EXPECT_EQ(start(n, 0).code, 0);
     } else if (met && n > 1) {
+      EXPECT_HAS(first.output, "; going on in 5 s");
       EXPECT_EQ(first.output.find("; going on in 5 s"), first.output.rfind("; going on in 5 s"));
     }
     EXPECT_EQ(state().champion_n, n) << first.output;
@@ -510,6 +511,32 @@ TEST_F(SlowLoopRun, InterruptingTwiceOrTerminatingStopsAtOnceWithoutAMark) {
   const Exit exit = run(agent(options));
   ASSERT_FALSE(statuses().empty()) << exit.output;
   EXPECT_EQ(statuses()[0], "keep") << exit.output;
+}
+
+// By default the next idea is asked for while one trains. A crash then waits with its repair until
+// that call has ended.
+TEST_F(LoopRun, ACrashWhileTheNextIdeaIsAskedForIsRepairedAfterwards) {
+  if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  std::atomic<int> ideas = 0;
+  const LoopbackServer server([&](const HttpRequest& request, size_t) {
+    const auto has = [&](const char* text) { return request.body.find(text) != std::string::npos; };
+    if (!has("kRate")) return chat_answer("ready");
+    if (has("SIGABRT")) return chat_answer(rate("mended", "0.01", "0.5"));
+    if (++ideas == 1) return chat_answer(edit("aborts", kBegin, kAborts + kBegin));
+    usleep(1'500'000);
+    return chat_answer(edit("second", kBegin, "true\n" + kBegin));
+  });
+  Command command =
+      agent({"--model", "scripted", "--base-url", server.url(), "--max-experiments", "2"});
+  *std::find(command.argv.begin(), command.argv.end(), "off") = "auto";
+  command.limit = 100;
+  const Exit exit = run(command);
+  EXPECT_EQ(exit.code, 0) << exit.output;
+  const RunState after = state();
+  ASSERT_EQ(after.experiments.size(), 3u) << exit.output;
+  EXPECT_EQ(after.at(1).candidate.idea, "mended");
+  EXPECT_EQ(after.at(1).failed.size(), 1u);
+  EXPECT_TRUE(after.at(2).measured);
 }
 
 // What a repair is at when a signal meets it.

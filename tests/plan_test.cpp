@@ -244,6 +244,34 @@ TEST_F(PlanTest, AReplyThatWasPaidForBeforeARestartIsUsed) {
 
 // --- Crashes and interruptions
 
+// The thread that asks is one: the loop would wait for a call that waits for the loop.
+TEST_F(PlanTest, ARepairWaitsWhileAnotherAuthorIsAsked) {
+  story.begun().candidate(1).measured(1, crashed());
+  talk(1, Talk::kDone);
+  talk(2, Talk::kAsking);
+  EXPECT_FALSE(next().step);
+  flight.talks[1].stage = Talk::kSetback;
+  EXPECT_FALSE(next().step);
+  flight.talks.erase(1);
+  story.tell(event::Replied{1, "openai:m"});  // after a restart
+  EXPECT_FALSE(next().step);
+  flight.talks.erase(2);
+  EXPECT_EQ(expect<step::Reopen>()->n, 1);
+}
+
+TEST_F(PlanTest, ABuildThatNamesTheMachineIsTriedAgainAfterALookAtIt) {
+  story.begun();
+  talk(1, Talk::kEdited);
+  flight.talks[1].broken_at = story.now;
+  EXPECT_TRUE(expect<step::Canary>());
+  story.tell(event::Canary{"the champion does not build: cc1plus is gone"});
+  EXPECT_TRUE(expect<step::Pause>());
+  story.tell(event::Paused{"cc1plus is gone"}).tell(event::Canary{""});
+  EXPECT_TRUE(expect<step::Resume>());
+  story.tell(event::Resumed{});
+  EXPECT_EQ(expect<step::Build>()->n, 1);
+}
+
 TEST_F(PlanTest, ACrashThatItsAuthorCanMendGoesBackToIt) {
   story.begun().candidate(1).measured(1, crashed());
   talk(1, Talk::kDone);

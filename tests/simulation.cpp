@@ -77,6 +77,7 @@ void Simulation::lose_what_was_not_on_disk() {
   talks_.clear();
   programs_.clear();
   events_ = {};
+  turns_ = 0;
   unacknowledged_.reset();
 }
 
@@ -100,6 +101,8 @@ void Simulation::maybe_fail() {
 }
 
 void Simulation::later(double seconds, Done done) {
+  if (std::holds_alternative<done::Proposed>(done) && ++turns_ > 1)
+    wrong_.push_back("two authors are asked at once");
   events_.push({now_ + seconds, ++order_, std::move(done)});
 }
 
@@ -181,6 +184,7 @@ void Simulation::begin(const job::Propose& job) {
   const auto paid = conversations_.find(job.n);
   if (!job.builtin && paid != conversations_.end() && !paid->second.open_reply.empty())
     return begin(job::Reopen{job.n});
+  conversations_.erase(job.n);
   talks_[job.n] = {};
   talks_[job.n].builtin = job.builtin;
   talks_[job.n].base = champion_;
@@ -253,6 +257,10 @@ void Simulation::reply(int64_t n, bool mending) {
 void Simulation::begin(const job::Build& job) {
   folders_[job.n] = job.source;
   done::Built done{job.n, !is_bad(job.source, "!build"), "error: no", about(night_.build)};
+  if (now_ < broken_until_) {
+    done.ok = false;
+    done.broken = "cc1plus is gone";
+  }
   if (done.ok) programs_[job.n] = job.source;
   later(done.seconds, done);
 }
@@ -289,6 +297,7 @@ std::optional<Done> Simulation::wait(double seconds) {
   now_ = std::max(now_, events_.top().at);
   Done done = events_.top().done;
   events_.pop();
+  if (std::holds_alternative<done::Proposed>(done)) --turns_;
   if (std::holds_alternative<done::Began>(done)) unacknowledged_ = done;
   if (std::holds_alternative<done::Measured>(done)) {
     trainers_.clear();
@@ -297,7 +306,9 @@ std::optional<Done> Simulation::wait(double seconds) {
   }
   // A model's reply lies in the folder before anybody is told.
   if (const auto* proposed = std::get_if<done::Proposed>(&done);
-      proposed && !proposed->replied.empty() && talks_.contains(proposed->n)) {
+      proposed && !proposed->replied.empty() && !talks_.contains(proposed->n)) {
+    ++paid_;  // its experiment ended meanwhile
+  } else if (proposed && !proposed->replied.empty()) {
     Talk& kept = conversations_[proposed->n];
     paid_ += talks_[proposed->n].replies - kept.replies;
     kept = talks_[proposed->n];
@@ -323,6 +334,7 @@ void Simulation::kill_left_behind(pid_t pid, uint64_t) { trainers_.erase(pid); }
 std::vector<Done> Simulation::finish() {
   trainers_.clear();
   events_ = {};
+  turns_ = 0;
   talks_.clear();
   programs_.clear();
   return {};
@@ -480,6 +492,9 @@ std::vector<std::string> Simulation::check() const {
       expect(e.measured->broken.empty() || !state_.paused.empty(),
              name + "blamed for a broken machine");
   }
+  // At the end one may still lie in its folder, for the next start.
+  for (const auto& [n, talk] : conversations_)
+    replied += talk.replies - (n < state_.next_n() ? state_.at(n).replies : state_.replies);
   expect(replied == paid_, "a reply that was paid for is not on record, or twice");
   expect(stale_ || branch_ == state_.champion, "the branch is not at the champion");
   expect(starts_ < 1000, "the night never ended");

@@ -148,6 +148,7 @@ class Simulation : public Workers, public Store {
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
   std::optional<Done> unacknowledged_;
   std::string champion_;   // when the last job began
+  int turns_ = 0;          // authors that are asked
   int64_t on_record_ = 0;  // replies then, about the experiment that it is of
   std::string parent_;     // of the candidate whose conversation it reopens
   RunState state_;

@@ -37,16 +37,12 @@ bool is_word(const std::string& text) {
          });
 }
 
-// The last line of `output` that is wanted; empty when there is none.
-template <typename Wanted>
-std::string last_line(const std::string& output, const Wanted& wanted) {
-  const std::vector<std::string> lines = split_lines(output);
-  const auto found = std::find_if(lines.rbegin(), lines.rend(), wanted);
-  return found == lines.rend() ? "" : *found;
-}
-
+// The last line of `output` that begins so; empty if there is none.
 std::string last_line_with(const std::string& output, const char* start) {
-  return last_line(output, [&](const std::string& line) { return line.starts_with(start); });
+  const std::vector<std::string> lines = split_lines(output);
+  const auto found = std::find_if(lines.rbegin(), lines.rend(),
+                                  [&](const std::string& line) { return line.starts_with(start); });
+  return found == lines.rend() ? "" : *found;
 }
 
 Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
@@ -245,15 +241,6 @@ nlohmann::json known_facts(const nlohmann::json& record, const nlohmann::json& b
 std::string trainer_log(const ExperimentFolder& folder) {
   std::error_code missing;
   return fs::is_regular_file(folder.log(), missing) ? read_file(folder.log()) : "";
-}
-
-std::string broken_machine(int exit_code, const std::string& log) {
-  if (exit_code == 0) return "";
-  const auto names_it = [](const std::string& line) {
-    return has_any(line, {"error while loading shared libraries", "No space left on device",
-                          "CUDA driver", "CUDA-capable device", "device is lost", "bwrap: "});
-  };
-  return one_line(last_line(log, names_it), kMaxWords);
 }
 
 Baseline baseline_of(const Measured& measured) {

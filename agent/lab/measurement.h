@@ -84,11 +84,6 @@ nlohmann::json known_facts(const nlohmann::json& record, const nlohmann::json& b
 // <folder>/run.log, all that the trainer printed: empty if there is none.
 std::string trainer_log(const ExperimentFolder& folder);
 
-// What a failed training's output says of the machine, not of the code: a library that can't be
-// loaded, a device that is gone, a full disk; empty: nothing. A candidate can print such words
-// itself: they only make the loop look at the machine.
-std::string broken_machine(int exit_code, const std::string& log);
-
 Baseline baseline_of(const Measured& measured);
 Allowance allowance_of(double budget, const Baseline& baseline);
 

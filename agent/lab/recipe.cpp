@@ -14,6 +14,7 @@
 #include "common/budget.h"
 #include "common/error.h"
 #include "common/folder.h"
+#include "common/text.h"
 
 namespace autoresearch {
 
@@ -298,6 +299,19 @@ std::vector<fs::path> Kit::parts_to_build_with() const {
   return parts;
 }
 
+std::string broken_machine(int exit_code, const std::string& log) {
+  constexpr size_t kMost = 400;  // characters
+  if (exit_code == 0) return "";
+  std::string words;
+  for (const std::string& line : split_lines(log))
+    if (has_any(line, {"error while loading shared libraries", "No space left on device",
+                       "Input/output error", "Read-only file system", "cannot execute",
+                       "error trying to exec", "CUDA driver", "CUDA-capable device",
+                       "device is lost", "bwrap: "}))
+      words = line;
+  return one_line(words, kMost);
+}
+
 BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
   const ExperimentFolder here{fs::absolute(folder.path)};
   const fs::path source = here.path / spec_.edited, program = here.program();
@@ -326,6 +340,7 @@ BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
     result.ok = exit.code == 0;
     result.interrupted = exit.interrupted && exit.code != 0;
     result.log = result.ok ? "" : exit.output + why_ended(exit);
+    result.broken = broken_machine(exit.code, exit.output);
     log += shown(argv) + exit.output + (result.ok ? "" : why_ended(exit));
     if (!result.ok) break;
   }

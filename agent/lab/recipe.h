@@ -37,7 +37,13 @@ struct BuildResult {
   double seconds = 0;
   std::string log;           // all output of the failed step, paths as the compiler printed them
   bool interrupted = false;  // it failed only because the user stopped the agent
+  std::string broken = {};   // what it said of the machine (broken_machine()); empty: nothing
 };
+
+// What the output of a failed build or training says of the machine, not of the code: a library or
+// a compiler's part that is gone, a device that is lost, a full disk; empty: nothing. A candidate
+// can print such words itself: they only make the loop look at the machine.
+std::string broken_machine(int exit_code, const std::string& log);
 
 // How the names of folders begin in which an agent is making a kit, or was when it died.
 constexpr const char* kPartialKit = ".partial-";

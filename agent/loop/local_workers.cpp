@@ -124,7 +124,7 @@ void LocalWorkers::begin(const job::Build& job, const RunState&) {
     const BuildResult built = kit_.build(folder, bench_.sandboxed);
     if (built.interrupted || interrupt_requested()) return;
     post(done::Built{job.n, built.ok, built.ok ? "" : clean_compiler_output(built.log),
-                     built.seconds});
+                     built.seconds, built.broken});
   });
 }
 
@@ -143,6 +143,7 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
     if (again) {
       const BuildResult built = build_again(folder, job.again);
       if (built.interrupted) return;
+      check(built.broken.empty(), kBuilderFailed + built.broken);
       const std::string errors = one_line(clean_compiler_output(built.log), 300);
       check(built.ok || proves, "the champion does not build again: " + errors);
       if (!built.ok) return post(not_built(job.n, errors));

@@ -68,8 +68,7 @@ step::Stop Night::run() {
       } else if (const auto done = workers_.wait(is_time_to_derive() ? 0 : next.look_again)) {
         std::visit([this](const auto& done) { take(done); }, *done);
       } else if (is_time_to_derive()) {
-        behind_ = false;  // also if it fails: the next verdict tries again
-        store_.derive(state_);
+        derive();
       }
     } catch (const DurabilityError&) {
       throw;
@@ -81,7 +80,8 @@ step::Stop Night::run() {
 
 // A trainer that is being started waits until it is on record.
 bool Night::is_time_to_derive() const {
-  const bool starts = flight_.measuring && !state_.at(*flight_.measuring).open;
+  const bool starts = (flight_.measuring && !state_.at(*flight_.measuring).open) ||
+                      (flight_.proving && !state_.proof->open);
   return behind_ && !starts;
 }
 
@@ -91,7 +91,28 @@ void Night::tidy_up() {
     if (experiment.status != Status::kOpen) store_.tidy(experiment.n);
 }
 
-void Night::append(const Event& event) { apply(state_, journal_.append(event)); }
+void Night::append(const Event& event) {
+  apply(state_, journal_.append(event));
+  const bool call =
+      std::holds_alternative<CallOpened>(event) || std::holds_alternative<CallClosed>(event);
+  behind_ = behind_ || !call;  // the next event tells what calls have cost
+}
+
+// What follows from the journal can be written again at any time: if it fails, that costs no pause.
+void Night::derive() {
+  behind_ = false;  // also if it fails: the next event tries again
+  try {
+    store_.derive(state_);
+    not_derived_.clear();
+  } catch (const DurabilityError&) {
+    throw;
+  } catch (const std::exception& error) {
+    if (not_derived_ != error.what())
+      voice_.warn(std::string(error.what()) +
+                  "; results.tsv and report.html follow as soon as they can be written");
+    not_derived_ = error.what();
+  }
+}
 
 void Night::look_at_the_world() {
   const World world = workers_.world();
@@ -125,10 +146,9 @@ void Night::close(const step::Stop& stop) {
   }
   append(event::Stop{stop.why});
   try {
-    store_.derive(state_);
-  } catch (const std::exception& error) {
-    voice_.warn(std::string(error.what()) +
-                "; results.tsv and report.html follow at the next start");
+    derive();
+  } catch (const DurabilityError& error) {  // the run has ended, and that is on disk
+    voice_.warn(error.what());
   }
   voice_.notify(Notice::kEnd, stop.why);  // whoever is told may read them at once
 }
@@ -370,7 +390,6 @@ void Night::take(const step::EndProof&) {
   const event::Verified result = outcome_of(state_);
   if (result.tip != state_.champion) store_.keep_champion(kProofJob, result.tip);
   append(result);
-  behind_ = true;
   for (const std::string& line : {proof_line(state_), changes_line(state_)})
     if (!line.empty()) voice_.say(line);
 }
@@ -525,6 +544,7 @@ void Night::take(const done::Built& done) {
       flight_.built.insert(done.n);
       return;
     }
+    check(done.broken.empty(), kBuilderFailed + done.broken);
     check(done.n > 0,
           "train.cpp does not build again; see experiments/0000/build.log in the run's "
           "folder and start a new --tag");
@@ -532,8 +552,13 @@ void Night::take(const done::Built& done) {
   }
   if (done.ok) return record_candidate(done.n);
   check(done.n > 0, "train.cpp does not build; see experiments/0000/build.log in the run's folder");
-  append(event::NotBuilt{done.n, code_fingerprint(drafts_.at(done.n).source), done.errors});
   Talk& talk = flight_.talks.at(done.n);
+  if (!done.broken.empty() && talk.broken_at == 0) {
+    talk.broken_at = workers_.now();  // the machine is looked at, then this is built once more
+    talk.stage = Talk::kEdited;
+    return voice_.warn(kBuilderFailed + done.broken);
+  }
+  append(event::NotBuilt{done.n, code_fingerprint(drafts_.at(done.n).source), done.errors});
   if (done.n < state_.next_n() && !state_.at(done.n).measured)
     return withdraw(done.n, "on the new champion its edit does not build");
   talk.stage = Talk::kSetback;
@@ -601,7 +626,8 @@ std::string Night::disturbance(const MachineState& machine) const {
   constexpr size_t kPeers = 20;
   std::vector<MachineState> peers;
   for (auto e = state_.experiments.rbegin(); e != state_.experiments.rend(); ++e)
-    if (e->measured && peers.size() < kPeers) peers.push_back(e->measured->machine);
+    if (e->measured && e->measured->bpb && peers.size() < kPeers)
+      peers.push_back(e->measured->machine);
   return disturbed(machine, peers).value_or("");
 }
 
@@ -610,8 +636,10 @@ void Night::take(const done::Measured& done) {
   flight_.measuring.reset();
   autoresearch::Measured measured = done.measured;
   if (measured.disturbed.empty()) measured.disturbed = disturbance(measured.machine);
-  // A machine that is always busy is its own measure: the last repeat counts, for what it is.
-  if (state_.at(done.n).disturbed >= kMostDisturbances)
+  // A machine that is always busy is its own measure: a candidate's last repeat counts, for what it
+  // is. What is measured once more is not needed so much.
+  const Experiment& experiment = state_.at(done.n);
+  if (experiment.status == Status::kOpen && experiment.spoilt >= kMostDisturbances)
     measured.busy = std::exchange(measured.disturbed, "");
   append(event::Measurement{done.n, state_.at(done.n).attempts, measured});
   if (!measured.disturbed.empty())
@@ -667,7 +695,6 @@ void Night::give_verdict(event::Verdict verdict) {
   if (keep) store_.keep_champion(n, commit);
   verdict.champion = keep ? commit : state_.champion;
   append(verdict);
-  behind_ = true;
   flight_.talks.erase(n);
   flight_.built.erase(n);
   drafts_.erase(n);

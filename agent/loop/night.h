@@ -38,6 +38,7 @@ class Night {
   void append(const Event& event);
   void tidy_up();
   bool is_time_to_derive() const;
+  void derive();
   void look_at_the_world();
   void survive(const std::exception& error);
   void close(const step::Stop& stop);
@@ -101,9 +102,10 @@ class Night {
   const double started_;             // seconds since 1970
   std::map<int64_t, Draft> drafts_;  // that wait for their build, or were recorded
   // The journal is ahead of what follows from it: results, report and branch. They are written when
-  // there is nothing to begin and to record, so that hardly ever a training waits for them.
+  // there is nothing to begin and to record, so that a training hardly ever waits for them.
   bool behind_ = true;
-  std::string said_;  // the last line about a proposal that came to nothing
+  std::string not_derived_;  // why, as it was said
+  std::string said_;         // the last line about a proposal that came to nothing
 };
 
 }  // namespace autoresearch

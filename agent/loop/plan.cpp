@@ -67,6 +67,8 @@ class Question {
       return step::Resume{};
     }
     if (state_.proof && state_.proof->broken) return step::Canary{};
+    for (const auto& [n, talk] : flight_.talks)
+      if (waits_for_a_look(talk)) return step::Canary{};
     for (const int64_t n : state_.open) {
       const Experiment& e = state_.at(n);
       if (n == 0 || !is_broken(e)) continue;
@@ -78,6 +80,11 @@ class Question {
     const size_t alike = state_.crashes_alike.size();
     if (alike > 0 && alike % kFailuresAlike == 0) return step::Canary{};
     return std::nullopt;
+  }
+
+  // Its build named the machine, which was not looked at since.
+  bool waits_for_a_look(const Talk& talk) const {
+    return talk.broken_at > 0 && (!state_.canary || state_.canary_at < talk.broken_at);
   }
 
   static bool is_broken(const Experiment& e) { return e.measured && !e.measured->broken.empty(); }
@@ -119,7 +126,8 @@ class Question {
       auto repair = repair_of(e);
       if (!repair) continue;  // it is under way
       // The first Ctrl-C begins none and ends none: the same command goes on with it.
-      if (flight_.stop_soon && !std::holds_alternative<step::Judge>(*repair)) continue;
+      const bool may_ask = !flight_.stop_soon && !somebody_asks();
+      if (!may_ask && !std::holds_alternative<step::Judge>(*repair)) continue;
       return repair;
     }
     return std::nullopt;
@@ -186,7 +194,8 @@ class Question {
       auto changes = changes_to_drop(*state_.proof);
       return changes.empty() ? Step{step::EndProof{}} : Step{step::Trim{std::move(changes)}};
     }
-    const bool disturbed = state_.proof->disturbed[static_cast<size_t>(next->block)] > 0;
+    const bool disturbed =
+        state_.proof->disturbed[static_cast<size_t>(next->block)].contains(next->arm);
     const double again = state_.proof->ended_at + settings_.disturbed_pause;
     if (disturbed && now_ < again) return wait_until(std::min(again, settings_.deadline));
     return step::MeasureArm{*next};
@@ -218,18 +227,26 @@ class Question {
   std::optional<Step> talks() {
     for (const auto& [n, talk] : flight_.talks) {
       if (talk.stage == Talk::kSetback) {
+        if (talk.may_go_on && somebody_asks()) continue;
         if (talk.may_go_on) return step::GoOn{n};
         if (!is_repair(n)) return step::Refuse{n};
       }
       if (talk.stage == Talk::kEdited && !is_repair(n) && n > 0 && talk.base != state_.champion)
         return step::Rebase{n};
       const bool may_build = settings_.overlap_builds || !flight_.slot_is_busy();
-      if (talk.stage == Talk::kEdited && may_build && !somebody_builds()) return step::Build{n};
+      if (talk.stage == Talk::kEdited && may_build && !somebody_builds() && !waits_for_a_look(talk))
+        return step::Build{n};
     }
     return std::nullopt;
   }
 
   bool is_repair(int64_t n) const { return n < state_.next_n(); }
+
+  // One author is asked at a time, because the workers have one thread for it.
+  bool somebody_asks() const {
+    return std::any_of(flight_.talks.begin(), flight_.talks.end(),
+                       [](auto& t) { return t.second.stage == Talk::kAsking; });
+  }
 
   bool somebody_builds() const {
     return flight_.building || std::any_of(flight_.talks.begin(), flight_.talks.end(), [](auto& t) {
@@ -250,7 +267,7 @@ class Question {
       const auto talk = flight_.talks.find(n);
       const bool talking = talk != flight_.talks.end() && talk->second.stage != Talk::kDone;
       if (e.measured || talking || now_ >= settings_.deadline) continue;
-      if (e.disturbed > 0 && now_ < e.ended_at + settings_.disturbed_pause) {
+      if (e.spoilt > 0 && now_ < e.ended_at + settings_.disturbed_pause) {
         look(e.ended_at + settings_.disturbed_pause);
         continue;
       }
@@ -267,10 +284,10 @@ class Question {
     if (state_.champion.empty() || now_ >= settings_.deadline) return std::nullopt;
     const Experiment& champion = state_.at(state_.champion_n);
     if (repeats_owed(state_.evidence, settings_.keep) == 0 || champion.failed_again > 1 ||
-        champion.disturbed > kMostDisturbances || state_.told.contains(no_repeat_of(champion.n)))
+        champion.spoilt > kMostDisturbances || state_.told.contains(no_repeat_of(champion.n)))
       return std::nullopt;
     const double again = champion.ended_at + settings_.disturbed_pause;
-    if (champion.disturbed > 0 && now_ < again) {
+    if (champion.spoilt > 0 && now_ < again) {
       look(again);
       return std::nullopt;
     }

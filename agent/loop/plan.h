@@ -57,7 +57,8 @@ struct Talk {
   bool may_mend = false;             // and after a failed build or run
   Failure failure = Failure::kEdit;  // of a setback
   std::string problem, proposer;
-  std::string base;  // the champion that its edit was made from; empty before there is one
+  std::string base;      // the champion that its edit was made from; empty before there is one
+  double broken_at = 0;  // when its build failed by words about the machine; 0: it did not
 };
 
 // Of a proof; both count from 0.

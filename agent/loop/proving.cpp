@@ -147,7 +147,10 @@ std::optional<ArmOfBlock> next_in(const ProofSoFar& proof) {
   // Without one of these nothing can be compared.
   if (!lost(proof, kTip).empty() || !lost(proof, kBaseline).empty()) return std::nullopt;
   for (size_t block = 0; block < proof.plan.blocks.size(); ++block) {
-    if (proof.disturbed[block] > kMostDisturbances) continue;
+    const auto& disturbed = proof.disturbed[block];
+    if (std::any_of(disturbed.begin(), disturbed.end(),
+                    [](const auto& arm) { return arm.second > kMostDisturbances; }))
+      continue;
     for (const int64_t arm : proof.plan.blocks[block])
       if (!proof.figures[block].contains(arm) && lost(proof, arm).empty())
         return ArmOfBlock{static_cast<int64_t>(block), arm};

@@ -25,6 +25,9 @@ struct Draft {
 // The numbers of jobs that belong to no experiment.
 constexpr int64_t kCanaryJob = -1, kProofJob = -2, kTestJob = -3;
 
+// The words of an Error about a build that failed by the machine's fault.
+constexpr const char* kBuilderFailed = "the compiler can't do its work: ";
+
 namespace job {
 
 struct Propose {  // a fresh conversation about experiment n
@@ -89,6 +92,7 @@ struct Built {
   bool ok = false;
   std::string errors;
   double seconds = 0;
+  std::string broken = {};  // what a failed build said of the machine
 };
 // A trainer exists and waits until the loop has written it down and calls acknowledge().
 struct Began {

@@ -89,7 +89,8 @@ struct Fold {
     if (rebased) forget_code(experiment);
     experiment.candidate = e;
     experiment.open = false;
-    experiment.interrupted = experiment.disturbed = experiment.reopened = 0;
+    experiment.interrupted = experiment.reopened = 0;
+    experiment.disturbed = experiment.spoilt = 0;
     experiment.measured.reset();
     remember_code(e);
     state.refusals_in_row = state.troubles_in_row = 0;
@@ -156,9 +157,13 @@ struct Fold {
     experiment.interrupted = 0;
     experiment.ended_at = at;
     count_time(e.measured);
-    if (!e.measured.disturbed.empty())
+    if (!e.measured.disturbed.empty()) {
       ++experiment.disturbed;
-    else if (experiment.status == Status::kOpen)
+      ++experiment.spoilt;
+      return;
+    }
+    experiment.spoilt = 0;
+    if (experiment.status == Status::kOpen)
       experiment.measured = e.measured;
     else
       measured_again(experiment, e.measured);
@@ -255,7 +260,7 @@ struct Fold {
     experiment.status = Status::kOpen;
     experiment.measured.reset();
     experiment.reason = experiment.end_utc = "";
-    experiment.disturbed = experiment.interrupted = 0;
+    experiment.disturbed = experiment.spoilt = experiment.interrupted = 0;
     state.open.insert(e.n);
     std::erase(state.crashes_alike, e.n);
   }
@@ -348,7 +353,7 @@ struct Fold {
     count_time(e.measured);
     proof.broken = !e.measured.broken.empty();
     if (!e.measured.disturbed.empty()) {
-      ++proof.disturbed[block];
+      ++proof.disturbed[block][e.arm];
     } else if (e.measured.bpb && std::isfinite(*e.measured.bpb)) {
       proof.figures[block][e.arm] = *e.measured.bpb;
       state.troubles_in_row = 0;

@@ -23,6 +23,7 @@ struct Experiment {
   int attempts = 0;                 // runs that were started
   int interrupted = 0;              // of the present candidate's: those that a later one found open
   int disturbed = 0;                // of the present candidate's: those that the machine spoilt
+  int spoilt = 0;                   // of these, since the last one that counts
   int reopened = 0;                 // because it was the machine that failed
   bool open = false;                // the last attempt has neither ended nor been given up
   pid_t pid = 0;                    // of the open attempt
@@ -47,7 +48,7 @@ struct ProofSoFar {
   event::Proof plan;  // its blocks include the pairs of a trimmed tip, and arms[kTip] is that tip
   std::string tip;    // the champion that it began with
   std::vector<std::map<int64_t, double>> figures;  // by block: val_bpb by arm
-  std::vector<int> disturbed;                      // by block: attempts that the machine spoilt
+  std::vector<std::map<int64_t, int>> disturbed;   // by block and arm: attempts that it spoilt
   std::vector<int> failed;                         // by arm: attempts without a figure
   std::vector<std::string> problems;               // by arm: the last failure
   std::vector<bool> built;                         // by arm: false if it does not build

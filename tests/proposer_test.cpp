@@ -56,6 +56,12 @@ TEST_F(ProposerTest, AReplyThatIsNotOnRecordIsNotAskedForTwice) {
   EXPECT_EQ(calls(), 2u);
 }
 
+TEST_F(ProposerTest, ThePromptNamesWhatOccupiesTheSlot) {
+  Proposer agent = proposer();
+  agent.turn(*agent.begin({1, false, "experiment 0: baseline"}, story_.state));
+  EXPECT_HAS(read_file(run_.experiment(1).prompt()), "\nexperiment 0: baseline\n");
+}
+
 TEST_F(ProposerTest, ACandidateOfALaterChampionIsNotRepairedOnItsFirstOne) {
   Proposer agent = proposer();
   agent.turn(*agent.begin({1}, story_.state));

@@ -52,7 +52,7 @@ void Simulation::run() {
       event::Start start;
       start.tag = "t";
       apply(state, journal.append(start));
-      Night loop(journal, std::move(state), *this, *this, settings, night_.budget, {});
+      Night loop(journal, std::move(state), *this, *this, settings, night_.budget, voice());
       const step::Stop stop = loop.run();
       if (stop.kind != step::Stop::kInterrupted) break;
     } catch (const Killed&) {
@@ -63,6 +63,19 @@ void Simulation::run() {
   }
   armed_ = false;
   state_ = replay(read_journal(path_));
+}
+
+Voice Simulation::voice() {
+  Voice voice;
+  voice.say = voice.warn = [this](const std::string& line) { said_.push_back(line); };
+  voice.notify = [this](Notice notice, const std::string&) { ++notices_[notice]; };
+  return voice;
+}
+
+int64_t Simulation::times_said(const std::string& words) const {
+  return std::count_if(said_.begin(), said_.end(), [&](const std::string& line) {
+    return line.find(words) != std::string::npos;
+  });
 }
 
 // A power cut may leave a part of a line that was being written.
@@ -163,7 +176,7 @@ World Simulation::world() {
   World world;
   world.stop_now = stopping_;
   world.models_ready = true;
-  world.program = "p";
+  world.program = now_ < end_ - 1800 * night_.hours ? "p" : "changed";
   return world;
 }
 

@@ -51,10 +51,10 @@ class Simulation : public Workers, public Store {
   std::vector<std::string> check() const;
 
   const RunState& state() const { return state_; }
-  int starts() const { return starts_; }
+  int64_t times_said(const std::string& words) const;  // lines that hold them
+  int noticed(Notice notice) const { return notices_.contains(notice) ? notices_.at(notice) : 0; }
   int kills() const { return kills_; }
   int disturbed() const { return disturbed_; }  // measurements that the machine spoilt
-  double true_bpb() const { return truth(commits_.at(state_.champion)); }
   // What the tip truly loses without the change of experiment n; positive if it helps.
   double true_effect(int64_t n) const;
   double true_gain(const std::string& tip) const;  // tip less baseline
@@ -98,6 +98,7 @@ class Simulation : public Workers, public Store {
     }
   };
 
+  Voice voice();
   void maybe_kill();
   void maybe_fail();
   bool chance(double share);
@@ -141,6 +142,8 @@ class Simulation : public Workers, public Store {
   std::set<pid_t> trainers_;        // alive
   std::map<std::pair<int64_t, double>, std::string> measured_;  // (n, figure) -> source
   std::vector<std::string> wrong_;
+  std::vector<std::string> said_;
+  std::map<Notice, int> notices_;
 
   // Is lost.
   std::map<int64_t, Talk> talks_;

@@ -150,6 +150,24 @@ TEST_F(SimulationTest, TheSameSeedGivesTheSameNight) {
   }
 }
 
+TEST_F(SimulationTest, TheUserIsToldWhatMattersOnce) {
+  SimulatedNight night;
+  night.settings.models = true;
+  night.hours = 8;
+  Simulation simulation(night, 7, dir_ / "told");
+  simulation.run();
+  EXPECT_EQ(simulation.times_said("safe to leave"), 1);
+  EXPECT_EQ(simulation.times_said("program.md has changed; #"), 1);
+  EXPECT_EQ(simulation.noticed(Notice::kFirstKeep), 1);
+  EXPECT_EQ(simulation.noticed(Notice::kEnd), 1);
+  EXPECT_EQ(simulation.noticed(Notice::kBreakage), 0);
+  night.breaks = 0.05;
+  Simulation broken(night, 7, dir_ / "broken");
+  broken.run();
+  EXPECT_GT(broken.noticed(Notice::kBreakage), 0);
+  EXPECT_EQ(broken.times_said("because the machine is broken"), broken.noticed(Notice::kBreakage));
+}
+
 TEST_F(SimulationTest, WithoutMishapsAGpuIdlesForTheGapsOnly) {
   SimulatedNight night;
   night.settings.models = night.settings.overlap_builds = true;

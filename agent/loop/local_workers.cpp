@@ -140,9 +140,11 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
                                     : again ? run_.again()
                                             : run_.experiment(job.n);
     // A candidate is built before it is measured, all other code here.
+    double build_seconds = 0;
     if (again) {
       const BuildResult built = build_again(folder, job.again);
       if (built.interrupted) return;
+      build_seconds = built.seconds;
       check(built.broken.empty(), kBuilderFailed + built.broken);
       const std::string errors = one_line(clean_compiler_output(built.log), 300);
       check(built.ok || proves, "the champion does not build again: " + errors);
@@ -160,7 +162,7 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
       const auto told = trainer_record(folder).value("fused_operations", nlohmann::json("all"));
       result.measured.fused_operations = told.is_string() ? told.get<std::string>() : "all";
     }
-    post(done::Measured{job.n, std::move(result.measured)});
+    post(done::Measured{job.n, std::move(result.measured), true, build_seconds});
   });
 }
 
@@ -206,7 +208,7 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
       problem = why_void(result.measured);
       if (!problem.empty() && !result.measured.broken.empty()) problem = result.measured.broken;
     }
-    post(done::Canary{problem});
+    post(done::Canary{problem, built.seconds});
     remove_whatever(folder.path);
   });
 }

@@ -167,8 +167,18 @@ void Night::take(const step::Propose& step) {
       voice_.say("program.md has changed; " + number(step.n) + " is the first that sees it");
     append(event::Program{program});
   }
-  workers_.start(job::Propose{step.n, step.builtin}, state_);
+  workers_.start(job::Propose{step.n, step.builtin, measured_now()}, state_);
   flight_.talks[step.n] = Talk{};
+}
+
+// For the author of the next idea.
+std::string Night::measured_now() const {
+  if (flight_.proving) return "champion and baseline, once more";
+  if (flight_.testing) return "a kept model, on other text";
+  if (!flight_.measuring) return "";
+  const int64_t n = *flight_.measuring;
+  if (flight_.again) return "the best once more, to learn how far figures scatter";
+  return "experiment " + std::to_string(n) + ": " + state_.at(n).candidate.idea;
 }
 
 void Night::take(const step::Reopen& step) {
@@ -536,8 +546,13 @@ void Night::take_draft(int64_t n, Draft draft) {
   drafts_[n] = std::move(draft);
 }
 
+// Seconds of the slot: what is built while something is measured costs it nothing.
+void Night::count_build(int64_t n, double seconds) {
+  if (seconds > 0) append(event::Built{n, seconds});
+}
+
 void Night::take(const done::Built& done) {
-  if (!settings_.overlap_builds || flight_.building) append(event::Built{done.n, done.seconds});
+  if (!flight_.is_measuring()) count_build(done.n, done.seconds);
   if (flight_.building == done.n) {
     flight_.building.reset();
     if (done.ok) {
@@ -632,6 +647,7 @@ std::string Night::disturbance(const MachineState& machine) const {
 }
 
 void Night::take(const done::Measured& done) {
+  count_build(done.n, done.build_seconds);
   if (done.n == kProofJob) return take_arm(done.measured, done.built);
   flight_.measuring.reset();
   autoresearch::Measured measured = done.measured;
@@ -659,6 +675,7 @@ void Night::take(const done::Tested& done) {
 
 void Night::take(const done::Canary& done) {
   flight_.canary = false;
+  count_build(kCanaryJob, done.build_seconds);
   append(event::Canary{done.problem});
 }
 

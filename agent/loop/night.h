@@ -79,6 +79,8 @@ class Night {
   void record_candidate(int64_t n);
   void withdraw(int64_t n, const std::string& why);
   void decide(int64_t n);
+  std::string measured_now() const;
+  void count_build(int64_t n, double seconds);
   std::optional<std::string> without(int64_t n, const std::string& source);
   void take_arm(autoresearch::Measured measured, bool built);
   double best_that_needs_no_proof() const;

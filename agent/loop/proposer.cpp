@@ -69,8 +69,6 @@ PromptInputs Proposer::briefing(const RunState& state, const std::string& source
   inputs.since_keep = state.since_keep;
   inputs.cuda = setup_.cuda;
   inputs.left = setup_.left(state);
-  for (const int64_t n : state.open)
-    inputs.running += "experiment " + std::to_string(n) + ": " + state.at(n).candidate.idea + "\n";
   return inputs;
 }
 
@@ -78,10 +76,12 @@ Prompt Proposer::first_prompt_of(const RunState& state, const std::string& sourc
   return first_prompt(briefing(state, source));
 }
 
-std::shared_ptr<Proposer::Talk> Proposer::fresh(int64_t n, bool builtin, const std::string& base,
+std::shared_ptr<Proposer::Talk> Proposer::fresh(const job::Propose& job, const std::string& base,
                                                 const RunState& state) {
+  const bool builtin = job.builtin;
   const std::string source = setup_.source_at(base);
   PromptInputs inputs = briefing(state, source);
+  inputs.running = job.measured_now;
   if (!builtin) {
     const auto fits = state.fits.find(models_->proposers().next());
     if (fits != state.fits.end()) inputs.max_tokens = std::min(inputs.max_tokens, fits->second);
@@ -91,20 +91,20 @@ std::shared_ptr<Proposer::Talk> Proposer::fresh(int64_t n, bool builtin, const s
   auto known = builtin ? std::make_shared<RunState>(state) : nullptr;
   Dialogue dialogue(
       builtin ? nullptr : &models_->proposers(), std::move(inputs), setup_.cuda ? "cuda" : "cpu",
-      static_cast<uint64_t>(n),
+      static_cast<uint64_t>(job.n),
       [known](const std::string& source) { return known && known_result(*known, source); },
       builtin ? nullptr : models_->repairer());
   const std::string& left_out = dialogue.prompt().left_out;
   if (!left_out.empty() && said_left_out_.empty()) log_info("prompt      from now on: " + left_out);
   if (!left_out.empty()) said_left_out_ = left_out;
-  return std::make_shared<Talk>(Talk{n, base, source, std::move(dialogue), /*on_record=*/0});
+  return std::make_shared<Talk>(Talk{job.n, base, source, std::move(dialogue), /*on_record=*/0});
 }
 
 std::shared_ptr<Proposer::Talk> Proposer::begin(const job::Propose& job, const RunState& state) {
   fs::create_directories(setup_.run.experiment(job.n).path);
   if (!job.builtin)
     if (auto paid = reopen(job.n, state); paid && !paid->dialogue.open_reply().empty()) return paid;
-  return fresh(job.n, job.builtin, state.champion, state);
+  return fresh(job, state.champion, state);
 }
 
 std::shared_ptr<Proposer::Talk> Proposer::reopen(int64_t n, const RunState& state) {
@@ -117,7 +117,7 @@ std::shared_ptr<Proposer::Talk> Proposer::reopen(int64_t n, const RunState& stat
   const auto base = memory["base"].get<std::string>();
   // A candidate that was applied to a later champion is no longer what its author talks about.
   if (n < state.next_n() && state.at(n).candidate.parent != base) return nullptr;
-  auto talk = fresh(n, /*builtin=*/false, base, state);
+  auto talk = fresh({n}, base, state);
   talk->on_record = n < state.next_n() ? state.at(n).replies : state.replies;
   return talk->dialogue.recall(memory) ? talk : nullptr;
 }

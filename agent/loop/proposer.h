@@ -55,7 +55,7 @@ class Proposer {
  private:
   std::string edits_named_in(const std::string& text) const;
   PromptInputs briefing(const RunState& state, const std::string& source);
-  std::shared_ptr<Talk> fresh(int64_t n, bool builtin, const std::string& base,
+  std::shared_ptr<Talk> fresh(const job::Propose& job, const std::string& base,
                               const RunState& state);
   Reply ask(Talk& talk, done::Proposed& done);
   void keep(const Talk& talk, const std::string& reply);

@@ -33,6 +33,7 @@ namespace job {
 struct Propose {  // a fresh conversation about experiment n
   int64_t n = 0;
   bool builtin = false;
+  std::string measured_now = {};  // what occupies the slot meanwhile; empty: nothing
 };
 struct Reopen {  // the conversation that was kept in the experiment's folder
   int64_t n = 0;
@@ -107,12 +108,14 @@ struct Measured {
   int64_t n = 0;
   autoresearch::Measured measured;
   bool built = true;  // false: an arm of a proof does not build; measured.last_words says why
+  double build_seconds = 0;  // of what was built on the slot
 };
 struct Tested {
   HeldoutScore score;
 };
 struct Canary {
   std::string problem;  // empty: the machine is whole
+  double build_seconds = 0;
 };
 // The job of experiment n, or of a number above, failed by a mistake that is not the candidate's,
 // as a full disk.

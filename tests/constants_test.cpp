@@ -31,43 +31,28 @@ bool says_the_same(const std::string& from, const std::string& to) {
 // ------------------------------------------------------------------------------------------------
 // Values
 
-TEST(Evaluate, ComputesAsCppDoes) {
-  EXPECT_EQ(evaluate("1 << 19"), 524288);
-  EXPECT_EQ(evaluate("2 + 3 * 4 - 10 / 4"), 12);
-  EXPECT_EQ(evaluate("10 / 4.0"), 2.5);
-  EXPECT_EQ(evaluate("-(7 % 4) * 2"), -6);
-  EXPECT_EQ(evaluate("0x10 + 0b11 + 010 + 1'000"), 1027);
-  EXPECT_EQ(evaluate("4e-2"), 0.04);
-  EXPECT_EQ(evaluate("1 / 3.f"), static_cast<double>(1 / 3.f));
-  EXPECT_EQ(evaluate("3'000'000'000"), 3e9);
-  EXPECT_EQ(evaluate("1L << 40"), 1099511627776.0);
+// What the compiler makes of it is the judge of what evaluate() makes of it.
+TEST(Evaluate, ReadsANumberAsTheCompilerDoes) {
+#define AGREES(expression) EXPECT_EQ(evaluate(#expression), static_cast<double>(expression))
+  AGREES(1 << 19);
+  AGREES(1L << 40);
+  AGREES(-7);
+  AGREES(-0.5);
+  AGREES(0x10);
+  AGREES(0b11);
+  AGREES(010);
+  AGREES(1'000);
+  AGREES(3'000'000'000);
+  AGREES(4e-2);
+  AGREES(0.1f);
+#undef AGREES
 }
 
 TEST(Evaluate, LeavesAloneWhatItCannotBeSureOf) {
-  for (const char* text : {"", "x", "1 +", "(1", "1)", "1 2", "1 << 31", "2147483647 + 1",
-                           "1 << -1", "1.5 << 2", "1 / 0", "1u", "0xffffffff", "5 % 2.0",
-                           "std::sqrt(2)", "1e999", "9223372036854775807 * 2", "08"})
+  for (const char* text :
+       {"", "x", "-", "- -1", "1 +", "2 * 4", "(1)", "1 2", "1 << 31", "1 << -1", "1 << 2 << 3",
+        "1.5 << 2", "1 << 2.0", "-1 << 2", "1u", "0xffffffff", "std::sqrt(2)", "1e999", "08"})
     EXPECT_FALSE(evaluate(text)) << text;
-  EXPECT_FALSE(evaluate(std::string(100000, '(')));
-  EXPECT_FALSE(evaluate(std::string(100000, '-') + "1"));
-}
-
-// What the compiler makes of an expression is the judge of what evaluate() makes of it.
-TEST(Evaluate, AgreesWithTheCompiler) {
-#define AGREES(expression) EXPECT_EQ(evaluate(#expression), static_cast<double>(expression))
-  AGREES(1 << 19);
-  AGREES(7 / 2 * 2.0);
-  AGREES(2.0 * 7 / 2);
-  AGREES(1 - 2 - 3);
-  AGREES(64 * 8 + 1);
-  AGREES(-3 / 2);
-  AGREES(-3 % 2);
-  AGREES((1 << 4) + 2);
-  AGREES(1 << (4 + 2));
-  AGREES(0.1f + 0.2f);
-  AGREES(0.1f + 0.2);
-  AGREES(3e8 / 7);
-#undef AGREES
 }
 
 TEST(FindConstants, ReadsThoseOfTheRealFile) {
@@ -88,16 +73,16 @@ TEST(FindConstants, ReadsThoseOfTheRealFile) {
   EXPECT_EQ(found, 2u);
 }
 
-TEST(FindConstants, ComputesFromEarlierOnesAndConvertsToTheirTypes) {
+TEST(FindConstants, ConvertsToTheirTypes) {
   const auto constants = find_constants(
       "constexpr int kA = 7;\nnamespace n {\nconstexpr double kB = kA / 2;\n"
-      "inline constexpr int64_t kC = kA * 0.5;\nconstexpr float kD = 0.1;\n}\n"
+      "inline constexpr int64_t kC = 3.5;\nconstexpr float kD = 0.1;\n}\n"
       "void f() { constexpr int kE = 1; }\n#if X\nconstexpr int kF = 1;\n#endif\n"
       "constexpr int kG = 1;\nnamespace m { constexpr int kG = 2; }\n"
       "constexpr auto kH = 3;\nconstexpr int kI = later();\n");
   std::string all;
   for (const Constant& c : constants) all += c.name + "=" + c.value.value_or("?") + " ";
-  EXPECT_EQ(all, "kA=7 kB=3 kC=3 kD=0.10000000149011612 kH=? kI=? ");
+  EXPECT_EQ(all, "kA=7 kB=? kC=3 kD=0.10000000149011612 kH=? kI=? ");
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -106,7 +91,6 @@ TEST(FindConstants, ComputesFromEarlierOnesAndConvertsToTheirTypes) {
 TEST(CodeFingerprint, ARestatedConstantIsTheSame) {
   EXPECT_TRUE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 4e-2;"));
   EXPECT_TRUE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.040;  // tuned"));
-  EXPECT_TRUE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.01 * 4;"));
   EXPECT_TRUE(says_the_same("kGpuTotalBatch = 524288;", "kGpuTotalBatch = 1 << 19;"));
   EXPECT_TRUE(says_the_same("kRopeBase = 10000;", "kRopeBase = 10'000.0;"));
   EXPECT_TRUE(says_the_same("constexpr double kRopeBase", "static constexpr double kRopeBase"));
@@ -127,8 +111,7 @@ TEST(CodeFingerprint, RestatedLiteralsInsideOfFunctionsAreTheSame) {
 }
 
 TEST(CodeFingerprint, WhatMayMeanSomethingElseIsSomethingElse) {
-  EXPECT_FALSE(says_the_same("kGpuTotalBatch = 524288;", "kGpuTotalBatch = 512 * kCpuTotalBatch;"))
-      << "kCpuTotalBatch is defined later";
+  EXPECT_FALSE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.01 * 4;")) << "for a compiler";
   EXPECT_FALSE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.05;"));
   EXPECT_FALSE(says_the_same("kMatrixLr = 0.04;", "kMatrixLr = 0.04f;"));
   EXPECT_FALSE(says_the_same("constexpr double kMatrixLr", "constexpr float kMatrixLr"));

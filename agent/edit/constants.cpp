@@ -87,85 +87,19 @@ std::optional<Value> literal(std::string_view token) {
   return whole_literal(token, is_long);
 }
 
-// ------------------------------------------------------------------------------------------------
-// Expressions
-
-using Names = std::map<std::string, Value>;
 using Tokens = std::vector<std::string>;
 
-std::optional<Value> compute(const std::string& op, const Value& a, const Value& b) {
-  const bool shift = op == "<<" || op == ">>", whole = a.integer() && b.integer();
-  const Kind kind = shift ? a.kind : std::max(a.kind, b.kind);
-  const long double x = a.number, y = b.number;
-  // Fractions as double has them: rounding twice could differ.
-  const auto p = static_cast<double>(x), q = static_cast<double>(y);
-  if (shift) {
-    if (!whole || y < 0 || y > 62 || x < 0) return std::nullopt;
-    const int by = static_cast<int>(y);
-    return value_of(kind, std::floor(std::ldexp(x, op == "<<" ? by : -by)));
-  }
-  if (op == "+") return value_of(kind, whole ? x + y : p + q);
-  if (op == "-") return value_of(kind, whole ? x - y : p - q);
-  if (op == "*") return value_of(kind, whole ? x * y : p * q);
-  if (!whole) return op == "/" ? value_of(kind, p / q) : std::nullopt;
-  if (y == 0) return std::nullopt;
-  const long double rest = std::fmod(x, y);
-  return value_of(kind, op == "%" ? rest : (x - rest) / y);
+// `4`, `-4` or `1 << 19`; nothing for what takes a compiler.
+std::optional<Value> value_of(const Tokens& tokens) {
+  if (tokens.size() == 1) return literal(tokens[0]);
+  const bool negative = tokens.size() == 2 && tokens[0] == "-";
+  const bool shift = tokens.size() == 3 && tokens[1] == "<<";
+  const auto first = negative ? literal(tokens[1]) : shift ? literal(tokens[0]) : std::nullopt;
+  if (!first || negative) return first ? value_of(first->kind, -first->number) : std::nullopt;
+  const auto by = literal(tokens[2]);
+  if (!by || !first->integer() || !by->integer() || by->number > 62) return std::nullopt;
+  return value_of(first->kind, std::ldexp(first->number, static_cast<int>(by->number)));
 }
-
-class Expression {
- public:
-  Expression(const Tokens& tokens, const Names& names) : tokens_(tokens), names_(names) {}
-
-  std::optional<Value> value() {
-    const auto result = chain(0);
-    return at_ == tokens_.size() ? result : std::nullopt;
-  }
-
- private:
-  // Left-associative operators, the loosest first.
-  std::optional<Value> chain(size_t level) {
-    static const std::array<Tokens, 3> kLevels = {Tokens{"<<", ">>"}, {"+", "-"}, {"*", "/", "%"}};
-    if (level == kLevels.size()) return unary();
-    std::optional<Value> left = chain(level + 1);
-    while (left && at_ < tokens_.size() && is_among(kLevels[level])) {
-      const std::string& op = tokens_[at_++];
-      const auto right = chain(level + 1);
-      left = right ? compute(op, *left, *right) : std::nullopt;
-    }
-    return left;
-  }
-
-  bool is_among(const Tokens& operators) const {
-    return std::find(operators.begin(), operators.end(), tokens_[at_]) != operators.end();
-  }
-
-  std::optional<Value> unary() {
-    constexpr int kDeepest = 32;  // of brackets and signs: the recursion follows them
-    if (at_ == tokens_.size() || depth_ == kDeepest) return std::nullopt;
-    ++depth_;
-    const std::string& token = tokens_[at_++];
-    std::optional<Value> result;
-    if (token == "(") {
-      result = chain(0);
-      if (at_ == tokens_.size() || tokens_[at_++] != ")") result.reset();
-    } else if (token == "-" || token == "+") {
-      result = unary();
-      if (result && token == "-") result = value_of(result->kind, -result->number);
-    } else if (const auto known = names_.find(token); known != names_.end()) {
-      result = known->second;
-    } else {
-      result = literal(token);
-    }
-    --depth_;
-    return result;
-  }
-
-  const Tokens& tokens_;
-  const Names& names_;
-  size_t at_ = 0;
-  int depth_ = 0;
-};
 
 // What a variable of `type` holds that is initialized with `value`.
 std::optional<Value> converted(const Value& value, const std::string& type) {
@@ -258,20 +192,11 @@ std::vector<Definition> definitions_of(const std::vector<Token>& tokens) {
   return found;
 }
 
-// The values of all definitions, in their order; a later one may use an earlier one.
-std::vector<std::optional<Value>> values_of(const std::vector<Definition>& definitions) {
-  Names names;
-  std::vector<std::optional<Value>> values;
-  for (const Definition& definition : definitions) {
-    std::optional<Value> value = Expression(definition.value, names).value();
-    if (value) value = converted(*value, definition.type);
-    // Sizes without a sign compute by other rules, which nothing here knows.
-    const bool is_unsigned = definition.type.ends_with("size_t");
-    if (value && is_unsigned && value->number < 0) value.reset();
-    if (value && !is_unsigned) names[definition.name] = *value;
-    values.push_back(value);
-  }
-  return values;
+std::optional<Value> value_of(const Definition& definition) {
+  auto value = value_of(definition.value);
+  if (value) value = converted(*value, definition.type);
+  const bool is_unsigned = definition.type.ends_with("size_t");
+  return value && is_unsigned && value->number < 0 ? std::nullopt : value;
 }
 
 std::string join(const Tokens& tokens, const char* between) {
@@ -290,37 +215,32 @@ std::string canonical(const std::string& token) {
 }  // namespace
 
 std::vector<Constant> find_constants(const std::string& source) {
-  const std::vector<Definition> definitions = definitions_of(lex(source));
-  const auto values = values_of(definitions);
   std::vector<Constant> constants;
-  for (size_t i = 0; i < definitions.size(); ++i) {
-    const Definition& d = definitions[i];
+  for (const Definition& d : definitions_of(lex(source))) {
     constants.push_back({d.name, d.type, join(d.value, " "), std::nullopt, d.line});
-    if (values[i]) constants.back().value = written(*values[i]);
+    if (const auto value = value_of(d)) constants.back().value = written(*value);
   }
   return constants;
 }
 
 std::optional<double> evaluate(const std::string& expression) {
-  const auto value = Expression(code_tokens(expression), {}).value();
+  const auto value = value_of(code_tokens(expression));
   return value ? std::optional(static_cast<double>(value->number)) : std::nullopt;
 }
 
 std::string code_fingerprint(const std::string& source) {
   const std::vector<Token> tokens = lex(source);
-  const std::vector<Definition> definitions = definitions_of(tokens);
-  const auto values = values_of(definitions);
   std::map<std::string, int> uses;
   for (const Token& token : tokens) ++uses[token.text];
   std::vector<std::string> constants, code;
   size_t at = 0;
-  for (size_t i = 0; i < definitions.size(); ++i) {
-    const Definition& d = definitions[i];
+  for (const Definition& d : definitions_of(tokens)) {
+    const auto number = value_of(d);
     const bool is_text = d.value.size() == 1 && d.value[0][0] == '"';
-    if (!values[i] && !is_text) continue;
+    if (!number && !is_text) continue;
     for (; at < d.first; ++at) code.push_back(canonical(tokens[at].text));
     at = d.last;
-    const std::string value = values[i] ? written(*values[i]) : d.value[0];
+    const std::string value = number ? written(*number) : d.value[0];
     if (uses[d.name] > 1) constants.push_back(d.name + " " + d.type + " " + value);
   }
   for (; at < tokens.size(); ++at) code.push_back(canonical(tokens[at].text));

@@ -19,8 +19,8 @@ struct Constant {
 };
 std::vector<Constant> find_constants(const std::string& source);
 
-// The value of an expression of literals, + - * / % << >> and brackets, as C++ computes it: in int
-// while all parts are int, and so on. Nothing for what overflows or needs more than that.
+// The value of a literal, of one with a minus, or of `a << b`, as C++ computes it. Nothing for what
+// overflows or needs more than that.
 std::optional<double> evaluate(const std::string& expression);
 
 // SHA-256 of what the code says: the identity of a measured point. White space, comments, the order

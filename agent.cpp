@@ -98,23 +98,6 @@ First first_source(const Options& options, const RunState& state, const fs::path
           options.from + " #" + std::to_string(other.champion_n) + " " + other.champion};
 }
 
-// Whether the prompt fits into the model's context: told before the first experiment, from the
-// champion or from what will be the baseline.
-void check_prompt(Proposer& proposer, const RunState& state, const std::string& source,
-                  int64_t context_tokens) {
-  const Prompt prompt = proposer.first_prompt_of(state, source);
-  const auto tokens = static_cast<long long>(prompt.tokens);
-  const auto most = static_cast<long long>(prompt_tokens(context_tokens));
-  check(
-      tokens <= most,
-      format("the prompt takes about %lld tokens at its shortest, and a context of %lld leaves it "
-             "%lld; use a model with more context and --context-tokens %lld",
-             tokens, static_cast<long long>(context_tokens), most,
-             tokens * kContextTokens / kPromptTokens + 1));
-  log_info(format("prompt      about %lld tokens of at most %lld", tokens, most) +
-           (prompt.left_out.empty() ? "" : ": " + prompt.left_out));
-}
-
 // ------------------------------------------------------------------------------------------------
 // The run
 
@@ -136,11 +119,31 @@ class FreshFolder {
   bool is_new_ = false;
 };
 
+struct Ended {
+  std::string why;
+  int code = kDone;
+};
+
+// Plays the night to its end. Throws Error only if there is no champion: then there is nothing that
+// the user could be told or given.
+Ended play(Night& night) {
+  try {
+    const step::Stop stop = night.run();
+    return {stop.why, stop.kind == step::Stop::kInterrupted   ? kInterrupted
+                      : stop.kind == step::Stop::kTaskChanged ? kError
+                                                              : kDone};
+  } catch (const std::exception& error) {
+    if (night.state().champion.empty()) throw;
+    return {error.what(), kError};
+  }
+}
+
 int run(const Options& options) {
   History::check_tag(options.tag);
   check(std::isfinite(options.max_hours), "--max-hours must be a number of hours");
   const double started = wall_clock();
   const RunFolder folder = run_folder(options.tag);
+  // Before anything is made: what an earlier start spent on models, and what was replayed.
   const std::vector<Entry> earlier =
       fs::exists(folder.journal()) ? read_journal(folder.journal()) : std::vector<Entry>();
   ModelOptions asked = options.models;
@@ -153,6 +156,7 @@ int run(const Options& options) {
   if (!model_written)
     log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 
+  // From here on the run has a folder, and the journal is this agent's alone.
   FreshFolder fresh(folder.path);
   History history(site.checkout, folder.git(), options.tag, "train.cpp");
   fs::create_directories(folder.experiments());
@@ -183,11 +187,12 @@ int run(const Options& options) {
     return std::llround(experiments_left(state, settings, bench.budget, started, wall_clock()));
   };
   Proposer proposer(std::move(setup), models.get());
+  // A prompt that does not fit and a model that does not answer end the run before the first build.
   if (models) {
-    check_prompt(
-        proposer, state,
-        state.champion.empty() ? read_file(first.source) : history.source_at(state.champion),
-        options.context_tokens);
+    log_info(check_prompt(
+        proposer.first_prompt_of(state, state.champion.empty() ? read_file(first.source)
+                                                               : history.source_at(state.champion)),
+        options.context_tokens));
     models->ledger().record_with(
         [&](const CallEvent& event) { apply(state, journal.append(as_event(event))); });
     models->introduce();
@@ -198,31 +203,20 @@ int run(const Options& options) {
   LocalWorkers workers(kit, bench, folder, proposer, models.get(), start.task);
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);
-  Night* the_night = nullptr;
+  Night* the_night = nullptr;  // which is told what to say before it is there
+  const auto closing = [&](const std::string& words) {
+    const RunState& now = the_night->state();
+    return closing_lines(now, words, folder.path, history.restore_command(now.champion));
+  };
   const auto notify = [&](Notice notice, const std::string& words) {
-    notifier.tell(notice, options.tag, words,
-                  closing_lines(the_night->state(), words, folder.path,
-                                history.restore_command(the_night->state().champion)));
+    notifier.tell(notice, options.tag, words, closing(words));
   };
   Night night(journal, std::move(state), store, workers, settings, bench.budget,
               {log_info, log_warning, notify});
   the_night = &night;
-  std::string why, problem;
-  int code = kDone;
-  try {
-    const step::Stop stop = night.run();
-    why = stop.why;
-    if (stop.kind == step::Stop::kInterrupted) code = kInterrupted;
-    if (stop.kind == step::Stop::kTaskChanged) code = kError;
-  } catch (const std::exception& error) {
-    if (night.state().champion.empty()) throw;
-    why = error.what();
-    code = kError;
-  }
-  std::cout << closing_lines(night.state(), why, folder.path,
-                             history.restore_command(night.state().champion))
-            << std::flush;
-  return code;
+  const Ended ended = play(night);
+  std::cout << closing(ended.why) << std::flush;
+  return ended.code;
 }
 
 // ------------------------------------------------------------------------------------------------

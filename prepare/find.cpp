@@ -141,6 +141,7 @@ std::vector<fs::path> find_files(const std::vector<fs::path>& paths, const ReadO
       search(path, fs::directory_options::none, wanted, leave_out, found);
       continue;
     }
+    // A file that was named is taken whatever its extension, so it must not be an unfit one.
     check(fs::is_regular_file(status),
           path.string() +
               " is neither a file nor a folder; if it is a pipe, give it as stdin: --source -");

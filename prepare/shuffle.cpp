@@ -149,6 +149,7 @@ void ShuffledDocuments::append_sorted(const fs::path& file) {
     records.push_back({header.hash, {&bytes[at], header.size}});
     at += header.size;
   }
+  // Equal documents have equal hashes, so that in this order they are neighbours.
   std::sort(records.begin(), records.end(),
             [](const Record& a, const Record& b) { return a.hash < b.hash; });
   std::string buffer;

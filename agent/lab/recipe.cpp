@@ -329,6 +329,7 @@ BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
                                        {"{object}", work / "train.o"},
                                        {"{program}", work / "train"}}));
     }
+    // A template can make a compiler eat any machine.
     Command limited = command(argv, view, sandboxed);
     limited.limit = kStepSeconds;
     limited.max_rss_bytes = kStepBytes;
@@ -345,6 +346,7 @@ BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
     if (!result.ok) break;
   }
   add_to_log(here.build_log(), log);
+  // The program is all that leaves the folder that the candidate's code could reach.
   check(!result.ok || take_file(work, "train", kStepFileBytes, program),
         "the steps of candidate.json made no {program}");
   remove_whatever(work);

@@ -43,6 +43,7 @@ std::string failure_of_run(const Measured& measured) {
     return fmt::format("timed out: train was still going after {:.1f} s and was ended",
                        measured.wall_seconds);
   }
+  // The codes that the harness gives the ends of a run (common/error.h).
   switch (measured.train_exit) {
     case kDone:
       return measured.sealed ? ""

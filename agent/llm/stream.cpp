@@ -107,6 +107,7 @@ std::string with_stand_ins(std::string_view json) {
         out += rest.substr(0, length);
       continue;
     }
+    // Only a half without its other half is no character, and is kept as stand-ins.
     const auto first = escaped(rest);
     const auto second = first && is_high(*first) ? escaped(rest.substr(6)) : std::nullopt;
     const bool pair = second && is_low(*second);

@@ -49,6 +49,7 @@ Night::Night(Journal& journal, RunState state, Store& store, Workers& workers, S
       started_(workers.now()) {}
 
 step::Stop Night::run() {
+  // A trainer of an agent that was killed would still hold the device.
   for (const Experiment& experiment : state_.experiments)
     if (experiment.open) workers_.kill_left_behind(experiment.pid, experiment.start_time);
   if (state_.proof && state_.proof->open)
@@ -71,7 +72,7 @@ step::Stop Night::run() {
         derive();
       }
     } catch (const DurabilityError&) {
-      throw;
+      throw;  // what follows from the journal would follow from nothing
     } catch (const std::exception& error) {
       survive(error);
     }

@@ -365,6 +365,7 @@ class Question {
           "--max-experiments " + std::to_string(settings_.max_experiments) + " reached"};
     const bool asking = std::any_of(flight_.talks.begin(), flight_.talks.end(),
                                     [](auto& t) { return t.second.stage != Talk::kDone; });
+    // From here on: nothing is open, so the run ends if nobody can propose.
     if (waiting || asking || !state_.open.empty()) return std::nullopt;
     if (state_.refusals_in_row >= kGiveUpProposing)
       return step::Stop{

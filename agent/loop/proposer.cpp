@@ -1,5 +1,7 @@
 #include "agent/loop/proposer.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "agent/edit/edit.h"
@@ -12,6 +14,18 @@
 #include "common/text.h"
 
 namespace autoresearch {
+
+std::string check_prompt(const Prompt& prompt, int64_t context_tokens) {
+  const int64_t most = prompt_tokens(context_tokens);
+  check(
+      prompt.tokens <= most,
+      fmt::format(
+          "the prompt takes about {} tokens at its shortest, and a context of {} leaves it {}; "
+          "use a model with more context and --context-tokens {}",
+          prompt.tokens, context_tokens, most, prompt.tokens * kContextTokens / kPromptTokens + 1));
+  return fmt::format("prompt      about {} tokens of at most {}{}", prompt.tokens, most,
+                     prompt.left_out.empty() ? "" : ": " + prompt.left_out);
+}
 
 struct Proposer::Talk {
   int64_t n = 0;

@@ -13,6 +13,9 @@
 
 namespace autoresearch {
 
+// A line about the first prompt's size. Throws Error if a model's context has no room for it.
+std::string check_prompt(const Prompt& prompt, int64_t context_tokens);
+
 class Proposer {
  public:
   struct Setup {

@@ -444,7 +444,7 @@ KERNEL relu_squared(const T* __restrict__ x, T* __restrict__ y, Index n) {
   store(v, y + i);
 }
 
-// y = max(x, 0)^2 grows by 2 max(x, 0) = 2 sqrt(y).
+// grad, y, grad_x: n elements. y = max(x, 0)^2 grows by 2 max(x, 0) = 2 sqrt(y).
 KERNEL relu_squared_backward(const T* __restrict__ grad, const T* __restrict__ y,
                              T* __restrict__ grad_x, Index n) {
   const Index i = thread() * W;
@@ -589,8 +589,9 @@ KERNEL carried_sums(const T* __restrict__ grad, const Index* __restrict__ sorted
   if (warp() == 0 && c < C) store(sum, carried + chunk * C + c);
 }
 
-// out: (V, C) of float (out_bf16 is 0) or bf16: of each id the rows in the chunk where it begins,
-// and what later chunks carried. Block = id * slabs + slab.
+// grad: (rows, C); out: (V, C) of float (out_bf16 is 0) or bf16. A row of the table gets the sum of
+// the gradients of all tokens with its id: the rows in the chunk where the id begins, and what later
+// chunks carried. Block = id * slabs + slab.
 KERNEL embedding_backward(const T* __restrict__ grad, const Index* __restrict__ order,
                           const Index* __restrict__ starts, const float* __restrict__ carried,
                           void* __restrict__ out, int out_bf16, int C, int rows, int slabs) {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "task/mix.h"
 #include "task/splitter.h"
 
 namespace autoresearch {
@@ -18,12 +19,7 @@ uint64_t load(const char* at, size_t size) {
   return word;
 }
 
-uint64_t mix(uint64_t a, uint64_t b) {
-  const auto product = static_cast<unsigned __int128>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
-// Multiplies 16 bytes at a time to twice their width and folds it, after Wang Yi's wyhash.
+// 16 bytes at a time.
 uint32_t hash_of(std::string_view piece) {
   constexpr uint64_t kFirst = 0x9E3779B97F4A7C15u, kSecond = 0xD1B54A32D192ED03u;
   const char* at = piece.data();

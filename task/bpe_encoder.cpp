@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/error.h"
+#include "task/mix.h"
 #include "task/splitter.h"
 
 namespace autoresearch {
@@ -19,11 +20,6 @@ constexpr size_t kBatch = 128;      // pieces that are looked up together
 constexpr size_t kLeastChunk = 16 << 10;  // bytes of a long piece that are merged together
 
 constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15u;
-
-uint64_t mix(uint64_t a, uint64_t b) {
-  const auto product = static_cast<unsigned __int128>(a) * b;
-  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
 
 // kMask[n] keeps n bytes of 16.
 constexpr auto kMask = [] {

@@ -41,6 +41,11 @@ std::vector<ExperimentFolder> RunFolder::all_experiments() const {
   return folders;
 }
 
+bool is_half_written(const fs::path& path) {
+  const std::string name = path.filename();
+  return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
+}
+
 RunFolder run_folder(const std::string& tag) { return {data_dir() / "runs" / tag}; }
 
 }  // namespace autoresearch

@@ -60,4 +60,7 @@ struct RunFolder {
 
 RunFolder run_folder(const std::string& tag);
 
+// Whether write_file() was writing this when its process was killed, if that is not at it now.
+bool is_half_written(const fs::path& path);
+
 }  // namespace autoresearch

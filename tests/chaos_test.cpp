@@ -124,6 +124,9 @@ void Chaos::expect_a_true_record() {
             history.source_at(state.champion));
   for (const auto& entry : fs::directory_iterator(folder.champions()))
     EXPECT_NE(entry.path().filename().string()[0], '.') << "half a copy is left";
+  for (const auto& entry : fs::recursive_directory_iterator(folder.path))
+    EXPECT_FALSE(is_half_written(entry.path())) << entry.path();
+  EXPECT_FALSE(fs::exists(folder.canary().path));
   EXPECT_FALSE(fs::exists(folder.proofs()));
   EXPECT_EQ(processes("").size(), 0u);
 }

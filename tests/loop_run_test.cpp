@@ -1,5 +1,5 @@
 // Whole runs of the real agent with a stub in the trainer's and the scorer's place: the calls of a
-// model, interruptions, a broken machine, mistakes.
+// model, interruptions, disks and file systems that fail, mistakes.
 #include <algorithm>
 #include <atomic>
 
@@ -310,7 +310,7 @@ TEST_F(LoopRun, AnotherRunBeginsWithTheChampionAndItsGainIsMeasuredAnew) {
   EXPECT_NE(run(again).output.find("build/prepare"), std::string::npos);
 }
 
-// An error that no part of the agent throws itself: where experiment 2's folder belongs lies a
+// An error that no part of the agent throws itself: where experiment 1's folder belongs lies a
 // file.
 TEST_F(SlowLoopRun, AnErrorOfTheFileSystemCostsAnExperimentAndNotTheNight) {
   const fs::path in_the_way = run_.experiment(1).path;

@@ -11,6 +11,19 @@
 
 namespace autoresearch {
 
+namespace {
+
+// Those of an agent that was killed; this one holds the run's lock.
+void remove_half_written_files(const fs::path& folder) {
+  std::vector<fs::path> half;
+  std::error_code ignored;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, ignored))
+    if (is_half_written(entry.path())) half.push_back(entry.path());
+  for (const fs::path& path : half) fs::remove(path, ignored);
+}
+
+}  // namespace
+
 LocalStore::LocalStore(fs::path checkout, fs::path first, RunFolder run, std::string tag,
                        History& history, std::function<void(const std::string&)> warn)
     : checkout_(std::move(checkout)),
@@ -18,7 +31,9 @@ LocalStore::LocalStore(fs::path checkout, fs::path first, RunFolder run, std::st
       run_(std::move(run)),
       tag_(std::move(tag)),
       history_(history),
-      warn_(std::move(warn)) {}
+      warn_(std::move(warn)) {
+  remove_half_written_files(run_.path);
+}
 
 std::string LocalStore::first_source() { return read_file(first_); }
 

@@ -469,7 +469,7 @@ TEST_F(ReaderTest, ALineOfTwoGigabytesIsCutIfItIsTextElseABadOne) {
   const auto cut = open_documents(text, options);
   int documents = 0;
   for (std::string part; cut->next(part); ++documents) ASSERT_LE(part.size(), kLargestDocument);
-  EXPECT_EQ(documents, 128);
+  EXPECT_EQ(documents, 256);
   EXPECT_NE(options.findings->report().find("documents longer than 16 MiB, cut: 1 ("),
             std::string::npos);
   expect_says(
@@ -491,6 +491,24 @@ TEST_F(ReaderTest, ALongLineOfJsonIsCutIntoDocuments) {
   EXPECT_EQ(documents.back(), "next");
   EXPECT_TRUE(joined(documents) == line + "next");
   for (const std::string& document : documents) EXPECT_LE(document.size(), kLargestDocument);
+}
+
+TEST_F(ReaderTest, ALongDocumentIsCutAlikeInEveryForm) {
+  const auto alike = [&](const std::string& text) {
+    const ReadOptions options{.doc_separator = "<|end|>"};
+    const std::string separated = "one<|end|>" + text + "<|end|>two";
+    std::string lines = "{\"text\": \"one\"}\n{\"text\": \"" + text + "\"}\n{\"text\": \"two\"}\n";
+    for (size_t at = 0; (at = lines.find("\n ", at)) != lines.npos;) lines.replace(at, 1, "\\n");
+    const Documents documents = documents_of(file("a.jsonl", lines));
+    EXPECT_EQ(joined(documents), "one" + text + "two");
+    EXPECT_TRUE(documents == documents_of(file("a.txt", separated), options)) << text.size();
+    EXPECT_TRUE(documents == documents_of(file("a.txt.zst", zstd(separated)), options));
+  };
+  for (const int more : {-1, 0, 1, 5, 8 << 20, (8 << 20) + 1}) {
+    alike(std::string(kLargestDocument + static_cast<size_t>(more), 'x'));
+  }
+  alike(repeated(std::string(5'000'000, 'x') + "\n ", 5));
+  alike(repeated(std::string(8'000'000, 'x') + "\n ", 3));
 }
 
 TEST_F(ReaderTest, ALineOfJustUnderTheLimitIsRead) {

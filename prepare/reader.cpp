@@ -188,6 +188,7 @@ class JsonLinesReader : public DocumentReader {
         bad("is longer than memory allows");
         continue;
       }
+      line = mended(line);
       if (is_blank({line.data(), line.size()})) continue;
       ++count_;
       if (count_ == 1) first_.assign(line.data(), line.size());
@@ -207,6 +208,19 @@ class JsonLinesReader : public DocumentReader {
   int64_t position() const override { return lines_.position(); }
 
  private:
+  // Without what is no part of it: the byte order mark of a file that was appended to another, and
+  // the zeros at the end that a file system leaves of what a crash kept from the disk.
+  std::span<char> mended(std::span<char> line) {
+    while (std::string_view(line.data(), line.size()).starts_with(kByteOrderMark)) {
+      line = line.subspan(kByteOrderMark.size());
+      findings_.note("byte order marks dropped", lines_.where());
+    }
+    while (lines_.ended_without_delimiter() && !line.empty() && line.back() == '\0') {
+      line = line.first(line.size() - 1);
+    }
+    return line;
+  }
+
   void skip_rest() {
     ++count_;
     for (std::span<char> rest; lines_.goes_on() && lines_.next(rest);) {

@@ -172,7 +172,11 @@ TEST_F(ReaderTest, WhatIsNoTextIsCalledByItsName) {
   expect_says(error_in("a.parquet", "version https://git-lfs.github.com/spec/v1\n"), "a.parquet",
               "git lfs pull");
   expect_says(error_in("a.json", "[{\"text\": \"a\"}]"), "a.json", "jq -c");
-  expect_says(error_in("a.json", "{\n  \"text\": \"a\"\n}\n"), "a.json", "jq -c");
+  expect_says(error_in("a.json", "{\n  \"text\": \"a\"\n}\n"), "a.json", "jq -c . FILE");
+  expect_says(error_in("a.gz", "\x80\x90\xa0\xb0\xff"), "a.gz", "can't be decompressed");
+  expect_says(error_in("a.Z", "\x1F\x9D\x90\xFF"), "a.Z", "is a file packed by compress");
+  expect_says(error_in("a.txt", "%PDF-1.4\n1 0 obj\n"), "a.txt", "PDF document");
+  expect_says(error_in("a.txt", "\xFF\xFF\xFF\xFF\xE8" + nul), "a.txt", "is an Arrow stream");
   expect_says(error_in("a.txt", std::string("a\0b\0", 4)), "a.txt", "iconv -f UTF-16LE");
   expect_says(error_in("a.txt", std::string("\0a\0b", 4)), "a.txt", "iconv -f UTF-16BE");
   expect_says(error_in("a.txt", std::string("\xFF\xFE\0\0a\0\0\0", 8)), "a.txt", "UTF-32");
@@ -255,6 +259,33 @@ TEST_F(ReaderTest, LinesOfJsonAreKnownWhateverTheirName) {
                                   "{\"a\": 1}\nThat is JSON.\n"}) {
     EXPECT_EQ(documents_of(file("e.txt", prose)), Documents{prose});
   }
+}
+
+TEST_F(ReaderTest, JsonThatIsNoLinesIsNeverTakenForText) {
+  const std::string one = "{\"text\": \"a\"}", pretty = "{\n  \"text\": \"a\"\n}\n";
+  for (const std::string& json : Documents{pretty + pretty, one + "\r" + one + "\r", one + one,
+                                           "[\n" + one + ",\n" + one + "]", "[\"a\", \"b\"]"}) {
+    for (const char* name : {"a.json", "a.jsonl", "a", "a.txt", "a.dump"}) {
+      expect_says(error_in(name, json), name, "jq -c ");
+    }
+  }
+  for (const std::string& bad :
+       Documents{"{'text': 'a'}\n", one + ",\n" + one + ",\n", "\"a\"\n\"b\"\n"}) {
+    expect_says(error_in("a.json", bad), "a.json:1", "is no ");
+  }
+  for (const std::string prose : {"[1] [2]\n", "[\"a\"] is a list\n", "{\"a\": {\"b\": \"c\"}}"}) {
+    EXPECT_EQ(documents_of(file("b.txt", prose)), Documents{prose});
+  }
+}
+
+TEST_F(ReaderTest, WhatAFileSystemOrAnotherFileLeavesInALineIsNoPartOfIt) {
+  const std::string line = "{\"text\": \"a\"}\n", mark = "\xEF\xBB\xBF";
+  EXPECT_EQ(documents_of(file("a.jsonl", mark + line + mark + line + mark + mark + line)).size(),
+            3u);
+  EXPECT_EQ(documents_of(file("b.jsonl", repeated(line, 999) + std::string(9000, '\0'))).size(),
+            999u);
+  const std::string cut = repeated(line, 999) + "{\"text\": \"cu" + std::string(9000, '\0');
+  EXPECT_EQ(documents_of(file("c.jsonl", cut)).size(), 999u);
 }
 
 TEST_F(ReaderTest, ADottedColumnLeadsIntoObjectsAndBracketsIntoLists) {

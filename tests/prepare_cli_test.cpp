@@ -415,6 +415,18 @@ TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
   expect_error("--source corpus", {"only 1 different document"});
   write_file(dir_ / "corpus" / "bad.jsonl", "{\"body\": 1}\n");
   expect_error("--source corpus", {"bad.jsonl:1", "\"text\""});
+  expect_error("--source " + std::string(300, 'x'), {"File name too long; check the path"});
+  write_file(dir_ / "corpus" / "a\nb\x1b[31m.jsonl", "{}\n");
+  expect_error("--source corpus", {"a b.jsonl:1"});
+}
+
+TEST_F(PrepareTest, ALimitOnTheSizeOfFilesIsOneLineAndNothingIsLeft) {
+  write_corpus(400);
+  const Output result = prepare_under("ulimit -f 200; ", kSmall);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("File too large"), std::string::npos) << result.err;
+  for (const auto& entry : fs::directory_iterator(data()))
+    EXPECT_EQ(entry.path().string().find(".partial-"), std::string::npos);
 }
 
 TEST_F(PrepareTest, ATooSmallCorpusSaysHowMuchIsNeeded) {

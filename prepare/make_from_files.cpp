@@ -130,10 +130,15 @@ TaskInfo make_from_files(const Request& request, const fs::path& dir, const Task
   skip(*reader, static_cast<int64_t>(taken));
   write_train(making, *reader, documents.bytes(), ShardWriter::kShuffledPassages, tokenizer,
               std::move(guarded));
-  if (info.train.tokens < info.seq_len + 1)
+  if (info.train.tokens < info.seq_len + 1) {
+    check(info.dedup == "exact",
+          fmt::format("only {} documents do not resemble one of val or test, which is no training "
+                      "row of {} tokens; give --dedup exact, or more different text",
+                      info.train.documents, info.seq_len));
     throw too_small(documents, info.seq_len,
                     static_cast<double>(info.train.bytes) / static_cast<double>(info.train.tokens),
                     info.val.tokens + info.test.tokens);
+  }
   return info;
 }
 

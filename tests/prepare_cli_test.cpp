@@ -274,6 +274,15 @@ TEST_F(PrepareTest, HowMuchOfValIsInTrainIsToldAndNearDuplicatesStayOutIfAsked) 
   EXPECT_NE(near.out.find("documents that resemble one of val or test"), std::string::npos);
   EXPECT_NE(prepare("info").out.find("% of val's runs of 50 tokens"), std::string::npos);
   expect_refusal("--source tinystories --dedup near", {"--dedup near is for files"}, 2);
+
+  const std::string letter = lines.substr(lines.find('.') + 1, 1500);
+  std::string letters;
+  for (int i = 0; i < 100; ++i) letters += "Letter " + std::to_string(i) + "." + letter + "<|end|>";
+  write_file(dir_ / "letters.txt", letters);
+  expect_refusal(
+      "--source letters.txt --doc-separator '<|end|>' --dedup near --vocab 300 "
+      "--seq-len 64 --eval-tokens 640",
+      {"do not resemble one of val or test", "give --dedup exact"});
 }
 
 TEST_F(PrepareTest, ATaskIsMadeOnceAndAnewOnlyByForce) {

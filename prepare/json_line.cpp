@@ -269,10 +269,9 @@ bool begins_as_json_lines(std::string_view start, int least) {
   while (!start.empty()) {
     const std::string_view line = take_line(start);
     if (is_blank(line)) continue;
-    const Parsed parsed = reads_as_json(line);
+    const Parsed parsed = begins_as_object(line) ? reads_as_json(line) : Parsed();
     const bool last = start.empty();  // which may be cut off
-    const bool good = begins_as_object(line) && (parsed.good || (last && parsed.cut_off));
-    if (!good && lines == 0) return false;
+    const bool good = parsed.good || (last && parsed.cut_off);
     ++lines;
     bad += !good;
   }

@@ -253,6 +253,7 @@ TEST_F(ReaderTest, LinesOfJsonAreKnownWhateverTheirName) {
   const ReadOptions options;
   documents_of(file("a.txt.gz", gzip(text)), options);
   EXPECT_NE(options.findings->report().find("read as lines of JSON"), std::string::npos);
+  EXPECT_EQ(documents_of(file("f", "# made by hand\n" + repeated(text, 999))).size(), 1998u);
   // What a user calls text by its separator is text, and so is prose that begins alike.
   EXPECT_EQ(documents_of(file("d.txt", text), {.doc_separator = "\n\n"}).size(), 2u);
   for (const std::string prose : {"{\"text\": \"one\"}\n", "{name}\n{place}\n", "[1] a\n[2] b\n",

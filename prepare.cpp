@@ -22,6 +22,7 @@
 #include "common/log.h"
 #include "common/nvidia.h"
 #include "common/process.h"
+#include "common/text.h"
 #include "common/version.h"
 #include "prepare/copy_task.h"
 #include "prepare/forecast.h"
@@ -46,6 +47,7 @@ void catch_interrupts() {
   action.sa_handler = [](int) { request_interrupt(); };
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second Ctrl-C ends the program at once
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  ::signal(SIGXFSZ, SIG_IGN);  // a write beyond ulimit -f is an error like another
 }
 
 void print_next(const std::string& task) {
@@ -231,6 +233,12 @@ int run_program(int argc, char** argv) {
   return kDone;
 }
 
+// One line, whatever the names of files hold.
+int print_error(const std::string& what, int code) {
+  std::fprintf(stderr, "prepare: error: %s\n", one_line(what, what.size()).c_str());
+  return code;
+}
+
 }  // namespace
 }  // namespace autoresearch
 
@@ -238,9 +246,10 @@ int main(int argc, char** argv) try {
   autoresearch::set_up_log("prepare");
   return autoresearch::run_program(argc, argv);
 } catch (const autoresearch::Error& e) {
-  std::fprintf(stderr, "prepare: error: %s\n", e.what());
-  return e.code;
+  return autoresearch::print_error(e.what(), e.code);
+} catch (const std::bad_alloc&) {
+  return autoresearch::print_error("out of memory; give --workers 1, or end other programs",
+                                   autoresearch::kError);
 } catch (const std::exception& e) {
-  std::fprintf(stderr, "prepare: error: %s\n", e.what());
-  return autoresearch::kError;
+  return autoresearch::print_error(e.what(), autoresearch::kError);
 }

@@ -212,9 +212,11 @@ class ZstdStream : public CompressedStream {
   ZSTD_DCtx* context_;
 };
 
-// Whether text may begin so; a character may be cut off at the end.
-bool is_utf8_start(std::string_view start) {
-  return invalid_utf8_bytes(start) < 4 && start.find('\0') == std::string_view::npos;
+// Whether what can be read may begin so; a character may be cut off at the end.
+bool is_readable(std::string_view start) {
+  const bool utf8 = invalid_utf8_bytes(start) < 4 && start.find('\0') == start.npos;
+  return utf8 || start.starts_with("PAR1") || start.starts_with("\xFF\xFE") ||
+         start.starts_with("\xFE\xFF");
 }
 
 Packing packing_of_name(const fs::path& file) {
@@ -261,7 +263,7 @@ std::unique_ptr<ByteStream> open_bytes(const fs::path& file, Findings& findings)
     }
   }
   if (layers == 0 && by_name != Packing::kNone) {
-    check(is_utf8_start(stream->peek(kChunk)),
+    check(is_readable(stream->peek(kChunk)),
           display_name(file) + " can't be decompressed (it does not begin as its name says)" +
               kCopyAgain);
     findings.note("not compressed, whatever the name says", display_name(file));

@@ -165,13 +165,17 @@ void Fetch::accept() {
   }
   const std::string range = lower(header(headers_, "content-range"));  // "bytes 10-19/100"
   if (status == 206 && !range.starts_with(fmt::format("bytes {}-", asked_from_))) {
+    part_.discard();  // asked again, it would do so again
     refusal_ = {Kind::kAgain, "the server sent another range than it was asked for"};
     return;
   }
   const auto told = number(status == 200 ? header(headers_, "content-length")
                                          : range.substr(range.find('/') + 1));
   const auto linked = number(linked_size_);
-  const auto size = told ? told : linked;
+  auto size = told ? told : linked;
+  if (!size && status == 206 && asked_from_ > 0 && part_.whole_size() >= 0) {
+    size = part_.whole_size();  // "bytes 10-19/*": the first answer has told it
+  }
   if (!size) {
     refusal_ = {Kind::kNever, host_and_port(url_) + " does not say how long the file is"};
   } else if (linked && *linked != *size) {
@@ -184,7 +188,7 @@ void Fetch::accept() {
 
 void Fetch::take(const Content& content) {
   is_known_ = content.is_known();
-  if (request_.status() == 200) return part_.restart(content);
+  if (request_.status() == 200 || asked_from_ == 0) return part_.restart(content);
   if (part_.goes_on(content)) return;
   part_.discard();
   refusal_ = {Kind::kAgain, "the file has changed on the server"};

@@ -89,12 +89,14 @@ void search(const fs::path& folder, fs::directory_options options, const Wanted&
     const fs::path path = entry->path();
     std::error_code ignored;  // a dangling link is no file
     const bool is_link = entry->is_symlink(ignored);
+    const bool hidden = path.filename().string()[0] == '.';
     if (entry->is_directory(ignored)) {
-      const bool hidden = path.filename().string()[0] == '.';
       if (hidden) entry.disable_recursion_pending();
       if (hidden || is_link) passed_over(hidden ? "hidden folder" : "link to a folder");
     } else if (!entry->is_regular_file(ignored)) {
       passed_over(is_link ? "link to nothing" : "pipe or device");
+    } else if (hidden) {  // an editor's or a file system's: "._a.jsonl" of an archive from a Mac
+      passed_over("hidden file");
     } else if (wanted(path)) {
       found.push_back(path);
     }

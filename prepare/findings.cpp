@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/text.h"
+
 namespace autoresearch {
 namespace {
 
@@ -14,7 +16,9 @@ constexpr size_t kKinds = 8;   // of files left out, that are named
 
 std::string joined(const std::set<std::string>& places, int64_t count) {
   std::string text;
-  for (const std::string& place : places) text += (text.empty() ? "" : ", ") + place;
+  for (const std::string& place : places) {
+    text += (text.empty() ? "" : ", ") + one_line(place, place.size());
+  }
   return static_cast<size_t>(count) > places.size() ? text + ", ..." : text;
 }
 

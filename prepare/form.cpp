@@ -31,12 +31,16 @@ constexpr Magic kKnown[] = {
     {"BZh", 0, "bzip2 file", kUnpack},
     {"\xFD\x37zXZ\0"sv, 0, "xz file", kUnpack},
     {"\x04\x22\x4D\x18", 0, "lz4 file", kUnpack},
+    {"LZIP", 0, "lzip file", kUnpack},
+    {"\x1F\x9D", 0, "file packed by compress", kUnpack},
     {"PK\x03\x04", 0, "zip archive", kUnpack},
+    {"PK\x05\x06", 0, "zip archive", kUnpack},
     {"7z\xBC\xAF\x27\x1C", 0, "7-zip archive", kUnpack},
     {"Rar!", 0, "rar archive", kUnpack},
     {"ustar", 257, "tar archive", kUnpack},
-    {"%PDF", 0, "PDF document", "take the text out of it, as pdftotext does"},
+    {"%PDF-", 0, "PDF document", "take the text out of it, as pdftotext does"},
     {"ARROW1", 0, "Arrow file", "write it as parquet"},
+    {"\xFF\xFF\xFF\xFF", 0, "Arrow stream", "write it as parquet"},
     {"ORC", 0, "ORC file", "write it as parquet"},
     {"Obj\x01", 0, "Avro file", "write it as parquet"},
     {"SQLite format 3", 0, "SQLite database", "write a table as .jsonl"},
@@ -101,37 +105,37 @@ bool is_packed_parquet(const fs::path& file, ByteStream& unpacked) {
 }
 
 // A file that begins with `start` (its first kLookBytes, or all of it). The name decides only what
-// the bytes leave open: a .jsonl may begin with a bad line, and a .parquet that does not begin as
-// one is a damaged one, unless it is something else that is known.
+// the bytes leave open: a .json or .jsonl may begin with a bad line, and a .parquet that does not
+// begin as one is a damaged one, unless it is something else that is known.
 Look look_at(const fs::path& file, std::string_view start, bool is_text) {
   const std::string extension = lower_extension(plain_name(file));
   const bool parquet = extension == ".parquet";
   const bool json_lines = extension == ".jsonl" || extension == ".ndjson";
-  const bool any_json = json_lines || extension == ".json" || extension.empty();
+  const bool json = json_lines || extension == ".json";
   // Behind the magic number comes a page's header, whose first byte is no character.
   const bool page_follows = start.size() > 4 && (start[4] == '\x15' || start[4] == '\0');
   if (start.starts_with(kParquetMagic) && (parquet || page_follows)) {
     return {.form = Form::kParquet};
   }
-  if (Look stand_in = look_for_stand_in(start, parquet || json_lines || extension == ".json");
-      !stand_in.unfit.empty()) {
+  if (Look stand_in = look_for_stand_in(start, parquet || json); !stand_in.unfit.empty()) {
     return stand_in;
   }
   const std::string_view probe = start.substr(0, kBinaryProbe);
-  const bool binary =
-      probe.find('\0') != probe.npos || (known(start) != nullptr && invalid_utf8_bytes(probe) > 0);
+  const bool binary = probe.find('\0') != probe.npos || start.starts_with("%PDF-") ||
+                      (known(start) != nullptr && invalid_utf8_bytes(probe) > 0);
   if (parquet && (binary || !begins_as_json_lines(start, 1))) return {.form = Form::kParquet};
   if (binary) return look_at_binary(start);
   if (is_text && !json_lines) return {};
-  if (any_json && !begins_as_json_lines(start, 1) && begins_as_json(start)) {
-    return {.unfit =
-                "holds one JSON value, not an object in each line; write it as lines: "
-                "jq -c '.[]' FILE > FILE.jsonl",
+  const int least = json || parquet || extension.empty() ? 1 : 2;  // one value may also be a text
+  if (begins_as_json_lines(start, least)) return {.form = Form::kJsonLines};
+  if (begins_as_json(start, least)) {
+    const bool list = start[start.find_first_not_of(" \t\r\n\v\f")] == '[';
+    return {.unfit = std::string("holds JSON, but not an object in each line; write it as lines: "
+                                 "jq -c ") +
+                     (list ? "'.[]'" : ".") + " FILE > FILE.jsonl",
             .kind = "JSON without lines"};
   }
-  const int least = any_json || parquet ? 1 : 2;  // a line of JSON may also be a text
-  return {.form =
-              json_lines || begins_as_json_lines(start, least) ? Form::kJsonLines : Form::kText};
+  return {.form = json ? Form::kJsonLines : Form::kText};
 }
 
 }  // namespace

@@ -153,15 +153,48 @@ Parsed parse_in_place(rapidjson::Reader& parser, std::span<char> text, Handler& 
           too_deep ? "It is nested too deeply." : rapidjson::GetParseError_En(result.Code())};
 }
 
-Parsed reads_as_json(std::string_view text) {
+std::string padded(std::string_view text) {
   std::string copy(text);
   replace_lone_surrogates(copy);
   copy.resize(text.size() + kJsonPadding);
-  std::string ignored;
+  return copy;
+}
+
+Parsed reads_as_json(std::string_view text) {
+  std::string copy = padded(text), ignored;
   ColumnHandler handler("", ignored);
   rapidjson::Reader parser;
   return parse_in_place(parser, {copy.data(), text.size()}, handler);
 }
+
+// Counts what may be documents: objects and strings that stand alone or in a list.
+class ValueCounter : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ValueCounter> {
+ public:
+  bool String(const char*, unsigned, bool) { return count(); }
+  bool StartObject() { return count() && enter(); }
+  bool StartArray() {
+    in_list_ = in_list_ || depth_ == 0;
+    return enter();
+  }
+  bool EndObject(unsigned) { return leave(); }
+  bool EndArray(unsigned) { return leave(); }
+  int values() const { return values_; }
+
+ private:
+  bool count() {
+    values_ += depth_ == 0 || (depth_ == 1 && in_list_);
+    return true;
+  }
+  bool enter() { return ++depth_ <= kDeepest; }
+  bool leave() {
+    in_list_ = --depth_ > 0 && in_list_;
+    return true;
+  }
+
+  size_t depth_ = 0;
+  bool in_list_ = false;  // the outermost value is one
+  int values_ = 0;
+};
 
 // What is between two delimiters, or before the end, and takes it off `text`.
 std::string_view take_line(std::string_view& text) {
@@ -236,21 +269,33 @@ bool begins_as_json_lines(std::string_view start, int least) {
   while (!start.empty()) {
     const std::string_view line = take_line(start);
     if (is_blank(line)) continue;
-    const Parsed parsed = reads_as_json(line);
+    const Parsed parsed = begins_as_object(line) ? reads_as_json(line) : Parsed();
     const bool last = start.empty();  // which may be cut off
-    const bool good = begins_as_object(line) && (parsed.good || (last && parsed.cut_off));
-    if (!good && lines == 0) return false;
+    const bool good = parsed.good || (last && parsed.cut_off);
     ++lines;
     bad += !good;
   }
   return lines >= least && 10 * bad <= lines;
 }
 
-bool begins_as_json(std::string_view start) {
+bool begins_as_json(std::string_view start, int least) {
   const size_t first = start.find_first_not_of(kWhiteSpace);
   if (first == start.npos || (start[first] != '[' && start[first] != '{')) return false;
-  const Parsed parsed = reads_as_json(start);
-  return parsed.good || parsed.cut_off;
+  std::string_view rest = start.substr(first);
+  if (rest[0] == '{' && reads_as_json(take_line(rest)).good) return false;  // a line of JSON
+  std::string copy = padded(start);
+  rapidjson::InsituStringStream stream(copy.data());
+  rapidjson::Reader parser;
+  ValueCounter counter;
+  for (;;) {
+    const auto result = parser.Parse<kFlags | rapidjson::kParseStopWhenDoneFlag>(stream, counter);
+    rapidjson::SkipWhitespace(stream);
+    const bool at_end = stream.Tell() >= start.size();
+    if (result.Code() == rapidjson::kParseErrorTermination || (result.IsError() && !at_end)) {
+      return false;
+    }
+    if (at_end) return counter.values() >= least;
+  }
 }
 
 }  // namespace autoresearch

@@ -41,7 +41,8 @@ std::string text_columns_of(std::string_view line);
 // last line may be cut off; one in ten may be bad.
 bool begins_as_json_lines(std::string_view start, int least);
 
-// Whether it reads as a single value: an array, or an object over several lines.
-bool begins_as_json(std::string_view start);
+// Whether it reads as nothing but JSON that is not cut into lines of an object each: one value or
+// more, in which at least `least` objects or strings stand alone or in a list.
+bool begins_as_json(std::string_view start, int least);
 
 }  // namespace autoresearch

@@ -19,12 +19,13 @@ namespace {
 
 constexpr int64_t kDemoBytes = 32'000'000;
 
-// What the files surely hold: text is rarely compressed to more than half.
+// What the files surely hold: text is rarely compressed to more than half. Most of a parquet file
+// may be pictures beside the text.
 double least_text_bytes(const std::vector<fs::path>& files) {
   double bytes = 0;
   for (const fs::path& file : files) {
-    const bool compressed = plain_name(file) != file || lower_extension(file) == ".parquet";
-    bytes += static_cast<double>(total_bytes({file})) * (compressed ? 2 : 1);
+    if (lower_extension(file) == ".parquet") continue;
+    bytes += static_cast<double>(total_bytes({file})) * (plain_name(file) != file ? 2 : 1);
   }
   return bytes;
 }
@@ -130,10 +131,15 @@ TaskInfo make_from_files(const Request& request, const fs::path& dir, const Task
   skip(*reader, static_cast<int64_t>(taken));
   write_train(making, *reader, documents.bytes(), ShardWriter::kShuffledPassages, tokenizer,
               std::move(guarded));
-  if (info.train.tokens < info.seq_len + 1)
+  if (info.train.tokens < info.seq_len + 1) {
+    check(info.dedup == "exact",
+          fmt::format("only {} documents do not resemble one of val or test, which is no training "
+                      "row of {} tokens; give --dedup exact, or more different text",
+                      info.train.documents, info.seq_len));
     throw too_small(documents, info.seq_len,
                     static_cast<double>(info.train.bytes) / static_cast<double>(info.train.tokens),
                     info.val.tokens + info.test.tokens);
+  }
   return info;
 }
 

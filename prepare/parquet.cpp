@@ -100,8 +100,9 @@ class ParquetReader : public DocumentReader {
   bool next(std::string& document) override {
     if (at_ == values_.size()) return false;
     document.clear();
-    for (const int64_t row = rows_[at_]; at_ < values_.size() && rows_[at_] == row;) {
-      if (!document.empty()) document += '\n';  // between the strings of a list
+    const int64_t row = rows_[at_];
+    for (bool first = true; at_ < values_.size() && rows_[at_] == row; first = false) {
+      if (!first) document += '\n';  // between the strings of a list
       document.append(reinterpret_cast<const char*>(values_[at_].ptr), values_[at_].len);
       group_ended_ = false;
       if (++at_ == values_.size()) guarded([&] { advance(); });

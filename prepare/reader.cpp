@@ -71,7 +71,7 @@ class PartReader : public DocumentReader {
 // Pieces between delimiters
 
 // A stream cut at a delimiter, which belongs to no piece; one at the very end of the stream begins
-// no further piece. A piece of more than `most` bytes comes in parts.
+// no further piece. A piece of more than `most` bytes comes in parts, cut as CutReader cuts.
 class PieceReader {
  public:
   PieceReader(const fs::path& file, std::unique_ptr<ByteStream> bytes, std::string delimiter,
@@ -84,23 +84,26 @@ class PieceReader {
   // The next piece, to be used until the next call, and to be changed if that helps; false at the
   // end. The byte behind it may be written, and kJsonPadding bytes be read, whatever they hold.
   bool next(std::span<char>& piece) {
+    const size_t part = most_ / 2, uncut = goes_on_ ? part : most_;  // bytes
     number_ += !goes_on_;
     for (;;) {
       const std::string_view text(buffer_.data(), end_);
       const size_t found = text.find(delimiter_, scanned_);
       const bool last = found == text.npos;
-      goes_on_ = last && end_ - begin_ >= most_;
-      if (last && !ended_ && !goes_on_) {
+      // A delimiter may have begun at the end of what was read, so a cut stays clear of it.
+      if (last && !ended_ && end_ - begin_ < most_ + delimiter_.size()) {
         scanned_ = std::max(begin_, end_ - std::min(end_, delimiter_.size() - 1));
         fill();
         continue;
       }
       if (last && begin_ == end_) return false;
-      size_t piece_end = last ? end_ : found;
-      if (goes_on_) piece_end = begin_ + part_end(text.substr(begin_), most_);
-      piece = {buffer_.data() + begin_, piece_end - begin_};
+      const std::string_view rest = text.substr(begin_, (last ? end_ : found) - begin_);
+      const size_t size = rest.size() > uncut ? part_end(rest, part) : rest.size();
+      goes_on_ = size < rest.size();
+      piece = {buffer_.data() + begin_, size};
       ended_without_delimiter_ = last && !goes_on_;
-      begin_ = scanned_ = last ? piece_end : piece_end + delimiter_.size();
+      begin_ += size + (last || goes_on_ ? 0 : delimiter_.size());
+      scanned_ = begin_;
       return true;
     }
   }
@@ -185,6 +188,7 @@ class JsonLinesReader : public DocumentReader {
         bad("is longer than memory allows");
         continue;
       }
+      line = mended(line);
       if (is_blank({line.data(), line.size()})) continue;
       ++count_;
       if (count_ == 1) first_.assign(line.data(), line.size());
@@ -204,6 +208,19 @@ class JsonLinesReader : public DocumentReader {
   int64_t position() const override { return lines_.position(); }
 
  private:
+  // Without what is no part of it: the byte order mark of a file that was appended to another, and
+  // the zeros at the end that a file system leaves of what a crash kept from the disk.
+  std::span<char> mended(std::span<char> line) {
+    while (std::string_view(line.data(), line.size()).starts_with(kByteOrderMark)) {
+      line = line.subspan(kByteOrderMark.size());
+      findings_.note("byte order marks dropped", lines_.where());
+    }
+    while (lines_.ended_without_delimiter() && !line.empty() && line.back() == '\0') {
+      line = line.first(line.size() - 1);
+    }
+    return line;
+  }
+
   void skip_rest() {
     ++count_;
     for (std::span<char> rest; lines_.goes_on() && lines_.next(rest);) {

@@ -31,7 +31,8 @@ std::string source_label(const Request& request) {
   for (const std::string& path : request.source) {
     std::error_code error;
     const fs::path real = is_stdin(path) ? fs::path(path) : fs::canonical(path, error);
-    check(!error || !fs::exists(path),  // a pipe's name, such as /dev/fd/63, leads nowhere
+    std::error_code ignored;
+    check(!error || !fs::exists(path, ignored),  // a pipe's name, such as /dev/fd/63, leads nowhere
           path + " is neither a file nor a folder; if it is a pipe, give it as stdin: --source -");
     check(!error,
           fmt::format("can't read {}: {}; check the path after --source", path, error.message()));

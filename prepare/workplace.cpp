@@ -47,11 +47,15 @@ Workplace::~Workplace() {
   fs::remove_all(path_, ignored);
 }
 
-// In two steps, for file systems that can't exchange folders (shares, FUSE, FAT).
+// In two steps, for file systems that can't exchange folders (shares, FUSE, FAT). What came with a
+// container's image can't be renamed at all there, so it goes first.
 bool Workplace::publish_by_renames() {
   const fs::path aside = path_.string() + "-old";
   const bool replaces = fs::exists(task_);
-  if (replaces && ::rename(task_.c_str(), aside.c_str()) != 0) return false;
+  if (replaces && ::rename(task_.c_str(), aside.c_str()) != 0) {
+    if (errno != EXDEV) return false;
+    fs::remove_all(task_);
+  }
   const bool renamed = ::rename(path_.c_str(), task_.c_str()) == 0;
   const int reason = errno;
   if (renamed) {
@@ -67,9 +71,11 @@ void Workplace::publish() {
   for (const char* folder : {"train", "heldout", ""}) sync_path(path_ / folder);
   const unsigned flags = fs::exists(task_) ? RENAME_EXCHANGE : RENAME_NOREPLACE;
   const bool done = renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, task_.c_str(), flags) == 0 ||
-                    ((errno == EINVAL || errno == ENOSYS || errno == ENOTSUP || errno == EPERM) &&
+                    ((errno == EINVAL || errno == ENOSYS || errno == ENOTSUP || errno == EPERM ||
+                      errno == EXDEV) &&
                      publish_by_renames());
-  check(done, "can't put the task into " + task_.string() + ": " + std::strerror(errno));
+  check(done, "can't put the task into " + task_.string() + ": " + std::strerror(errno) +
+                  "; give --data or AUTORESEARCH_DATA another folder");
   sync_path(task_.parent_path());
 }
 

@@ -489,6 +489,47 @@ TEST_F(DownloadTest, ARangeThatWasNotAskedForIsRefused) {
   }
 }
 
+TEST_F(DownloadTest, AServerThatOnlySendsPartsIsAskedForEach) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    const size_t begin = request.index * kSize / 3, end = begin + kSize / 3;
+    answer.status = 206;
+    answer.headers["Content-Range"] = "bytes " + std::to_string(begin) + "-" +
+                                      std::to_string(end - 1) + "/" + std::to_string(kSize);
+    answer.body = make_body(0).substr(begin, kSize / 3);
+  });
+  put_files(server, 1);
+  get(server);
+  expect_all();
+  EXPECT_EQ(server.requests().size(), 3u);
+}
+
+TEST_F(DownloadTest, TheLengthNeedsToBeToldOnlyOnce) {
+  FileServer server([](const FileRequest& request, FileAnswer& answer) {
+    if (request.index == 0) {
+      answer.cut = kSize / 2;
+      answer.end = End::kClose;
+    } else {
+      std::string& range = answer.headers["Content-Range"];
+      range.replace(range.find('/'), range.npos, "/*");
+    }
+  });
+  put_files(server, 1);
+  get(server);
+  expect_all();
+  EXPECT_EQ(server.requests().size(), 2u);
+}
+
+TEST_F(DownloadTest, AServerThatAlwaysSendsAnotherRangeIsReadFromTheStart) {
+  FileServer server([&](const FileRequest& request, FileAnswer& answer) {
+    if (!hold_first(request, answer) && !header(request, "range").empty())
+      answer.headers["Content-Range"] = "bytes 7-299999/300000";
+  });
+  put_files(server, 1);
+  leave_half(server);
+  get(server);
+  expect_all();
+}
+
 TEST_F(DownloadTest, MoreBytesThanAnnouncedAreRefused) {
   FileServer server([](const FileRequest& request, FileAnswer& answer) {
     if (!hold_first(request, answer) && request.index == 1) answer.body += "too much";

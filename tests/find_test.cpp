@@ -44,6 +44,7 @@ TEST_F(FindTest, FoldersGiveTheirTextAndSourceFilesSorted) {
   file("a/noextension", "n");
   file(".git/config.txt", "hidden");
   file("a/.cache/x.txt", "hidden");
+  file("a/._z.jsonl", std::string("\0\5\x16\7 of a Mac", 12));
   EXPECT_EQ(found({dir_}), (Names{"a/LOUD.TXT", "a/README", "a/z.py", "b.txt"}));
   EXPECT_EQ(found({dir_ / "a", dir_, dir_ / "b.txt"}), found({dir_}));
 }
@@ -108,6 +109,7 @@ TEST_F(FindTest, ANamedLoopOfLinksIsOneLine) {
 
 TEST_F(FindTest, ANamedFileIsTakenWhateverItsExtension) {
   EXPECT_EQ(found({file("notes.xyz", "text")}), Names{"notes.xyz"});
+  EXPECT_EQ(found({file(".notes", "text")}), Names{".notes"});
 }
 
 TEST_F(FindTest, BinaryFilesArePassedOverInFoldersAndRefusedByName) {

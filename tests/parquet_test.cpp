@@ -370,19 +370,18 @@ TEST_F(ParquetTest, TheStringsOfAListAreJoinedIfTheyAreAskedFor) {
   expect_ok(lists.AppendNull());
   append({"null"});
   append({"c"});
+  append({"", "d"});               // as in lines of JSON
   for (int i = 0; i < 500; ++i) {  // over the ends of batches, pages and row groups
     append(many(9, static_cast<unsigned>(i)));
     std::string joined;
-    for (const std::string& value : many(9, static_cast<unsigned>(i))) {
-      joined += (joined.empty() ? "" : "\n") + value;
-    }
-    expected.push_back(joined);
+    for (const std::string& value : many(9, static_cast<unsigned>(i))) joined += "\n" + value;
+    expected.push_back(joined.substr(1));
   }
   const auto tags = value_of(lists.Finish());
   write_parquet(path_, {{"tags", tags}}, 100);
   const Documents documents = documents_of(path_, "tags[]");
-  EXPECT_EQ(Documents(documents.begin(), documents.begin() + 2), (Documents{"a\nb", "c"}));
-  EXPECT_EQ(Documents(documents.begin() + 2, documents.end()), expected);
+  EXPECT_EQ(Documents(documents.begin(), documents.begin() + 3), (Documents{"a\nb", "c", "\nd"}));
+  EXPECT_EQ(Documents(documents.begin() + 3, documents.end()), expected);
   expect_says(error_in_column("tags"), "give --column one of: tags[]");
 }
 

@@ -274,6 +274,15 @@ TEST_F(PrepareTest, HowMuchOfValIsInTrainIsToldAndNearDuplicatesStayOutIfAsked) 
   EXPECT_NE(near.out.find("documents that resemble one of val or test"), std::string::npos);
   EXPECT_NE(prepare("info").out.find("% of val's runs of 50 tokens"), std::string::npos);
   expect_refusal("--source tinystories --dedup near", {"--dedup near is for files"}, 2);
+
+  const std::string letter = lines.substr(lines.find('.') + 1, 1500);
+  std::string letters;
+  for (int i = 0; i < 100; ++i) letters += "Letter " + std::to_string(i) + "." + letter + "<|end|>";
+  write_file(dir_ / "letters.txt", letters);
+  expect_refusal(
+      "--source letters.txt --doc-separator '<|end|>' --dedup near --vocab 300 "
+      "--seq-len 64 --eval-tokens 640",
+      {"do not resemble one of val or test", "give --dedup exact"});
 }
 
 TEST_F(PrepareTest, WhatNoFlagGivesStaysAsTheTaskHasIt) {
@@ -450,6 +459,18 @@ TEST_F(PrepareTest, BadCorporaAreRefusedWithWhatToDo) {
   expect_error("--source corpus", {"only 1 different document"});
   write_file(dir_ / "corpus" / "bad.jsonl", "{\"body\": 1}\n");
   expect_error("--source corpus", {"bad.jsonl:1", "\"text\""});
+  expect_error("--source " + std::string(300, 'x'), {"File name too long; check the path"});
+  write_file(dir_ / "corpus" / "a\nb\x1b[31m.jsonl", "{}\n");
+  expect_error("--source corpus", {"a b.jsonl:1"});
+}
+
+TEST_F(PrepareTest, ALimitOnTheSizeOfFilesIsOneLineAndNothingIsLeft) {
+  write_corpus(400);
+  const Output result = prepare_under("ulimit -f 200; ", kSmall);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("File too large"), std::string::npos) << result.err;
+  for (const auto& entry : fs::directory_iterator(data()))
+    EXPECT_EQ(entry.path().string().find(".partial-"), std::string::npos);
 }
 
 TEST_F(PrepareTest, ATooSmallCorpusSaysHowMuchIsNeeded) {

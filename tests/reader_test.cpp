@@ -172,7 +172,11 @@ TEST_F(ReaderTest, WhatIsNoTextIsCalledByItsName) {
   expect_says(error_in("a.parquet", "version https://git-lfs.github.com/spec/v1\n"), "a.parquet",
               "git lfs pull");
   expect_says(error_in("a.json", "[{\"text\": \"a\"}]"), "a.json", "jq -c");
-  expect_says(error_in("a.json", "{\n  \"text\": \"a\"\n}\n"), "a.json", "jq -c");
+  expect_says(error_in("a.json", "{\n  \"text\": \"a\"\n}\n"), "a.json", "jq -c . FILE");
+  expect_says(error_in("a.gz", "\x80\x90\xa0\xb0\xff"), "a.gz", "can't be decompressed");
+  expect_says(error_in("a.Z", "\x1F\x9D\x90\xFF"), "a.Z", "is a file packed by compress");
+  expect_says(error_in("a.txt", "%PDF-1.4\n1 0 obj\n"), "a.txt", "PDF document");
+  expect_says(error_in("a.txt", "\xFF\xFF\xFF\xFF\xE8" + nul), "a.txt", "is an Arrow stream");
   expect_says(error_in("a.txt", std::string("a\0b\0", 4)), "a.txt", "iconv -f UTF-16LE");
   expect_says(error_in("a.txt", std::string("\0a\0b", 4)), "a.txt", "iconv -f UTF-16BE");
   expect_says(error_in("a.txt", std::string("\xFF\xFE\0\0a\0\0\0", 8)), "a.txt", "UTF-32");
@@ -249,12 +253,40 @@ TEST_F(ReaderTest, LinesOfJsonAreKnownWhateverTheirName) {
   const ReadOptions options;
   documents_of(file("a.txt.gz", gzip(text)), options);
   EXPECT_NE(options.findings->report().find("read as lines of JSON"), std::string::npos);
+  EXPECT_EQ(documents_of(file("f", "# made by hand\n" + repeated(text, 999))).size(), 1998u);
   // What a user calls text by its separator is text, and so is prose that begins alike.
   EXPECT_EQ(documents_of(file("d.txt", text), {.doc_separator = "\n\n"}).size(), 2u);
   for (const std::string prose : {"{\"text\": \"one\"}\n", "{name}\n{place}\n", "[1] a\n[2] b\n",
                                   "{\"a\": 1}\nThat is JSON.\n"}) {
     EXPECT_EQ(documents_of(file("e.txt", prose)), Documents{prose});
   }
+}
+
+TEST_F(ReaderTest, JsonThatIsNoLinesIsNeverTakenForText) {
+  const std::string one = "{\"text\": \"a\"}", pretty = "{\n  \"text\": \"a\"\n}\n";
+  for (const std::string& json : Documents{pretty + pretty, one + "\r" + one + "\r", one + one,
+                                           "[\n" + one + ",\n" + one + "]", "[\"a\", \"b\"]"}) {
+    for (const char* name : {"a.json", "a.jsonl", "a", "a.txt", "a.dump"}) {
+      expect_says(error_in(name, json), name, "jq -c ");
+    }
+  }
+  for (const std::string& bad :
+       Documents{"{'text': 'a'}\n", one + ",\n" + one + ",\n", "\"a\"\n\"b\"\n"}) {
+    expect_says(error_in("a.json", bad), "a.json:1", "is no ");
+  }
+  for (const std::string prose : {"[1] [2]\n", "[\"a\"] is a list\n", "{\"a\": {\"b\": \"c\"}}"}) {
+    EXPECT_EQ(documents_of(file("b.txt", prose)), Documents{prose});
+  }
+}
+
+TEST_F(ReaderTest, WhatAFileSystemOrAnotherFileLeavesInALineIsNoPartOfIt) {
+  const std::string line = "{\"text\": \"a\"}\n", mark = "\xEF\xBB\xBF";
+  EXPECT_EQ(documents_of(file("a.jsonl", mark + line + mark + line + mark + mark + line)).size(),
+            3u);
+  EXPECT_EQ(documents_of(file("b.jsonl", repeated(line, 999) + std::string(9000, '\0'))).size(),
+            999u);
+  const std::string cut = repeated(line, 999) + "{\"text\": \"cu" + std::string(9000, '\0');
+  EXPECT_EQ(documents_of(file("c.jsonl", cut)).size(), 999u);
 }
 
 TEST_F(ReaderTest, ADottedColumnLeadsIntoObjectsAndBracketsIntoLists) {
@@ -469,7 +501,7 @@ TEST_F(ReaderTest, ALineOfTwoGigabytesIsCutIfItIsTextElseABadOne) {
   const auto cut = open_documents(text, options);
   int documents = 0;
   for (std::string part; cut->next(part); ++documents) ASSERT_LE(part.size(), kLargestDocument);
-  EXPECT_EQ(documents, 128);
+  EXPECT_EQ(documents, 256);
   EXPECT_NE(options.findings->report().find("documents longer than 16 MiB, cut: 1 ("),
             std::string::npos);
   expect_says(
@@ -491,6 +523,24 @@ TEST_F(ReaderTest, ALongLineOfJsonIsCutIntoDocuments) {
   EXPECT_EQ(documents.back(), "next");
   EXPECT_TRUE(joined(documents) == line + "next");
   for (const std::string& document : documents) EXPECT_LE(document.size(), kLargestDocument);
+}
+
+TEST_F(ReaderTest, ALongDocumentIsCutAlikeInEveryForm) {
+  const auto alike = [&](const std::string& text) {
+    const ReadOptions options{.doc_separator = "<|end|>"};
+    const std::string separated = "one<|end|>" + text + "<|end|>two";
+    std::string lines = "{\"text\": \"one\"}\n{\"text\": \"" + text + "\"}\n{\"text\": \"two\"}\n";
+    for (size_t at = 0; (at = lines.find("\n ", at)) != lines.npos;) lines.replace(at, 1, "\\n");
+    const Documents documents = documents_of(file("a.jsonl", lines));
+    EXPECT_EQ(joined(documents), "one" + text + "two");
+    EXPECT_TRUE(documents == documents_of(file("a.txt", separated), options)) << text.size();
+    EXPECT_TRUE(documents == documents_of(file("a.txt.zst", zstd(separated)), options));
+  };
+  for (const int more : {-1, 0, 1, 5, 8 << 20, (8 << 20) + 1}) {
+    alike(std::string(kLargestDocument + static_cast<size_t>(more), 'x'));
+  }
+  alike(repeated(std::string(5'000'000, 'x') + "\n ", 5));
+  alike(repeated(std::string(8'000'000, 'x') + "\n ", 3));
 }
 
 TEST_F(ReaderTest, ALineOfJustUnderTheLimitIsRead) {

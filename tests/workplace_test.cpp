@@ -29,7 +29,7 @@ namespace {
 using WorkplaceTest = FolderTest;
 
 TEST_F(WorkplaceTest, ATaskTakesItsPlaceAndAnOlderOneGoesOnAnyFileSystem) {
-  for (const int reason : {0, EINVAL, ENOSYS, ENOTSUP, EPERM}) {
+  for (const int reason : {0, EINVAL, ENOSYS, ENOTSUP, EPERM, EXDEV}) {
     refusal = reason;
     const fs::path task = dir_ / std::to_string(reason) / "task";
     fs::create_directories(task.parent_path());

@@ -24,7 +24,7 @@ REFUSED = [  # call, errno, what prepare must say beside making the task; None: 
     ("fsync", errno.ENOSPC, None),
     *(("flock", code, "has no locks") for code in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)),
     *(("fchmod", code, "") for code in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)),
-    *(("renameat2", code, "") for code in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP)),
+    *(("renameat2", code, "") for code in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP, errno.EXDEV)),
     *((call, code, "") for call in ("link", "symlink") for code in (errno.EPERM, errno.ENOTSUP)),
     ("stale", 1, ""),
 ]

@@ -84,6 +84,14 @@ def which_form():
         Case("upper.JSONL", JSONL),
         Case("array.json", json.dumps([{"text": text} for text in DOCS]), None, "jq -c"),
         Case("columns.json", json.dumps({"text": DOCS[:800]}), None, "write each document as a line"),
+        Case("array.data", json.dumps([{"text": text} for text in DOCS]), None, "jq -c '.[]'"),
+        Case("objects_over_lines.json", "\n".join(json.dumps({"text": text}, indent=2) for text in DOCS), None, "jq -c ."),
+        Case("objects_without_lines.json", "".join(ROWS), None, "jq -c ."),
+        Case("cr_only.json", JSONL.replace("\n", "\r"), None, "jq -c ."),
+        Case("python.json", "".join(repr({"text": text}) + "\n" for text in DOCS), None, "is no JSON"),
+        Case("two_with_bom.jsonl", (BOM + JSONL.encode())[:-1] + b"\n" + BOM + b'{"text": "ok"}\n', 1501),
+        Case("arrow_stream.jsonl", arrow_stream, None, "Arrow stream"),
+        Case("parquet_name_lies.gz", table({"text": DOCS}), says="not compressed, whatever the name says"),
         Case("jsonl_bzip2.jsonl.bz2", bz2.compress(JSONL.encode()), None, "bzip2"),
         Case("jsonl_xz.jsonl.xz", lzma.compress(JSONL.encode()), None, "xz"),
         Case("crlf.jsonl", JSONL.replace("\n", "\r\n")),
@@ -115,6 +123,7 @@ def bad_lines():
         Case("escaped_nul.jsonl", with_row('{"text": "before\\u0000after"}'), 1501),
         Case("deep.jsonl", with_row('{"meta": ' + "[" * 3000 + "]" * 3000 + ', "text": "ok"}'),
              says="lines skipped: 1 of"),
+        Case("crash_left_zeros.jsonl", JSONL.encode()[:-400] + bytes(4000), 1499, "cut off: 1"),
         Case("huge_line.jsonl", with_row(json.dumps({"text": "words and words " * (17 << 16)})), 1503,
              "longer than 16 MiB, cut: 1"),
     ]
@@ -184,6 +193,7 @@ def mixed_folder(path):
     (path / "with newline\nin name.txt").write_text(DOCS[223])
     with open(os.path.join(os.fsencode(path), b"bad_\xff_name.txt"), "wb") as f:
         f.write(DOCS[224].encode())
+    (path / "._book.jsonl").write_bytes(b"\0\x05\x16\x07 of a Mac")
     (path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     (path / "sub" / ".git").mkdir(parents=True)
     (path / "sub" / ".git" / "config.txt").write_text("[core]\n")
@@ -207,7 +217,7 @@ def plain_text():
         Case("empty.txt", b"", None, "corpus is empty"),
         Case("blank.txt", b" \n\t\n  \n", None, "corpus is empty"),
         Case("only_newlines.txt", "\n" * 300000, None, "corpus is empty"),
-        Case("mixed_folder", mixed_folder, 205, "1 .json, 1 .png"),
+        Case("mixed_folder", mixed_folder, 205, "1 .json, 1 .png, 1 hidden file"),
         Case("special_words.jsonl", lines(lambda t: {"text": t[:200] + " <|endoftext|> <s> " + t[200:]})),
     ]
 
@@ -223,6 +233,12 @@ def near_duplicates():
 
 def table(columns, **options):
     return lambda path: pyarrow.parquet.write_table(pyarrow.table(columns), path, **options)
+
+
+def arrow_stream(path):
+    rows = pyarrow.table({"text": DOCS})
+    with pyarrow.ipc.new_stream(str(path), rows.schema) as stream:
+        stream.write_table(rows)
 
 
 def damaged(change):
@@ -354,6 +370,7 @@ def try_ways_in(prepare, folder):
         seen = prepare.fingerprint() if code == 0 else said.strip()
         first = first or seen
         good &= tell(43, seen == first, "tokens of " + name, first, seen)
+    good &= try_long_document(prepare, folder)
     book = folder / "book.txt"
     book.write_text(TEXT)
     prepare.run("--source", str(book))
@@ -361,6 +378,25 @@ def try_ways_in(prepare, folder):
     prepare.run("--source", "-", stdin=TEXT.encode())
     seen = prepare.fingerprint()
     return good & tell(43, seen == first, "tokens of a book through a pipe", first, seen)
+
+
+def try_long_document(prepare, folder):
+    """A document that is too long for one is cut alike in every form."""
+    long = "".join(sentence() + "\n" for _ in range(300_000))
+    texts = DOCS[:300] + [long]
+    (folder / "long.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    separated = "<|end|>".join(texts).encode()
+    (folder / "long.txt").write_bytes(separated)
+    (folder / "long.txt.gz").write_bytes(gzip.compress(separated))
+    table({"text": texts})(folder / "long.parquet")
+    good, first = True, None
+    for name in ("long.jsonl", "long.txt", "long.txt.gz", "long.parquet"):
+        split = ["--doc-separator", "<|end|>"] if "txt" in name else []
+        code, said = prepare.run("--source", str(folder / name), *split)
+        seen = prepare.fingerprint() if code == 0 else said.strip()
+        first = first or seen
+        good &= tell(43, seen == first, "tokens of " + name, first, seen)
+    return good
 
 
 def main():

@@ -18,12 +18,6 @@
 
 namespace autoresearch {
 
-inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  if (at == std::string::npos) throw Error("not found: " + from);
-  return text.replace(at, from.size(), to);
-}
-
 // The folder has checkout/, a Git repository with one commit, and data/, with the task `tiny`.
 class AgentRuns : public FolderTest {
  protected:

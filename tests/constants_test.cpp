@@ -8,15 +8,10 @@
 #include "agent/edit/cpp_tokens.h"
 #include "agent/edit/edit_summary.h"
 #include "common/files.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
-
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  EXPECT_NE(at, std::string::npos) << from;
-  return at == std::string::npos ? text : text.replace(at, from.size(), to);
-}
 
 const std::string& source() {
   static const std::string text = read_file(SOURCE_DIR "/train.cpp");

@@ -83,12 +83,6 @@ Proposal parsed(const std::string& reply) {
   return std::get<Proposal>(result);
 }
 
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  const size_t at = text.find(from);
-  EXPECT_NE(at, std::string::npos) << from;
-  return at == std::string::npos ? text : text.replace(at, from.size(), to);
-}
-
 #define EXPECT_LACKS(text, part) EXPECT_EQ((text).find(part), std::string::npos) << (text)
 
 // ------------------------------------------------------------------------------------------------

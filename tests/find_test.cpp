@@ -3,21 +3,15 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include <algorithm>
 
 #include "common/error.h"
+#include "tests/compressed.h"
 #include "tests/support.h"
 
 namespace autoresearch {
 namespace {
-
-std::string zstd(const std::string& text) {
-  std::string packed(ZSTD_compressBound(text.size()), '\0');
-  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 1));
-  return packed;
-}
 
 using Names = std::vector<std::string>;
 

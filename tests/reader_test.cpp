@@ -4,49 +4,18 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <random>
 
 #include "common/error.h"
 #include "prepare/bytes.h"
+#include "tests/compressed.h"
 #include "tests/support.h"
 
 namespace autoresearch {
 namespace {
 
 using Documents = std::vector<std::string>;
-
-std::string gzip(const std::string& text) {
-  z_stream stream = {};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string packed(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
-}
-
-// With the checksum that the command line tool adds.
-std::string zstd(const std::string& text, int window_log = 0) {
-  ZSTD_CCtx* context = ZSTD_createCCtx();
-  ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1);
-  ZSTD_CCtx_setParameter(context, ZSTD_c_windowLog, window_log);
-  std::string packed(ZSTD_compressBound(text.size()), '\0');
-  ZSTD_outBuffer output = {packed.data(), packed.size(), 0};
-  ZSTD_inBuffer input = {text.data(), text.size(), 0};
-  // In two steps: of what is known to be short, it would shrink the window.
-  EXPECT_FALSE(ZSTD_isError(ZSTD_compressStream2(context, &output, &input, ZSTD_e_continue)));
-  EXPECT_EQ(ZSTD_compressStream2(context, &output, &input, ZSTD_e_end), 0u);
-  packed.resize(output.pos);
-  ZSTD_freeCCtx(context);
-  return packed;
-}
 
 std::string repeated(const std::string& text, int times) {
   std::string all;
@@ -77,13 +46,6 @@ class ReaderTest : public FolderTest {
     return error_of([&] { documents_of(path, options); });
   }
 };
-
-// What a message must say: the file it is about, and more.
-void expect_says(const std::string& message, const std::string& name, const std::string& words) {
-  EXPECT_NE(message.find(name), std::string::npos) << message;
-  EXPECT_NE(message.find(words), std::string::npos) << message;
-  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-}
 
 // ------------------------------------------------------------------------------------------------
 // Plain text

@@ -47,6 +47,14 @@ class FolderTest : public testing::Test {
   fs::path dir_;
 };
 
+// What a message must be: one line that says the file it is about, and more.
+inline void expect_says(const std::string& message, const std::string& name,
+                        const std::string& words) {
+  EXPECT_HAS(message, name);
+  EXPECT_HAS(message, words);
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+}
+
 // The message of the Error that `action` throws; empty when it throws none.
 template <typename Action>
 std::string error_of(Action action) {
@@ -56,6 +64,13 @@ std::string error_of(Action action) {
     return error.what();
   }
   return "";
+}
+
+// `text` with the first `from` replaced, which must occur.
+inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  check(at != std::string::npos, "not found: " + from);
+  return text.replace(at, from.size(), to);
 }
 
 }  // namespace autoresearch

@@ -7,8 +7,6 @@
 #include <parquet/arrow/writer.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +16,7 @@
 #include "common/error.h"
 #include "prepare/bytes.h"
 #include "prepare/reader.h"
+#include "tests/compressed.h"
 
 namespace autoresearch {
 namespace {
@@ -92,26 +91,6 @@ void read(const Target& target, std::string_view bytes) {
 
 // ------------------------------------------------------------------------------------------------
 // Inputs to begin with: a whole file of every form
-
-std::string gzip(const std::string& text) {
-  z_stream stream = {};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string packed(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = static_cast<uInt>(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  deflate(&stream, Z_FINISH);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
-}
-
-std::string zstd(const std::string& text) {
-  std::string packed(ZSTD_compressBound(text.size()), '\0');
-  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 1));
-  return packed;
-}
 
 // With a column of strings and one of lists of them.
 std::string parquet_file() {

@@ -39,6 +39,13 @@ TEST(Thoughts, AreCutInEveryDialect) {
       "<|START_THINKING|>" + kDraft + "<|END_THINKING|><|START_RESPONSE|>" + kAnswer +
           "<|END_RESPONSE|>",
       "<|begin_of_thought|>" + kDraft + "<|end_of_thought|>" + kAnswer + "</s>",
+      "<scratch_pad>" + kDraft + "</scratch_pad>" + kAnswer,
+      "<think_start>" + kDraft + "<think_end>" + kAnswer + "<eos>",
+      "<ctrl94>thought\n" + kDraft + "<ctrl95>" + kAnswer + "</answer><|END_OF_TURN_TOKEN|>",
+      "~~~thinking\n" + kDraft + "~~~\n" + kAnswer,
+      kAnswer + "<|im_end|>\n<|im_start|>user\nWorse.<|im_end|>\n<|im_start|>assistant\n" + kDraft,
+      kAnswer + "<\uff5cend\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>Worse." + kDraft,
+      kAnswer + "</s>[INST] Worse. [/INST]" + kDraft,
       "<think>" + kDraft + "<think>" + kDraft + "</think>" + kDraft + "</think>" + kAnswer,
       "<think>" + kDraft + "</thinking>" + kAnswer,
       kDraft + "</think>" + kAnswer,  // the template wrote the opening tag
@@ -95,6 +102,8 @@ TEST(Thoughts, ThoseThatNobodyClosedAreKeptAside) {
     EXPECT_EQ(cut.unclosed, kAnswer) << text;
   }
   EXPECT_EQ(cut_thoughts("<think>" + kAnswer + "</think>").unclosed, "");
+  // The second may have been meant to close the first, or not.
+  EXPECT_EQ(cut_thoughts("<think>\n" + kDraft + "<think>\n" + kAnswer).unclosed, "");
 }
 
 TEST(Thoughts, AreCutInLinearTime) {

@@ -439,7 +439,8 @@ std::string other_notation(const std::string& text, const std::vector<std::strin
     return std::any_of(lines.begin(), lines.end(),
                        [&](const std::string& line) { return trim(line).starts_with(start); });
   };
-  if (has_line("@@") || has_line("*** Begin Patch"))
+  if (has_line("@@") || has_line("*** Begin Patch") || has_line("+++ ") || has_line("```diff") ||
+      has_line("***************"))
     return "Your reply is a diff or a patch, which is not accepted. ";
   if (has_line("<tool_call") || has_line("<function"))
     return "Your reply calls a tool, but there are no tools here. ";

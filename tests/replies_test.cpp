@@ -211,6 +211,16 @@ std::vector<Case> prose() {
       {"a block that lost its markers",
        kHead + joined(kOtherEdit.search) + joined(kOtherEdit.replace) + "\n" + block(),
        "outside of a block"},
+      {"shows what was there and what will be", kHead + "Before:\n```cpp\n" + joined(kEdit.search) +
+                                                    "```\nAfter:\n```cpp\n" +
+                                                    joined(kEdit.replace) + "```\n" + block()},
+      {"shows the change as a diff", kHead + "```diff\n@@ -57 +57 @@\n-" + kEdit.search[1] + "\n+" +
+                                         kEdit.replace[1] + "\n```\n" + block()},
+      {"a hunk of another change", kHead + block() + "```diff\n@@ -1 +1 @@\n+int kNew;\n```\n",
+       "outside of a block"},
+      {"a new version of a line",
+       kHead + block() + "And this line:\n" + kOtherEdit.replace[1] + "\n", "outside of a block"},
+      {"values behind next", kHead + block() + "NEXT: kA = 0.3;\nkB = 0.4;\n"},
       {"new code between blocks", kHead + "int helper() {\n  return 3;\n}\n\n" + block(),
        "outside of a block"},
       {"new code behind a block", kHead + block() + "constexpr int kNew = 3;\n",

@@ -39,6 +39,14 @@ struct Section {
   std::vector<std::string> before, within;  // prose before its label; between its blocks
 };
 
+// Lines in a row outside of all blocks that end like code. One line may be prose; several, or one
+// just behind a block, are no accident.
+struct Passage {
+  bool behind_block;
+  std::vector<std::string> lines;
+  bool is_code() const { return behind_block || lines.size() > 1; }
+};
+
 const char kCutOff[] =
     "Your reply was cut off before its end, so nothing was applied. Send it again, whole and "
     "shorter: smaller SEARCH blocks around the lines that change, and less prose.";
@@ -132,7 +140,7 @@ class Reader {
   std::vector<std::string> talk;     // prose since the last block or label IDEA
   std::vector<std::string> outside;  // Proposal::outside
   std::string problem;
-  std::string stray_code;  // the first line of a passage of code outside of all blocks
+  std::vector<Passage> passages;
 
  private:
   void read_prose(const std::string& line) {
@@ -161,10 +169,10 @@ class Reader {
         text.starts_with("> ") && !sections.empty() && !sections.back().blocks.empty() && !quoted_;
     if (!sections.empty() && !quotes) {
       outside.push_back(line);
-      // One line may be prose; two in a row, or one behind a block, are no accident.
-      after_code_ = ends_like_code(line);
-      if (after_code_ && (after_block || after_code) && stray_code.empty())
-        stray_code = one_line(line, 60);
+      // Two lines of NEXT may name values as code does.
+      after_code_ = ends_like_code(line) && (label_ != 'N' || sections.back().next.size() > 1);
+      if (after_code_ && !after_code) passages.push_back({after_block, {}});
+      if (after_code_) passages.back().lines.push_back(line);
     }
     read_on(text);
   }
@@ -446,6 +454,36 @@ std::string other_notation(const std::string& text, const std::vector<std::strin
     return "Your reply calls a tool, but there are no tools here. ";
   if (trim(text).starts_with("{") || trim(text).starts_with("["))
     return "Your reply is JSON, but it must be plain text. ";
+  if (lines.size() < 3 && text.find("\\n") != std::string::npos)
+    return "Your reply has \\n in place of line breaks. ";
+  return "";
+}
+
+// A test for lines that a block of the edit has as well: outside of it they are quoted, as they are
+// by those who show what was there and what will be.
+auto quoted_from(const Section& edit) {
+  std::set<std::vector<std::string>> lines;
+  for (const Block& block : edit.blocks)
+    for (const std::string& line : split_lines(block.search + block.replace))
+      lines.insert(code_tokens(line));
+  return [lines](const std::string& line) {
+    const bool sign = line.starts_with('+') || line.starts_with('-');  // in a diff
+    return lines.contains(code_tokens(line.substr(sign)));
+  };
+}
+
+// The first line of what seems to be a block without markers, or a hunk of a diff; empty: none.
+std::string lost_code(const Reader& reader, const Section& edit) {
+  const auto quoted = quoted_from(edit);
+  for (const Passage& passage : reader.passages) {
+    const auto own = std::find_if_not(passage.lines.begin(), passage.lines.end(), quoted);
+    if (passage.is_code() && own != passage.lines.end()) return *own;
+  }
+  bool in_hunk = false;
+  for (const std::string& line : reader.outside) {
+    in_hunk = in_hunk || line.starts_with("@@ -");
+    if (in_hunk && (line.starts_with('+') || line.starts_with('-')) && !quoted(line)) return line;
+  }
   return "";
 }
 
@@ -461,8 +499,9 @@ Proposal proposal_of(Reader& reader, Section& edit) {
     const bool draft = had_drafts && !other.blocks.empty();
     if (&other != &edit && !other.idea.empty() && !draft) proposal.next.push_back(other.idea);
   }
-  proposal.blocks = std::move(edit.blocks);
   proposal.outside = std::move(reader.outside);
+  std::erase_if(proposal.outside, quoted_from(edit));
+  proposal.blocks = std::move(edit.blocks);
   return proposal;
 }
 
@@ -481,8 +520,9 @@ std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool trun
   auto meant = edit_that_is_meant(reader, only_thoughts);
   if (auto* feedback = std::get_if<Feedback>(&meant)) return std::move(*feedback);
   if (Section* edit = std::get<Section*>(meant)) {
-    if (reader.stray_code.empty()) return proposal_of(reader, *edit);
-    return format_problem("The line '" + reader.stray_code +
+    const std::string code = lost_code(reader, *edit);
+    if (code.empty()) return proposal_of(reader, *edit);
+    return format_problem("The line '" + one_line(code, 60) +
                           "' is code outside of a block, so a block's markers seem to be missing. "
                           "Code is allowed between markers only.");
   }

@@ -1,6 +1,7 @@
 #include "agent/edit/reply.h"
 
 #include <algorithm>
+#include <cctype>
 #include <initializer_list>
 #include <optional>
 #include <set>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "agent/edit/cpp_tokens.h"
+#include "agent/edit/doubts.h"
 #include "agent/edit/dress.h"
 #include "agent/edit/markers.h"
 #include "agent/edit/thoughts.h"
@@ -34,9 +36,12 @@ const char kNoIdea[] = "(no idea given)";
 struct Section {
   std::string idea, why;
   bool titled = false;
+  bool quoted = false;  // something stands before the lines of its last block
   std::vector<Block> blocks;
   std::vector<std::string> next;
-  std::vector<std::string> before, within;  // prose before its label; between its blocks
+  std::vector<std::string> before;  // prose before its label
+  bool interrupted = false;         // there is prose between its blocks ...
+  bool doubtful = false;            // ... by which one of them may take the place of another
 };
 
 // Lines in a row outside of all blocks that end like code. One line may be prose; several, or one
@@ -55,23 +60,6 @@ bool has_any(const std::string& line, std::initializer_list<std::string_view> wo
   const std::string text = lower(line);
   return std::any_of(words.begin(), words.end(),
                      [&](std::string_view word) { return text.find(word) != std::string::npos; });
-}
-
-// Whether prose between two blocks takes back what stands before it.
-bool takes_back(const std::string& line) {
-  return has_any(line, {"wait", "hmm", "oops", "too much", "second thought", "scrap", "discard",
-                        "correction", "corrected", "revised", "mistake", "reconsider", "rejected",
-                        "instead:", "actually,", "would break", "won't work", "draft", "no, "});
-}
-
-// Whether prose behind the last edit takes that back. It speaks more freely than prose between.
-bool withdraws(const std::string& line) {
-  const std::string text = lower(line);
-  for (const std::string_view start : {"wait", "hmm", "oops", "no, ", "scrap ", "on second thought",
-                                       "on reflection", "never mind", "actually, "})
-    if (text.starts_with(start)) return true;
-  return has_any(text, {"do not run", "don't run", "do not apply", "don't apply", "do not use",
-                        "don't use", "disregard", "ignore th", "discard th"});
 }
 
 // Whether a line calls what follows it the last word, as a heading, a sentence or the end of
@@ -165,8 +153,8 @@ class Reader {
       return;
     }
     // Quoted below a block that is not, it is spoken of.
-    const bool quotes =
-        text.starts_with("> ") && !sections.empty() && !sections.back().blocks.empty() && !quoted_;
+    const bool quotes = text.starts_with("> ") && !sections.empty() &&
+                        !sections.back().blocks.empty() && !sections.back().quoted;
     if (!sections.empty() && !quotes) {
       outside.push_back(line);
       // Two lines of NEXT may name values as code does.
@@ -247,11 +235,9 @@ class Reader {
   void read_block(const std::string& prefix) {
     if (sections.empty()) sections.emplace_back().before = std::exchange(talk, {});
     Section& section = sections.back();
-    if (!section.blocks.empty())
-      section.within.insert(section.within.end(), talk.begin(), talk.end());
-    talk.clear();
+    const std::vector<std::string> said = std::exchange(talk, {});
     label_ = ' ';
-    quoted_ = !trim(prefix).empty();
+    section.quoted = !trim(prefix).empty();
     const std::string name = "Block " + std::to_string(section.blocks.size() + 1);
     std::vector<std::string> search, replace;
     if (!read_part(Marker::kDivider, name, prefix, search) ||
@@ -260,8 +246,15 @@ class Reader {
     Block block;
     if (!add_lines(search, name, block.search) || !add_lines(replace, name, block.replace)) return;
     // What is said twice is meant once.
-    if (said_.insert(block.search + "=======\n" + block.replace).second)
+    const std::string text = block.search + "=======\n" + block.replace;
+    if (said_.insert(text).second) {
+      if (!section.blocks.empty() && !said.empty()) {
+        section.interrupted = true;
+        section.doubtful |=
+            std::any_of(said.begin(), said.end(), replaces) || !introduces(said.back(), text);
+      }
       section.blocks.push_back(std::move(block));
+    }
     after_block_ = true;
   }
 
@@ -329,7 +322,6 @@ class Reader {
   const std::vector<std::string>& lines_;
   size_t pos_ = 0;
   std::set<std::string> said_;  // blocks of the present section
-  bool quoted_ = false;         // something stands before the last block's lines
   char label_ = ' ';            // which label's text goes on: I, W, N or none
   bool after_block_ = false, after_code_ = false;
 };
@@ -406,7 +398,7 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader, bool only_th
   Section* const last = edits.back();
   const auto differs = [&](const Section* edit) { return !same_blocks(*edit, *last); };
   const auto any = [&](auto test) { return std::any_of(edits.begin(), edits.end(), test); };
-  if (std::any_of(last->within.begin(), last->within.end(), takes_back)) return ask_which(edits);
+  if (last->doubtful) return ask_which(edits);
   if (std::any_of(reader.talk.begin(), reader.talk.end(), withdraws)) return ask_which(edits);
   if (only_thoughts) return ask_which(edits);
   if (!any(differs)) return last;
@@ -423,8 +415,10 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader, bool only_th
     return has_any(edit->idea,
                    {"~~", "reject", "abandon", "discard", "scrap", "withdrawn", "draft"});
   };
-  const bool silent = reader.talk.empty() && edits.front()->within.empty() && !any(rejected);
-  if (silent && edits.front()->titled && !any(doubtful) && !any(collides)) return edits.front();
+  const Section& first = *edits.front();
+  const bool silent = reader.talk.empty() && first.before.empty() && !first.interrupted &&
+                      first.quoted == last->quoted && !any(rejected);
+  if (silent && first.titled && !any(doubtful) && !any(collides)) return edits.front();
   return ask_which(edits);
 }
 

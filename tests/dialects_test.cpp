@@ -144,18 +144,83 @@ TEST(Characters, HalvesAreJoinedAcrossEventsAndLoneOnesReplaced) {
 }
 
 // ------------------------------------------------------------------------------------------------
+// Shapes of answers
+
+Answer read(const std::string& kind, bool stream, const std::string& bytes) {
+  const auto wire = make_wire(kind);
+  AnswerReader reader(*wire, stream);
+  reader.feed(bytes);
+  return reader.finish();
+}
+
+TEST(Shapes, AStreamIsReadHoweverItIsFramed) {
+  const std::string first = R"({"choices":[{"delta":{"content":"a"}}]})";
+  const std::string last =
+      R"({"choices":[{"delta":{"content":"b"},"finish_reason":"stop"}],"x_groq":{"usage":)"
+      R"({"prompt_tokens":"10","completion_tokens":2}}})";
+  for (const std::string& bytes :
+       {"data: data: " + first + "\n\ndata: data: " + last + "\n\n",
+        "data: " + first + "\ndata: " + last + "\ndata: [DONE]\n",
+        "data: [" + first + "]\n\ndata: [" + last + "]\n\n", "[" + first + ",\n" + last + "]"}) {
+    const Answer answer = read("openai", true, bytes);
+    EXPECT_EQ(answer.text, "ab") << bytes;
+    EXPECT_TRUE(answer.finished && !answer.malformed) << bytes;
+    EXPECT_EQ(answer.tokens_in, 10);
+  }
+  EXPECT_EQ(read("ollama", true, "data: {\"message\":{\"content\":\"ab\"},\"done\":true}\n\n").text,
+            "ab");
+}
+
+TEST(Shapes, TheTextIsFoundInOtherServersPlaces) {
+  const std::tuple<const char*, bool, const char*> cases[] = {
+      {"openai", false, R"({"choices":[{"text":"ab","finish_reason":"stop"}]})"},
+      {"openai", false, R"({"choices":[{"message":{"content":{"type":"text","text":"ab"}}}]})"},
+      {"openai", false, R"({"code":0,"data":{"choices":[{"message":{"content":"ab"}}]}})"},
+      {"openai", true,
+       "data: {\"choices\":[{\"message\":{\"content\":\"a\"}}]}\n\n"
+       "data: {\"choices\":[{\"message\":{\"content\":\"ab\"},\"finishReason\":\"stop\"}]}\n\n"},
+      {"openai", true,
+       "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"},\"finish_reason\":1}]}\n\n"},
+      {"openai-responses", false, R"({"status":"completed","output":[],"output_text":"ab"})"},
+      {"anthropic", false, R"({"content":"ab","stop_reason":"end_turn"})"},
+      {"anthropic", false, R"({"content":[{"text":"ab"}],"stop_reason":"end_turn"})"},
+      {"ollama", false, R"({"response":"ab","done":true})"}};
+  for (const auto& [kind, stream, bytes] : cases) {
+    const Answer answer = read(kind, stream, bytes);
+    EXPECT_EQ(answer.text, "ab") << bytes;
+    EXPECT_TRUE(answer.finished && !answer.malformed) << bytes;
+  }
+  const Answer thought = read("openai", false, R"({"choices":[{"message":{"content":"",
+      "reasoning_details":[{"type":"reasoning.text","text":"ab"}]}}]})");
+  EXPECT_EQ(thought.thoughts, "ab");
+}
+
+// Without numbers a call would count as free.
+TEST(Shapes, AUsageWithoutNumbersCountsNothing) {
+  const std::string answer = R"({"choices":[{"message":{"content":"ab"}}],"usage":)";
+  EXPECT_FALSE(read("openai", false, answer + "{}}").counted);
+  EXPECT_FALSE(read("openai", false, answer + R"({"prompt_tokens":null}})").counted);
+  const Answer other = read("openai", false, answer + R"({"input_tokens":10,"output_tokens":2}})");
+  EXPECT_TRUE(other.counted);
+  EXPECT_EQ(other.tokens_in + other.tokens_out, 12);
+}
+
+// ------------------------------------------------------------------------------------------------
 // Ends
 
 TEST(Ends, AreKnownByTheirParts) {
   for (const char* word : {"stop", "STOP", "end_turn", "eos_token", "completed", "stop_sequence"})
     EXPECT_EQ(ending_of(word), Ending::kNormal) << word;
-  for (const char* word : {"length", "MAX_TOKENS", "max_output_tokens", "model_length",
-                           "token_limit", "model_context_window_exceeded"})
+  for (const char* word :
+       {"length", "MAX_TOKENS", "max_output_tokens", "model_length", "token_limit",
+        "model_context_window_exceeded", "truncated", "context_full", "out_of_tokens"})
     EXPECT_EQ(ending_of(word), Ending::kCut) << word;
-  for (const char* word : {"content_filter", "SAFETY", "refusal", "guardrail_intervened"})
+  for (const char* word : {"content_filter", "SAFETY", "refusal", "guardrail_intervened", "blocked",
+                           "content_policy_violation", "risk_control"})
     EXPECT_EQ(ending_of(word), Ending::kRefused) << word;
-  for (const char* word : {"error", "network_error", "cancelled", "tool_calls", "pause_turn",
-                           "incomplete", "insufficient_system_resource"})
+  for (const char* word :
+       {"error", "network_error", "cancelled", "tool_calls", "pause_turn", "incomplete",
+        "insufficient_system_resource", "preempted", "rate_limited", "deadline_exceeded"})
     EXPECT_EQ(ending_of(word), Ending::kBroken) << word;
   EXPECT_EQ(ending_of("normal"), Ending::kUnknown);
 }

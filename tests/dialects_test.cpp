@@ -270,7 +270,16 @@ TEST(Refusals, APromptThatIsTooLongIsKnownInAnyWords) {
       {400, R"({"detail":[{"loc":["body","messages"],"msg":"does not fit into 4096 tokens"}]})"},
       {402, "Prompt tokens limit exceeded: 12000 > 8000. To increase, upgrade your account"},
       {413, "<html><h1>Request Entity Too Large</h1></html>"},
-      {500, "the request exceeds the available context size"}};
+      {500, "the request exceeds the available context size"},
+      {400, "the input token count is 40000 but model only supports up to 32768."},
+      {400, "Token limit: 8192, got 9120"},
+      {400, "The prompt needs 9120 tokens; this model handles 8192."},
+      {400, "too many total text bytes: 11250000 > 9000000"},
+      {400, "Sequence length 9000 exceeds 8192"},
+      {400, R"({"error":{"code":"1261","message":"Prompt \u8d85\u957f"}})"},
+      {400, "上下文长度超过限制: 40000 > 32768"},
+      {424, "inputs tokens must be shorter than 8192"},
+      {500, "llama_decode: no KV slot for 9120 tokens, n_ctx = 8192"}};
   for (const auto& [status, words] : cases)
     EXPECT_EQ(remedy(status, body_of(words)), Remedy::kShorten) << status << " " << words;
 }
@@ -289,6 +298,24 @@ TEST(Refusals, WhatIsAboutSomethingElseIsNotTakenForLength) {
        "4000 `max_new_tokens`",
        Remedy::kLessRoom},
       {400, "model is still being pulled", Remedy::kWait},
+      {400, "max_tokens 12000 not supported, model allows 8192", Remedy::kLessRoom},
+      {400, "The model is currently overloaded. Please try again later.", Remedy::kWait},
+      {403, "The service is temporarily unavailable", Remedy::kWait},
+      {404, "Model is scaling up, please retry", Remedy::kWait},
+      {498, "Flex capacity exceeded", Remedy::kWait},
+      {400, R"({"code":"Arrearage","message":"please make sure your account is in good standing"})",
+       Remedy::kNoCredit},
+      {400, "ExceededTokenBudget: Current spend for token: 7.2; Max Budget for Token: 2.0",
+       Remedy::kNoCredit},
+      {403, "Your free trial has expired.", Remedy::kNoCredit},
+      {403, "用户额度不足, 剩余额度: 0.00", Remedy::kNoCredit},
+      {429, "You exceeded your current quota, please check your plan and billing details.",
+       Remedy::kNoCredit},
+      {429,
+       R"({"error":{"message":"Quota exceeded, please check your plan and billing details.",)"
+       R"("details":[{"retryDelay":"27s"}]}})",
+       Remedy::kWait},
+      {403, "token has expired; maximum age exceeded", Remedy::kGiveUp},
       {429, "Too many input tokens per minute: the maximum is 30000", Remedy::kWait},
       {401, "token is longer than allowed", Remedy::kGiveUp},
       {404, "model 'qwen3:32b' not found", Remedy::kGiveUp},
@@ -318,6 +345,13 @@ TEST(Refusals, TheRoomIsWhatTheWordsLeaveBesideThePrompt) {
   EXPECT_EQ(room("You requested up to 16384 tokens, but can only afford 3100.", 16384), 3100);
   EXPECT_EQ(room("You requested up to 16384 tokens, but can only afford 310.", 16384), 0);
   EXPECT_EQ(room("this model supports at most 4096 completion tokens", 12000), 4096);
+  EXPECT_EQ(room("You requested about 72000 tokens (60000 of text input, 12000 in the output), and "
+                 "the maximum context length is 65536 tokens",
+                 12000),
+            5536);
+  const ApiError poor = error_of(402, "Insufficient credits: your balance covers 3100 tokens");
+  EXPECT_TRUE(affords_less(poor));
+  EXPECT_EQ(smaller_room(poor, 16384), 3100);
 }
 
 TEST(Refusals, CreditThatPaysForASmallerAnswerIsNoEnd) {
@@ -335,10 +369,13 @@ TEST(Refusals, ATemplateWithoutASystemRoleIsKnown) {
        {"Only user and assistant roles are supported!", "System role not supported",
         "Conversation roles must alternate user/assistant/user/assistant/...",
         "template error: this template has no place for the role system",
-        "Developer instruction is not enabled for models/gemma-3-27b-it"})
+        "Developer instruction is not enabled for models/gemma-3-27b-it",
+        "This model has no system prompt", "Unknown message type: system",
+        "The first message must be a user message"})
     EXPECT_TRUE(refuses_system_role(error_of(400, words))) << words;
   EXPECT_FALSE(refuses_system_role(error_of(400, "the model is overloaded")));
   EXPECT_FALSE(refuses_system_role(error_of(429, "role limit")));
+  EXPECT_FALSE(refuses_system_role(error_of(500, "system error: the message was lost")));
 }
 
 TEST(Refusals, AnErrorThatSaysNothingIsNone) {

@@ -423,6 +423,8 @@ TEST(Complaints, TheTimeThatTheyNameIsRead) {
       {"Please wait for 3 minutes", 180},
       {"usage limit reached|1764378000", 3600},
       {"Access returns on 2025-11-29T02:00:00Z", 7200},
+      {"try again at Nov 30th, 2025 9:14 AM (UTC).", 33 * 3600 + 14 * 60},
+      {"Weekly limit reached, resets Dec 5 at 3pm (UTC)", 6 * 86400 + 15 * 3600},
       {"Access returned on 2025-11-01T02:00:00Z", 0},
       {"limit for 5 hour reached", 0},
       {"in 3 models and 12 layers", 0},
@@ -433,14 +435,27 @@ TEST(Complaints, TheTimeThatTheyNameIsRead) {
 
 TEST(Complaints, AreToldFromReplies) {
   const auto lasting = [](const std::string& text) { return complaint_in(text, kNow)->lasting; };
-  for (const char* text :
-       {"You've hit your session limit. It resets at 5am (UTC).", "API Error: 529 overloaded",
-        "Error: rate limit exceeded", "Quota exceeded for model", "Weekly limit reached",
-        "Selected model is at capacity. Please try a different model.",
-        "Error: connect ECONNREFUSED 127.0.0.1:443", "TypeError: fetch failed",
-        "You're out of extra usage \u00b7 resets 3am", "You have no requests left today.",
-        "You've used up your allowance of messages. Try again tomorrow.",
-        "Error: 503 Service Unavailable", "You exceeded your limit of tokens per day."}) {
+  for (const char* text : {"You've hit your session limit. It resets at 5am (UTC).",
+                           "API Error: 529 overloaded",
+                           "Error: rate limit exceeded",
+                           "Quota exceeded for model",
+                           "Weekly limit reached",
+                           "Selected model is at capacity. Please try a different model.",
+                           "Error: connect ECONNREFUSED 127.0.0.1:443",
+                           "TypeError: fetch failed",
+                           "You're out of extra usage \u00b7 resets 3am",
+                           "You have no requests left today.",
+                           "You've used up your allowance of messages. Try again tomorrow.",
+                           "Error: 503 Service Unavailable",
+                           "You exceeded your limit of tokens per day.",
+                           "Error: terminated",
+                           "We are experiencing high demand. Please retry.",
+                           "curl: (28) Operation timed out",
+                           "Temporary failure in name resolution",
+                           "Request was aborted.",
+                           "self signed certificate in certificate chain",
+                           "使用量已达上限，请稍后重试",
+                           "Nutzungslimit erreicht."}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_FALSE(lasting(text)) << text;
   }
@@ -450,12 +465,16 @@ TEST(Complaints, AreToldFromReplies) {
         "OAuth token has expired. Please obtain a new token.", "Error: model 'x-4.1' not found",
         "There's an issue with the selected model (x). It may not exist or you may not have "
         "access.",
-        "Unknown model: x", "Insufficient credits. Add more to go on.", "HTTP 403 Forbidden"}) {
+        "Unknown model: x", "Insufficient credits. Add more to go on.", "HTTP 403 Forbidden",
+        "Your account has been suspended.", "This tool is not available in your country.",
+        "Your trial has expired.", "You are not authorized to use this model"}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_TRUE(lasting(text)) << text;
   }
   for (const char* text : {"Prompt is too long", "Input length exceeds the model's context limit",
-                           "API Error: 400 prompt is too long: 210000 tokens > 200000 maximum"}) {
+                           "API Error: 400 prompt is too long: 210000 tokens > 200000 maximum",
+                           "Your input exceeds the context window. Adjust it and try again.",
+                           "Error: prompt is 210000 tokens but the model takes 200000"}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_TRUE(complaint_in(text, kNow)->too_long) << text;
     EXPECT_FALSE(lasting(text)) << text;
@@ -466,6 +485,7 @@ TEST(Complaints, AreToldFromReplies) {
         std::string("Done. I changed the learning rate and checked that it builds."),
         std::string("I need permission to edit train.cpp. Shall I go on?"),
         std::string("I'm sorry, but I can't help with that."),
+        std::string("Done. I changed the batch from 524288 to 262144 tokens."),
         std::string("The file was not found, so the model stays as it is."),
         std::string("limit reached ") + std::string(600, 'x')})
     EXPECT_FALSE(complaint_in(text, kNow)) << text;

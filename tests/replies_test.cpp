@@ -580,9 +580,10 @@ TEST(Replies, ProseBehindAnEditMayTakeItBack) {
     EXPECT_TRUE(applied(line)) << line;
   for (const char* line :
        {"Scratch that.", "Hold on, this was tried in experiment 4.", "I take it back.",
-        "Please ignore.", "Revert this.", "Skip this edit.", "This was just a draft.", "Nope.",
-        "Wait, the sign is wrong.", "(do not apply)", "Nicht ausführen!", "不要运行这个。",
-        "Не применять.", "No lo apliques.", "これは使わないでください。"})
+        "Please ignore.", "Bitte ignorieren.", "Superseded.", "Revert this.", "Skip this edit.",
+        "This was just a draft.", "Nope.", "Wait, the sign is wrong.", "(do not apply)",
+        "Nicht ausführen!", "不要运行这个。", "Не применять.", "No lo apliques.",
+        "これは使わないでください。"})
     EXPECT_FALSE(applied(line)) << line;
 }
 

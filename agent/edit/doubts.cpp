@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdint>
 #include <set>
 #include <string_view>
 
@@ -48,26 +49,24 @@ constexpr std::string_view kOutcries =
     " hmm| oops | scrap | scratch | forget | strike | hold on | cancel | correction | my mistake "
     "| not this | rejected | void | verworfen | actually no| actually this | actually that "
     "| actually do not | wait no | wait that | wait this | never mind | nevermind | nope "
-    "| on reflection | on second thought| nein | halt | espera | нет | Нет | стоп | Стоп | いや| "
-    "아니";
+    "| on reflection | on second thought| nein | halt | espera | нет | Нет | стоп | Стоп | いや"
+    "| 아니";
 constexpr std::string_view kDenials =
-    "no,|no.|no!|no:|no -|~~|non,|não,|wait,|wait.|wait!|wait:|wait -|wait—|wait "
-    "—|wait…"
-    "|sorry,|sorry:|actually, no|actually, this|actually, that";
+    "no,|no.|no!|no:|no -|~~|non,|não,|wait,|wait.|wait!|wait:|wait -|wait—|wait —|wait…|sorry,"
+    "|sorry:|actually, no|actually, this|actually, that";
 
 constexpr std::string_view kWithdrawals =
-    " do not run | dont run | not be run | not apply th| do not apply | dont apply | not be "
-    "applied "
-    "| not to be applied | do not use this | dont use | disregard | discard th| take it back "
-    "| take that back | changed my mind | withdraw| retract | that was wrong | that is wrong "
-    "| this is wrong | does not compile | doesnt compile | would not compile | will not compile "
-    "| wont compile | would break | wont build | not build | just an example | only an example "
-    "| an illustration | just a draft | only a draft | mistake | was tried already | already tried "
-    "| bad idea | reconsider | think again | should not have proposed | not a valid | broken "
-    "|nicht ausf|nicht anwend|pas exécuter|pas appliquer|no ejecut|no aplic|no lo apliq"
-    "|não apli|е запуска|е "
-    "применя|等等|不要运行|不要应用|不要使用|作废|撤回|放弃|取消|実行しない"
-    "|適用しない|使わない";
+    " do not run | dont run | not be run | not apply th| do not apply | dont apply "
+    "| not be applied | not to be applied | do not use this | dont use | disregard | discard th"
+    "| take it back | take that back | changed my mind | withdraw| retract | that was wrong "
+    "| that is wrong | this is wrong | does not compile | doesnt compile | would not compile "
+    "| will not compile | wont compile | would break | wont build | not build | just an example "
+    "| only an example | an illustration | just a draft | only a draft | mistake "
+    "| was tried already | already tried | superseded | obsolete | drop it | fail to compile "
+    "| above is wrong | bad idea | reconsider | think again | should not have proposed "
+    "| not a valid | broken |nicht ausf|nicht verwend|忽略|無視|гнорир|nicht anwend|pas exécuter"
+    "|pas appliquer|no ejecut|no aplic|no lo apliq|não apli|е запуска|е применя|等等|不要运行"
+    "|不要应用|不要使用|作废|撤回|放弃|取消|実行しない|適用しない|使わない";
 
 // These need an object, or none: "ignore this", "please ignore". With a condition they are advice.
 constexpr std::string_view kOrders = " ignore | revert | skip | undo ";
@@ -80,26 +79,22 @@ constexpr std::string_view kReplacements =
     " wait | hmm | oops |second thought| scrap | scratch | corrected | correction | revis"
     "| mistake| rejected | rather | wont work | draft| redo | try again | tried | alternative"
     "| option | variant| version | attempt | plan b | fallback | otherwise | if that | fails "
-    "| one | ones | final | real | actual | simpl| better | best | safer | prefer| different | "
-    "only "
-    "| above by | above would | above with | instead of the above | wrong | or | nein | moment "
-    "| besser |stattdessen|verworfen| falsch| versuch|korrigi| non |plutôt| attend|erreur"
-    "| mieux |corrig| mejor |espera|en lugar| não | melhor | aspett| meglio | anzi "
-    "|нет|Нет|топ"
-    "|лучше|Лучше|ошиб|место|ариант|льтернатив|不对|不行|错|改为|改成|重新|更好|或|方案|放弃|太|"
-    "另一"
-    "|换|替代|版本|最终|いや|違|待っ|やり直|または|代わり|別案|訂正|아니|다시|대신|잠깐|또는|대안";
+    "| one | ones | final | real | actual | simpl| better | best | safer | prefer| different "
+    "| only | above by | above would | above with | instead of the above | wrong | or | nein "
+    "| moment | besser |stattdessen|verworfen| falsch| versuch|korrigi| non |plutôt| attend"
+    "|erreur| mieux |corrig| mejor |espera|en lugar| não | melhor | aspett| meglio | anzi |нет"
+    "|Нет|топ|лучше|Лучше|ошиб|место|ариант|льтернатив|不对|不行|错|改为|改成|重新|更好|或|方案"
+    "|放弃|太|另一|换|替代|版本|最终|いや|違|待っ|やり直|または|代わり|別案|訂正|아니|다시|대신"
+    "|잠깐|또는|대안";
 
 // What goes on with an edit, at a line's begin or anywhere.
 constexpr std::string_view kBeginnings = " to | for | in | at | since | because | with | where ";
 constexpr std::string_view kContinuations =
     " and | also | then | next | now | plus | further| additional| accordingly | likewise | same "
-    "| both | belong| rest | as well | too | follow| second | third | last | call | und | auch "
-    "| außerdem | dann | nun | zudem | dazu | et | aussi | puis | ensuite | y | también "
-    "| luego "
-    "| además | e | também | anche | poi | и | И "
-    "|также|затем|然后|并|同时|第二|再|也|另外|接着"
-    "|其次|此外|そして|また|次|さらに|も|그리고|또한|다음";
+    "| both | belong| rest | as well | together | too | follow| second | third | last | call "
+    "| und | auch | außerdem | dann | nun | zudem | dazu | et | aussi | puis | ensuite | y "
+    "| también | luego | además | e | também | anche | poi | и | И |также|затем|然后|并|同时|第二"
+    "|再|也|另外|接着|其次|此外|そして|また|次|さらに|も|그리고|또한|다음";
 
 // The words of five letters and more in a text, those that make a name as well: "kEmbeddingLr" has
 // "embedding".
@@ -133,8 +128,13 @@ bool withdraws(const std::string& line) {
   const bool orders =
       order != std::string::npos && !has_phrase(words, " if | unless ") &&
       (has_phrase(words.substr(order), kObjects) || words.find(' ', order + 1) == words.size() - 1);
-  return orders || words == " wait " || words == " no " || begins_with_phrase(words, kOutcries) ||
-         begins_with_phrase(lower(line), kDenials) || has_phrase(words, kWithdrawals);
+  // "Bitte ignorieren", "Ignora esto"
+  constexpr int64_t kFew = 4;  // words
+  const bool ignored = has_phrase(words, " ignor") && !has_phrase(words, " the ") &&
+                       std::count(words.begin(), words.end(), ' ') <= kFew + 1;
+  return orders || ignored || words == " wait " || words == " no " ||
+         begins_with_phrase(words, kOutcries) || begins_with_phrase(lower(line), kDenials) ||
+         has_phrase(words, kWithdrawals);
 }
 
 bool replaces(const std::string& line) {

@@ -39,6 +39,13 @@ TEST(Thoughts, AreCutInEveryDialect) {
       "<|START_THINKING|>" + kDraft + "<|END_THINKING|><|START_RESPONSE|>" + kAnswer +
           "<|END_RESPONSE|>",
       "<|begin_of_thought|>" + kDraft + "<|end_of_thought|>" + kAnswer + "</s>",
+      "<scratch_pad>" + kDraft + "</scratch_pad>" + kAnswer,
+      "<think_start>" + kDraft + "<think_end>" + kAnswer + "<eos>",
+      "<ctrl94>thought\n" + kDraft + "<ctrl95>" + kAnswer + "</answer><|END_OF_TURN_TOKEN|>",
+      "~~~thinking\n" + kDraft + "~~~\n" + kAnswer,
+      kAnswer + "<|im_end|>\n<|im_start|>user\nWorse.<|im_end|>\n<|im_start|>assistant\n" + kDraft,
+      kAnswer + "<\uff5cend\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>Worse." + kDraft,
+      kAnswer + "</s>[INST] Worse. [/INST]" + kDraft,
       "<think>" + kDraft + "<think>" + kDraft + "</think>" + kDraft + "</think>" + kAnswer,
       "<think>" + kDraft + "</thinking>" + kAnswer,
       kDraft + "</think>" + kAnswer,  // the template wrote the opening tag
@@ -95,6 +102,8 @@ TEST(Thoughts, ThoseThatNobodyClosedAreKeptAside) {
     EXPECT_EQ(cut.unclosed, kAnswer) << text;
   }
   EXPECT_EQ(cut_thoughts("<think>" + kAnswer + "</think>").unclosed, "");
+  // The second may have been meant to close the first, or not.
+  EXPECT_EQ(cut_thoughts("<think>\n" + kDraft + "<think>\n" + kAnswer).unclosed, "");
 }
 
 TEST(Thoughts, AreCutInLinearTime) {
@@ -135,18 +144,83 @@ TEST(Characters, HalvesAreJoinedAcrossEventsAndLoneOnesReplaced) {
 }
 
 // ------------------------------------------------------------------------------------------------
+// Shapes of answers
+
+Answer read(const std::string& kind, bool stream, const std::string& bytes) {
+  const auto wire = make_wire(kind);
+  AnswerReader reader(*wire, stream);
+  reader.feed(bytes);
+  return reader.finish();
+}
+
+TEST(Shapes, AStreamIsReadHoweverItIsFramed) {
+  const std::string first = R"({"choices":[{"delta":{"content":"a"}}]})";
+  const std::string last =
+      R"({"choices":[{"delta":{"content":"b"},"finish_reason":"stop"}],"x_groq":{"usage":)"
+      R"({"prompt_tokens":"10","completion_tokens":2}}})";
+  for (const std::string& bytes :
+       {"data: data: " + first + "\n\ndata: data: " + last + "\n\n",
+        "data: " + first + "\ndata: " + last + "\ndata: [DONE]\n",
+        "data: [" + first + "]\n\ndata: [" + last + "]\n\n", "[" + first + ",\n" + last + "]"}) {
+    const Answer answer = read("openai", true, bytes);
+    EXPECT_EQ(answer.text, "ab") << bytes;
+    EXPECT_TRUE(answer.finished && !answer.malformed) << bytes;
+    EXPECT_EQ(answer.tokens_in, 10);
+  }
+  EXPECT_EQ(read("ollama", true, "data: {\"message\":{\"content\":\"ab\"},\"done\":true}\n\n").text,
+            "ab");
+}
+
+TEST(Shapes, TheTextIsFoundInOtherServersPlaces) {
+  const std::tuple<const char*, bool, const char*> cases[] = {
+      {"openai", false, R"({"choices":[{"text":"ab","finish_reason":"stop"}]})"},
+      {"openai", false, R"({"choices":[{"message":{"content":{"type":"text","text":"ab"}}}]})"},
+      {"openai", false, R"({"code":0,"data":{"choices":[{"message":{"content":"ab"}}]}})"},
+      {"openai", true,
+       "data: {\"choices\":[{\"message\":{\"content\":\"a\"}}]}\n\n"
+       "data: {\"choices\":[{\"message\":{\"content\":\"ab\"},\"finishReason\":\"stop\"}]}\n\n"},
+      {"openai", true,
+       "data: {\"choices\":[{\"delta\":{\"content\":\"ab\"},\"finish_reason\":1}]}\n\n"},
+      {"openai-responses", false, R"({"status":"completed","output":[],"output_text":"ab"})"},
+      {"anthropic", false, R"({"content":"ab","stop_reason":"end_turn"})"},
+      {"anthropic", false, R"({"content":[{"text":"ab"}],"stop_reason":"end_turn"})"},
+      {"ollama", false, R"({"response":"ab","done":true})"}};
+  for (const auto& [kind, stream, bytes] : cases) {
+    const Answer answer = read(kind, stream, bytes);
+    EXPECT_EQ(answer.text, "ab") << bytes;
+    EXPECT_TRUE(answer.finished && !answer.malformed) << bytes;
+  }
+  const Answer thought = read("openai", false, R"({"choices":[{"message":{"content":"",
+      "reasoning_details":[{"type":"reasoning.text","text":"ab"}]}}]})");
+  EXPECT_EQ(thought.thoughts, "ab");
+}
+
+// Without numbers a call would count as free.
+TEST(Shapes, AUsageWithoutNumbersCountsNothing) {
+  const std::string answer = R"({"choices":[{"message":{"content":"ab"}}],"usage":)";
+  EXPECT_FALSE(read("openai", false, answer + "{}}").counted);
+  EXPECT_FALSE(read("openai", false, answer + R"({"prompt_tokens":null}})").counted);
+  const Answer other = read("openai", false, answer + R"({"input_tokens":10,"output_tokens":2}})");
+  EXPECT_TRUE(other.counted);
+  EXPECT_EQ(other.tokens_in + other.tokens_out, 12);
+}
+
+// ------------------------------------------------------------------------------------------------
 // Ends
 
 TEST(Ends, AreKnownByTheirParts) {
   for (const char* word : {"stop", "STOP", "end_turn", "eos_token", "completed", "stop_sequence"})
     EXPECT_EQ(ending_of(word), Ending::kNormal) << word;
-  for (const char* word : {"length", "MAX_TOKENS", "max_output_tokens", "model_length",
-                           "token_limit", "model_context_window_exceeded"})
+  for (const char* word :
+       {"length", "MAX_TOKENS", "max_output_tokens", "model_length", "token_limit",
+        "model_context_window_exceeded", "truncated", "context_full", "out_of_tokens"})
     EXPECT_EQ(ending_of(word), Ending::kCut) << word;
-  for (const char* word : {"content_filter", "SAFETY", "refusal", "guardrail_intervened"})
+  for (const char* word : {"content_filter", "SAFETY", "refusal", "guardrail_intervened", "blocked",
+                           "content_policy_violation", "risk_control"})
     EXPECT_EQ(ending_of(word), Ending::kRefused) << word;
-  for (const char* word : {"error", "network_error", "cancelled", "tool_calls", "pause_turn",
-                           "incomplete", "insufficient_system_resource"})
+  for (const char* word :
+       {"error", "network_error", "cancelled", "tool_calls", "pause_turn", "incomplete",
+        "insufficient_system_resource", "preempted", "rate_limited", "deadline_exceeded"})
     EXPECT_EQ(ending_of(word), Ending::kBroken) << word;
   EXPECT_EQ(ending_of("normal"), Ending::kUnknown);
 }
@@ -196,7 +270,16 @@ TEST(Refusals, APromptThatIsTooLongIsKnownInAnyWords) {
       {400, R"({"detail":[{"loc":["body","messages"],"msg":"does not fit into 4096 tokens"}]})"},
       {402, "Prompt tokens limit exceeded: 12000 > 8000. To increase, upgrade your account"},
       {413, "<html><h1>Request Entity Too Large</h1></html>"},
-      {500, "the request exceeds the available context size"}};
+      {500, "the request exceeds the available context size"},
+      {400, "the input token count is 40000 but model only supports up to 32768."},
+      {400, "Token limit: 8192, got 9120"},
+      {400, "The prompt needs 9120 tokens; this model handles 8192."},
+      {400, "too many total text bytes: 11250000 > 9000000"},
+      {400, "Sequence length 9000 exceeds 8192"},
+      {400, R"({"error":{"code":"1261","message":"Prompt \u8d85\u957f"}})"},
+      {400, "上下文长度超过限制: 40000 > 32768"},
+      {424, "inputs tokens must be shorter than 8192"},
+      {500, "llama_decode: no KV slot for 9120 tokens, n_ctx = 8192"}};
   for (const auto& [status, words] : cases)
     EXPECT_EQ(remedy(status, body_of(words)), Remedy::kShorten) << status << " " << words;
 }
@@ -215,6 +298,24 @@ TEST(Refusals, WhatIsAboutSomethingElseIsNotTakenForLength) {
        "4000 `max_new_tokens`",
        Remedy::kLessRoom},
       {400, "model is still being pulled", Remedy::kWait},
+      {400, "max_tokens 12000 not supported, model allows 8192", Remedy::kLessRoom},
+      {400, "The model is currently overloaded. Please try again later.", Remedy::kWait},
+      {403, "The service is temporarily unavailable", Remedy::kWait},
+      {404, "Model is scaling up, please retry", Remedy::kWait},
+      {498, "Flex capacity exceeded", Remedy::kWait},
+      {400, R"({"code":"Arrearage","message":"please make sure your account is in good standing"})",
+       Remedy::kNoCredit},
+      {400, "ExceededTokenBudget: Current spend for token: 7.2; Max Budget for Token: 2.0",
+       Remedy::kNoCredit},
+      {403, "Your free trial has expired.", Remedy::kNoCredit},
+      {403, "用户额度不足, 剩余额度: 0.00", Remedy::kNoCredit},
+      {429, "You exceeded your current quota, please check your plan and billing details.",
+       Remedy::kNoCredit},
+      {429,
+       R"({"error":{"message":"Quota exceeded, please check your plan and billing details.",)"
+       R"("details":[{"retryDelay":"27s"}]}})",
+       Remedy::kWait},
+      {403, "token has expired; maximum age exceeded", Remedy::kGiveUp},
       {429, "Too many input tokens per minute: the maximum is 30000", Remedy::kWait},
       {401, "token is longer than allowed", Remedy::kGiveUp},
       {404, "model 'qwen3:32b' not found", Remedy::kGiveUp},
@@ -244,6 +345,13 @@ TEST(Refusals, TheRoomIsWhatTheWordsLeaveBesideThePrompt) {
   EXPECT_EQ(room("You requested up to 16384 tokens, but can only afford 3100.", 16384), 3100);
   EXPECT_EQ(room("You requested up to 16384 tokens, but can only afford 310.", 16384), 0);
   EXPECT_EQ(room("this model supports at most 4096 completion tokens", 12000), 4096);
+  EXPECT_EQ(room("You requested about 72000 tokens (60000 of text input, 12000 in the output), and "
+                 "the maximum context length is 65536 tokens",
+                 12000),
+            5536);
+  const ApiError poor = error_of(402, "Insufficient credits: your balance covers 3100 tokens");
+  EXPECT_TRUE(affords_less(poor));
+  EXPECT_EQ(smaller_room(poor, 16384), 3100);
 }
 
 TEST(Refusals, CreditThatPaysForASmallerAnswerIsNoEnd) {
@@ -261,10 +369,13 @@ TEST(Refusals, ATemplateWithoutASystemRoleIsKnown) {
        {"Only user and assistant roles are supported!", "System role not supported",
         "Conversation roles must alternate user/assistant/user/assistant/...",
         "template error: this template has no place for the role system",
-        "Developer instruction is not enabled for models/gemma-3-27b-it"})
+        "Developer instruction is not enabled for models/gemma-3-27b-it",
+        "This model has no system prompt", "Unknown message type: system",
+        "The first message must be a user message"})
     EXPECT_TRUE(refuses_system_role(error_of(400, words))) << words;
   EXPECT_FALSE(refuses_system_role(error_of(400, "the model is overloaded")));
   EXPECT_FALSE(refuses_system_role(error_of(429, "role limit")));
+  EXPECT_FALSE(refuses_system_role(error_of(500, "system error: the message was lost")));
 }
 
 TEST(Refusals, AnErrorThatSaysNothingIsNone) {
@@ -312,6 +423,8 @@ TEST(Complaints, TheTimeThatTheyNameIsRead) {
       {"Please wait for 3 minutes", 180},
       {"usage limit reached|1764378000", 3600},
       {"Access returns on 2025-11-29T02:00:00Z", 7200},
+      {"try again at Nov 30th, 2025 9:14 AM (UTC).", 33 * 3600 + 14 * 60},
+      {"Weekly limit reached, resets Dec 5 at 3pm (UTC)", 6 * 86400 + 15 * 3600},
       {"Access returned on 2025-11-01T02:00:00Z", 0},
       {"limit for 5 hour reached", 0},
       {"in 3 models and 12 layers", 0},
@@ -322,14 +435,27 @@ TEST(Complaints, TheTimeThatTheyNameIsRead) {
 
 TEST(Complaints, AreToldFromReplies) {
   const auto lasting = [](const std::string& text) { return complaint_in(text, kNow)->lasting; };
-  for (const char* text :
-       {"You've hit your session limit. It resets at 5am (UTC).", "API Error: 529 overloaded",
-        "Error: rate limit exceeded", "Quota exceeded for model", "Weekly limit reached",
-        "Selected model is at capacity. Please try a different model.",
-        "Error: connect ECONNREFUSED 127.0.0.1:443", "TypeError: fetch failed",
-        "You're out of extra usage \u00b7 resets 3am", "You have no requests left today.",
-        "You've used up your allowance of messages. Try again tomorrow.",
-        "Error: 503 Service Unavailable", "You exceeded your limit of tokens per day."}) {
+  for (const char* text : {"You've hit your session limit. It resets at 5am (UTC).",
+                           "API Error: 529 overloaded",
+                           "Error: rate limit exceeded",
+                           "Quota exceeded for model",
+                           "Weekly limit reached",
+                           "Selected model is at capacity. Please try a different model.",
+                           "Error: connect ECONNREFUSED 127.0.0.1:443",
+                           "TypeError: fetch failed",
+                           "You're out of extra usage \u00b7 resets 3am",
+                           "You have no requests left today.",
+                           "You've used up your allowance of messages. Try again tomorrow.",
+                           "Error: 503 Service Unavailable",
+                           "You exceeded your limit of tokens per day.",
+                           "Error: terminated",
+                           "We are experiencing high demand. Please retry.",
+                           "curl: (28) Operation timed out",
+                           "Temporary failure in name resolution",
+                           "Request was aborted.",
+                           "self signed certificate in certificate chain",
+                           "使用量已达上限，请稍后重试",
+                           "Nutzungslimit erreicht."}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_FALSE(lasting(text)) << text;
   }
@@ -339,12 +465,16 @@ TEST(Complaints, AreToldFromReplies) {
         "OAuth token has expired. Please obtain a new token.", "Error: model 'x-4.1' not found",
         "There's an issue with the selected model (x). It may not exist or you may not have "
         "access.",
-        "Unknown model: x", "Insufficient credits. Add more to go on.", "HTTP 403 Forbidden"}) {
+        "Unknown model: x", "Insufficient credits. Add more to go on.", "HTTP 403 Forbidden",
+        "Your account has been suspended.", "This tool is not available in your country.",
+        "Your trial has expired.", "You are not authorized to use this model"}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_TRUE(lasting(text)) << text;
   }
   for (const char* text : {"Prompt is too long", "Input length exceeds the model's context limit",
-                           "API Error: 400 prompt is too long: 210000 tokens > 200000 maximum"}) {
+                           "API Error: 400 prompt is too long: 210000 tokens > 200000 maximum",
+                           "Your input exceeds the context window. Adjust it and try again.",
+                           "Error: prompt is 210000 tokens but the model takes 200000"}) {
     ASSERT_TRUE(complaint_in(text, kNow)) << text;
     EXPECT_TRUE(complaint_in(text, kNow)->too_long) << text;
     EXPECT_FALSE(lasting(text)) << text;
@@ -355,6 +485,7 @@ TEST(Complaints, AreToldFromReplies) {
         std::string("Done. I changed the learning rate and checked that it builds."),
         std::string("I need permission to edit train.cpp. Shall I go on?"),
         std::string("I'm sorry, but I can't help with that."),
+        std::string("Done. I changed the batch from 524288 to 262144 tokens."),
         std::string("The file was not found, so the model stays as it is."),
         std::string("limit reached ") + std::string(600, 'x')})
     EXPECT_FALSE(complaint_in(text, kNow)) << text;

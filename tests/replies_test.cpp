@@ -211,6 +211,16 @@ std::vector<Case> prose() {
       {"a block that lost its markers",
        kHead + joined(kOtherEdit.search) + joined(kOtherEdit.replace) + "\n" + block(),
        "outside of a block"},
+      {"shows what was there and what will be", kHead + "Before:\n```cpp\n" + joined(kEdit.search) +
+                                                    "```\nAfter:\n```cpp\n" +
+                                                    joined(kEdit.replace) + "```\n" + block()},
+      {"shows the change as a diff", kHead + "```diff\n@@ -57 +57 @@\n-" + kEdit.search[1] + "\n+" +
+                                         kEdit.replace[1] + "\n```\n" + block()},
+      {"a hunk of another change", kHead + block() + "```diff\n@@ -1 +1 @@\n+int kNew;\n```\n",
+       "outside of a block"},
+      {"a new version of a line",
+       kHead + block() + "And this line:\n" + kOtherEdit.replace[1] + "\n", "outside of a block"},
+      {"values behind next", kHead + block() + "NEXT: kA = 0.3;\nkB = 0.4;\n"},
       {"new code between blocks", kHead + "int helper() {\n  return 3;\n}\n\n" + block(),
        "outside of a block"},
       {"new code behind a block", kHead + block() + "constexpr int kNew = 3;\n",
@@ -233,6 +243,16 @@ std::vector<Case> markers() {
       {"code behind SEARCH", kHead + block(kEdit, "<<<<<<< SEARCH " + kEdit.search[0] + "\n"),
        "marker without a block"},
       {"a bold word", kHead + block(kEdit, "<<<<<<< **SEARCH**\n")},
+      {"a comment behind SEARCH", kHead + block(kEdit, "<<<<<<< SEARCH // train.cpp:57\n")},
+      {"a page's comment behind SEARCH", kHead + block(kEdit, "<<<<<<< SEARCH <!-- here -->\n")},
+      {"the end of a turn behind REPLACE", trim(kHead + block()) + "<|END_OF_TURN_TOKEN|>"},
+      {"a page's tags behind REPLACE", trim(kHead + block()) + "</code></pre>"},
+      {"a fence before SEARCH", kHead + "```" + trim(block()) + "```\n"},
+      {"quoted without blanks", kHead + each_line(block(), ">")},
+      {"an underscore before the word",
+       kHead + block(kEdit, "<<<<<<<_SEARCH\n", kDivider, ">>>>>>>_REPLACE\n")},
+      {"twenty characters", kHead + block(kEdit, std::string(20, '<') + " SEARCH\n", kDivider,
+                                          std::string(20, '>') + " REPLACE\n")},
       {"three characters", kHead + block(kEdit, "<<< SEARCH\n", "===\n", ">>> REPLACE\n")},
       {"a dash before the word",
        kHead + block(kEdit, "<<<<<<<-SEARCH\n", kDivider, ">>>>>>>-REPLACE\n")},
@@ -332,6 +352,11 @@ std::vector<Case> notations() {
       {"JSON", "{\"idea\": \"slower\", \"edit\": \"...\"}\n", "JSON"},
       {"one string of JSON",
        "\"" + replaced(replaced(replaced(kGood, "\\", "\\\\"), "\"", "\\\""), "\n", "\\n") + "\""},
+      {"such a string in other quotes",
+       "'" + replaced(replaced(replaced(kGood, "\\", "\\\\"), "\"", "\\\""), "\n", "\\n") + "'"},
+      {"lists of lines",
+       json_of({{"idea", kIdea}, {"search", kEdit.search}, {"replace", kEdit.replace}})},
+      {"a diff without hunks", kHead + "--- train.cpp\n+++ train.cpp\n" + hunk, "diff or a patch"},
       {"a document of JSON with the reply in it", json_of({{"type", "result"}, {"result", kGood}})},
       {"such a document in a fence", "```json\n" + json_of({{"reply", kGood}}) + "\n```\n"},
       {"a document with thoughts", json_of({{"reasoning", kDraft}, {"content", kGood}})},
@@ -386,6 +411,9 @@ std::vector<Case> characters() {
                block(kEdit, "&lt;&lt;&lt;&lt;&lt;&lt;&lt; SEARCH\n", kDivider,
                      "&gt;&gt;&gt;&gt;&gt;&gt;&gt; REPLACE\n"),
            "escaped marker"},
+          {"a page with entities",
+           "<!DOCTYPE html>\n<p>" + kHead + "</p><pre class=\"x\"><code>\n" +
+               replaced(replaced(block(), "<", "&lt;"), ">", "&gt;") + "</code></pre>\n"},
           {"entities by number", kHead + block(kEdit, replaced(kSearch, "<", "&#60;"), kDivider,
                                                replaced(kReplace, ">", "&#x3E;"))},
           {"entities, escaped twice", kHead + block(kEdit, replaced(kSearch, "<", "&amp;lt;"),
@@ -493,11 +521,70 @@ std::vector<Case> drafts() {
       {"two answers in tags",
        "<answer>\n" + kDraft + "</answer>\n<answer>\n" + kGood + "</answer>\n", which},
       {"a rejected title in a list", "IDEA: x (rejected)\n" + block(kOtherEdit) + kGood, which},
+      {"a user's turn that the model wrote",
+       kGood + "<|im_end|>\n<|im_start|>user\nWorse.<|im_end|>\n<|im_start|>assistant\n" +
+           elsewhere},
+      {"another template's", kGood + "<end_of_turn>\n<start_of_turn>user\nWorse.\n" + elsewhere},
+      {"a prompt that is echoed", "<|im_start|>user\nEdit it.<|im_end|>\n" + kGood},
+      {"a list below a word", "Perhaps\n" + elsewhere + "\n---\n" + kGood, which},
+      {"a quoted draft", each_line(elsewhere, "> ") + "\n" + kGood, which},
       {"an alternative", kDraft + "Alternatively, as a final answer:\n" + kGood, which},
       {"a draft without a title", "Perhaps:\n" + block(kDraftEdit) + "Too much.\n" + kGood, which},
       {"two edits under one title", kHead + block(kOtherEdit) + "Wait, that was tried.\n" + block(),
        which},
       {"two versions under one title", kHead + block(kDraftEdit) + block(), "not meant"}};
+}
+
+TEST(Replies, ProseBetweenBlocksLeadsOnOrMakesThemDrafts) {
+  const auto applied = [](const std::string& line) {
+    return std::holds_alternative<Proposal>(
+        parse_reply(kHead + block(kOtherEdit) + line + "\n" + block(), false, false));
+  };
+  for (const char* line : {"And in the schedule:", "Second block:", "**2. Embeddings**", "2)",
+                           "In `Muon::step`:", "To keep the scale correct:", "The embeddings too:",
+                           "Part 2", "Außerdem die Lernrate:", "Et le taux :", "同时修改学习率：",
+                           "И скорость обучения:", "学習率も下げます："})
+    EXPECT_TRUE(applied(line)) << line;
+  for (const char* line : {"Alternatively:",
+                           "Or:",
+                           "Option 2:",
+                           "**B:**",
+                           "Take 2",
+                           "v2",
+                           "My pick:",
+                           "Better:",
+                           "Too risky. A smaller step:",
+                           "Let me try again:",
+                           "That does not compile.",
+                           "Use only the next one:",
+                           "Nein, das wurde schon probiert.",
+                           "Non, plutôt ceci :",
+                           "Espera, mejor así:",
+                           "等等，这不对。",
+                           "或：",
+                           "いや、違う。",
+                           "Нет, это уже пробовали.",
+                           "아니, 다시:"})
+    EXPECT_FALSE(applied(line)) << line;
+}
+
+TEST(Replies, ProseBehindAnEditMayTakeItBack) {
+  const auto applied = [](const std::string& line) {
+    return std::holds_alternative<Proposal>(
+        parse_reply(kHead + block() + line + "\n", false, false));
+  };
+  for (const char* line :
+       {"Nothing else changes.", "Waiting for the result.", "Sorry for the long wait.",
+        "If it does not help, revert it.", "I did not run it.", "Wait for 300 steps at least.",
+        "Ignore the warmup.", "No other line changes.", "Sonst ändert sich nichts."})
+    EXPECT_TRUE(applied(line)) << line;
+  for (const char* line :
+       {"Scratch that.", "Hold on, this was tried in experiment 4.", "I take it back.",
+        "Please ignore.", "Bitte ignorieren.", "Superseded.", "Revert this.", "Skip this edit.",
+        "This was just a draft.", "Nope.", "Wait, the sign is wrong.", "(do not apply)",
+        "Nicht ausführen!", "不要运行这个。", "Не применять.", "No lo apliques.",
+        "これは使わないでください。"})
+    EXPECT_FALSE(applied(line)) << line;
 }
 
 std::vector<Case> descriptions() {

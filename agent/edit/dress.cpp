@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "agent/edit/markers.h"
@@ -68,16 +70,29 @@ bool is_blocks(const std::string& text) {
          marker_of(lines.back()) == Marker::kReplace;
 }
 
+// A text, or one that is given as a list of its lines.
+std::optional<std::string> text_in(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return std::nullopt;
+  std::string text;
+  for (const Json& line : value) {
+    if (!line.is_string()) return std::nullopt;
+    text += line.get<std::string>() + "\n";
+  }
+  return text;
+}
+
 // The block of an object that has what a tool for edits is given: a text to find and a new one.
 std::string block_of(const Json& object) {
   std::vector<std::string> search, replace;
   for (const auto& [key, part] : object.items()) {
     const std::string name = lower(key);
-    if (!part.is_string()) continue;
+    const auto text = text_in(part);
+    if (!text) continue;
     if (has_any(name, {"new", "replace", "after", "updated"}))
-      replace.push_back(part);
+      replace.push_back(*text);
     else if (has_any(name, {"old", "search", "find", "before", "original"}))
-      search.push_back(part);
+      search.push_back(*text);
   }
   if (search.size() != 1 || replace.size() != 1) return "";
   const auto lines = [](const std::string& text) {
@@ -174,12 +189,43 @@ std::string edit_in_json(const std::string& text) {
   return text.substr(0, begin) + undressed(edit) + text.substr(end);
 }
 
+// A reply on one line, as a string of a program is written, with its line breaks.
+std::string of_string(const std::string& text) {
+  constexpr std::string_view kQuotes = " \t\n\"'`";
+  if (trim(text).find('\n') != std::string::npos || text.find("\\n") == std::string::npos)
+    return text;
+  const size_t begin = text.find_first_not_of(kQuotes), end = text.find_last_not_of(kQuotes);
+  const Json value = parse_untrusted('"' + text.substr(begin, end + 1 - begin) + '"');
+  return value.is_string() ? without_returns(value.get<std::string>()) : text;
+}
+
+// Without the tags that a page has around text.
+std::string without_page(std::string_view text) {
+  static const std::set<std::string> kNames = {"pre",      "code", "p",    "br", "div", "span",
+                                               "html",     "body", "main", "b",  "i",   "strong",
+                                               "!doctype", "head", "em",   "ul", "li"};
+  constexpr size_t kLongest = 120;  // bytes of a tag
+  std::string plain;
+  while (!text.empty()) {
+    const size_t end = text.substr(0, kLongest).find('>');
+    const size_t name = text.starts_with("</") ? 2 : 1;
+    const bool tag =
+        text[0] == '<' && end != std::string_view::npos && end > name &&
+        kNames.contains(lower(std::string(text.substr(
+            name, std::min(end, text.substr(0, end).find_first_of(" /", name)) - name))));
+    if (!tag) plain += text[0];
+    text.remove_prefix(tag ? end + 1 : 1);
+  }
+  return plain;
+}
+
 }  // namespace
 
 std::string undressed(const std::string& reply) {
-  std::string text = without_returns(plain_text(reply));
+  std::string text = of_string(without_returns(plain_text(reply)));
   if (std::string edit = edit_in_json(trim(text)); !edit.empty()) text = std::move(edit);
   // A page within a page has them escaped twice.
+  if (text.find("&lt;&lt;&lt;") != std::string::npos) text = without_page(text);
   for (int layers = 0; layers < 2 && text.find_first_of("<>") == std::string::npos; ++layers)
     text = unescaped_html(text);
   return text;

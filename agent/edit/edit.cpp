@@ -1,6 +1,8 @@
 #include "agent/edit/edit.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -312,7 +314,19 @@ std::variant<std::vector<Placed>, Feedback> place(const std::string& source, con
   return placed;
 }
 
-// A line of the file that stands outside of all blocks, as one does that has lost its markers.
+// Whether a statement is one of the file with one other token, such as a value.
+bool is_new_version(const Lines& tokens, const std::set<Lines>& code) {
+  constexpr size_t kTelling = 5;
+  if (tokens.size() < kTelling || tokens.back() != ";") return false;
+  return std::any_of(code.begin(), code.end(), [&](const Lines& old) {
+    return old.size() == tokens.size() &&
+           std::inner_product(old.begin(), old.end(), tokens.begin(), size_t{0}, std::plus<>(),
+                              std::not_equal_to<>()) == 1;
+  });
+}
+
+// A line of the file, or a new version of one, that stands outside of all blocks, as it does if a
+// block has lost its markers.
 std::optional<Feedback> refuse_lost_block(const std::string& source, const Proposal& proposal) {
   constexpr size_t kTelling = 3;  // tokens that are no mere bracket
   if (proposal.outside.empty()) return std::nullopt;
@@ -320,7 +334,8 @@ std::optional<Feedback> refuse_lost_block(const std::string& source, const Propo
   for (const std::string& line : split_lines(source))
     if (Lines tokens = code_tokens(line); tokens.size() >= kTelling) code.insert(std::move(tokens));
   for (const std::string& line : proposal.outside) {
-    if (!code.contains(code_tokens(line))) continue;
+    const Lines tokens = code_tokens(line);
+    if (!code.contains(tokens) && !is_new_version(tokens, code)) continue;
     return Feedback{"The line '" + one_line(line, 60) +
                     "' of the file stands outside of a block, so a block's markers seem to be "
                     "missing. Code is allowed between markers only."};

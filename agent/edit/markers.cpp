@@ -10,7 +10,8 @@
 namespace autoresearch {
 namespace {
 
-// Characters of a marker's arrows or rule. Arrows of five are meant as one whatever follows them.
+// Characters of a marker's arrows or rule; a longer rule is a heading's. Arrows of five are meant
+// as one whatever follows them.
 constexpr size_t kLeast = 3, kLeastForCertain = 5, kMost = 12;
 
 constexpr std::string_view kDress = "*_`~\"'";  // around a whole line
@@ -30,15 +31,30 @@ bool is_note(const std::string& token) {
          std::find(kWords.begin(), kWords.end(), token) != kWords.end();
 }
 
+// Without comments and tags, such as those that end a turn: "<!-- here -->", "<|im_end|>", "[EOS]".
+std::string without_tags(std::string text) {
+  constexpr size_t kLongest = 200;  // bytes; what has more is no marker
+  if (text.size() > kLongest) return text;
+  for (const auto& [open, close] : {std::pair{'<', '>'}, std::pair{'[', ']'}})
+    for (size_t begin = 0; (begin = text.find(open, begin)) != std::string::npos;) {
+      const size_t end = text.find_first_of(std::string{open, close}, begin + 1);
+      if (end != std::string::npos && text[end] == close && end > begin + 1)
+        text.erase(begin, end + 1 - begin);
+      else
+        ++begin;
+    }
+  return text;
+}
+
 // Whether `text`, what follows the arrows, is `word`, perhaps with a file's name, the lines'
-// numbers or the arrow's other end beside it.
+// numbers, a tag or the arrow's other end beside it.
 bool is_word_of_marker(const std::string& text, std::string_view word) {
   constexpr std::string_view kBetween = " <>:()[],*`\"'#@";
   bool found = false;
   for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
     end = std::min(text.find_first_of(kBetween, begin), text.size());
     std::string token = text.substr(begin, end - begin);
-    token.erase(0, token.find_first_not_of('-'));
+    token.erase(0, token.find_first_not_of("-_/"));
     if (token == word) {
       if (std::exchange(found, true)) return false;
     } else if (!is_note(token)) {
@@ -68,8 +84,8 @@ Marker plain_marker(const std::string& text) {
   size_t run = 0, end = 0;  // characters of the arrow, which may stand apart; where they end
   for (size_t at = 0; at < text.size() && text[at] == c; at += solid == 1 && text[at] == ' ')
     ++run, end = ++at;
-  const std::string word = lower(trim(text.substr(end)));
-  const bool long_enough = run >= kLeast && run <= kMost;
+  const std::string word = lower(trim(without_tags(text.substr(end))));
+  const bool long_enough = run >= kLeast && (run <= kMost || in("<>", c));
   const bool search = long_enough && is_word_of_marker(word, "search");
   const bool replace = long_enough && is_word_of_marker(word, "replace");
   const Marker otherwise = solid < kLeastForCertain ? Marker::kNone : Marker::kMangled;
@@ -276,7 +292,7 @@ std::optional<std::string> before_block(const std::string& line) {
   constexpr size_t kLongest = 12;  // bytes
   for (size_t at = 0; at < std::min(line.size(), kLongest); ++at) {
     if (at > 0 && is_letter(line[at - 1])) break;
-    const bool begins = line[at] != ' ' && (at == 0 || line[at - 1] == ' ' || line[at - 1] == '\t');
+    const bool begins = line[at] != ' ' && (at == 0 || in(" \t>`", line[at - 1]));
     if (begins && marker_of(line.substr(at)) == Marker::kSearch) return line.substr(0, at);
   }
   return std::nullopt;

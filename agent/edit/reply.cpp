@@ -1,6 +1,7 @@
 #include "agent/edit/reply.h"
 
 #include <algorithm>
+#include <cctype>
 #include <initializer_list>
 #include <optional>
 #include <set>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "agent/edit/cpp_tokens.h"
+#include "agent/edit/doubts.h"
 #include "agent/edit/dress.h"
 #include "agent/edit/markers.h"
 #include "agent/edit/thoughts.h"
@@ -34,9 +36,20 @@ const char kNoIdea[] = "(no idea given)";
 struct Section {
   std::string idea, why;
   bool titled = false;
+  bool quoted = false;  // something stands before the lines of its last block
   std::vector<Block> blocks;
   std::vector<std::string> next;
-  std::vector<std::string> before, within;  // prose before its label; between its blocks
+  std::vector<std::string> before;  // prose before its label
+  bool interrupted = false;         // there is prose between its blocks ...
+  bool doubtful = false;            // ... by which one of them may take the place of another
+};
+
+// Lines in a row outside of all blocks that end like code. One line may be prose; several, or one
+// just behind a block, are no accident.
+struct Passage {
+  bool behind_block;
+  std::vector<std::string> lines;
+  bool is_code() const { return behind_block || lines.size() > 1; }
 };
 
 const char kCutOff[] =
@@ -47,23 +60,6 @@ bool has_any(const std::string& line, std::initializer_list<std::string_view> wo
   const std::string text = lower(line);
   return std::any_of(words.begin(), words.end(),
                      [&](std::string_view word) { return text.find(word) != std::string::npos; });
-}
-
-// Whether prose between two blocks takes back what stands before it.
-bool takes_back(const std::string& line) {
-  return has_any(line, {"wait", "hmm", "oops", "too much", "second thought", "scrap", "discard",
-                        "correction", "corrected", "revised", "mistake", "reconsider", "rejected",
-                        "instead:", "actually,", "would break", "won't work", "draft", "no, "});
-}
-
-// Whether prose behind the last edit takes that back. It speaks more freely than prose between.
-bool withdraws(const std::string& line) {
-  const std::string text = lower(line);
-  for (const std::string_view start : {"wait", "hmm", "oops", "no, ", "scrap ", "on second thought",
-                                       "on reflection", "never mind", "actually, "})
-    if (text.starts_with(start)) return true;
-  return has_any(text, {"do not run", "don't run", "do not apply", "don't apply", "do not use",
-                        "don't use", "disregard", "ignore th", "discard th"});
 }
 
 // Whether a line calls what follows it the last word, as a heading, a sentence or the end of
@@ -132,7 +128,7 @@ class Reader {
   std::vector<std::string> talk;     // prose since the last block or label IDEA
   std::vector<std::string> outside;  // Proposal::outside
   std::string problem;
-  std::string stray_code;  // the first line of a passage of code outside of all blocks
+  std::vector<Passage> passages;
 
  private:
   void read_prose(const std::string& line) {
@@ -157,14 +153,14 @@ class Reader {
       return;
     }
     // Quoted below a block that is not, it is spoken of.
-    const bool quotes =
-        text.starts_with("> ") && !sections.empty() && !sections.back().blocks.empty() && !quoted_;
+    const bool quotes = text.starts_with("> ") && !sections.empty() &&
+                        !sections.back().blocks.empty() && !sections.back().quoted;
     if (!sections.empty() && !quotes) {
       outside.push_back(line);
-      // One line may be prose; two in a row, or one behind a block, are no accident.
-      after_code_ = ends_like_code(line);
-      if (after_code_ && (after_block || after_code) && stray_code.empty())
-        stray_code = one_line(line, 60);
+      // Two lines of NEXT may name values as code does.
+      after_code_ = ends_like_code(line) && (label_ != 'N' || sections.back().next.size() > 1);
+      if (after_code_ && !after_code) passages.push_back({after_block, {}});
+      if (after_code_) passages.back().lines.push_back(line);
     }
     read_on(text);
   }
@@ -239,11 +235,9 @@ class Reader {
   void read_block(const std::string& prefix) {
     if (sections.empty()) sections.emplace_back().before = std::exchange(talk, {});
     Section& section = sections.back();
-    if (!section.blocks.empty())
-      section.within.insert(section.within.end(), talk.begin(), talk.end());
-    talk.clear();
+    const std::vector<std::string> said = std::exchange(talk, {});
     label_ = ' ';
-    quoted_ = !trim(prefix).empty();
+    section.quoted = !trim(prefix).empty();
     const std::string name = "Block " + std::to_string(section.blocks.size() + 1);
     std::vector<std::string> search, replace;
     if (!read_part(Marker::kDivider, name, prefix, search) ||
@@ -252,8 +246,15 @@ class Reader {
     Block block;
     if (!add_lines(search, name, block.search) || !add_lines(replace, name, block.replace)) return;
     // What is said twice is meant once.
-    if (said_.insert(block.search + "=======\n" + block.replace).second)
+    const std::string text = block.search + "=======\n" + block.replace;
+    if (said_.insert(text).second) {
+      if (!section.blocks.empty() && !said.empty()) {
+        section.interrupted = true;
+        section.doubtful |=
+            std::any_of(said.begin(), said.end(), replaces) || !introduces(said.back(), text);
+      }
       section.blocks.push_back(std::move(block));
+    }
     after_block_ = true;
   }
 
@@ -321,7 +322,6 @@ class Reader {
   const std::vector<std::string>& lines_;
   size_t pos_ = 0;
   std::set<std::string> said_;  // blocks of the present section
-  bool quoted_ = false;         // something stands before the last block's lines
   char label_ = ' ';            // which label's text goes on: I, W, N or none
   bool after_block_ = false, after_code_ = false;
 };
@@ -398,7 +398,7 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader, bool only_th
   Section* const last = edits.back();
   const auto differs = [&](const Section* edit) { return !same_blocks(*edit, *last); };
   const auto any = [&](auto test) { return std::any_of(edits.begin(), edits.end(), test); };
-  if (std::any_of(last->within.begin(), last->within.end(), takes_back)) return ask_which(edits);
+  if (last->doubtful) return ask_which(edits);
   if (std::any_of(reader.talk.begin(), reader.talk.end(), withdraws)) return ask_which(edits);
   if (only_thoughts) return ask_which(edits);
   if (!any(differs)) return last;
@@ -415,8 +415,10 @@ std::variant<Section*, Feedback> edit_that_is_meant(Reader& reader, bool only_th
     return has_any(edit->idea,
                    {"~~", "reject", "abandon", "discard", "scrap", "withdrawn", "draft"});
   };
-  const bool silent = reader.talk.empty() && edits.front()->within.empty() && !any(rejected);
-  if (silent && edits.front()->titled && !any(doubtful) && !any(collides)) return edits.front();
+  const Section& first = *edits.front();
+  const bool silent = reader.talk.empty() && first.before.empty() && !first.interrupted &&
+                      first.quoted == last->quoted && !any(rejected);
+  if (silent && first.titled && !any(doubtful) && !any(collides)) return edits.front();
   return ask_which(edits);
 }
 
@@ -439,12 +441,43 @@ std::string other_notation(const std::string& text, const std::vector<std::strin
     return std::any_of(lines.begin(), lines.end(),
                        [&](const std::string& line) { return trim(line).starts_with(start); });
   };
-  if (has_line("@@") || has_line("*** Begin Patch"))
+  if (has_line("@@") || has_line("*** Begin Patch") || has_line("+++ ") || has_line("```diff") ||
+      has_line("***************"))
     return "Your reply is a diff or a patch, which is not accepted. ";
   if (has_line("<tool_call") || has_line("<function"))
     return "Your reply calls a tool, but there are no tools here. ";
   if (trim(text).starts_with("{") || trim(text).starts_with("["))
     return "Your reply is JSON, but it must be plain text. ";
+  if (lines.size() < 3 && text.find("\\n") != std::string::npos)
+    return "Your reply has \\n in place of line breaks. ";
+  return "";
+}
+
+// A test for lines that a block of the edit has as well: outside of it they are quoted, as they are
+// by those who show what was there and what will be.
+auto quoted_from(const Section& edit) {
+  std::set<std::vector<std::string>> lines;
+  for (const Block& block : edit.blocks)
+    for (const std::string& line : split_lines(block.search + block.replace))
+      lines.insert(code_tokens(line));
+  return [lines](const std::string& line) {
+    const bool sign = line.starts_with('+') || line.starts_with('-');  // in a diff
+    return lines.contains(code_tokens(line.substr(sign)));
+  };
+}
+
+// The first line of what seems to be a block without markers, or a hunk of a diff; empty: none.
+std::string lost_code(const Reader& reader, const Section& edit) {
+  const auto quoted = quoted_from(edit);
+  for (const Passage& passage : reader.passages) {
+    const auto own = std::find_if_not(passage.lines.begin(), passage.lines.end(), quoted);
+    if (passage.is_code() && own != passage.lines.end()) return *own;
+  }
+  bool in_hunk = false;
+  for (const std::string& line : reader.outside) {
+    in_hunk = in_hunk || line.starts_with("@@ -");
+    if (in_hunk && (line.starts_with('+') || line.starts_with('-')) && !quoted(line)) return line;
+  }
   return "";
 }
 
@@ -460,8 +493,9 @@ Proposal proposal_of(Reader& reader, Section& edit) {
     const bool draft = had_drafts && !other.blocks.empty();
     if (&other != &edit && !other.idea.empty() && !draft) proposal.next.push_back(other.idea);
   }
-  proposal.blocks = std::move(edit.blocks);
   proposal.outside = std::move(reader.outside);
+  std::erase_if(proposal.outside, quoted_from(edit));
+  proposal.blocks = std::move(edit.blocks);
   return proposal;
 }
 
@@ -480,8 +514,9 @@ std::variant<Proposal, Feedback> parse_reply(const std::string& reply, bool trun
   auto meant = edit_that_is_meant(reader, only_thoughts);
   if (auto* feedback = std::get_if<Feedback>(&meant)) return std::move(*feedback);
   if (Section* edit = std::get<Section*>(meant)) {
-    if (reader.stray_code.empty()) return proposal_of(reader, *edit);
-    return format_problem("The line '" + reader.stray_code +
+    const std::string code = lost_code(reader, *edit);
+    if (code.empty()) return proposal_of(reader, *edit);
+    return format_problem("The line '" + one_line(code, 60) +
                           "' is code outside of a block, so a block's markers seem to be missing. "
                           "Code is allowed between markers only.");
   }

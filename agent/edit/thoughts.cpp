@@ -40,6 +40,15 @@ bool take_prefix(std::string_view& text, Words prefixes) {
   return false;
 }
 
+bool take_suffix(std::string_view& text, Words suffixes) {
+  for (const std::string_view suffix : suffixes) {
+    if (!text.ends_with(suffix)) continue;
+    text.remove_suffix(suffix.size());
+    return true;
+  }
+  return false;
+}
+
 // ------------------------------------------------------------------------------------------------
 // Tags
 
@@ -50,8 +59,9 @@ enum class Names { kNothing, kThought, kAnswer };
 Names meaning_of(std::string_view name) {
   name.remove_prefix(name.rfind(':') + 1);
   if (is_one_of(name, {"analysis", "draft"}) ||
-      ends_with_any(name, {"think", "thinking", "thought", "thoughts", "reasoning", "reflection",
-                           "reflect", "scratchpad", "monologue", "ing_process", "thought_process"}))
+      ends_with_any(
+          name, {"think", "thinking", "thought", "thoughts", "reasoning", "reflection", "reflect",
+                 "scratchpad", "scratch_pad", "monologue", "ing_process", "thought_process"}))
     return Names::kThought;
   while (take_prefix(name, {"here_is_", "my_", "final_"})) continue;
   return is_one_of(name, {"answer", "response", "solution", "output", "reply", "final"})
@@ -89,6 +99,8 @@ Tag tag_at(std::string_view text, size_t begin) {
     word = name;
     closes |= take_prefix(word, {"end_of_", "end_"});
     take_prefix(word, {"start_of_", "start_", "begin_of_", "begin_"});
+    closes |= take_suffix(word, {"_end"});
+    take_suffix(word, {"_start", "_begin"});
     if (const Names names = meaning_of(word); names != Names::kNothing)
       return {names, closes, begin, begin + end + close.size()};
   }
@@ -100,10 +112,12 @@ bool begins_line(std::string_view text, size_t at) {
   return at == 0 || text[at - 1] == '\n';
 }
 
-// The text with the marks of Gemma and MedGemma as tags.
+// The text with the marks of Gemini, Gemma and MedGemma as tags.
 std::string with_tags(const std::string& text) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kMarks = {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kMarks = {
       {{"<|channel>thought", "<think>"},
+       {"<ctrl94>", "<think>"},
+       {"<ctrl95>", "</think>"},
        {"<channel|>", "</think>"},
        {"<unused94>", "<think>"},
        {"<unused95>", "</think>"}}};
@@ -127,14 +141,16 @@ std::string with_tags(const std::string& text) {
 CutText cut_tagged(const std::string& whole) {
   const std::string text = with_tags(whole);
   CutText cut;
-  size_t rest = 0;  // what follows is not judged yet
-  Tag open;         // not closed yet; names nothing if there is none
+  size_t rest = 0;      // what follows is not judged yet
+  Tag open;             // not closed yet; names nothing if there is none
+  bool nested = false;  // another one behind it
   for (size_t at = 0; (at = text.find_first_of("<[&\xe2", at)) != std::string::npos;) {
     const Tag tag = tag_at(text, at);
     at = tag.names == Names::kNothing ? at + 1 : tag.end;
     if (tag.names != Names::kThought) continue;
     const bool is_open = open.names != Names::kNothing;
     if (!tag.closes) {
+      nested = is_open;
       if (!is_open) open = tag;
       continue;
     }
@@ -152,7 +168,8 @@ CutText cut_tagged(const std::string& whole) {
   cut.answer.append(text, rest, unclosed ? open.begin - rest : std::string::npos);
   if (unclosed) {
     cut.thought = true;
-    cut.unclosed = text.substr(open.end);
+    // Of two that nobody closed, the second may have been meant to close the first.
+    if (!nested) cut.unclosed = text.substr(open.end);
   }
   return cut;
 }
@@ -218,14 +235,14 @@ Names heading(std::string_view line) {
 
 // "```thinking" ... "```", with other fences in it or not.
 CutText cut_fenced(const std::string& text) {
-  constexpr std::string_view kFence = "```";
-  size_t thoughts = 0;  // where they begin
-  int depth = 0;        // of fences, once they have begun
+  constexpr size_t kFence = 3;  // characters
+  size_t thoughts = 0;          // where they begin
+  int depth = 0;                // of fences, once they have begun
   for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
     end = std::min(text.find('\n', begin), text.size() - 1) + 1;
     const std::string line = lower(trim(std::string_view(text).substr(begin, end - begin)));
-    if (!line.starts_with(kFence)) continue;
-    const std::string language = line.substr(kFence.size());
+    if (!line.starts_with("```") && !line.starts_with("~~~")) continue;
+    const std::string language = line.substr(kFence);
     if (depth == 0 && meaning_of(language) != Names::kThought) continue;
     if (depth == 0) thoughts = begin;
     depth += language.empty() ? -1 : 1;
@@ -259,29 +276,48 @@ CutText cut_before_answer(const std::string& text) {
   return {text};
 }
 
-// Without tokens that end a turn, and without tags around the whole answer.
+// Whether a tag is of a template or a page, and ends something: "<|im_end|>", "</s>", "<eos>".
+bool ends_turn(std::string_view tag) {
+  if (tag.find_first_of(kBlanks) != std::string_view::npos) return false;
+  if (tag.starts_with("[")) return is_one_of(tag, {"[/INST]", "[EOS]", "[END]", "[DONE]"});
+  if (!tag.starts_with("<") || !tag.ends_with(">")) return false;
+  const std::string inside = lower(std::string(tag.substr(1, tag.size() - 2)));
+  return has_any(inside.substr(0, 3), {"|", "/", "\uff5c"}) ||
+         has_any(inside, {"end", "eos", "eot"});
+}
+
+// Without what ends a turn, and without tags around the whole answer.
 std::string bare(const std::string& text) {
   std::string_view rest = text;
   if (const Tag tag = tag_at(rest, after_blanks(rest)); tag.names == Names::kAnswer && !tag.closes)
     rest.remove_prefix(tag.end);
   while (true) {
     const std::string_view whole = rest.substr(0, rest.find_last_not_of(kBlanks) + 1);
-    const size_t last = std::min(whole.rfind('<'), whole.size());
-    const Tag tag = tag_at(whole, last);
-    const bool closes = tag.names == Names::kAnswer && tag.closes && tag.end == whole.size();
-    if (!closes &&
-        !is_one_of(whole.substr(last), {"<|return|>", "<|end|>", "<|im_end|>", "<|eot_id|>",
-                                        "<|endoftext|>", "</s>", "<end_of_turn>"}))
-      return std::string(rest);
+    const size_t last = std::min(whole.find_last_of("<["), whole.size());
+    if (!ends_turn(whole.substr(last))) return std::string(rest);
     rest = rest.substr(0, last);
   }
+}
+
+// Up to a user's turn, in the tokens of a template, that a server let the model write itself behind
+// an edit of its own.
+CutText cut_turns(const std::string& text) {
+  const std::string words = lower(text);
+  const size_t edit = words.find("replace");
+  for (size_t at = edit; at < words.size() && (at = words.find("user", at + 1)) < words.size();) {
+    const std::string_view before = std::string_view(words).substr(0, at);
+    if (!ends_with_any(before, {"<|", "|>", "<\uff5c", "\uff5c>", "<start_of_turn>"})) continue;
+    return {text.substr(0, before.rfind('<'))};
+  }
+  const size_t instruction = std::min(edit, text.size());
+  return {text.substr(0, text.find("[INST]", instruction))};
 }
 
 }  // namespace
 
 CutText cut_thoughts(const std::string& text) {
   CutText all{text};
-  for (const auto cut : {cut_channels, cut_tagged, cut_fenced, cut_before_answer}) {
+  for (const auto cut : {cut_turns, cut_channels, cut_tagged, cut_fenced, cut_before_answer}) {
     CutText next = cut(all.answer);
     all.answer = std::move(next.answer);
     all.thought |= next.thought;

@@ -90,22 +90,50 @@ std::string all_words(const ApiError& error) {
 
 constexpr int64_t kLeastRoom = 1024;  // tokens; less holds no edit
 
-// The number behind "afford" in "... but can only afford 3100"; 0: there is none.
+// Of everything in the words that is written in digits.
+std::vector<int64_t> numbers_in(const std::string& words) {
+  std::vector<int64_t> numbers;
+  for (size_t i = 0; i < words.size(); ++i) {
+    const auto is_digit = [&](size_t at) {
+      return std::isdigit(static_cast<unsigned char>(words[at]));
+    };
+    if (is_digit(i) && (i == 0 || !is_word_char(words[i - 1])))
+      numbers.push_back(std::strtoll(words.c_str() + i, nullptr, 10));
+  }
+  return numbers;
+}
+
+// The tokens that credit pays for: "You requested up to 12000 tokens, but can only afford 3100". 0:
+// the words name none.
 int64_t affordable_tokens(const ApiError& error) {
   const std::string words = lower(error.message);
   const size_t afford = words.find("afford");
-  if (afford == std::string::npos) return 0;
-  const size_t digits = words.find_first_of("0123456789", afford);
-  return digits == std::string::npos ? 0 : std::strtoll(words.c_str() + digits, nullptr, 10);
+  const bool of_credit =
+      error.status == 402 && has_any(words, {"token"}) && has_any(words, {"credit", "balance"});
+  if (afford == std::string::npos && !of_credit) return 0;
+  const std::vector<int64_t> numbers =
+      numbers_in(afford == std::string::npos ? words : words.substr(afford));
+  if (afford != std::string::npos) return numbers.empty() ? 0 : numbers.front();
+  const auto least = std::min_element(numbers.begin(), numbers.end());
+  return least == numbers.end() ? 0 : *least;
 }
 
+// What pays is known by its meaning as well: something of an account, and it is not enough.
 bool out_of_credit(const ApiError& error) {
   if (error.status == 402) return true;
-  return has_any(all_words(error),
-                 {"insufficient_quota", "billing_hard_limit", "billing_not_active", "billing_error",
-                  "credit balance", "insufficient balance", "insufficient credits", "spend limit",
-                  "spending limit", "spend_limit", "usage limit", "perday", "-per-day",
-                  "more credits", "balance does not", "balance is not", "recharge", "top up"});
+  const std::string words = all_words(error);
+  if (has_any(words, {"insufficient_quota", "billing_hard_limit", "billing_not_active",
+                      "billing_error", "spend limit", "spending limit", "spend_limit",
+                      "usage limit", "perday", "-per-day", "recharge", "top up", "key limit",
+                      "past due", "arrear", "good standing", "余额不足", "额度不足", "欠费"}))
+    return true;
+  const bool each_minute = error.retry_after > 0 || has_any(words, {"perminute", "per minute"});
+  if (has_any(words, {"billing details"}) && !each_minute) return true;
+  return has_any(words,
+                 {"credit", "balance", "funds", "budget", "free tier", "trial", "payment"}) &&
+         has_any(words, {"insufficient", "not enough", "no credit", "out of ", "exhausted",
+                         "exceeded", "expired", "used up", "run out", "ran out", "too low", "more ",
+                         "required", "does not", "is not", "ended", "credit balance"});
 }
 
 // A parameter's own refusal, such as "body.temperature: Input should be less than 2".
@@ -119,19 +147,34 @@ bool about_a_parameter(const ApiError& error) {
   return !error.param.empty() && !is_prompt(error.param);
 }
 
+// Whether the words hold two numbers that may be sizes in tokens.
+bool two_sizes(const std::string& words) {
+  constexpr int64_t kLeast = 1000;
+  const std::vector<int64_t> numbers = numbers_in(words);
+  return std::count_if(numbers.begin(), numbers.end(), [](int64_t n) { return n >= kLeast; }) > 1;
+}
+
 // Every server says it in its own words, so it is known by its meaning: something of a conversation
 // is more than something allows. A wrong guess costs one shorter try.
 bool says_too_long(const ApiError& error) {
-  static const std::set<long> statuses = {400, 402, 403, 413, 422, 500};
+  static const std::set<long> statuses = {400, 402, 403, 413, 422, 424, 500};
   if (!statuses.contains(error.status) || about_a_parameter(error)) return false;
   const std::string words = all_words(error);
-  if (has_any(words, {"per minute", "per day", "tpm", "rate limit", "rate_limit"})) return false;
-  return has_any(words, {"prompt", "input", "context", "token", "message", "conversation"}) &&
-         has_any(words, {"exceed",      "too long",     "too large",    "too big",     "too many",
-                         "longer than", "larger than",  "greater than", "more than",   "less than",
-                         "fewer than",  "smaller than", "at most",      "maximum",     "max length",
-                         "max_length",  "<=",           "range",        "overflow",    "shorten",
-                         "reduce the",  "not fit",      "out of space", "length limit"});
+  if (has_any(words, {"per minute", "per day", "tpm", "rate limit", "rate_limit", "expired"}))
+    return false;
+  if (!has_any(words, {"prompt", "input", "context", "token", "message", "conversation", "sequence",
+                       "text", "request body", "payload", "kv cache", "n_ctx", "输入", "上下文"}))
+    return false;
+  return has_any(words,
+                 {"exceed",      "too long",     "too large",    "too big",      "too many",
+                  "longer than", "larger than",  "greater than", "more than",    "less than",
+                  "fewer than",  "smaller than", "at most",      "maximum",      "max length",
+                  "max_length",  "<=",           "range",        "overflow",     "shorten",
+                  "reduce the",  "not fit",      "out of space", "length limit", "shorter",
+                  "surpass",     "above",        "over the",     "max input",    "is full",
+                  "free space",  "超长",         "过长",         "超过",         "超出"}) ||
+         (two_sizes(words) && has_any(words, {"limit", "support", "available", "handle", "takes",
+                                              "allow", "n_ctx", " > ", "vs"}));
 }
 
 bool about_length(const ApiError& error) {
@@ -142,7 +185,7 @@ bool about_length(const ApiError& error) {
                   "context window", "context size", "context limit", "prompt is too long",
                   "request_too_large", "input token count", "string_above_max_length",
                   // A 429 that no pause mends: the request alone is more than a minute's tokens.
-                  "request too large"});
+                  "request too large", "request is too large"});
 }
 
 bool names_the_room(const std::string& words) {
@@ -154,31 +197,48 @@ bool about_room(const ApiError& error) {
   if (error.status != 400 && error.status != 422) return false;
   const std::string words = all_words(error);
   // vLLM's and OpenAI's words, where prompt and room together are too much.
-  if (has_any(words, {"in the completion", "for the completion", "completion tokens requested"}))
+  if (has_any(words, {"in the completion", "for the completion", "completion tokens requested",
+                      "in the output"}))
+    return true;
+  if (names_the_room(words) && two_sizes(words) &&
+      !has_any(words, {"instead", "unsupported param"}))
     return true;
   return names_the_room(words) &&
          has_any(words, {"too large", "at most", "maximum", "less than or equal",
                          "must be <=", "range of", "between", "exceed", "greater than"});
 }
 
-// A model that is on its way, though the status says that the request is wrong.
-bool is_getting_ready(const ApiError& error) {
-  return has_any(all_words(error),
-                 {"still being", "is being pulled", "being loaded", "is loading", "loading model",
-                  "currently loading", "warming up", "starting up", "not ready yet"});
-}
-
-// Of everything in the words that is written in digits.
-std::vector<int64_t> numbers_in(const std::string& words) {
-  std::vector<int64_t> numbers;
-  for (size_t i = 0; i < words.size(); ++i) {
-    const auto is_digit = [&](size_t at) {
-      return std::isdigit(static_cast<unsigned char>(words[at]));
-    };
-    if (is_digit(i) && (i == 0 || !is_word_char(words[i - 1])))
-      numbers.push_back(std::strtoll(words.c_str() + i, nullptr, 10));
-  }
-  return numbers;
+// A model that is on its way or busy, though the status says that the request is wrong.
+bool is_soon_ready(const ApiError& error) {
+  return error.status != 401 && has_any(all_words(error), {"still being",
+                                                           "is being pulled",
+                                                           "being loaded",
+                                                           "is loading",
+                                                           "loading model",
+                                                           "currently loading",
+                                                           "warming up",
+                                                           "starting up",
+                                                           "not ready yet",
+                                                           "overload",
+                                                           "try again later",
+                                                           "try again in",
+                                                           "retry in",
+                                                           "retry shortly",
+                                                           "temporarily",
+                                                           "server busy",
+                                                           "is busy",
+                                                           "high demand",
+                                                           "at capacity",
+                                                           "capacity exceeded",
+                                                           "concurrent",
+                                                           "scaling up",
+                                                           "initializ",
+                                                           "not loaded yet",
+                                                           "upstream connect",
+                                                           "connection reset",
+                                                           "繁忙",
+                                                           "饱和",
+                                                           "稍后"});
 }
 
 // What the limit leaves beside the prompt, if the words name both, `room`, and perhaps the sum of
@@ -255,7 +315,8 @@ Remedy remedy_for(const ApiError& error, const std::string& should_retry) {
   if (should_retry == "true") return Remedy::kWait;
   if (should_retry == "false") return Remedy::kGiveUp;
   const bool may_pass = error.status == 408 || error.status == 409 || error.status == 425 ||
-                        error.status == 429 || error.status >= 500 || is_getting_ready(error);
+                        error.status == 424 || error.status == 429 || error.status >= 498 ||
+                        is_soon_ready(error);
   return may_pass ? Remedy::kWait : Remedy::kGiveUp;
 }
 
@@ -284,11 +345,14 @@ bool refuses_system_role(const ApiError& error) {
   if (error.status != 400 && error.status != 422 && error.status != 500) return false;
   const std::string words = all_words(error);
   const bool role = has_word(words, "role") || has_word(words, "roles");
-  if (role || has_any(words, {"template", "jinja"})) return true;
-  return has_any(words, {"system", "developer"}) &&
-         has_any(words, {"instruction", "message", "prompt"}) &&
-         has_any(words, {"not supported", "unsupported", "not support", "not enabled", "unexpected",
-                         "not allowed"});
+  if (role || has_any(words, {"template", "jinja", "first message", "with a user", "with user"}))
+    return true;
+  if (!has_any(words, {"system", "developer"}) ||
+      !has_any(words, {"instruction", "message", "prompt", "author"}))
+    return false;
+  // A server that fails may speak of a system, too.
+  return error.status != 500 || has_any(words, {"not supported", "unsupported", "not support",
+                                                "not enabled", "unexpected", "not allowed"});
 }
 
 bool affords_less(const ApiError& error) { return affordable_tokens(error) >= kLeastRoom; }

@@ -59,6 +59,34 @@ double until_time_of_day(const std::string& words, time_t now) {
   return wait > 0 ? wait : wait + kDay;
 }
 
+// "Nov 30th, 2025 9:14 AM", "Dec 5 at 3pm (UTC)"; without a year, the next such day.
+double until_named_day(const std::string& words, time_t now) {
+  constexpr std::string_view kMonths = "janfebmaraprmayjunjulaugsepoctnovdec";
+  static const std::regex day_and_time(
+      R"(\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? (\d{1,2})(?:st|nd|rd|th)?)"
+      R"((?:,? (\d{4}))?,?(?: at)? (\d{1,2})(?::(\d\d))?(?::\d\d)? ?(am|pm)?\s*\(?(utc|gmt)?)");
+  std::smatch match;
+  if (!std::regex_search(words, match, day_and_time)) return 0;
+  tm then{};
+  localtime_r(&now, &then);
+  const bool year = match[3].matched;
+  if (year) then.tm_year = static_cast<int>(number(match[3])) - 1900;
+  then.tm_mon = static_cast<int>(kMonths.find(match[1].str()) / 3);
+  then.tm_mday = static_cast<int>(number(match[2]));
+  then.tm_hour = static_cast<int>(number(match[4]));
+  if (match[6].matched) then.tm_hour = then.tm_hour % 12 + (match[6] == "pm" ? 12 : 0);
+  then.tm_min = static_cast<int>(number(match[5]));
+  then.tm_sec = 0;
+  then.tm_isdst = -1;
+  const auto wait = [&] {
+    tm copy = then;
+    const time_t moment = match[7].matched ? timegm(&copy) : mktime(&copy);
+    return static_cast<double>(moment - now);
+  };
+  if (!year && wait() < 0) ++then.tm_year;
+  return wait() < kLongest ? std::max(0.0, wait()) : 0;
+}
+
 // "2026-11-29T05:00:00Z" or "...|1764392400".
 double until_date(const std::string& words, time_t now) {
   static const std::regex iso(R"((\d{4}-\d\d-\d\d)[t ](\d\d:\d\d(?::\d\d)?))");
@@ -78,20 +106,22 @@ double until_date(const std::string& words, time_t now) {
 
 // Of an account, a plan or a minute: so much of something, and it is used up.
 bool names_a_limit(const std::string& words) {
-  if (has_any(words, {"quota", "too many requests", "throttl", "resource_exhausted", "slow down"}))
+  if (has_any(words, {"quota", "too many requests", "throttl", "resource_exhausted", "slow down",
+                      "上限", "额度", "лимит"}))
     return true;
   return has_any(words,
                  {"limit", "usage", "allowance", "requests", "messages", "tokens", "cap "}) &&
-         has_any(words,
-                 {"reached", "hit ",    "exceed",  "exhaust", "reset",     "used up",  "used all",
-                  "run out", "ran out", "out of ", "left",    "remaining", "session",  "rate",
-                  "weekly",  "daily",   "hourly",  "monthly", "today",     "try again"});
+         has_any(words, {"reached",  "hit ",      "exceed",   "exhaust", "reset",  "used up",
+                         "used all", "run out",   "ran out",  "out of ", "left",   "remaining",
+                         "session",  "rate",      "weekly",   "daily",   "hourly", "monthly",
+                         "today",    "try again", "erreicht", "attein",  "alcanz"});
 }
 
 // The conversation is too long, which is neither a limit that a pause mends nor a login.
 bool names_length(const std::string& words) {
   if (has_any(words, {"usage", "session", "weekly", "daily", "hourly", "monthly", "today", "reset",
-                      "try again", "rate limit", "per minute", "per day", "quota", "plan", "left"}))
+                      "try again in", "try again later", "try again at", "rate limit", "per minute",
+                      "per day", "quota", "plan", "left"}))
     return false;
   ApiError refusal;
   refusal.status = 400;
@@ -107,25 +137,35 @@ bool names_what_lasts(const std::string& words) {
       R"(|\b(unknown|invalid|no such|unsupported) model\b)");
   if (std::regex_search(words, no_model)) return true;
   const bool login = has_any(words, {"log in", "login", "logged in", "logged out", "sign in",
-                                     "signed in", "session expired", "unauthorized"});
+                                     "signed in", "session expired", "authorized", "登录"});
+  const bool closed =
+      has_any(words, {"suspended", "deactivated", "has been disabled", "not available in your",
+                      "territory", "plan does not include", "trial has", "trial ended",
+                      "accept the terms", "trust the files"});
   const bool key =
       has_any(words, {"api key", "api_key", "apikey", "authenticat", "credential", "forbidden"}) ||
       has_any(words, {"access denied", "token expired", "token has expired", "invalid token"}) ||
       has_any(words, {" 401", " 403"});
   const bool payment = has_any(words, {"credit", "billing", "payment required", "subscription"}) ||
                        has_any(words, {"insufficient balance", "insufficient funds"}) ||
-                       has_any(words, {"premium requests"});
-  return login || key || payment;
+                       has_any(words, {"premium requests", "余额不足"});
+  return login || closed || key || payment;
 }
 
 bool names_trouble(const std::string& words) {
-  return has_any(words,
+  for (const std::string_view start : {"error", "[error", "fatal", "api error", "curl: ("})
+    if (words.starts_with(start)) return true;
+  return has_any(words, {"high demand", "heavy load", "had an error", "error occurred",
+                         "went wrong", "timed out", "disconnected", "error sending",
+                         "network is unreachable", "name resolution", "concurrent", "was aborted",
+                         "certificate", "no space left", "繁忙", "稍后"}) ||
+         has_any(words,
                  {"overload",         "at capacity",        "over capacity",    "api error",
                   "server error",     "unavailable",        "server is busy",   "try again later",
                   "connection error", "connection refused", "connection reset", "connect to",
                   "network error",    "econnrefused",       "econnreset",       "enotfound",
                   "etimedout",        "eai_again",          "fetch failed",     "socket hang up",
-                  "getaddrinfo",      "request timed out",  "bad gateway",      "gateway time"});
+                  "getaddrinfo",      "bad gateway",        "gateway time"});
 }
 
 }  // namespace
@@ -133,7 +173,8 @@ bool names_trouble(const std::string& words) {
 double seconds_named(const std::string& words, time_t now) {
   constexpr size_t kLooked = 1000;  // bytes: std::regex recurses with the length of its text
   const std::string text = lower(words.substr(0, kLooked));
-  for (const double wait : {until_date(text, now), duration_in(text), until_time_of_day(text, now)})
+  for (const double wait : {until_date(text, now), until_named_day(text, now), duration_in(text),
+                            until_time_of_day(text, now)})
     if (wait > 0) return std::min(wait, kLongest);
   return 0;
 }

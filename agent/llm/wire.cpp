@@ -1,6 +1,7 @@
 #include "agent/llm/wire.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "agent/edit/thoughts.h"
 #include "agent/llm/api_error.h"
@@ -95,10 +96,7 @@ void AnswerReader::take_document() {
   last_ = parse(document_);
   if (last_.is_array() && last_.size() == 1) last_ = json(last_[0]);
   if (!last_.is_object()) {
-    LineCutter lines(/*lone_cr=*/false);
-    const auto take_line = [this](std::string_view line) { take(std::string(line)); };
-    lines.feed(document_, take_line);
-    lines.finish(take_line);
+    take(document_);
     answer_.malformed |= !last_.is_object();
     return;
   }
@@ -128,18 +126,28 @@ json AnswerReader::parse(std::string_view text) {
 void AnswerReader::take(std::string data) {
   if (answer_.ended || answer_.malformed || !answer_.error.is_null()) return;
   data = trim(data);
+  while (data.starts_with("data:")) data = trim(data.substr(5));  // some gateways frame them twice
   if (data.empty()) return;
   if (data == "[DONE]") {  // which does not say that the answer is whole
     answer_.ended = true;
     return;
   }
   json event = parse(data);
-  if (!event.is_object()) {
+  if (event.is_null() && data.find('\n') != std::string::npos) {  // no blank line between events
+    for (const std::string& line : split_lines(data)) take(line);
+  } else if (event.is_array() && !event.empty()) {
+    for (const json& each : event) take_event(each);
+  } else if (event.is_object()) {
+    take_event(event);
+  } else {
     const bool too_many = ++answer_.passed_over > kMostPassedOver;
     answer_.malformed |= !answer_.finished && (too_many || data.starts_with("{"));
-    return;
   }
-  last_ = std::move(event);
+}
+
+void AnswerReader::take_event(const json& event) {
+  if (!answer_.error.is_null()) return;
+  last_ = event;
   const json& error = member(last_, "error");
   if (!is_error(error))
     wire_.take_event(last_, answer_);
@@ -169,34 +177,42 @@ const json& list_of(const json& value) {
 std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : ""; }
 
 int64_t count_of(const json& value) {
-  if (!value.is_number()) return 0;
   constexpr double kMost = 1e12;
-  const double number = value.get<double>();
+  const double number = value.is_number()   ? value.get<double>()
+                        : value.is_string() ? std::atof(value.get<std::string>().c_str())
+                                            : 0;
   return number > 0 ? static_cast<int64_t>(std::min(number, kMost)) : 0;
 }
 
 void take_end(const std::string& reason, Answer& answer) {
   const std::string word = lower(trim(reason));
-  if (word.empty() || word == "null" || word == "none") return;
+  static const std::set<std::string> kNone = {"",    "null",        "none",        "undefined",
+                                              "nil", "in_progress", "not_finished"};
+  if (kNone.contains(word) || has_any(word, {"unspecified"})) return;
   answer.end = reason;
   answer.finished = true;
 }
 
 Ending ending_of(const std::string& word) {
   const std::string name = lower(word);
-  if (has_any(name, {"filter", "refus", "safety", "sensitive", "recitation", "prohibit",
-                     "blocklist", "moderat", "guardrail", "spii"}))
+  if (has_any(name, {"filter", "refus", "safety", "sensitive", "recitation", "prohibit", "block",
+                     "moderat", "guardrail", "spii", "policy", "violat", "unsafe", "toxic", "harm",
+                     "risk", "censor"}))
     return Ending::kRefused;
-  if (has_any(name,
-              {"error", "abort", "cancel", "fail", "timeout", "interrupt", "tool", "function_call",
-               "pause", "insufficient", "overload", "disconnect", "incomplete", "unload"}))
+  if (has_any(name, {"error",     "abort",      "cancel",        "fail",       "timeout",
+                     "interrupt", "tool",       "function_call", "pause",      "insufficient",
+                     "overload",  "disconnect", "incomplete",    "unload",     "exception",
+                     "kill",      "evict",      "preempt",       "shutdown",   "crash",
+                     "deadline",  "timed_out",  "lost",          "rate_limit", "resource"}))
     return Ending::kBroken;
-  if (has_any(name, {"length", "max_", "limit", "context_window"})) return Ending::kCut;
+  if (has_any(name, {"length", "max_", "limit", "context", "truncat", "budget", "out_of"}))
+    return Ending::kCut;
   if (has_any(name, {"stop", "end", "eos", "complete", "done", "finish"})) return Ending::kNormal;
   return Ending::kUnknown;
 }
 
 std::string content_of(const json& content) {
+  if (content.is_object()) return text_of(member(content, "text"));
   if (!content.is_array()) return text_of(content);
   std::string text;
   for (const json& part : content) {

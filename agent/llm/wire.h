@@ -92,6 +92,7 @@ class AnswerReader {
 
  private:
   void take(std::string data);
+  void take_event(const nlohmann::json& event);
   void take_document();
   nlohmann::json parse(std::string_view text);
 
@@ -119,7 +120,7 @@ const nlohmann::json& member(const nlohmann::json& object, const char* key, Keys
 }
 const nlohmann::json& list_of(const nlohmann::json& value);  // empty unless it is a list
 std::string text_of(const nlohmann::json& value);            // "" unless it is a string
-int64_t count_of(const nlohmann::json& value);  // 0 unless it is a number; never negative
+int64_t count_of(const nlohmann::json& value);  // 0 unless it is a number, or one in a string; >= 0
 
 // A request with what all protocols but Ollama's call by the same name.
 nlohmann::json with_settings(nlohmann::json body, const CallSettings& settings);
@@ -141,7 +142,8 @@ Ending ending_of(const std::string& word);
 // false into each event.
 bool is_error(const nlohmann::json& value);
 
-// The text of a string, or of a list of parts of which those of type "text" or "output_text" count.
+// The text of a string, of a part, or of a list of parts of which those of type "text" or
+// "output_text" count.
 std::string content_of(const nlohmann::json& content);
 
 // Neighbours of one role as one message.

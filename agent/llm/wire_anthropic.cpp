@@ -47,7 +47,7 @@ void take_block(const json& block, Answer& answer) {
   const std::string type = text_of(member(block, "type"));
   answer.reasoned |= type.find("thinking") != std::string::npos;  // also what is redacted
   answer.thoughts += text_of(member(block, "thinking"));
-  if (type.starts_with("text")) answer.text += text_of(member(block, "text"));
+  if (type.empty() || type.starts_with("text")) answer.text += text_of(member(block, "text"));
 }
 
 class AnthropicWire : public Wire {
@@ -107,11 +107,12 @@ class AnthropicWire : public Wire {
 
   void take_document(const json& document, Answer& answer) const override {
     const json& content = member(document, "content");
-    if (!content.is_array()) {
+    answer.text += text_of(content);  // some gateways give no list of blocks
+    if (!content.is_array() && !content.is_string()) {
       answer.malformed = true;
       return;
     }
-    for (const json& block : content) take_block(block, answer);
+    for (const json& block : list_of(content)) take_block(block, answer);
     answer.finished = true;
     take_end(text_of(member(document, "stop_reason")), answer);
     take_usage(member(document, "usage"), answer);

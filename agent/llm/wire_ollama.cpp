@@ -66,6 +66,7 @@ class OllamaWire : public Wire {
 
   void take_event(const json& event, Answer& answer) const override {
     answer.text += text_of(member(event, "message", "content"));
+    answer.text += text_of(member(event, "response"));  // as an answer without turns has it
     answer.thoughts += text_of(member(event, "message", "thinking"));
     answer.reasoned = !answer.thoughts.empty();
     if (member(event, "done") != true) return;
@@ -77,7 +78,8 @@ class OllamaWire : public Wire {
   }
 
   void take_document(const json& document, Answer& answer) const override {
-    answer.malformed |= !member(document, "message").is_object();
+    answer.malformed |=
+        !member(document, "message").is_object() && !member(document, "response").is_string();
     take_event(document, answer);
   }
 };

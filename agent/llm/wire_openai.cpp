@@ -3,6 +3,7 @@
 // Responses: some models are served by nothing else.
 
 #include <algorithm>
+#include <string_view>
 
 #include "agent/llm/wire.h"
 
@@ -25,17 +26,24 @@ json content_with_mark(const Message& message, const CallSettings& settings) {
 // `prompt` and `completion`: how the protocol calls what goes in and what comes out.
 void take_usage(const json& document, const std::string& prompt, const std::string& completion,
                 Answer& answer) {
-  const json& usage = member(document, "usage");
-  if (!usage.is_object()) return;
+  const json& own = member(document, "usage");
+  const json& usage = own.is_object() ? own : member(document, "x_groq", "usage");
   const auto count = [&](auto... keys) { return count_of(member(usage, keys...)); };
-  answer.counted = true;
-  answer.tokens_in = count((prompt + "_tokens").c_str());
+  // Gateways to other protocols keep those names.
+  const auto either = [&](const std::string& name, const char* other) {
+    const int64_t tokens = count((name + "_tokens").c_str());
+    return tokens > 0 ? tokens : count(other);
+  };
+  const int64_t tokens_in = either(prompt, "input_tokens");
   // Some servers leave reasoning out of completion_tokens, but not out of the sum.
-  const int64_t told = count((completion + "_tokens").c_str());
+  const int64_t told = either(completion, "output_tokens");
+  if (tokens_in + told == 0) return;  // it names no number
+  answer.counted = true;
+  answer.tokens_in = tokens_in;
   answer.tokens_out = std::max(told, count("total_tokens") - answer.tokens_in);
   answer.tokens_cached = count((prompt + "_tokens_details").c_str(), "cached_tokens");
-  if (answer.tokens_cached == 0)
-    answer.tokens_cached = count("prompt_cache_hit_tokens");  // DeepSeek
+  for (const char* name : {"prompt_cache_hit_tokens", "cached_tokens"})  // DeepSeek, Moonshot
+    if (answer.tokens_cached == 0) answer.tokens_cached = count(name);
   answer.tokens_reasoning =
       std::max(count((completion + "_tokens_details").c_str(), "reasoning_tokens"),
                answer.tokens_out - told);
@@ -52,11 +60,22 @@ class OpenAiWire : public Wire {
 // ------------------------------------------------------------------------------------------------
 // Chat completions
 
+// What a field for thoughts says: a text, or parts that have one.
+std::string thought_in(const json& field) {
+  if (field.is_object())
+    for (const char* name : {"thinking", "text", "content"})
+      if (const json& inner = member(field, name); !inner.is_null()) return thought_in(inner);
+  if (!field.is_array()) return text_of(field);
+  std::string thought;
+  for (const json& part : field) thought += thought_in(part);
+  return thought;
+}
+
 // `message` is a choice's "message" of a whole answer, or "delta" of an event.
 void take_message(const json& message, Answer& answer) {
   answer.text += content_of(member(message, "content"));
-  for (const char* name : {"reasoning_content", "reasoning", "thinking"}) {
-    const std::string thought = text_of(member(message, name));
+  for (const char* name : {"reasoning_content", "reasoning", "thinking", "reasoning_details"}) {
+    const std::string thought = thought_in(member(message, name));
     if (thought.empty()) continue;
     answer.reasoned = true;
     answer.thoughts += thought;
@@ -65,9 +84,26 @@ void take_message(const json& message, Answer& answer) {
   answer.refusal += text_of(member(message, "refusal"));
 }
 
+// The word for an answer's end, under the names that servers have for it; some number them.
+std::string end_in(const json& choice) {
+  for (const char* name : {"finish_reason", "finishReason", "stop_reason"}) {
+    const json& value = member(choice, name);
+    const json& word = value.is_object() ? member(value, "type") : value;
+    if (word.is_number()) return word == 0 ? "" : word.dump();
+    if (!text_of(word).empty()) return text_of(word);
+  }
+  return "";
+}
+
 void take_choice(const json& choice, const char* message, Answer& answer) {
+  const size_t before = answer.text.size();
   take_message(member(choice, message), answer);
-  take_end(text_of(member(choice, "finish_reason")), answer);
+  answer.text += text_of(member(choice, "text"));  // as completions without turns have it
+  // A whole message behind or among pieces of itself takes their place.
+  if (message == std::string_view("message") && before > 0 && answer.text.size() >= 2 * before &&
+      answer.text.compare(before, before, answer.text, 0, before) == 0)
+    answer.text.erase(0, before);
+  take_end(end_in(choice), answer);
   if (is_error(member(choice, "error"))) answer.error = member(choice, "error");  // OpenRouter
 }
 
@@ -77,6 +113,16 @@ const json& first_choice(const json& document) {
   for (const json& choice : list_of(member(document, "choices")))
     if (count_of(member(choice, "index")) == 0) return choice;
   return nothing;
+}
+
+// The document that has the choices, which some gateways wrap: {"code": 0, "data": {"choices":
+// ...}}.
+const json& unwrapped(const json& document) {
+  if (member(document, "choices").is_array()) return document;
+  const auto inner = std::find_if(document.begin(), document.end(), [](const json& part) {
+    return member(part, "choices").is_array();
+  });
+  return inner == document.end() ? document : *inner;
 }
 
 class ChatWire : public OpenAiWire {
@@ -115,14 +161,15 @@ class ChatWire : public OpenAiWire {
   }
 
   void take_document(const json& document, Answer& answer) const override {
-    const json& choice = first_choice(document);
-    if (!member(choice, "message").is_object()) {
+    const json& choice = first_choice(unwrapped(document));
+    if (!member(choice, "message").is_object() && !member(choice, "text").is_string()) {
       answer.malformed = true;
       return;
     }
     answer.finished = true;  // though not every server gives a whole answer a finish_reason
     take_choice(choice, "message", answer);
     take_usage(document, "prompt", "completion", answer);
+    if (!answer.counted) take_usage(unwrapped(document), "prompt", "completion", answer);
   }
 };
 
@@ -139,6 +186,7 @@ void take_response(const json& response, Answer& answer) {
     text += content_of(content);
     for (const json& part : list_of(content)) answer.refusal += text_of(member(part, "refusal"));
   }
+  if (text.empty() && answer.text.empty()) text = text_of(member(response, "output_text"));
   if (!text.empty()) answer.text = text;
   if (is_error(member(response, "error"))) answer.error = member(response, "error");
   answer.finished = answer.ended = true;
@@ -177,6 +225,8 @@ class ResponsesWire : public OpenAiWire {
     const std::string type = text_of(member(event, "type"));
     if (type == "response.output_text.delta") answer.text += text_of(member(event, "delta"));
     if (type == "response.refusal.delta") answer.refusal += text_of(member(event, "delta"));
+    if (type == "response.output_text.done" && answer.text.empty())
+      answer.text = text_of(member(event, "text"));
     if (type.starts_with("response.reasoning")) answer.reasoned = true;
     if (type == "error") answer.error = event;
     if (type == "response.completed" || type == "response.incomplete" ||

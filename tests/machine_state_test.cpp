@@ -199,14 +199,6 @@ TEST(Disturbed, AMachineThatIsAlwaysBusyIsItsOwnMeasure) {
   EXPECT_NE(disturbed(busier, {busy, busy, quiet()}), std::nullopt);
 }
 
-TEST(MachineState, GoesThroughTheJournalWhole) {
-  MachineState state = quiet();
-  state.sealing.major_faults = 7;
-  state.training.gpu_hottest = 80;
-  EXPECT_EQ(nlohmann::json(nlohmann::json(state).get<MachineState>()), nlohmann::json(state));
-  EXPECT_EQ(nlohmann::json::object().get<MachineState>().cores, 0) << "of an older version";
-}
-
 Command shell(const std::string& script) {
   return {.argv = {"sh", "-c", script}, .env = {"PATH=/usr/bin:/bin"}};
 }

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,14 +36,6 @@ struct MachineState {
   int64_t involuntary_switches = 0;  // in all
   int64_t peak_rss_bytes = 0;        // of the largest process
 };
-
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MachineSpan, seconds, cpu_seconds, waited,
-                                                contended, others_cpu, stolen, throttled,
-                                                cpu_pressure, io_pressure, memory_pressure,
-                                                suspended, stopped, major_faults, gpu_foreign,
-                                                gpu_slowed, gpu_megahertz, gpu_hottest)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MachineState, startup, training, sealing, cores,
-                                                load, involuntary_switches, peak_rss_bytes)
 
 // What was wrong with the machine, in one line with figures; nothing if it was itself. `peers` are
 // the run's measurements on the same slot that count. What is usual there is no disturbance, so

@@ -40,10 +40,10 @@ struct Measured {
   std::string last_words;        // the trainer's last line about an error
   std::string fused_operations;  // of the baseline: which are slow here, or "all"
   MachineState machine;          // while it trained
-  std::string
-      broken;        // what a failure says of the machine (a library that is gone); empty: nothing
-  std::string busy;  // the same of a measurement that counts because its repeats were no better
+  // What a failure says of the machine (a library that is gone); empty: nothing.
+  std::string broken;
   std::string disturbed;  // why the machine was not itself, in a line; empty: it was
+  std::string busy;  // the same of a measurement that counts because its repeats were no better
 };
 
 }  // namespace autoresearch

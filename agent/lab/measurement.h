@@ -22,14 +22,14 @@ namespace autoresearch {
 struct Bench {
   fs::path task;          // the task's folder
   double budget = 0;      // its seconds of training
-  std::string device;     // for train and prepare: auto, cpu, cuda:N
+  std::string device;     // for train and score: auto, cpu, cuda:N
   bool sandboxed = true;  // in the sandbox
   bool gpu = false;       // the sandbox shows the GPU
   int64_t seed = 42;
   int64_t steps = 0;                 // train so many steps instead of the budget; 0: the budget
   int64_t memory_bytes = 0;          // resident memory a child may use
   int threads = training_threads();  // that a training computes with on a CPU
-  // The champion's score: a model below it is probed fully. None: every model is.
+  // What may be kept, and so is probed fully, has a val_bpb below this. None: every model may.
   std::optional<double> best_bpb = {};
 };
 

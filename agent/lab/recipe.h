@@ -24,7 +24,7 @@ struct CandidateSpec {
   };
   std::string edited = "train.cpp";
   std::vector<std::vector<std::string>> build;  // compile, localize, link: run in this order
-  std::vector<File> files;                      // `prepare` is one of them
+  std::vector<File> files;                      // `score` is one of them
   std::vector<fs::path> system;  // read-only folders the sandbox needs, such as libtorch
 };
 

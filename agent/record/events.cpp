@@ -39,6 +39,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CallOpened, id, n, provider, pro
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CallClosed, id, tokens_in, tokens_cached,
                                                 tokens_cache_written, tokens_out, tokens_reasoning,
                                                 seconds, problem, usd, assumed, stated)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MachineSpan, seconds, cpu_seconds, waited,
+                                                contended, others_cpu, stolen, throttled,
+                                                cpu_pressure, io_pressure, memory_pressure,
+                                                suspended, stopped, major_faults, gpu_foreign,
+                                                gpu_slowed, gpu_megahertz, gpu_hottest)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MachineState, startup, training, sealing, cores,
+                                                load, involuntary_switches, peak_rss_bytes)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Phases, startup, training, sealing)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Measured, seed, train_exit, timed_out, over_memory,
                                                 over, wall_seconds, overhead_seconds, phases,

@@ -190,7 +190,7 @@ int run(const Options& options) {
         options.context_tokens);
     models->ledger().record_with(
         [&](const CallEvent& event) { apply(state, journal.append(as_event(event))); });
-    models->introduce();
+    models->introduce(/*first_start=*/state.experiments.empty());
   }
   fresh.keep();
 

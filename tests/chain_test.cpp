@@ -185,6 +185,19 @@ TEST_F(Failover, AMistakeAtTheStartIsAnErrorAndAnEndpointThatIsDownIsNot) {
   EXPECT_EQ(first->asked, 1);
 }
 
+TEST_F(Failover, AFirstStartWantsAWordFromOneOfThem) {
+  auto alone = make({links[0]});
+  first->next = {failed_reply("can't reach it", false)};
+  const std::string refusal = error_of([&] { alone->introduce(/*one_must_answer=*/true); });
+  EXPECT_HAS(refusal, "can't reach it; no model has answered yet");
+  EXPECT_HAS(refusal, "--fallback builtin");
+  EXPECT_TRUE(said.empty()) << "a refusal is one line";
+  links[0]->introduced = false;
+  first->next = {failed_reply("can't reach it", false)};
+  chain->introduce(/*one_must_answer=*/true);  // the second one answers
+  EXPECT_EQ(said.size(), 2u);
+}
+
 TEST_F(Failover, AMistakeInOneModelDoesNotKeepTheOthersFromBeginning) {
   first->next = {failed_reply("refuses the key", true)};
   chain->introduce();
@@ -459,6 +472,16 @@ TEST(Models, OneModelAtTwoEndpointsHasTwoPrices) {
   EXPECT_NEAR(models->ledger().spent(), 0.034, 1e-9);  // 34 tokens
   links[1]->provider->ask({{"user", "hi"}});
   EXPECT_NEAR(models->ledger().spent(), 0.034 + 0.068, 1e-9);
+}
+
+TEST(Models, TheBuiltinProposerIsEnoughForAFirstStartIfItIsNamed) {
+  ModelOptions options;
+  options.first.command = "exit 0";  // prints nothing
+  options.retry_minutes = 0.001;
+  EXPECT_HAS(error_of([&] { make_models(options, {})->introduce(true); }), "--fallback builtin");
+  EXPECT_EQ(error_of([&] { make_models(options, {})->introduce(false); }), "") << "later starts";
+  options.fallbacks = {"builtin"};
+  EXPECT_EQ(error_of([&] { make_models(options, {})->introduce(true); }), "");
 }
 
 TEST(Models, WithoutAModelThereIsOnlyTheBuiltinProposer) {

@@ -174,7 +174,7 @@ Finding look_at_endpoint(Models* models) {
   if (!says_yes("Ask " + name + " for one word? It may cost a little."))
     return {"endpoint", "", name + " was not asked, as you wished"};
   return finding("endpoint", [&] {
-    models->introduce();
+    models->introduce(/*first_start=*/true);
     return name + " was asked";
   });
 }

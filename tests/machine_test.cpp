@@ -49,7 +49,8 @@ class LimitsTest : public testing::Test {
 };
 
 TEST_F(LimitsTest, WithoutControlGroupsTheMachineIsTheLimit) {
-  EXPECT_EQ(memory_limit(root_), physical_);
+  EXPECT_EQ(memory_limit(root_).bytes, physical_);
+  EXPECT_EQ(memory_limit(root_).source, "the machine's own");
   EXPECT_EQ(available_memory(root_), int64_t{2} << 30);
   EXPECT_EQ(usable_cores(root_), cpus_);
 }
@@ -63,10 +64,12 @@ TEST_F(LimitsTest, TheTightestOfAGroupAndItsParentsCounts) {
   put("sys/fs/cgroup/outer/inner/memory.current", "400000000");
   put("sys/fs/cgroup/outer/cpu.max", "50000 100000");
   put("sys/fs/cgroup/outer/inner/cpu.max", "max 100000");
-  EXPECT_EQ(memory_limit(root_), 700000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 700000000);
+  EXPECT_EQ(memory_limit(root_).source, root_ / "sys/fs/cgroup/outer/memory.max");
   EXPECT_EQ(usable_memory(root_), 630000000) << "some is left to the agent";
   EXPECT_EQ(available_memory(root_), 400000000);
   EXPECT_EQ(usable_cores(root_), 0.5);
+  EXPECT_EQ(core_limit(root_).source, root_ / "sys/fs/cgroup/outer/cpu.max");
   EXPECT_EQ(training_threads(root_), 1);
 }
 
@@ -79,17 +82,18 @@ TEST_F(LimitsTest, VersionOneHasAPlaceForEachController) {
   put("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000");
   put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1");
   put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000");
-  EXPECT_EQ(memory_limit(root_), 600000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 600000000);
   EXPECT_EQ(available_memory(root_), 100000000);
   EXPECT_EQ(usable_cores(root_), 0.25);
+  EXPECT_EQ(core_limit(root_).source, root_ / "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us");
 }
 
 TEST_F(LimitsTest, AContainerThatCannotSeeItsOwnGroupHasItsTop) {
   version_two("/docker/0123abcd");
   put("sys/fs/cgroup/memory.max", "500000000");
-  EXPECT_EQ(memory_limit(root_), 500000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 500000000);
   version_two("/../../elsewhere");
-  EXPECT_EQ(memory_limit(root_), 500000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 500000000);
 }
 
 TEST_F(LimitsTest, TrainingLeavesACoreToOthersWhereThereAreSeveral) {
@@ -97,6 +101,7 @@ TEST_F(LimitsTest, TrainingLeavesACoreToOthersWhereThereAreSeveral) {
   version_two("/");
   put("sys/fs/cgroup/cpu.max", "150000 100000");
   EXPECT_EQ(training_threads(root_), 1);
+  EXPECT_EQ(usable_threads(root_), std::min(2, static_cast<int>(cpus_))) << "of 1.5 cores";
   setenv("OMP_NUM_THREADS", "7", 1);
   EXPECT_EQ(training_threads(root_), 7) << "the user's word";
   unsetenv("OMP_NUM_THREADS");
@@ -110,6 +115,9 @@ TEST_F(LimitsTest, AffinityIsSeen) {
   CPU_SET(static_cast<size_t>(last), &one);
   ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
   EXPECT_EQ(usable_cpus(), std::vector<int>{last});
+  if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+    EXPECT_EQ(core_limit(root_).source, "affinity");
+  }
   EXPECT_EQ(training_threads(root_), 1);
   sched_setaffinity(0, sizeof before, &before);
 }
@@ -143,6 +151,7 @@ class WarmFiles : public testing::Test {
     fsync(opened);
     EXPECT_EQ(posix_fadvise(opened, 0, 0, POSIX_FADV_DONTNEED), 0);
     close(opened);
+    return file;
   }
 
   fs::path folder_;
@@ -151,7 +160,6 @@ class WarmFiles : public testing::Test {
 TEST_F(WarmFiles, WhatIsColdIsReadIntoMemory) {
   const fs::path library = cold("library.so.2"), deep = cold("cudnn/lib/libcudnn.so.9"),
                  notes = cold("notes.txt");
-    return file;
   fs::create_symlink("nowhere", folder_ / "broken.so");
   fs::create_directory_symlink("..", folder_ / "cudnn/round");
   const int64_t before = pages_in_memory(library) + pages_in_memory(deep);

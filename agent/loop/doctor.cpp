@@ -61,13 +61,18 @@ std::string look_at_task(const Site& site, Bench& bench) {
 Finding look_at_limits(Bench& bench) {
   constexpr int64_t kLeast = 2'000'000'000;  // bytes; compiling a candidate takes most of it
   bench.memory_bytes = usable_memory();
-  Finding limits{"limits",
-                 format("%s of memory for a training, %.3g cores; without a GPU it uses %d of them",
-                        human_bytes(bench.memory_bytes).c_str(), usable_cores(), bench.threads),
-                 ""};
-  if (memory_limit() < kLeast)
-    limits.fix = "only " + human_bytes(memory_limit()) +
-                 " of memory may be used here, and a build takes up to " + human_bytes(kLeast) +
+  const MemoryLimit memory = memory_limit();
+  const CoreLimit cpu = core_limit();
+  Finding limits{
+      "limits",
+      format("%s of memory for a training (limit: %s), %.3g cores (limit: %s); without a "
+             "GPU it uses %d of them",
+             human_bytes(bench.memory_bytes).c_str(), memory.source.c_str(), cpu.cores,
+             cpu.source.c_str(), bench.threads),
+      ""};
+  if (memory.bytes < kLeast)
+    limits.fix = "only " + human_bytes(memory.bytes) + " of memory may be used here (limit: " +
+                 memory.source + "), and a build takes up to " + human_bytes(kLeast) +
                  "; give the container more, as by docker run --memory 4g";
   return limits;
 }

@@ -195,7 +195,7 @@ int run(const Options& options) {
         options.context_tokens));
     models->ledger().record_with(
         [&](const CallEvent& event) { apply(state, journal.append(as_event(event))); });
-    models->introduce();
+    models->introduce(/*first_start=*/state.experiments.empty());
   }
   fresh.keep();
 
@@ -240,11 +240,7 @@ int main_program(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", [] { return version_of("agent"); });
   CLI::App& night = *app.add_subcommand("run", "start a run, or continue one");
-  app.set_config("--config", "", "TOML file; the options of run stand under [run]");
-  app.config_formatter(toml_config());
-  night.configurable();
-  night.fallthrough();
-  app.allow_config_extras(false);
+  add_config_file(app, night);
   add_run_options(night, options);
   Options proof;
   proof.task.clear();  // by default that of the run

@@ -10,12 +10,14 @@
 #include <limits>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 namespace autoresearch {
 namespace {
 
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 constexpr int kMostCpus = 8192;  // that a set of them has room for
+constexpr const char* kMachine = "the machine's own";
 
 // The first number in a file; nothing if there is none ("max").
 std::optional<int64_t> number_in(const fs::path& file) {
@@ -34,10 +36,11 @@ int64_t available_in_system(const fs::path& root) {
 }
 
 // What a group allows itself and all below it: in version 2, then in version 1.
-int64_t limit_of(const fs::path& group) {
-  int64_t limit = kNoLimit;
+MemoryLimit limit_of(const fs::path& group) {
+  MemoryLimit limit{kNoLimit, ""};
   for (const char* name : {"memory.max", "memory.high", "memory.limit_in_bytes"})
-    limit = std::min(limit, number_in(group / name).value_or(kNoLimit));
+    if (const int64_t bytes = number_in(group / name).value_or(kNoLimit); bytes < limit.bytes)
+      limit = {bytes, group / name};
   return limit;
 }
 
@@ -47,13 +50,16 @@ int64_t used_by(const fs::path& group) {
 }
 
 // Cores that a group's quota comes to; without end if it has none.
-double quota_of(const fs::path& group) {
+CoreLimit quota_of(const fs::path& group) {
   double quota = -1, period = 0;
-  if (std::ifstream two(group / "cpu.max"); !(two >> quota >> period)) {  // "50000 100000"
+  fs::path source = group / "cpu.max";
+  if (std::ifstream two(source); !(two >> quota >> period)) {  // "50000 100000"
+    source = group / "cpu.cfs_quota_us";
     quota = static_cast<double>(number_in(group / "cpu.cfs_quota_us").value_or(-1));
     period = static_cast<double>(number_in(group / "cpu.cfs_period_us").value_or(0));
   }
-  return quota > 0 && period > 0 ? quota / period : std::numeric_limits<double>::infinity();
+  if (quota <= 0 || period <= 0) return {std::numeric_limits<double>::infinity(), ""};
+  return {quota / period, source};
 }
 
 }  // namespace
@@ -84,22 +90,23 @@ std::vector<fs::path> control_groups(const std::string& controller, const fs::pa
   return groups;
 }
 
-int64_t memory_limit(const fs::path& root) {
-  int64_t limit = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+MemoryLimit memory_limit(const fs::path& root) {
+  MemoryLimit limit{int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE), kMachine};
   for (const fs::path& group : control_groups("memory", root))
-    limit = std::min(limit, limit_of(group));
+    if (MemoryLimit tighter = limit_of(group); tighter.bytes < limit.bytes)
+      limit = std::move(tighter);
   return limit;
 }
 
 int64_t usable_memory(const fs::path& root) {
   constexpr double kShare = 0.9;
-  return static_cast<int64_t>(kShare * static_cast<double>(memory_limit(root)));
+  return static_cast<int64_t>(kShare * static_cast<double>(memory_limit(root).bytes));
 }
 
 int64_t available_memory(const fs::path& root) {
   int64_t available = available_in_system(root);
   for (const fs::path& group : control_groups("memory", root))
-    available = std::min(available, std::max<int64_t>(limit_of(group) - used_by(group), 0));
+    available = std::min(available, std::max<int64_t>(limit_of(group).bytes - used_by(group), 0));
   return available;
 }
 
@@ -113,17 +120,26 @@ std::vector<int> usable_cpus() {
   return cpus;
 }
 
-double usable_cores(const fs::path& root) {
-  auto cores = static_cast<double>(usable_cpus().size());
+CoreLimit core_limit(const fs::path& root) {
+  const auto cpus = static_cast<double>(usable_cpus().size());
+  const bool all = cpus >= static_cast<double>(sysconf(_SC_NPROCESSORS_ONLN));
+  CoreLimit limit{cpus, all ? kMachine : "affinity"};
   for (const fs::path& group : control_groups("cpu", root))
-    cores = std::min(cores, quota_of(group));
-  return cores;
+    if (CoreLimit tighter = quota_of(group); tighter.cores < limit.cores)
+      limit = std::move(tighter);
+  return limit;
+}
+
+double usable_cores(const fs::path& root) { return core_limit(root).cores; }
+
+int usable_threads(const fs::path& root) {
+  return std::max(1, static_cast<int>(std::ceil(usable_cores(root))));
 }
 
 int training_threads(const fs::path& root) {
   const char* named = std::getenv("OMP_NUM_THREADS");
   if (const int threads = named ? std::atoi(named) : 0; threads > 0) return threads;
-  return std::max(1, static_cast<int>(std::ceil(usable_cores(root))) - 1);
+  return std::max(1, usable_threads(root) - 1);
 }
 
 }  // namespace autoresearch

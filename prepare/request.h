@@ -6,9 +6,9 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "common/limits.h"
 #include "prepare/reader.h"
 #include "task/task.h"
 
@@ -28,7 +28,7 @@ struct Request {
   int64_t seq_len = 2048;                       // tokens of context
   double time_budget = 300;                     // seconds of training
   int64_t eval_tokens = 40 << 19;               // in val, and as many in test
-  int64_t workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostWorkers);
+  int64_t workers = std::min<int64_t>(usable_threads(), kMostWorkers);
   std::string dedup = "exact";
   bool force = false;
 

@@ -185,6 +185,19 @@ TEST_F(Failover, AMistakeAtTheStartIsAnErrorAndAnEndpointThatIsDownIsNot) {
   EXPECT_EQ(first->asked, 1);
 }
 
+TEST_F(Failover, AFirstStartWantsAWordFromOneOfThem) {
+  auto alone = make({links[0]});
+  first->next = {failed_reply("can't reach it", false)};
+  const std::string refusal = error_of([&] { alone->introduce(/*one_must_answer=*/true); });
+  EXPECT_HAS(refusal, "can't reach it; no model has answered yet");
+  EXPECT_HAS(refusal, "--fallback builtin");
+  EXPECT_TRUE(said.empty()) << "a refusal is one line";
+  links[0]->introduced = false;
+  first->next = {failed_reply("can't reach it", false)};
+  chain->introduce(/*one_must_answer=*/true);  // the second one answers
+  EXPECT_EQ(said.size(), 2u);
+}
+
 TEST_F(Failover, AMistakeInOneModelDoesNotKeepTheOthersFromBeginning) {
   first->next = {failed_reply("refuses the key", true)};
   chain->introduce();
@@ -258,11 +271,7 @@ ModelOptions parsed(std::vector<std::string> arguments) {
   ModelOptions options;
   CLI::App app("test");
   CLI::App& run = *app.add_subcommand("run", "");
-  app.set_config("--config");
-  app.config_formatter(toml_config());
-  run.configurable();
-  run.fallthrough();
-  app.allow_config_extras(false);
+  add_config_file(app, run);
   add_model_options(run, options);
   std::reverse(arguments.begin(), arguments.end());
   app.parse(arguments);
@@ -353,11 +362,31 @@ TEST_F(ModelsFile, AMistakeInTheTomlFileIsNamedWithItsLine) {
     write_file(dir_ / "night.toml", text);
     return error_of([&] { parsed({"run", "--config", dir_ / "night.toml"}); });
   };
-  EXPECT_HAS(error_in("[run]\nmax-usd = 5\nmodel = \"gpt-5\nmax-hours = 9\n"), "line 3 of the");
-  EXPECT_HAS(error_in("[run]\nmodel = 2026-11-25\n"), "line 2 of the --config file: model must");
-  EXPECT_HAS(error_in("[run]\nmodel = \"a\"\nmodel = \"b\"\n"), "line 3 of the");
-  write_file(dir_ / "night.toml", "[run]\nmodle = \"gpt-5\"\n");
-  EXPECT_THROW(parsed({"run", "--config", dir_ / "night.toml"}), CLI::ConfigError);
+  const std::string file = (dir_ / "night.toml").string(), under = "; options stand under [run]";
+  EXPECT_HAS(error_in("[run]\nmax-usd = 5\nmodel = \"gpt-5\nmax-hours = 9\n"), "line 3 of " + file);
+  EXPECT_HAS(error_in("[run]\nmodel = 2026-11-25\n"), "line 2 of " + file + ": model must");
+  EXPECT_HAS(error_in("[run]\nmodel = \"a\"\nmodel = \"b\"\n"), "line 3 of ");
+  EXPECT_EQ(error_in("[run]\nmodle = \"gpt-5\"\n"),
+            "line 2 of " + file + ": there is no option modle (did you mean model?)" + under);
+  EXPECT_EQ(error_in("[run]\n\nmax_output_tokens = 9\n"),
+            "line 3 of " + file +
+                ": there is no option max_output_tokens (did you mean max-output-tokens?)" + under);
+  EXPECT_EQ(error_in("[run]\nweather = 1\n"),
+            "line 2 of " + file + ": there is no option weather" + under);
+  EXPECT_EQ(error_in("base-url = \"http://x/v1\"\n"),
+            "line 1 of " + file + ": base-url stands before any section" + under);
+  EXPECT_EQ(error_in("modle = 1\n[run]\n"),
+            "line 1 of " + file + ": there is no option modle (did you mean model?)" + under);
+  EXPECT_EQ(error_in("# tonight\n[runs]\nmodel = \"a\"\n"),
+            "line 2 of " + file + ": there is no section [runs]" + under);
+  EXPECT_HAS(error_in("[run.model]\nname = 1\n"), "model must be a text");
+}
+
+TEST(ConfigFile, StandsInTheHelpOfRun) {
+  CLI::App app("test");
+  CLI::App& run = *app.add_subcommand("run", "");
+  add_config_file(app, run);
+  EXPECT_HAS(run.help(), "--config FILE");
 }
 
 // Who gets which key, of the first model's, of the one that a fallback names, and of the default.
@@ -443,6 +472,16 @@ TEST(Models, OneModelAtTwoEndpointsHasTwoPrices) {
   EXPECT_NEAR(models->ledger().spent(), 0.034, 1e-9);  // 34 tokens
   links[1]->provider->ask({{"user", "hi"}});
   EXPECT_NEAR(models->ledger().spent(), 0.034 + 0.068, 1e-9);
+}
+
+TEST(Models, TheBuiltinProposerIsEnoughForAFirstStartIfItIsNamed) {
+  ModelOptions options;
+  options.first.command = "exit 0";  // prints nothing
+  options.retry_minutes = 0.001;
+  EXPECT_HAS(error_of([&] { make_models(options, {})->introduce(true); }), "--fallback builtin");
+  EXPECT_EQ(error_of([&] { make_models(options, {})->introduce(false); }), "") << "later starts";
+  options.fallbacks = {"builtin"};
+  EXPECT_EQ(error_of([&] { make_models(options, {})->introduce(true); }), "");
 }
 
 TEST(Models, WithoutAModelThereIsOnlyTheBuiltinProposer) {

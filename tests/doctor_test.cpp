@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/limits.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -33,8 +34,8 @@ TEST_F(DoctorTest, SaysWhatIsMissingAndWhatToType) {
   EXPECT_EQ(fix_of("disk", findings), "");
   EXPECT_EQ(fix_of("clock", findings), "");
   const std::vector<Finding> parts = survey_of_parts(site_);
-  for (const char* name : {"compiler", "libtorch"})
-    EXPECT_NE(fix_of(name, parts).find("--preset demo"), std::string::npos) << name;
+  EXPECT_HAS(fix_of("compiler", parts), "--preset demo");
+  EXPECT_HAS(fix_of("libtorch", findings), "--preset demo");
 }
 
 TEST_F(DoctorTest, NamesAClockThatStandsBeforeTheBuild) {
@@ -50,6 +51,35 @@ TEST_F(DoctorTest, NamesLibrariesThatComeFirst) {
             std::string::npos);
   unsetenv("LD_LIBRARY_PATH");
   EXPECT_EQ(fix_of("libraries", survey(site_, bench_)), "there is no such finding");
+}
+
+// On Debian the loader's own folder is /usr/lib/x86_64-linux-gnu.
+TEST_F(DoctorTest, TheSystemsOwnLibrariesAreNotForeign) {
+  std::string maps = read_file("/proc/self/maps");
+  maps.resize(maps.find("/libstdc++.so"));
+  setenv("LD_LIBRARY_PATH", maps.substr(maps.rfind(' ') + 1).c_str(), 1);
+  EXPECT_EQ(fix_of("libraries", survey(site_, bench_)), "there is no such finding");
+  unsetenv("LD_LIBRARY_PATH");
+}
+
+TEST_F(DoctorTest, AnEmptyProgramIsAWarningIfModelsReadIt) {
+  const auto program = [&](const std::string& text) {
+    file("program.md", text);
+    return fix_of("program", survey(site_, bench_));
+  };
+  EXPECT_EQ(program(" \n"), "") << "the builtin proposer does not read it";
+  site_.model_written = true;
+  EXPECT_HAS(program(" \n\t\n"), "program.md is empty");
+  EXPECT_EQ(program("Try a wider model.\n"), "");
+}
+
+TEST_F(DoctorTest, SaysWhichLimitWasFound) {
+  for (const Finding& f : survey(site_, bench_)) {
+    if (f.name == "limits") {
+      EXPECT_HAS(f.is + f.fix, memory_limit().source);
+      EXPECT_HAS(f.is, "cores (limit: " + core_limit().source + ")");
+    }
+  }
 }
 
 TEST_F(DoctorTest, ModelWrittenCodeRunsOutsideASandboxOnlyIfTheUserSaysSo) {

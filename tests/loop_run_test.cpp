@@ -158,13 +158,14 @@ TEST_F(SlowLoopRun, AKeyInTheEnvironmentIsFoundNowhereAfterAFullRun) {
       << exit.output;
 }
 
-// Down from minute one, up while experiment 1 trains, gone again while experiment 3 does.
+// Down from minute one, which the user allows, up while experiment 1 trains, gone again while
+// experiment 3 does.
 TEST_F(SlowLoopRun, TheBuiltinProposerKeepsTheDeviceBusyWhileAnEndpointIsDown) {
   if (auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
   const uint16_t port = unused_port();
   Command command = agent({"--model", "scripted", "--base-url",
                            "http://127.0.0.1:" + std::to_string(port) + "/v1", "--retry-minutes",
-                           "0.01", "--max-experiments", "4"});
+                           "0.01", "--max-experiments", "4", "--fallback", "builtin"});
   std::thread endpoint;
   command.before_exec = [&](pid_t, uint64_t) {
     endpoint = std::thread([&] {
@@ -645,6 +646,7 @@ TEST_F(LoopRun, AnotherTaskOrSeedAsksForANewTag) {
 
 TEST_F(LoopRun, MistakesGetOneLineAndTheNextCommand) {
   LoopbackServer refuses({error_answer(401, "Incorrect API key provided")});
+  const std::string nowhere = "http://127.0.0.1:" + std::to_string(unused_port()) + "/v1";
   struct Mistake {
     std::vector<std::string> args;
     std::string expected;
@@ -653,10 +655,12 @@ TEST_F(LoopRun, MistakesGetOneLineAndTheNextCommand) {
       {{"--task", "no-such-task"}, "prepare"},
       {{"--no-such-flag"}, "--no-such-flag"},
       {{"--max-experiments", "0"}, "--max-experiments"},
+      {{"--max-hours", "0"}, "--max-hours"},
       {{"--tuner-share", "2"}, "--tuner-share"},
       {{"--verify", "7"}, "'7' is not off, a share such as 0.33"},
       {{"--provider", "openai", "--base-url", refuses.url(), "--model", "m", "--sandbox", "off"},
        "OPENAI_API_KEY"},
+      {{"--model", "m", "--base-url", nowhere, "--sandbox", "off"}, "add --fallback builtin"},
       {{"--model", "m", "--max-usd", "3", "--sandbox", "off"}, "--price m="},
       {{"--replay", "no-such-run", "--sandbox", "off"}, "no-such-run"},
       {{"--provider", "openai", "--sandbox", "off"}, "--model"},

@@ -49,7 +49,8 @@ class LimitsTest : public testing::Test {
 };
 
 TEST_F(LimitsTest, WithoutControlGroupsTheMachineIsTheLimit) {
-  EXPECT_EQ(memory_limit(root_), physical_);
+  EXPECT_EQ(memory_limit(root_).bytes, physical_);
+  EXPECT_EQ(memory_limit(root_).source, "the machine's own");
   EXPECT_EQ(available_memory(root_), int64_t{2} << 30);
   EXPECT_EQ(usable_cores(root_), cpus_);
 }
@@ -63,10 +64,12 @@ TEST_F(LimitsTest, TheTightestOfAGroupAndItsParentsCounts) {
   put("sys/fs/cgroup/outer/inner/memory.current", "400000000");
   put("sys/fs/cgroup/outer/cpu.max", "50000 100000");
   put("sys/fs/cgroup/outer/inner/cpu.max", "max 100000");
-  EXPECT_EQ(memory_limit(root_), 700000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 700000000);
+  EXPECT_EQ(memory_limit(root_).source, root_ / "sys/fs/cgroup/outer/memory.max");
   EXPECT_EQ(usable_memory(root_), 630000000) << "some is left to the agent";
   EXPECT_EQ(available_memory(root_), 400000000);
   EXPECT_EQ(usable_cores(root_), 0.5);
+  EXPECT_EQ(core_limit(root_).source, root_ / "sys/fs/cgroup/outer/cpu.max");
   EXPECT_EQ(training_threads(root_), 1);
 }
 
@@ -79,17 +82,18 @@ TEST_F(LimitsTest, VersionOneHasAPlaceForEachController) {
   put("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000");
   put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1");
   put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000");
-  EXPECT_EQ(memory_limit(root_), 600000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 600000000);
   EXPECT_EQ(available_memory(root_), 100000000);
   EXPECT_EQ(usable_cores(root_), 0.25);
+  EXPECT_EQ(core_limit(root_).source, root_ / "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us");
 }
 
 TEST_F(LimitsTest, AContainerThatCannotSeeItsOwnGroupHasItsTop) {
   version_two("/docker/0123abcd");
   put("sys/fs/cgroup/memory.max", "500000000");
-  EXPECT_EQ(memory_limit(root_), 500000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 500000000);
   version_two("/../../elsewhere");
-  EXPECT_EQ(memory_limit(root_), 500000000);
+  EXPECT_EQ(memory_limit(root_).bytes, 500000000);
 }
 
 TEST_F(LimitsTest, TrainingLeavesACoreToOthersWhereThereAreSeveral) {
@@ -97,6 +101,7 @@ TEST_F(LimitsTest, TrainingLeavesACoreToOthersWhereThereAreSeveral) {
   version_two("/");
   put("sys/fs/cgroup/cpu.max", "150000 100000");
   EXPECT_EQ(training_threads(root_), 1);
+  EXPECT_EQ(usable_threads(root_), std::min(2, static_cast<int>(cpus_))) << "of 1.5 cores";
   setenv("OMP_NUM_THREADS", "7", 1);
   EXPECT_EQ(training_threads(root_), 7) << "the user's word";
   unsetenv("OMP_NUM_THREADS");
@@ -110,6 +115,9 @@ TEST_F(LimitsTest, AffinityIsSeen) {
   CPU_SET(static_cast<size_t>(last), &one);
   ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
   EXPECT_EQ(usable_cpus(), std::vector<int>{last});
+  if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+    EXPECT_EQ(core_limit(root_).source, "affinity");
+  }
   EXPECT_EQ(training_threads(root_), 1);
   sched_setaffinity(0, sizeof before, &before);
 }
@@ -126,25 +134,41 @@ int64_t pages_in_memory(const fs::path& file) {
   return std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return page & 1; });
 }
 
-TEST(WarmFiles, WhatIsColdIsReadIntoMemory) {
-  char pattern[] = "warm_test.XXXXXX";  // beside the program: /tmp can lie in memory
-  const fs::path folder = fs::absolute(mkdtemp(pattern));
-  const fs::path library = folder / "library.so.2", notes = folder / "notes.txt";
-  const std::string text(512 * static_cast<size_t>(sysconf(_SC_PAGESIZE)), 'x');
-  for (const fs::path& file : {library, notes}) {
-    std::ofstream(file) << text;
+class WarmFiles : public testing::Test {
+ protected:
+  WarmFiles() {
+    char pattern[] = "warm_test.XXXXXX";  // beside the program: /tmp can lie in memory
+    folder_ = fs::absolute(mkdtemp(pattern));
+  }
+  ~WarmFiles() override { fs::remove_all(folder_); }
+
+  // A file that the disk alone holds, if it can be made to.
+  fs::path cold(const std::string& name) const {
+    const fs::path file = folder_ / name;
+    fs::create_directories(file.parent_path());
+    std::ofstream(file) << std::string(512 * static_cast<size_t>(sysconf(_SC_PAGESIZE)), 'x');
     const int opened = open(file.c_str(), O_RDONLY | O_CLOEXEC);
     fsync(opened);
     EXPECT_EQ(posix_fadvise(opened, 0, 0, POSIX_FADV_DONTNEED), 0);
     close(opened);
+    return file;
   }
-  const int64_t before = pages_in_memory(library);
-  warm_files({folder, folder / "absent"});
-  const int64_t after = pages_in_memory(library), others = pages_in_memory(notes);
+
+  fs::path folder_;
+};
+
+TEST_F(WarmFiles, WhatIsColdIsReadIntoMemory) {
+  const fs::path library = cold("library.so.2"), deep = cold("cudnn/lib/libcudnn.so.9"),
+                 notes = cold("notes.txt");
+  fs::create_symlink("nowhere", folder_ / "broken.so");
+  fs::create_directory_symlink("..", folder_ / "cudnn/round");
+  const int64_t before = pages_in_memory(library) + pages_in_memory(deep);
+  warm_files({folder_, folder_ / "absent"});
+  EXPECT_EQ(pages_in_memory(library), 512);
+  EXPECT_EQ(pages_in_memory(deep), 512) << "NVIDIA's lie in folders of folders";
+  const int64_t others = pages_in_memory(notes);
   warm_files({notes});
   EXPECT_EQ(pages_in_memory(notes), 512) << "a file that is named";
-  fs::remove_all(folder);
-  EXPECT_EQ(after, 512);
   if (before > 0) GTEST_SKIP() << "this disk can't be made to forget";
   EXPECT_EQ(others, 0) << "of a folder the libraries alone";
 }

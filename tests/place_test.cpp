@@ -1,5 +1,7 @@
 #include "agent/loop/place.h"
 
+#include <sys/sysmacros.h>
+
 #include <limits>
 
 #include "tests/support.h"
@@ -53,14 +55,46 @@ TEST(Processor, WithoutAvx2IsToldBeforeLibtorchDies) {
 
 TEST_F(PlaceTest, LibrariesThatComeBeforeOursAreNamed) {
   const std::string folder = dir_.string(), missing = folder + "/missing";
-  EXPECT_EQ(library_problem("", {}), std::nullopt);
+  EXPECT_EQ(library_problem("", {}, {}), std::nullopt);
   write_file(dir_ / "libother.so.1", "");
-  EXPECT_EQ(library_problem(missing + "::" + folder, {}), std::nullopt);
+  EXPECT_EQ(library_problem(missing + "::" + folder, {}, {}), std::nullopt);
   write_file(dir_ / "libcrypto.so.3", "");
-  EXPECT_HAS(library_problem(missing + ":" + folder, {}).value_or(""), "/libcrypto.so.3 before");
-  EXPECT_EQ(library_problem(folder + "/", {missing, dir_}), std::nullopt) << "those are our own";
+  EXPECT_HAS(library_problem(missing + ":" + folder, {}, {}).value_or(""),
+             "/libcrypto.so.3 before");
+  EXPECT_EQ(library_problem(folder + "/", {missing, dir_}, {}), std::nullopt)
+      << "the loader takes the same without it";
   write_file(dir_ / "libstdc++.so.6", "");
-  EXPECT_HAS(library_problem(folder, {}).value_or(""), "libcrypto.so.3 and 1 more before");
+  EXPECT_HAS(library_problem(folder, {}, {}).value_or(""), "libcrypto.so.3 and 1 more before");
+}
+
+TEST_F(PlaceTest, LibrariesThatAreTheSystemsOrComeTooLateAreNoProblem) {
+  file("conda/libgomp.so.1", "");
+  file("conda/libtorch_cpu.so", "another");
+  const std::string conda = dir_ / "conda";
+  EXPECT_HAS(library_problem(conda, {}, {}).value_or(""), "/libgomp.so.1 before");
+  file("torch/lib/libgomp.so.1", "");
+  EXPECT_EQ(library_problem(conda, {}, {dir_ / "torch/lib"}), std::nullopt) << "rpath comes first";
+  file("system/libz.so.1", "");
+  fs::create_directories(dir_ / "links");
+  fs::create_symlink(dir_ / "system/libz.so.1", dir_ / "links/libz.so.1");
+  EXPECT_EQ(library_problem(dir_ / "links", {dir_ / "system"}, {}), std::nullopt);
+}
+
+TEST(FileSystem, HasTheNameThatTheKernelGivesIt) {
+  const std::string mounts =
+      "36 25 8:1 / / rw,noatime shared:1 - ext4 /dev/sda1 rw\n"
+      "40 36 8:17 / /mnt/my\\040stick rw - vfat /dev/sdb1 rw\n41 36 0:8 / /x rw\n";
+  EXPECT_EQ(file_system_type(mounts, makedev(8, 17)), "vfat");
+  EXPECT_EQ(file_system_type(mounts, makedev(0, 8)), "");
+  EXPECT_EQ(file_system_type(mounts, makedev(9, 9)), "");
+}
+
+TEST_F(PlaceTest, ACheckoutThatCanHaveNoLinksIsToldBeforeTheNight) {
+  EXPECT_EQ(link_problem(dir_, dir_ / "runs/t"), std::nullopt);
+  EXPECT_TRUE(fs::is_empty(dir_)) << "the trial left something";
+  const std::string problem = link_problem("/proc", "/data/runs/t").value_or("");
+  EXPECT_HAS(problem, "its file system is proc)");
+  EXPECT_HAS(problem, "the run's are in /data/runs/t");
 }
 
 TEST(OtherRuns, AreThoseThatMeasureOnThisMachineNow) {

@@ -42,6 +42,7 @@ inline void make_stub(const fs::path& dir, const fs::path& agent, const fs::path
   for (const char* header : {"harness/harness.h", "kernels/kernels.h"})
     write(std::string("build/kit/") + header, "// nothing\n");
   write("build/score", R"(#!/bin/sh
+[ "$1" = --help ] && exit  # does it load?
 rate=$(sed -n 's/.*kRate = \([0-9.e-]*\);.*/\1/p' "$1")
 width=$(sed -n 's/.*kWidth = \([0-9.e-]*\);.*/\1/p' "$1")
 seed=$(sed -n 's/^seed //p' "$1")

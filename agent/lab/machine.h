@@ -12,8 +12,9 @@ namespace autoresearch {
 // Processor, GPUs and their driver in one line. Figures of two machines do not compare.
 std::string machine_name();
 
-// Reads files, and the shared libraries that lie in folders, as far as they are not in memory, so
-// that the next program that loads them does not wait for the disk. What can't be read is left out.
+// Reads files, and the shared libraries that lie anywhere below folders, as far as they are not in
+// memory, so that the next program that loads them does not wait for the disk. What can't be read,
+// or would take more than half of the free memory, is left out.
 void warm_files(const std::vector<fs::path>& paths);
 
 }  // namespace autoresearch

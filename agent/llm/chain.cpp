@@ -63,12 +63,13 @@ double Chain::seconds_until_ready() const {
   return std::max(0.0, soonest - clock_());
 }
 
-void Chain::introduce() {
+void Chain::introduce(bool one_must_answer) {
   std::vector<std::pair<Link*, Reply>> failed;
-  bool hope = false;
+  bool hope = false, answered = false;
   for (const auto& link : links_) {
     if (std::exchange(link->introduced, true)) {
       hope = true;
+      answered |= !link->down();
       continue;
     }
     const Reply reply = link->provider->ask({{"system", "You answer in plain text.", true},
@@ -79,10 +80,15 @@ void Chain::introduce() {
       failed.emplace_back(link.get(), reply);
       continue;
     }
+    answered = true;
     say_(link->provider->name() + " answered in " + human_seconds(reply.seconds));
     pass_on(*link, reply);
   }
   if (!hope) throw Error(failed.at(0).second.problem);
+  if (one_must_answer && !answered)
+    throw Error(failed.at(0).second.problem +
+                "; no model has answered yet; to begin with the builtin proposer alone, add "
+                "--fallback builtin");
   for (const auto& [link, reply] : failed) went(*link, reply);
 }
 

@@ -48,9 +48,9 @@ class Chain : public Provider {
 
   // Asks each model that was not introduced yet for a word, in the shape of a real call, so that a
   // mistake costs seconds and not the night. Throws Error where no waiting mends any of them (a
-  // refused key, an unknown model, no credit); else one that failed is said to have, is left alone
-  // and tried again later.
-  void introduce();
+  // refused key, an unknown model, no credit), and if `one_must_answer` and none does; else one
+  // that failed is said to have, is left alone and tried again later.
+  void introduce(bool one_must_answer = false);
 
   const std::vector<std::shared_ptr<Link>>& links() const { return links_; }
 

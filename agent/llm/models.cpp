@@ -115,9 +115,9 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
   run.add_option(
       "--replay", options.replay,
       "give the replies of an earlier run again: its tag, or its folder (written with a slash)");
-  run.add_option(
-         "--fallback", options.fallbacks,
-         "model to ask if those before it fail: KIND:MODEL[@URL][#KEY_ENV]; repeat for more")
+  run.add_option("--fallback", options.fallbacks,
+                 "model to ask if those before it fail: KIND:MODEL[@URL][#KEY_ENV]; repeat for "
+                 "more; builtin: begin even if no model answers")
       ->allow_extra_args(false);
   run.add_option("--repair-model", options.repair_model,
                  "a cheaper model for repairs: as --fallback, or a model of the same endpoint");
@@ -190,6 +190,10 @@ Models::Models(const ModelOptions& options, const std::vector<CallEvent>& earlie
   first.retry_seconds = std::min(first.retry_seconds, first_wait);
   std::vector<std::shared_ptr<Link>> links = {make_link(first, ledger_)};
   for (const std::string& fallback : options.fallbacks) {
+    if (fallback == "builtin") {  // it is the last of every chain
+      builtin_is_enough_ = true;
+      continue;
+    }
     links.push_back(make_link(parse_model(fallback, first), ledger_));
   }
   proposers_ = std::make_unique<Chain>(links, first_wait, boot_seconds, say);
@@ -201,9 +205,10 @@ Models::Models(const ModelOptions& options, const std::vector<CallEvent>& earlie
   repairers_ = std::make_unique<Chain>(links, first_wait, boot_seconds, say);
 }
 
-void Models::introduce() {
-  proposers_->introduce();
-  if (repairers_) repairers_->introduce();
+void Models::introduce(bool first_start) {
+  const bool one_must_answer = first_start && !builtin_is_enough_;
+  proposers_->introduce(one_must_answer);
+  if (repairers_) repairers_->introduce(one_must_answer);
 }
 
 std::unique_ptr<Models> make_models(ModelOptions options, const std::vector<CallEvent>& earlier) {

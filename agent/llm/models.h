@@ -16,7 +16,7 @@ namespace autoresearch {
 struct ModelOptions {
   ProviderOptions first;               // first.kind empty: what the other options imply
   std::string replay;                  // an earlier run, for first.kind "replay"
-  std::vector<std::string> fallbacks;  // KIND:MODEL[@URL][#KEY_ENV], asked in this order
+  std::vector<std::string> fallbacks;  // KIND:MODEL[@URL][#KEY_ENV], asked in this order; builtin
   std::string repair_model;            // the same, or a model of the first one's endpoint
   std::vector<std::string> prices;     // MODEL=IN,CACHED,OUT, also KIND:MODEL= and KIND:MODEL@URL=
   double max_usd = 0;                  // 0: no limit
@@ -36,8 +36,9 @@ class Models {
   // work, and where --max-usd is set and a price is not known.
   Models(const ModelOptions& options, const std::vector<CallEvent>& earlier);
 
-  // Chain::introduce for every model, once each.
-  void introduce();
+  // Chain::introduce for every model, once each. At a first start one must answer, unless the user
+  // named the builtin proposer as a fallback.
+  void introduce(bool first_start = false);
 
   // Chain::pass_over for the model that gave `reply`, in whichever chain it stands.
   void pass_over(const Reply& reply) { (repairers_ ? *repairers_ : *proposers_).pass_over(reply); }
@@ -48,6 +49,7 @@ class Models {
 
  private:
   Ledger ledger_;
+  bool builtin_is_enough_ = false;  // --fallback builtin
   std::unique_ptr<Chain> proposers_, repairers_;
 };
 

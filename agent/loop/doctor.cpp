@@ -34,6 +34,18 @@ std::string look_at_checkout(const Site& site) {
   return "";
 }
 
+// A run can do without its words, so that it is a warning.
+Finding look_at_program(const Site& site) {
+  const fs::path program = site.checkout / "program.md";
+  std::error_code unknown;
+  const bool blank =
+      site.model_written && fs::exists(program, unknown) && is_blank(read_file(program));
+  return {"program", "",
+          blank ? "program.md is empty, so models are told nothing of what to try; write it, or "
+                  "type: git restore program.md"
+                : ""};
+}
+
 std::string look_at_gpu(const Site& site, Bench& bench) {
   check(std::regex_match(site.device, std::regex("auto|cpu|cuda(:[0-9]{1,2})?")),
         "unknown device '" + site.device + "'; use --device auto, cpu, cuda or cuda:N");
@@ -61,13 +73,18 @@ std::string look_at_task(const Site& site, Bench& bench) {
 Finding look_at_limits(Bench& bench) {
   constexpr int64_t kLeast = 2'000'000'000;  // bytes; compiling a candidate takes most of it
   bench.memory_bytes = usable_memory();
-  Finding limits{"limits",
-                 format("%s of memory for a training, %.3g cores; without a GPU it uses %d of them",
-                        human_bytes(bench.memory_bytes).c_str(), usable_cores(), bench.threads),
-                 ""};
-  if (memory_limit() < kLeast)
-    limits.fix = "only " + human_bytes(memory_limit()) +
-                 " of memory may be used here, and a build takes up to " + human_bytes(kLeast) +
+  const MemoryLimit memory = memory_limit();
+  const CoreLimit cpu = core_limit();
+  Finding limits{
+      "limits",
+      format("%s of memory for a training (limit: %s), %.3g cores (limit: %s); without a "
+             "GPU it uses %d of them",
+             human_bytes(bench.memory_bytes).c_str(), memory.source.c_str(), cpu.cores,
+             cpu.source.c_str(), bench.threads),
+      ""};
+  if (memory.bytes < kLeast)
+    limits.fix = "only " + human_bytes(memory.bytes) + " of memory may be used here (limit: " +
+                 memory.source + "), and a build takes up to " + human_bytes(kLeast) +
                  "; give the container more, as by docker run --memory 4g";
   return limits;
 }
@@ -94,14 +111,13 @@ std::string look_at_disk(const Site& site, const Bench& bench) {
   return human_bytes(room.bytes) + " free in " + data_dir().string();
 }
 
-// The folders of libraries that the programs were built with.
-std::vector<fs::path> own_libraries(const fs::path& build) {
-  std::vector<fs::path> folders = {"/usr/lib", "/lib", "/usr/lib64", "/lib64"};
+// The folders that the programs find libtorch in, whatever the search path says.
+std::vector<fs::path> folders_of_libtorch(const fs::path& build) {
   try {
-    for (const fs::path& folder : spec_of(build).system) folders.push_back(folder);
-  } catch (const Error&) {  // the kit and survey_of_parts tell what is wrong with the build
+    return spec_of(build).system;
+  } catch (const Error&) {  // the kit and look_at_libtorch tell what is wrong with the build
+    return {};
   }
-  return folders;
 }
 
 // What can make every candidate fail, and not by its own fault.
@@ -109,7 +125,8 @@ void look_at_platform(const Site& site, std::vector<Finding>& findings) {
   if (const auto problem = processor_problem(read_file("/proc/cpuinfo")))
     findings.push_back({"processor", "", *problem});
   if (const char* path = std::getenv("LD_LIBRARY_PATH"))
-    if (const auto problem = library_problem(path, own_libraries(site.build)))
+    if (const auto problem =
+            library_problem(path, system_libraries(), folders_of_libtorch(site.build)))
       findings.push_back({"libraries", "", *problem});
 }
 
@@ -174,7 +191,7 @@ Finding look_at_endpoint(Models* models) {
   if (!says_yes("Ask " + name + " for one word? It may cost a little."))
     return {"endpoint", "", name + " was not asked, as you wished"};
   return finding("endpoint", [&] {
-    models->introduce();
+    models->introduce(/*first_start=*/true);
     return name + " was asked";
   });
 }
@@ -190,8 +207,11 @@ std::vector<Finding> survey(const Site& site, Bench& bench) {
       finding("sandbox", [&] { return look_at_sandbox(site, bench); }),
       finding("disk", [&] { return look_at_disk(site, bench); }),
       look_at_clock(site),
+      look_at_program(site),
+      {"links", "", link_problem(site.checkout, site.run).value_or("")},
   };
-  look_at_platform(site, findings);
+  look_at_platform(site, findings);  // before libtorch, which may die of it
+  findings.push_back(finding("libtorch", [&] { return look_at_libtorch(site); }));
   if (bench.sandboxed && bench.gpu)
     if (const auto missing = make_nvidia_uvm()) findings.push_back({"GPU", "", *missing});
   for (const std::string& other :
@@ -214,7 +234,7 @@ std::vector<Finding> survey_of_parts(const Site& site) {
   return {
       finding("compiler",
               [&] { return first_line_of(spec_of(site.build).build.at(0).at(0), "--version"); }),
-      finding("libtorch", [&] { return look_at_libtorch(site); }), look_at_git(site)};
+      look_at_git(site)};
 }
 
 std::string text_of(const std::vector<Finding>& findings) {

@@ -36,7 +36,7 @@ std::vector<Finding> survey(const Site& site, Bench& bench);
 // The same for a run: throws Error for what stops it, and logs the rest.
 Bench good_site(const Site& site);
 
-// Those others: the compiler, libtorch, git.
+// Those others: the compiler, git.
 std::vector<Finding> survey_of_parts(const Site& site);
 
 // What `look` says, or the message of the Error that it throws.

@@ -90,7 +90,7 @@ void add_run_options(CLI::App& run, Options& options) {
                  "command to run at the end, the first keep, a pause, a breakage or a plateau; it "
                  "gets one line as its last argument, and details on stdin");
   run.add_option("--max-hours", options.max_hours, "stop after so many hours")
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(CLI::Range(1e-6, 1e6));
   run.add_option("--overlap", options.overlap,
                  "on: propose and build while a training runs; off: one after the other; auto: "
                  "proposals unless they are recorded, builds with a GPU")

@@ -1,6 +1,8 @@
 #include "agent/loop/place.h"
 
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,23 +88,30 @@ std::optional<std::string> processor_problem(const std::string& cpuinfo) {
 }
 
 std::optional<std::string> library_problem(const std::string& search_path,
-                                           const std::vector<fs::path>& own) {
-  constexpr std::array<std::string_view, 14> kNeeded = {
-      "libstdc++.so", "libgcc_s.so", "libgomp.so",    "libcrypto.so", "libssl.so",
-      "libcurl.so",   "libz.so",     "libfmt.so",     "libspdlog.so", "libc10.so",
-      "libtorch",     "libarrow.so", "libcudart.so.", "libnvrtc.so."};
+                                           const std::vector<fs::path>& system,
+                                           const std::vector<fs::path>& rpath) {
+  constexpr std::array<std::string_view, 10> kNeeded = {
+      "libstdc++.so", "libgcc_s.so", "libgomp.so", "libcrypto.so", "libssl.so",
+      "libcurl.so",   "libz.so",     "libfmt.so",  "libspdlog.so", "libarrow.so"};
+  std::error_code ignored;
+  const auto harmless = [&](const fs::path& file) {
+    const auto same = [&](const fs::path& folder) {
+      return fs::equivalent(file, folder / file.filename(), ignored);
+    };
+    const auto comes_first = [&](const fs::path& folder) {
+      return fs::exists(folder / file.filename(), ignored);
+    };
+    return std::any_of(system.begin(), system.end(), same) ||
+           std::any_of(rpath.begin(), rpath.end(), comes_first);
+  };
   std::vector<std::string> found;
   std::istringstream folders(search_path);
   for (std::string folder; std::getline(folders, folder, ':');) {
-    std::error_code ignored;
-    const auto is_this = [&](const fs::path& other) {
-      return fs::equivalent(folder, other, ignored);
-    };
-    if (std::any_of(own.begin(), own.end(), is_this)) continue;
     for (const auto& file : fs::directory_iterator(folder, ignored)) {
       const std::string name = file.path().filename();
       if (std::any_of(kNeeded.begin(), kNeeded.end(),
-                      [&](std::string_view needed) { return name.starts_with(needed); }))
+                      [&](std::string_view needed) { return name.starts_with(needed); }) &&
+          !harmless(file.path()))
         found.push_back(file.path());
     }
   }
@@ -113,6 +122,47 @@ std::optional<std::string> library_problem(const std::string& search_path,
          (others > 0 ? " and " + std::to_string(others) + " more" : "") +
          " before the libraries that the programs were built with; if one does not start or "
          "crashes, type: unset LD_LIBRARY_PATH";
+}
+
+std::vector<fs::path> system_libraries() {
+  std::vector<fs::path> folders = {"/usr/lib64", "/lib64"};
+  std::error_code ignored;
+  for (const char* root : {"/usr/lib", "/lib"}) {
+    folders.emplace_back(root);
+    for (const auto& entry : fs::directory_iterator(root, ignored))
+      if (entry.path().filename().string().find("-linux-") != std::string::npos)
+        folders.push_back(entry.path());
+  }
+  return folders;
+}
+
+std::string file_system_type(const std::string& mountinfo, dev_t device) {
+  const std::string wanted = format("%u:%u", major(device), minor(device));
+  for (const std::string& line : split_lines(mountinfo)) {  // "36 35 98:0 / /mnt rw - ext4 /dev/x"
+    const size_t rest = line.find(" - ");
+    std::string id, parent, number, type;
+    std::istringstream(line) >> id >> parent >> number;
+    if (number != wanted || rest == std::string::npos) continue;
+    std::istringstream(line.substr(rest + 3)) >> type;
+    return type;
+  }
+  return "";
+}
+
+std::optional<std::string> link_problem(const fs::path& checkout, const fs::path& run) {
+  const fs::path link = checkout / (".autoresearch-link-" + std::to_string(getpid()));
+  if (symlink("nowhere", link.c_str()) == 0) {
+    unlink(link.c_str());
+    return std::nullopt;
+  }
+  const std::string reason = std::strerror(errno);
+  struct stat status = {};
+  const bool there = stat(checkout.c_str(), &status) == 0;
+  const std::string type =
+      there ? file_system_type(read_file("/proc/self/mountinfo"), status.st_dev) : "";
+  return "no symbolic link can be made in " + checkout.string() + " (" + reason +
+         (type.empty() ? "" : "; its file system is " + type) +
+         "), so results.tsv and runs will not stand there; the run's are in " + run.string();
 }
 
 std::vector<std::string> other_runs(const std::vector<RunSummary>& runs, const std::string& own_tag,

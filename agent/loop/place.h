@@ -2,6 +2,8 @@
 // Each finding is one line that says what to type or to do.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -36,9 +38,21 @@ std::optional<std::string> room_problem(const fs::path& folder, const Room& need
 std::optional<std::string> processor_problem(const std::string& cpuinfo);
 
 // Libraries that a search path (LD_LIBRARY_PATH) puts before those that the programs were built
-// with, as an environment of conda's does. `own`: the folders of the latter.
+// with, as an environment of conda's does. `system`: the folders that the loader looks in without
+// it; `rpath`: folders that the programs name themselves, which come before it.
 std::optional<std::string> library_problem(const std::string& search_path,
-                                           const std::vector<fs::path>& own);
+                                           const std::vector<fs::path>& system,
+                                           const std::vector<fs::path>& rpath);
+
+// The loader's own folders, among them that of a Debian: /usr/lib/x86_64-linux-gnu.
+std::vector<fs::path> system_libraries();
+
+// Whether the checkout can have its links to the run (results.tsv, runs). Tried for real, in the
+// words of a warning with the name of the file system.
+std::optional<std::string> link_problem(const fs::path& checkout, const fs::path& run);
+
+// The type of the file system with this device number. `mountinfo`: /proc/self/mountinfo. Pure.
+std::string file_system_type(const std::string& mountinfo, dev_t device);
 
 // Other runs that are alive on the machine that is called `machine`, a warning for each. Pure.
 std::vector<std::string> other_runs(const std::vector<RunSummary>& runs, const std::string& own_tag,

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <memory>
 
 namespace autoresearch {
 
-// For CLI::App::config_formatter. Values are texts, numbers, true and false, and lists of these.
-// Reading throws Error with the line of what is no TOML or no such value.
-std::shared_ptr<CLI::Config> toml_config();
+// Gives `app` the option --config, which its subcommand `run` takes as well: a file whose table
+// [run] holds the options of `run`. Values are texts, numbers, true and false, and lists of these.
+// Reading throws Error with the file and the line of what is no TOML, no option or no such value.
+void add_config_file(CLI::App& app, CLI::App& run);
 
 }  // namespace autoresearch

@@ -8,10 +8,11 @@ The kinds of reports stand below. Each has at least one line: of the odd servers
 zstandard from PyPI), the file systems (boxes.py), or of the tests that hold the rest. `ok*` marks what
 differs from what was asked for, with the reason; `left` is what can't be tried here, with the reason.
 --fast leaves out the corpora, which take minutes, and what ctest runs itself. Exits with 1 if any line
-is WRONG.
+is WRONG: also if a program is not built, crashes or lacks a test, and if a kind has no line.
 """
 import argparse
 import collections
+import fnmatch
 import re
 import subprocess
 import sys
@@ -87,15 +88,17 @@ TESTS = {
     44: [("device_test", "*Bfloat16*")],
 }
 
+ENDPOINTS = (3, 5, 6, 7, 10, 11, 12, 13, 17, 18, 20, 22, 23, 29, 39, 45)  # of endpoints.py
+DATA = (9, 16, 19, 21, 25, 31, 34, 37, 38, 43)  # of data.py
 REPLIES = {  # of tests/replies_test.cpp
-    3: "OfSeveralDraftsTheMeantOneIsRun",
-    4: "LabelsInAnyDress",
-    13: "WhatIsNoEdit",
-    15: "ProseThatEndsLikeCode",
-    26: "MarkersOfOtherTools:Replies.OtherNotations",
-    27: "OtherCharacters",
-    28: "WhatTerminalsAreSent",
-    40: "DescriptionsMisleadNobody",
+    3: "Replies.OfSeveralDraftsTheMeantOneIsRun",
+    4: "Replies.LabelsInAnyDress",
+    13: "Replies.WhatIsNoEdit",
+    15: "Replies.ProseThatEndsLikeCode",
+    26: "Replies.MarkersOfOtherTools:Replies.OtherNotations",
+    27: "Replies.OtherCharacters",
+    28: "Replies.WhatTerminalsAreSent",
+    40: "Replies.DescriptionsMisleadNobody",
 }
 
 
@@ -112,71 +115,82 @@ class Field:
             self.count[number][mark] += 1
             print(f"{number:2} {mark:5} {rest}", flush=True)
 
-    def script(self, name, *arguments):
+    def script(self, numbers, name, *arguments):
         """Lines that a script of this folder prints: each begins with its report and a mark."""
         command = [sys.executable, str(HERE / name), *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        told, last = 0, ""
-        for line in process.stdout:
-            words = re.match(r"( ?\d+) (ok\*?|WRONG) +(.*)", line)
-            last = line.strip() or last
-            if words:
-                told += 1
-                self.tell(int(words[1]), words[2], words[3])
-        if process.wait() != 0 and told == 0:
-            sys.exit(f"{name} ended without a line: {last}")
+        marks, last = [], ""
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            for line in process.stdout:
+                words = re.match(r"( ?\d+) (ok\*?|left|WRONG) +(.*)", line)
+                last = line.strip() or last
+                if words:
+                    marks.append(words[2])
+                    self.tell(int(words[1]), words[2], words[3])
+        code = process.returncode
+        if not marks or (code != 0 and "WRONG" not in marks):
+            for number in numbers:
+                self.tell(number, "WRONG", f"{name} expected: its lines; seen: its end with {code}: {last}")
 
-    def tests(self, number, program, names):
+    def gtest(self, number, program, names):
+        """What such a program prints, and OK, SKIPPED or FAILED for each test. What does not run is WRONG."""
         path = self.build / "tests" / program
         if not path.exists():
-            return self.tell(number, "left", f"{program} {names}: it is not built")
+            self.tell(number, "WRONG", f"{program} {names} expected: it is built; seen: it is not")
+            return "", {}
         done = subprocess.run([path, "--gtest_filter=" + names], capture_output=True, text=True, check=False)
-        passed = re.findall(r"\[       OK \] (\S+)", done.stdout)
-        skipped = re.findall(r"\[  SKIPPED \] (\S+) \(", done.stdout)
-        failed = re.findall(r"\[  FAILED  \] (\S+) \(", done.stdout)
-        for name in passed:
-            self.tell(number, "ok", f"{name} expected: it holds; seen: it holds")
-        for name in skipped:
-            self.tell(number, "left", f"{name}: it can't be shown on this machine")
-        for name in failed or ([] if passed or skipped else [f"{program} {names}"]):
-            self.tell(number, "WRONG", f"{name} expected: it holds; seen: it does not")
+        told = re.findall(r"^\[ +(OK|SKIPPED|FAILED) +\] ([^\s,]+).*\(\d+ ms\)$", done.stdout, re.MULTILINE)
+        results = {name: result for result, name in told}
+        for pattern in names.split(":"):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in results):
+                self.tell(number, "WRONG", f"{program} {pattern} expected: such a test; seen: none ended")
+        if done.returncode != 0 and "FAILED" not in results.values():
+            self.tell(number, "WRONG", f"{program} {names} expected: its end; seen: its end with {done.returncode}")
+        return done.stdout, results
+
+    def tests(self, number, program, names):
+        for name, result in self.gtest(number, program, names)[1].items():
+            if result == "SKIPPED":
+                self.tell(number, "left", f"{name}: it can't be shown on this machine")
+            else:
+                mark, seen = ("ok", "it holds") if result == "OK" else ("WRONG", "it does not")
+                self.tell(number, mark, f"{name} expected: it holds; seen: {seen}")
 
     def replies(self, number, names):
-        path = self.build / "tests" / "replies_test"
-        if not path.exists():
-            return self.tell(number, "left", "replies_test is not built")
-        done = subprocess.run([path, "--gtest_filter=Replies." + names], capture_output=True, text=True,
-                              check=False)
-        wrong = set(re.findall(r"Failure\n(?:.*\n)*?(.+)", done.stdout)) if done.returncode else set()
-        for line in done.stdout.splitlines():
+        """Each reply has its line; which of them a test that fails does not hold stands in ctest's output."""
+        printed, results = self.gtest(number, "replies_test", names)
+        mark = "WRONG" if "FAILED" in results.values() else "ok"
+        for line in printed.splitlines():
             if " expected: " in line and " seen: " in line:
-                self.tell(number, "ok" if not wrong else "WRONG", line)
+                self.tell(number, mark, line)
 
     def run(self, fast):
-        if any(self.wants(n) for n in (3, 5, 6, 7, 10, 11, 12, 13, 17, 18, 20, 22, 23, 29, 39, 45)):
-            self.script("endpoints.py", self.build)
-        for number, names in REPLIES.items():
-            if self.wants(number):
-                self.replies(number, names)
+        def wanted(numbers):
+            return [n for n in numbers if self.wants(n)]
+        expected = {8, *ENDPOINTS, *REPLIES} if fast else KINDS
+        if wanted(ENDPOINTS):
+            self.script(wanted(ENDPOINTS), "endpoints.py", self.build)
+        for number in wanted(REPLIES):
+            self.replies(number, REPLIES[number])
         if self.wants(8):
-            self.script("boxes.py", self.build)
-        if not fast and any(self.wants(n) for n in (9, 16, 19, 21, 25, 31, 34, 37, 38, 43)):
-            self.script("data.py", self.build / "prepare")
-        for number, tests in TESTS.items():
-            for program, names in tests if self.wants(number) and not fast else []:
+            self.script([8], "boxes.py", self.build)
+        if not fast and wanted(DATA):
+            self.script(wanted(DATA), "data.py", self.build / "prepare")
+        for number in [] if fast else wanted(TESTS):
+            for program, names in TESTS[number]:
                 self.tests(number, program, names)
-        return self.summary(fast)
+        for number in wanted(expected):
+            if not self.count[number]:
+                self.tell(number, "WRONG", "expected: a line; seen: none")
+        return self.summary()
 
-    def summary(self, fast):
+    def summary(self):
         print("---")
-        wrong = 0
         for number, title in KINDS.items():
-            counts = self.count[number]
-            wrong += counts["WRONG"]
-            seen = ", ".join(f"{n} {mark}" for mark, n in counts.items())
+            seen = ", ".join(f"{n} {mark}" for mark, n in self.count[number].items())
             if self.wants(number):
-                print(f"{number:2} {title}: {seen or ('left out by --fast' if fast else 'no line')}")
-        print(f"{sum(c.total() for c in self.count.values())} lines, {wrong} wrong")
+                print(f"{number:2} {title}: {seen or 'left out by --fast'}")
+        wrong = sum(counts["WRONG"] for counts in self.count.values())
+        print(f"{sum(counts.total() for counts in self.count.values())} lines, {wrong} wrong")
         return wrong == 0
 
 

@@ -29,6 +29,7 @@
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 #include "common/version.h"
 #include "task/task.h"
 
@@ -168,6 +169,7 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   const First first = first_source(options, state, site.checkout);
   start.from = first.from;
+  start.sandbox = !bench.sandboxed ? "off" : landlock_is_chosen() ? "landlock" : "bubblewrap";
   apply(state, journal.append(start));
 
   const Settings settings = settings_of(options, state, bench, models != nullptr, started);
@@ -200,9 +202,7 @@ int run(const Options& options) {
   Notifier notifier(options.notify);
   Night* the_night = nullptr;
   const auto notify = [&](Notice notice, const std::string& words) {
-    notifier.tell(notice, options.tag, words,
-                  closing_lines(the_night->state(), words, folder.path,
-                                history.restore_command(the_night->state().champion)));
+    notifier.tell(notice, options.tag, words, closing_lines(the_night->state(), words, folder));
   };
   Night night(journal, std::move(state), store, workers, settings, bench.budget,
               {log_info, log_warning, notify});
@@ -219,9 +219,7 @@ int run(const Options& options) {
     why = error.what();
     code = kError;
   }
-  std::cout << closing_lines(night.state(), why, folder.path,
-                             history.restore_command(night.state().champion))
-            << std::flush;
+  std::cout << closing_lines(night.state(), why, folder) << std::flush;
   return code;
 }
 

@@ -331,6 +331,7 @@ addEventListener('load', () => setTimeout(() => {
   seen.ready = performance.getEntriesByType('navigation')[0].loadEventStart;
   seen.requests = performance.getEntriesByType('resource').length;
   seen.top = document.getElementById('top').innerText;
+  seen.wins = document.getElementById('wins').innerText;
   seen.opened = [];
   const open = list => {
     const point = list.shift();
@@ -398,8 +399,19 @@ class BrowserTest : public PageTest {
 
 TEST_F(BrowserTest, EveryExperimentIsThereAndItsPointOpensIt) {
   std::string console;
-  const json seen = look(page(night(12)), false, 1200, console);
+  RunState state = night(12);
+  for (const int64_t n : {1, 10}) {
+    state.experiments[static_cast<size_t>(n)].proven =
+        event::ProvenChange{.n = n, .effect = 0.01, .standard_error = 0.002, .result = "verified"};
+    state.tested[state.at(n).candidate.commit].bpb = 2.1;
+    state.usd_for[n] = 12.34;
+  }
+  const json seen = look(page(state), false, 1200, console);
   EXPECT_EQ(console, "");
+  EXPECT_EQ(seen["wide"], false) << "the table of wins has its room";
+  const std::string wins = seen["wins"];
+  for (const char* part : {"\u22120.0140 to \u22120.0060", "2.100000", "gap +0.0457", "$12.34"})
+    EXPECT_NE(wins.find(part), std::string::npos) << part << wins;
   EXPECT_EQ(seen["rows"], 12);
   EXPECT_EQ(seen["points"], 11) << "all but the one that is under way";
   EXPECT_EQ(seen["hours"], 11) << "by hours too";

@@ -308,13 +308,16 @@ function againOf(row) {
 
 const intervalOf = row => row.interval ? row.interval.map(end => signed(end, 4)).join(' to ') : '';
 
-// With how far it is from val: a gap that grows says that the loop fits its validation rows.
-const testOf = row => has(row.test) ?
-  [bpb(row.test), html.small({}, `val ${signed(row.test - row.bpb, 4)}`)] : '';
+// A figure with a smaller one below it.
+const above = (value, below) => [value, below ? html.small({}, below) : ''];
 
-const costOf = row => [
-  has(row.minutes) ? row.minutes.toFixed(1) + ' min' : '',
-  has(row.gb) ? row.gb.toFixed(1) + ' GB' : '', row.usd ? '$' + row.usd.toFixed(2) : ''].filter(Boolean).join(', ');
+// If the gap between test and val grows, the loop fits its validation rows.
+const testOf = row => has(row.test) ?
+  above(bpb(row.test), 'gap ' + signed(row.test - row.bpb, 4)) : '';
+
+const costOf = row => above(has(row.minutes) ? row.minutes.toFixed(1) + ' min' : '',
+  [has(row.gb) ? row.gb.toFixed(1) + ' GB' : '', row.usd ? '$' + row.usd.toFixed(2) : '']
+    .filter(Boolean).join(', '));
 
 // The difference of losses at one place of two curves, with about 95 %.
 const lossOf = pair => pair ? `${signed(pair[0], 4)} \u00b1 ${(2 * pair[1]).toFixed(4)}` : '';
@@ -342,13 +345,11 @@ function showWins() {
   section('wins', 'What won', table([
     numbered,
     ['idea', 'idea', row => [link(row.n, row.idea), html.small({}, words(row))]],
-    ['gain', 'n', row => signed(row.change)],
-    ['interval', 'n', intervalOf],
+    ['gain, 95 %', 'n', row => above(signed(row.change), intervalOf(row))],
     ['\u00d7 noise', 'n', row => noise ? short(Math.abs(row.change) / noise) : ''],
     ['test', 'n', testOf],
     ['won', '', row => row.won || 'not told by its curve'],
     ['steps', 'n', stepsOf],
-    ['tokens/s', 'n', speedOf],
     ['cost', 'n', costOf]
   ], [...wins].sort((a, b) => a.change - b.change)));
 }

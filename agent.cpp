@@ -63,7 +63,10 @@ event::Start check_identity(const Options& options, const RunState& state, const
                               .device = options.device,
                               .machine = machine_name(),
                               .seed = options.seed,
-                              .from = {}};
+                              .from = {},
+                              .sandbox = !bench.sandboxed       ? "off"
+                                         : landlock_is_chosen() ? "landlock"
+                                                                : "bubblewrap"};
   if (!state.start) return start;
   const auto same = [&](const char* what, bool equal) {
     check(equal, "tag " + options.tag + " was started with another " + what +
@@ -169,7 +172,6 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   const First first = first_source(options, state, site.checkout);
   start.from = first.from;
-  start.sandbox = !bench.sandboxed ? "off" : landlock_is_chosen() ? "landlock" : "bubblewrap";
   apply(state, journal.append(start));
 
   const Settings settings = settings_of(options, state, bench, models != nullptr, started);

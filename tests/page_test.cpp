@@ -331,7 +331,7 @@ addEventListener('load', () => setTimeout(() => {
   seen.ready = performance.getEntriesByType('navigation')[0].loadEventStart;
   seen.requests = performance.getEntriesByType('resource').length;
   seen.top = document.getElementById('top').innerText;
-  seen.wins = document.getElementById('wins').innerText;
+  seen.wins = document.getElementById('wins').innerText.slice(0, 3000);
   seen.opened = [];
   const open = list => {
     const point = list.shift();

@@ -346,6 +346,31 @@ TEST(Fold, AProofTakesOneFigureOfEachArmOfABlock) {
   EXPECT_EQ(story.state.proofs, 1);
 }
 
+TEST(Fold, ACallIsPaidForTheExperimentThatItWasFor) {
+  Story story;
+  story.begun();
+  for (const int64_t id : {1, 2, 3}) {
+    CallOpened opened;
+    opened.id = id;
+    opened.n = id == 3 ? 2 : 1;
+    CallClosed closed;
+    closed.id = id;
+    closed.usd = 0.25;
+    story.tell(opened).tell(closed);
+  }
+  EXPECT_EQ(story.state.usd_for, (std::map<int64_t, double>{{1, 0.5}, {2, 0.25}}));
+}
+
+TEST(Fold, ARunTellsEveryKindOfSandboxThatItHad) {
+  Story story;
+  event::Start start;
+  for (const char* kind : {"bubblewrap", "bubblewrap", "off"}) {
+    start.sandbox = kind;
+    story.tell(start);
+  }
+  EXPECT_EQ(story.state.start->sandbox, "bubblewrap, then off");
+}
+
 TEST(Fold, AGainThatTheTestSplitDoesNotShowIsToldOf) {
   Story story;
   story.begun();

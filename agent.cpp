@@ -29,6 +29,7 @@
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/sandbox.h"
 #include "common/version.h"
 #include "task/task.h"
 
@@ -62,7 +63,10 @@ event::Start check_identity(const Options& options, const RunState& state, const
                               .device = options.device,
                               .machine = machine_name(),
                               .seed = options.seed,
-                              .from = {}};
+                              .from = {},
+                              .sandbox = !bench.sandboxed       ? "off"
+                                         : landlock_is_chosen() ? "landlock"
+                                                                : "bubblewrap"};
   if (!state.start) return start;
   const auto same = [&](const char* what, bool equal) {
     check(equal, "tag " + options.tag + " was started with another " + what +
@@ -204,18 +208,14 @@ int run(const Options& options) {
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);
   Night* the_night = nullptr;  // which is told what to say before it is there
-  const auto closing = [&](const std::string& words) {
-    const RunState& now = the_night->state();
-    return closing_lines(now, words, folder.path, history.restore_command(now.champion));
-  };
   const auto notify = [&](Notice notice, const std::string& words) {
-    notifier.tell(notice, options.tag, words, closing(words));
+    notifier.tell(notice, options.tag, words, closing_lines(the_night->state(), words, folder));
   };
   Night night(journal, std::move(state), store, workers, settings, bench.budget,
               {log_info, log_warning, notify});
   the_night = &night;
   const Ended ended = play(night);
-  std::cout << closing(ended.why) << std::flush;
+  std::cout << closing_lines(night.state(), ended.why, folder) << std::flush;
   return ended.code;
 }
 

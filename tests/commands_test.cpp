@@ -9,6 +9,7 @@
 
 #include "agent/loop/status.h"
 #include "agent/record/export.h"
+#include "agent/record/report.h"
 #include "agent/record/show.h"
 #include "common/text.h"
 #include "tests/story.h"
@@ -137,6 +138,11 @@ class ReadingTest : public CommandsTest {
     story.tell(candidate);
     Measured measured = measured_at(1.9);
     measured.steps = 120;
+    measured.busy = "a build";
+    measured.machine.cores = 2;
+    measured.machine.load = 3;
+    measured.machine.training.seconds = 8;
+    measured.machine.training.contended = 2;
     story.measured(1, measured).verdict(1, Status::kKeep);
     story.measured(1, measured_at(1.92));
     file("runs/t/champion/" + candidate.commit + "/train.cpp", "int a = 7;\nint b = 2;\n");
@@ -147,6 +153,15 @@ class ReadingTest : public CommandsTest {
     file("runs/t/experiments/0003/run.log", " 20 %  step 30  1.2 s  loss 4.5000\n");
     file("runs/t/experiments/0003/attempt/x", "");
     return story;
+  }
+
+  static event::Verified proof_of(const std::string& tip) {
+    event::Verified proof;
+    proof.tip = tip;
+    proof.verified = true;
+    proof.pairs = 4;
+    proof.bpb = 1.85;
+    return proof;
   }
 
   void write(const Story& story, const std::string& tag = "t") {
@@ -176,11 +191,80 @@ TEST_F(ReadingTest, StatusOfARunThatIsAliveTellsWhatItDoes) {
       << text;
   EXPECT_NE(text.find("running (" + std::to_string(getpid())), std::string::npos) << text;
   EXPECT_NE(
-      text.find("1.900000 (#1), -0.100000 (-5.00 %) from 2.000000; not proven: the gain rests on"),
+      text.find(
+          "1.900000 (#1), -0.100000 (-5.00 %) from 2.000000; not verified yet: the gain rests "),
       std::string::npos)
       << text;
   EXPECT_NE(text.find("noise     0.014, by 1 repeat; the gain is 7.1 times that"),
             std::string::npos)
+      << text;
+}
+
+TEST_F(ReadingTest, StatusReadsARepeatWhereItRuns) {
+  const auto lock = hold();
+  Story story = baseline();
+  file("runs/t/experiments/0000/run.log", " 99 %  step 90  9 s  loss 4.1000\n");
+  file("runs/t/again/build/x", "");
+  EXPECT_NE(text_of(story, 120).find("now       #0 again building\n"), std::string::npos);
+  fs::remove_all(dir_ / "runs/t/again/build");
+  file("runs/t/again/run.log", " 20 %  step 30  1.2 s  loss 4.5000\n");
+  file("runs/t/again/attempt/x", "");
+  const std::string text = text_of(story.run(0), 120);
+  EXPECT_NE(text.find("#0 again training for 5 s, about 7 s left, step 30, loss 4.5000\n"),
+            std::string::npos)
+      << text;
+  story.tell(event::Start{}).tell(event::Tested{story.state.champion, 2.1, "", 1});
+  EXPECT_NE(text_of(story, 120).find("now       between two measurements"), std::string::npos)
+      << "what was open ended with the agent";
+}
+
+TEST_F(ReadingTest, StatusTellsWhatAProofMeasures) {
+  const auto lock = hold();
+  Story story = night();
+  story.verdict(3, Status::kCrash);
+  EXPECT_NE(text_of(story, 120).find("now       scoring on the test split\n"), std::string::npos);
+  story.proof({{0, 1, 2}, {2, 1, 0}}, {1}).run_arm(0, 2);
+  file("runs/t/proof/2/attempt/x", "");
+  file("runs/t/proof/2/run.log", " 20 %  step 30  1.2 s  loss 4.5000\n");
+  const std::string text = text_of(story, 120);
+  EXPECT_NE(text.find("now       proof 1 of 2, without #1 training for 5 s, about 7 s left, step "
+                      "30, loss 4.5000"),
+            std::string::npos)
+      << text;
+  fs::remove_all(dir_ / "runs/t/proof/2/attempt");
+  EXPECT_NE(text_of(story, 120).find("without #1 scoring for 5 s"), std::string::npos);
+  story.tell(event::ProofMeasured{0, 2, 1, true, measured_at(1.95)});
+  EXPECT_NE(text_of(story, 120).find("now       between two measurements of the proof\n"),
+            std::string::npos);
+}
+
+TEST_F(ReadingTest, WhatWasKeptAfterAProofIsNowhereCalledVerified) {
+  Story story = night();
+  story.verdict(3, Status::kCrash).proof({});
+  story.tell(proof_of(story.state.champion));
+  write(story);
+  type("status --json" + data_);
+  EXPECT_EQ(nlohmann::json::parse(said_)["verified"], true);
+  EXPECT_NE(comparison_text(story.state, story.state).find("which is      verified"),
+            std::string::npos);
+  write(story.experiment(4, Status::kKeep, 1.8));
+  type("status --json" + data_);
+  EXPECT_EQ(nlohmann::json::parse(said_)["verified"], false);
+  EXPECT_EQ(nlohmann::json::parse(said_)["certainty"], "not verified yet");
+  EXPECT_NE(comparison_text(story.state, story.state).find("which is      not verified yet"),
+            std::string::npos);
+}
+
+TEST_F(ReadingTest, StatusHasTheTestSplitBesideVal) {
+  Story story = night();
+  EXPECT_EQ(text_of(story, 200).find("\ntest "), std::string::npos);
+  story.tell(event::Tested{story.state.at(0).candidate.commit, 2.1, "", 1});
+  story.tell(event::Tested{story.state.champion, 2.09, "", 1});
+  const std::string text = text_of(story, 200);
+  EXPECT_NE(
+      text.find("\ntest      2.100000 -> 2.090000 (-0.010000), on val -0.100000; the loop may "
+                "fit its validation rows"),
+      std::string::npos)
       << text;
 }
 
@@ -269,7 +353,9 @@ TEST_F(ReadingTest, ShowTellsAllAboutOneExperiment) {
   EXPECT_EQ(type("show 1" + data_), kDone);
   for (const char* part :
        {"#1 keep  =cmd|'/c calc'!A1 <b> red drawkcab\n", "1.900000, -0.100000 against",
-        "measured again: 1.920000", "made from     #0, which made 90 steps", "steps         120"})
+        "measured again: 1.920000", "made from     #0, which made 90 steps", "steps         120",
+        "+0.0000 at equal steps (0.0000)",
+        "load 3.0 on 2 cores; waited for a core 25 % of the time; busy in every attempt: a build"})
     EXPECT_NE(said_.find(part), std::string::npos) << part << said_;
   EXPECT_EQ(type("show 2" + data_), kDone);
   EXPECT_NE(said_.find("terminate called"), std::string::npos) << said_;
@@ -307,6 +393,67 @@ TEST_F(ReadingTest, ExportIsASeriesThatGitApplies) {
                           "measured 2 times; not verified yet.\n"))
       << message;
   EXPECT_NE(message.find("+++ b/other From: me"), std::string::npos) << message;
+}
+
+// Two changes, and a proof that takes the first out again.
+TEST_F(ReadingTest, ExportOfATrimmedRunEndsWithTheTipThatIsLeft) {
+  Story story = baseline();
+  const auto keeps = [&](const std::string& commit, const std::string& source) {
+    file("runs/t/champion/" + commit + "/train.cpp", source);
+  };
+  story.experiment(1, Status::kKeep, 1.95);
+  keeps(story.state.champion, "int a = 7;\nint b = 2;\n");
+  story.experiment(2, Status::kKeep, 1.9);
+  keeps(story.state.champion, "int a = 7;\nint b = 9;\n");
+  story.proof({{0, 1, 2}}, {1}).tell(event::Trimmed{"trimmed", {1}, {{0, 1}}});
+  story.arm(1, 0, measured_at(1.85)).arm(1, 1, measured_at(2));
+  keeps("trimmed", "int a = 1;\nint b = 9;\n");
+  event::Verified proof = proof_of("trimmed");
+  proof.changes = {{.n = 1, .effect = -0.05, .result = "dropped"}};
+  story.tell(proof);
+  const fs::path to = dir_ / "wins";
+  export_run({dir_ / "runs/t"}, story.state, to);
+  EXPECT_EQ(read_file(to / "train.cpp"), "int a = 1;\nint b = 9;\n");
+  EXPECT_NE(read_file(to / "0001-idea-1.patch").find("dropped later"), std::string::npos);
+  EXPECT_NE(read_file(to / "0003-without-1.patch").find("Subject: [PATCH 3/3] without #1\n"),
+            std::string::npos);
+  file("checkout/train.cpp", "int a = 1;\nint b = 2;\n");
+  const std::string script =
+      "cd '" + (dir_ / "checkout").string() +
+      "' && git init -q . && git add -A && git -c user.name=a -c user.email=a@b commit -qm base && "
+      "GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b git am -q --keep-non-patch ../wins/*.patch";
+  ASSERT_EQ(std::system(script.c_str()), 0);
+  EXPECT_EQ(read_file(dir_ / "checkout/train.cpp"), "int a = 1;\nint b = 9;\n");
+}
+
+TEST_F(ReadingTest, TheRestoreLinePutsTheChampionIntoTheCheckout) {
+  RunState state = night().state;
+  const std::string in_checkout = "cd '" + (dir_ / "my checkout").string() + "' && ";
+  const auto restored = [&] {
+    file("my checkout/train.cpp", "int a = 1;\n");
+    const std::string line = restore_line({dir_ / "runs/t"}, state);
+    EXPECT_EQ(std::system((in_checkout + line).c_str()), 0) << line;
+    return read_file(dir_ / "my checkout/train.cpp");
+  };
+  file("my checkout/train.cpp", "int a = 3;\n");
+  ASSERT_EQ(std::system((in_checkout +
+                         "git init -q . && git add -A && git -c user.name=a -c user.email=a@b "
+                         "commit -qm x && git rev-parse HEAD > ../commit")
+                            .c_str()),
+            0);
+  const std::string champion = std::exchange(state.champion, trim(read_file(dir_ / "commit")));
+  EXPECT_EQ(restored(), "int a = 3;\n");
+  file("runs/t/git/repository.git/HEAD", "");
+  state.champion = champion;
+  EXPECT_EQ(restored(), "int a = 7;\nint b = 2;\n");
+}
+
+TEST_F(ReadingTest, CompareHasNoFiguresOfARunWithoutABaseline) {
+  Story begun;
+  begun.start();
+  const std::string text = comparison_text(begun.state, baseline().state);
+  EXPECT_NE(text.find("\nbaseline      no baseline yet  "), std::string::npos) << text;
+  EXPECT_EQ(text.find(" 0.000000"), std::string::npos) << text;
 }
 
 TEST_F(ReadingTest, CompareSaysWhatIsNotComparable) {

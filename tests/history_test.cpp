@@ -158,8 +158,7 @@ class AnyRepository : public ::testing::TestWithParam<Situation> {
               prefix + "train.cpp");
     EXPECT_EQ(user.sh(git + "log -1 --format='%P %an %ae %cn %s' " + second_),
               first_ + " autoresearch autoresearch@localhost autoresearch second");
-    user.sh(history.restore_command(second_));
-    EXPECT_EQ(read_file(place / "train.cpp"), source(2));
+    EXPECT_EQ(history.source_at(second_), source(2));
   }
 
   std::string start_, first_, second_;
@@ -396,8 +395,7 @@ TEST(History, ABranchCalledAutoresearchIsNoObstacle) {
   std::string start = history.commit_start("x\n", "baseline");
   history.set_ref("champion", start);
   EXPECT_NE(history.move_branch(start, "").value_or("").find("left alone"), std::string::npos);
-  user.sh(history.restore_command(start));
-  EXPECT_EQ(read_file(user.checkout / "train.cpp"), "x\n");
+  EXPECT_EQ(history.source_at(start), "x\n");
 }
 
 TEST(History, AnUnbornBranchOfTheTagsNameIsNotBorn) {

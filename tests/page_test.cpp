@@ -112,8 +112,9 @@ class PageTest : public FolderTest {
   }
 
   // What is in the script element of this id.
-  static event::Verified proof(double high, int64_t pairs) {
+  static event::Verified proof(const RunState& state, double high, int64_t pairs) {
     event::Verified proof;
+    proof.tip = state.champion;
     proof.verified = high < 0;
     proof.pairs = pairs;
     proof.mean = -0.01, proof.low = -0.02, proof.high = high;
@@ -155,13 +156,50 @@ TEST_F(PageTest, HoldsEveryExperimentWithItsFiguresAndItsFiles) {
 
 TEST_F(PageTest, SaysThatAGainIsVerifiedOnlyIfSomebodySaysSo) {
   RunState state = night(3);
-  EXPECT_FALSE(data(page(state), "run").contains("verified"));
-  state.verified = proof(-0.005, 6);
-  state.verified->changes = {{.n = 1, .result = "verified"}};
-  const json told = data(page(state), "run")["verified"];
-  EXPECT_EQ(told["pairs"], 6);
-  EXPECT_EQ(told["high"], -0.005);
-  EXPECT_EQ(told["changes"]["1"], true);
+  EXPECT_EQ(data(page(state), "run")["certainty"], "not verified yet");
+  EXPECT_EQ(data(page(state), "run")["experiments"][1]["certainty"], "not verified yet");
+  state.verified = proof(state, -0.005, 6);
+  state.experiments[1].proven =
+      event::ProvenChange{.n = 1, .effect = 0.01, .standard_error = 0.002, .result = "verified"};
+  const json run = data(page(state), "run");
+  EXPECT_EQ(run["certainty"], "verified");
+  EXPECT_EQ(run["proof"]["pairs"], 6);
+  EXPECT_EQ(run["proof"]["high"], -0.005);
+  EXPECT_EQ(run["experiments"][1]["certainty"], "verified");
+  EXPECT_NEAR(run["experiments"][1]["interval"][0].get<double>(), -0.014, 1e-9);
+  EXPECT_NEAR(run["experiments"][1]["interval"][1].get<double>(), -0.006, 1e-9);
+  state.verified->tip = "an older champion";
+  EXPECT_EQ(data(page(state), "run")["certainty"], "not verified yet");
+}
+
+TEST_F(PageTest, EveryKeptCommitHasItsTestScoreAndItsCost) {
+  RunState state = night(3);
+  state.tested[state.at(1).candidate.commit].bpb = 2.09;
+  state.usd_for[1] = 0.25;
+  const json run = data(page(state), "run");
+  EXPECT_EQ(run["experiments"][1]["test"], 2.09);
+  EXPECT_EQ(run["experiments"][1]["usd"], 0.25);
+  EXPECT_FALSE(run["experiments"][0].contains("test"));
+  EXPECT_EQ(run["test"], 2.09) << "without a proof too";
+}
+
+TEST_F(PageTest, NamesTheSandboxAndSaysIfItIsTheWeakerOne) {
+  Story story;
+  EXPECT_EQ(page(story.start().state).find("[\"sandbox\""), std::string::npos) << "not known";
+  event::Start start;
+  start.sandbox = "bubblewrap";
+  story.tell(start);
+  EXPECT_NE(page(story.state).find("[\"sandbox\",\"bubblewrap\"]"), std::string::npos);
+  start.sandbox = "landlock";
+  EXPECT_NE(
+      page(story.tell(start).state).find("\"bubblewrap, then landlock (landlock is weaker than "),
+      std::string::npos);
+}
+
+TEST_F(PageTest, SaysThatTheMachineWasBusyInWhatCounts) {
+  RunState state = night(3);
+  state.experiments[1].measured->busy = "a build took a core";
+  EXPECT_EQ(data(page(state), "run")["experiments"][1]["busy"], "a build took a core");
 }
 
 TEST_F(PageTest, NamesTheExperimentsThatSawAnotherProgram) {
@@ -293,6 +331,7 @@ addEventListener('load', () => setTimeout(() => {
   seen.ready = performance.getEntriesByType('navigation')[0].loadEventStart;
   seen.requests = performance.getEntriesByType('resource').length;
   seen.top = document.getElementById('top').innerText;
+  seen.wins = document.getElementById('wins').innerText.slice(0, 3000);
   seen.opened = [];
   const open = list => {
     const point = list.shift();
@@ -360,8 +399,19 @@ class BrowserTest : public PageTest {
 
 TEST_F(BrowserTest, EveryExperimentIsThereAndItsPointOpensIt) {
   std::string console;
-  const json seen = look(page(night(12)), false, 1200, console);
+  RunState state = night(12);
+  for (const int64_t n : {1, 10}) {
+    state.experiments[static_cast<size_t>(n)].proven =
+        event::ProvenChange{.n = n, .effect = 0.01, .standard_error = 0.002, .result = "verified"};
+    state.tested[state.at(n).candidate.commit].bpb = 2.1;
+    state.usd_for[n] = 12.34;
+  }
+  const json seen = look(page(state), false, 1200, console);
   EXPECT_EQ(console, "");
+  EXPECT_EQ(seen["wide"], false) << "the table of wins has its room";
+  const std::string wins = seen["wins"];
+  for (const char* part : {"\u22120.0140 to \u22120.0060", "2.100000", "gap +0.0457", "$12.34"})
+    EXPECT_NE(wins.find(part), std::string::npos) << part << wins;
   EXPECT_EQ(seen["rows"], 12);
   EXPECT_EQ(seen["points"], 11) << "all but the one that is under way";
   EXPECT_EQ(seen["hours"], 11) << "by hours too";
@@ -390,13 +440,15 @@ TEST_F(BrowserTest, TheFirstScreenSaysWhatIsReal) {
   EXPECT_NE(plain.find("times the noise"), std::string::npos) << plain;
   EXPECT_NE(plain.find("#10 made 168 steps in its time, the baseline 71."), std::string::npos);
 
-  state.verified = proof(0.005, 4);
+  state.verified = proof(state, 0.005, 4);
   EXPECT_NE(top().find("not proven"), std::string::npos);
-  state.verified = proof(-0.005, 4);
+  state.verified = proof(state, -0.005, 4);
+  state.best_bpb = 2.05;  // of a tip that lost a change
   state.tested[state.at(0).candidate.commit].bpb = 2.1;
   state.tested[state.champion].bpb = 2.09;
   const std::string proven = top();
   EXPECT_EQ(proven.find("not "), std::string::npos) << proven;
+  EXPECT_NE(proven.find("\u2192 2.050000 ("), std::string::npos) << proven;
   EXPECT_NE(proven.find("95 % interval \u22120.020000 to \u22120.005000"), std::string::npos);
   EXPECT_NE(proven.find("2.100000 \u2192 2.090000"), std::string::npos) << proven;
 }
@@ -433,6 +485,7 @@ TEST_F(BrowserTest, ARunOfAnyLengthOpensWithoutAnError) {
     std::cout << count << " experiments: " << html.size() / 1e6 << " MB, made in "
               << 1000 * (read - begun) << " ms, again in " << 1000 * (again - read)
               << " ms, open after " << seen["ready"] << " ms\n";
+    EXPECT_LT(seen["ready"].get<double>(), 2000) << "milliseconds, for " << count << " experiments";
   }
 }
 

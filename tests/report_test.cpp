@@ -125,9 +125,9 @@ TEST(ResultsTsv, PandasReadsItAsUpstreamsAnalysisDoes) {
 
 TEST(Report, TellsWhichOperationsAreNotFused) {
   RunState state = a_night();
-  EXPECT_EQ(closing_lines(state, "done", "/run", "").find("plain ATen"), std::string::npos);
+  EXPECT_EQ(closing_lines(state, "done", {"/run"}).find("plain ATen"), std::string::npos);
   state.experiments[0].measured->fused_operations = "plain ATen computes <b>";
-  EXPECT_NE(closing_lines(state, "done", "/run", "").find("\nplain ATen computes <b>\n"),
+  EXPECT_NE(closing_lines(state, "done", {"/run"}).find("\nplain ATen computes <b>\n"),
             std::string::npos);
 }
 
@@ -138,7 +138,8 @@ TEST(ExperimentLine, ShowsStatusFigureChangeMinutesAndRunningBest) {
   EXPECT_EQ(experiment_line(state, 1),
             "#1   keep     1.874210  -0.003120    0.4 min  best 1.874210  "
             "matrix learning rate 0.04 -> 0.05");
-  EXPECT_EQ(experiment_line(state, 2),
+  EXPECT_TRUE(experiment_line(state, 1, "by speed").ends_with(" -> 0.05 [won by speed]"));
+  EXPECT_EQ(experiment_line(state, 2, "by speed"),
             "#2   discard  1.880000  +0.005790    0.4 min  best 1.874210  wider");
   EXPECT_EQ(experiment_line(state, 3),
             "#3   crash           -          -    1.5 min  best 1.874210  deeper "
@@ -160,44 +161,44 @@ TEST(ExperimentLine, StaysBelowItsHeader) {
 }
 
 TEST(ClosingLines, NameGainReasonProposersFilesAndTheCommand) {
-  EXPECT_EQ(closing_lines(a_night(), "8 hours are over", "/data/runs/t", "git restore it"),
-            "val_bpb 1.877330 -> 1.874210 (-0.003120, -0.17 %) after 4 experiments: 1 kept, 1 "
-            "discarded, 2 crashed\n"
-            "noise of one measurement: not known: nothing was measured twice yet\n"
-            "not proven: the gain rests on the measurements that it was chosen by; build/agent "
-            "verify --tag  measures it anew\n"
-            "stopped: 8 hours are over\n"
-            "proposed by: builtin 2 (1 kept, 50 %), openai 2 (0 kept, 0 %)\n"
-            "time: 21 % training, 79 % waiting for an idea\n"
-            "files: /data/runs/t (results.tsv, report.html, experiments/, champion/)\n"
-            "to put the best train.cpp (#1) into the checkout:\n"
-            "  git restore it\n");
+  EXPECT_EQ(
+      closing_lines(a_night(), "8 hours are over", {"/data/runs/t"}),
+      "val_bpb 1.877330 -> 1.874210 (-0.003120, -0.17 %) after 4 experiments: 1 kept, 1 "
+      "discarded, 2 crashed\n"
+      "noise of one measurement: not known: nothing was measured twice yet\n"
+      "not verified yet: the gain rests on the measurements that it was chosen by; build/agent "
+      "verify --tag  measures it anew\n"
+      "stopped: 8 hours are over\n"
+      "proposed by: builtin 2 (1 kept, 50 %), openai 2 (0 kept, 0 %)\n"
+      "time: 21 % training, 79 % waiting for an idea\n"
+      "files: /data/runs/t (results.tsv, report.html, experiments/, champion/)\n"
+      "to put the best train.cpp (#1) into the checkout, type there:\n"
+      "  git restore --source=bbbbbbbbbbbb -- train.cpp\n");
 }
 
 TEST(ClosingLines, WarnOfAGainThatComesWithMoreSteps) {
   RunState state = a_night();
   state.experiments[0].measured->steps = 71;
   state.experiments[1].measured->steps = 76;
-  EXPECT_EQ(closing_lines(state, "x", "/d", "").find("steps"), std::string::npos);
+  EXPECT_EQ(closing_lines(state, "x", {"/d"}).find("steps"), std::string::npos);
   state.experiments[1].measured->steps = 168;
   EXPECT_NE(
-      closing_lines(state, "x", "/d", "").find("#1 made 168 steps in its time, the baseline 71."),
+      closing_lines(state, "x", {"/d"}).find("#1 made 168 steps in its time, the baseline 71."),
       std::string::npos);
   state.experiments[1].measured->steps = 40;
-  EXPECT_EQ(closing_lines(state, "x", "/d", "").find("steps"), std::string::npos) << "no help";
+  EXPECT_EQ(closing_lines(state, "x", {"/d"}).find("steps"), std::string::npos) << "no help";
   state.experiments[1].measured->steps = 168;
   state.verified = event::Verified{};
   state.verified->tip = state.champion;
   state.verified->verified = true;
-  EXPECT_EQ(closing_lines(state, "x", "/d", "").find("steps"), std::string::npos) << "side by side";
+  EXPECT_EQ(closing_lines(state, "x", {"/d"}).find("steps"), std::string::npos) << "side by side";
 }
 
 TEST(ClosingLines, SayWhenNothingWasGained) {
-  const std::string none =
-      closing_lines(state_of({{Status::kKeep, "baseline", 2.0}}), "x", "/d", "restore");
+  const std::string none = closing_lines(state_of({{Status::kKeep, "baseline", 2.0}}), "x", {"/d"});
   EXPECT_NE(none.find("2.000000: the baseline is still the best"), std::string::npos) << none;
   EXPECT_EQ(none.find("restore"), std::string::npos) << "the checkout has it already";
-  const std::string empty = closing_lines(RunState{}, "x", "/d", "restore");
+  const std::string empty = closing_lines(RunState{}, "x", {"/d"});
   EXPECT_NE(empty.find("no baseline was measured"), std::string::npos) << empty;
 }
 

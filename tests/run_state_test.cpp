@@ -18,7 +18,8 @@ using nlohmann::json;
 
 const char* const kLines[] = {
     R"({"event":"start","version":2,"tag":"t","task_name":"tiny","task":"ab","kit":"cd",
-        "device":"cpu","machine":"box","seed":7,"provider":"openai","from":"u #3 ab"})",
+        "device":"cpu","machine":"box","seed":7,"provider":"openai","from":"u #3 ab",
+        "sandbox":"landlock"})",
     R"({"event":"program","sha256":"ef"})",
     R"({"event":"call","id":1,"n":2,"provider":"openai:m","prompt_bytes":3,"room":4,
         "largest_usd":0.5})",
@@ -343,6 +344,31 @@ TEST(Fold, AProofTakesOneFigureOfEachArmOfABlock) {
   EXPECT_FALSE(story.state.proof);
   EXPECT_FALSE(story.state.verified->verified);
   EXPECT_EQ(story.state.proofs, 1);
+}
+
+TEST(Fold, ACallIsPaidForTheExperimentThatItWasFor) {
+  Story story;
+  story.begun();
+  for (const int64_t id : {1, 2, 3}) {
+    CallOpened opened;
+    opened.id = id;
+    opened.n = id == 3 ? 2 : 1;
+    CallClosed closed;
+    closed.id = id;
+    closed.usd = 0.25;
+    story.tell(opened).tell(closed);
+  }
+  EXPECT_EQ(story.state.usd_for, (std::map<int64_t, double>{{1, 0.5}, {2, 0.25}}));
+}
+
+TEST(Fold, ARunTellsEveryKindOfSandboxThatItHad) {
+  Story story;
+  event::Start start;
+  for (const char* kind : {"bubblewrap", "bubblewrap", "off"}) {
+    start.sandbox = kind;
+    story.tell(start);
+  }
+  EXPECT_EQ(story.state.start->sandbox, "bubblewrap, then off");
 }
 
 TEST(Fold, AGainThatTheTestSplitDoesNotShowIsToldOf) {

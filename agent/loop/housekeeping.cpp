@@ -38,14 +38,6 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   return paths;
 }
 
-std::string local_time(std::time_t time) {
-  tm local = {};
-  localtime_r(&time, &local);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &local);
-  return text;
-}
-
 std::string counted(size_t count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
@@ -123,10 +115,20 @@ std::string runs_table(const std::vector<RunSummary>& runs) {
   for (const RunSummary& run : runs)
     table += line(run.tag, run.task, state_of(run) + process_of(run),
                   run.best ? format("%.6f", *run.best) : "-", std::to_string(run.experiments),
-                  human_bytes(run.bytes), local_time(run.last_activity));
+                  human_bytes(run.bytes),
+                  local_time(static_cast<double>(run.last_activity), "%Y-%m-%d %H:%M"));
   for (const RunSummary& run : runs)
     if (!run.problem.empty()) table += "run " + run.tag + " is damaged: " + run.problem + "\n";
   return table;
+}
+
+std::string local_time(double seconds_since_1970, const char* pattern) {
+  const auto time = static_cast<std::time_t>(seconds_since_1970);
+  tm local = {};
+  localtime_r(&time, &local);
+  char text[64];
+  std::strftime(text, sizeof text, pattern, &local);
+  return text;
 }
 
 int64_t disk_usage(const fs::path& path) {

@@ -42,6 +42,9 @@ std::string state_of(const RunSummary& run);
 // One line a run below a header; then why those that are damaged can't be read.
 std::string runs_table(const std::vector<RunSummary>& runs);
 
+// A time in the user's zone; `pattern`: strftime's.
+std::string local_time(double seconds_since_1970, const char* pattern);
+
 // Space that a file or a folder with all in it takes on its disk, in bytes.
 int64_t disk_usage(const fs::path& path);
 

@@ -6,6 +6,7 @@
 #include "agent/edit/diff.h"
 #include "agent/lab/proof.h"
 #include "agent/record/journal.h"
+#include "agent/record/page_detail.h"
 #include "agent/record/report.h"
 #include "common/log.h"
 
@@ -94,6 +95,11 @@ void LocalStore::keep_champion(int64_t n, const std::string& commit) {
   fs::rename(folder.program(), again.program(), not_there);
 }
 
+std::string LocalStore::won(const RunState& state, int64_t n) {
+  const auto compared = against_parent(run_, state, n);
+  return compared ? name_of(compared->won_by) : "";
+}
+
 void LocalStore::derive(const RunState& state) {
   write_file(run_.results(), results_tsv(state));
   write_file(run_.report(), page_.html(state, wall_clock()));
@@ -112,7 +118,8 @@ void LocalStore::move_branch(const RunState& state) {
   const bool ours = !at ||
                     std::any_of(state.experiments.begin(), state.experiments.end(),
                                 [&](const Experiment& e) { return e.candidate.commit == *at; }) ||
-                    std::count(state.trimmed.begin(), state.trimmed.end(), *at) > 0;
+                    std::any_of(state.trimmed.begin(), state.trimmed.end(),
+                                [&](const TrimmedTip& tip) { return tip.commit == *at; });
   const auto note = ours ? history_.move_branch(state.champion, at.value_or(""))
                          : std::optional<std::string>("branch autoresearch/" + tag_ +
                                                       " was moved by somebody else and is left "

@@ -26,6 +26,7 @@ class LocalStore : public Store {
                                    const std::string& theirs) override;
   std::string commit_aside(const std::string& name, const Draft& draft) override;
   void keep_champion(int64_t n, const std::string& commit) override;
+  std::string won(const RunState& state, int64_t n) override;
   void derive(const RunState& state) override;
   void tidy(int64_t n) override;
   void close_conversation(int64_t n) override;

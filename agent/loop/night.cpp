@@ -748,7 +748,7 @@ void Night::say_safe_to_leave(int64_t n) {
 }
 
 void Night::speak_after(int64_t n) {
-  voice_.say(experiment_line(state_, n));
+  voice_.say(experiment_line(state_, n, store_.won(state_, n)));
   if (const std::string slow = slow_operations(state_); n == 0 && !slow.empty()) voice_.warn(slow);
   const bool first_keep = n > 0 && state_.champion_n == n && !state_.told.contains("first keep");
   if (first_keep) {

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <ctime>
 #include <regex>
 
 #include "agent/lab/measurement.h"
+#include "agent/lab/proof.h"
+#include "agent/loop/housekeeping.h"
 #include "agent/loop/place.h"
 #include "agent/record/figures.h"
 #include "agent/record/journal.h"
@@ -22,6 +23,8 @@ namespace {
 constexpr size_t kRows = 10;
 constexpr size_t kWide = 80;  // columns that a table with all figures wants
 
+std::string number(int64_t n) { return "#" + std::to_string(n); }
+
 // ------------------------------------------------------------------------------------------------
 // What is under way
 
@@ -32,8 +35,9 @@ std::optional<double> loss_at(const Curve& curve, int64_t step) {
   return loss;
 }
 
-void look_at_training(const RunFolder& folder, const RunState& state, Doing& doing) {
-  const ExperimentFolder mine = folder.experiment(doing.n);
+// `mine`: where the attempt that is open has its files.
+void look_at_training(const RunFolder& folder, const RunState& state, const ExperimentFolder& mine,
+                      Doing& doing) {
   // The trainer's folder is there until it has ended; then its model is scored.
   doing.phase = fs::exists(mine.attempt()) ? "training" : "scoring";
   if (doing.phase == "training")
@@ -61,7 +65,11 @@ Latest latest_of(const std::vector<Entry>& entries, const RunState& state) {
   Latest latest;
   for (const Entry& entry : entries) {
     const double at = seconds_of_utc(entry.time).value_or(0);
-    if (std::holds_alternative<event::RunStarted>(entry.event)) latest.run_started = at;
+    // What was open when a program began had ended before.
+    if (std::holds_alternative<event::Start>(entry.event)) latest.run_started = 0;
+    if (std::holds_alternative<event::RunStarted>(entry.event) ||
+        std::holds_alternative<event::ProofStarted>(entry.event))
+      latest.run_started = at;
     if (const auto* call = std::get_if<CallOpened>(&entry.event))
       if (state.spending.open.contains(call->id)) {
         latest.call_opened = at;
@@ -71,28 +79,84 @@ Latest latest_of(const std::vector<Entry>& entries, const RunState& state) {
   return latest;
 }
 
+// Where something can be built and measured now.
+struct Place {
+  int64_t n;  // the experiment; -1: an arm of a proof
+  std::string what;
+  ExperimentFolder folder;
+  bool open;  // its attempt has begun and has not ended, as far as is on record
+};
+
+std::vector<Place> places_of(const RunFolder& folder, const RunState& state) {
+  std::vector<Place> places;
+  if (const auto& proof = state.proof) {
+    const auto count = static_cast<int64_t>(proof->plan.arms.size());
+    for (int64_t arm = 0; arm < count; ++arm) {
+      const bool is_now = proof->open && arm == proof->arm;
+      const std::string block =
+          is_now ? format("proof %lld of %zu, ", static_cast<long long>(proof->block + 1),
+                          proof->plan.blocks.size())
+                 : "proof, ";
+      const std::string name =
+          arm == kTip ? "champion"
+          : arm == kBaseline
+              ? "baseline"
+              : "without " + number(proof->plan.changes[static_cast<size_t>(arm - kFirstVariant)]);
+      places.push_back({-1, block + name, folder.proof(arm), is_now});
+    }
+    return places;  // from its first measurement to its end nothing else is measured
+  }
+  for (const Experiment& e : state.experiments)
+    if (e.status == Status::kOpen)
+      places.push_back({e.n, number(e.n), folder.experiment(e.n), e.open});
+    else if (e.n == state.champion_n)
+      places.push_back({e.n, number(e.n) + " again", folder.again(), e.open});
+  const int64_t next = state.next_n();
+  places.push_back({next, number(next), folder.experiment(next), false});
+  return places;
+}
+
+// What is kept is scored on the test split at once. No file and no event tells that it began.
+bool scores_on_test(const RunState& state) {
+  const auto due = [&](const std::string& commit) {
+    return !commit.empty() && !state.tested.contains(commit);
+  };
+  return due(state.champion) ||
+         std::any_of(state.experiments.begin(), state.experiments.end(), [&](const Experiment& e) {
+           return e.status == Status::kKeep && due(e.candidate.commit);
+         });
+}
+
+std::string idle_phase(const RunFolder& folder, const RunState& state, const Doing& doing) {
+  if (fs::exists(folder.canary().path)) return "trying if the machine is whole";
+  if (!state.paused.empty()) return "paused";
+  if (state.proof) return "between two measurements of the proof";
+  if (scores_on_test(state)) return "scoring on the test split";
+  if (!doing.asking.empty()) return "waiting for an idea";
+  return state.experiments.empty() ? "starting" : "between two measurements";
+}
+
 Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& latest, double now) {
   Doing doing;
   doing.asking = latest.provider;
   doing.asking_seconds = latest.call_opened > 0 ? now - latest.call_opened : 0;
-  for (const Experiment& e : state.experiments)
-    if (e.open) doing.n = e.n;
-  if (doing.n >= 0) {
-    doing.seconds = std::max(0.0, now - latest.run_started);
-    look_at_training(folder, state, doing);
-    return doing;
-  }
-  for (const int64_t n : {state.next_n() - 1, state.next_n()})
-    if (n >= 0 && fs::exists(folder.experiment(n).build())) {
-      doing.phase = "building";
-      doing.n = n;
+  const auto places = places_of(folder, state);
+  for (const Place& place : places)
+    if (place.open && latest.run_started > 0) {
+      doing.n = place.n;
+      doing.what = place.what;
+      doing.seconds = std::max(0.0, now - latest.run_started);
+      look_at_training(folder, state, place.folder, doing);
+      return doing;
     }
-  if (!doing.phase.empty()) return doing;
-  doing.phase = fs::exists(folder.canary().path) ? "trying if the machine is whole"
-                : !state.paused.empty()          ? "paused"
-                : !doing.asking.empty()          ? "waiting for an idea"
-                : state.experiments.empty()      ? "starting"
-                                                 : "between two measurements";
+  for (const Place& place : places)
+    if (fs::exists(place.folder.build())) {
+      doing.n = place.n;
+      doing.what = place.what;
+      doing.phase = "building";
+      return doing;
+    }
+  doing.phase = idle_phase(folder, state, doing);
   return doing;
 }
 
@@ -113,24 +177,13 @@ bool is_wide(char32_t c) {
                      [&](const auto& range) { return c >= range.first && c <= range.second; });
 }
 
-std::string local_time(double seconds, const char* pattern) {
-  const auto time = static_cast<std::time_t>(seconds);
-  tm local = {};
-  localtime_r(&time, &local);
-  char text[64];
-  std::strftime(text, sizeof text, pattern, &local);
-  return text;
-}
-
-std::string number(int64_t n) { return "#" + std::to_string(n); }
-
 std::string doing_in_words(const RunStatus& status) {
   const Doing& doing = status.doing;
   const std::string condition = condition_of(status);
   if (condition == "ended") return "ended: " + one_line(status.state.stopped, 300);
   if (condition == "killed")
     return "nobody runs it, and no end is on record; the command that began it goes on with it";
-  std::string words = doing.n < 0 ? doing.phase : number(doing.n) + " " + doing.phase;
+  std::string words = doing.what + (doing.what.empty() ? "" : " ") + doing.phase;
   if (condition == "paused") words += ": " + one_line(status.state.paused, 200);
   if (doing.seconds > 0) words += " for " + human_seconds(doing.seconds);
   if (doing.left) words += ", about " + human_seconds(*doing.left) + " left";
@@ -144,10 +197,9 @@ std::string best_in_words(const RunState& state) {
   if (state.champion_n < 0) return "no baseline was measured yet";
   if (state.champion_n == 0) return format("%.6f, the baseline", state.best_bpb);
   const double before = baseline_bpb(state), gain = state.best_bpb - before;
-  const std::string proof = proof_line(state);
   return format("%.6f (#%lld), %+.6f (%+.2f %%) from %.6f; ", state.best_bpb,
                 static_cast<long long>(state.champion_n), gain, 100 * gain / before, before) +
-         (proof.empty() ? "not verified yet" : proof);
+         proof_line(state);
 }
 
 // The noise, and how large the gain is beside it.
@@ -324,6 +376,7 @@ std::string status_text(const RunStatus& status, size_t columns, bool colours) {
   add("next", next_in_words(status));
   add("best", best_in_words(state));
   add("noise", noise_beside_gain(state));
+  add("test", test_line(state));
   add("caution", steps_caution(state));
   add("done", done_in_words(state));
   const Counts counts = count(state);
@@ -352,6 +405,7 @@ nlohmann::json status_json(const RunStatus& status) {
                  {"folder", status.folder.path.string()},
                  {"time", status.now},
                  {"phase", doing.phase},
+                 {"what", doing.what},
                  {"phase_seconds", doing.seconds},
                  {"asking", doing.asking},
                  {"paused", one_line(state.paused, 1000)},
@@ -360,7 +414,8 @@ nlohmann::json status_json(const RunStatus& status) {
                  {"discarded", counts.discarded},
                  {"crashed", counts.crashed},
                  {"noise", {{"sigma", noise.sigma}, {"repeats", noise.freedom}}},
-                 {"verified", state.verified && state.verified->verified},
+                 {"verified", certainty_of(state) == Certainty::kVerified},
+                 {"certainty", name_of(certainty_of(state))},
                  {"seconds_each", pace_of(state)},
                  {"usd", state.spending.usd},
                  {"calls", state.spending.calls},
@@ -377,6 +432,7 @@ nlohmann::json status_json(const RunStatus& status) {
   set("step", doing.step);
   set("loss", doing.loss);
   set("champions_loss", doing.champions_loss);
+  set("test", tested_bpb(state, state.champion));
   if (state.champion_n >= 0)
     object.update({{"champion", state.champion_n},
                    {"commit", state.champion},

@@ -14,9 +14,10 @@ namespace autoresearch {
 
 // What is under way, as far as the journal and the files show it.
 struct Doing {
-  std::string phase;                           // "training", "scoring", "building", ...
-  int64_t n = -1;                              // the experiment that holds the slot; -1: none does
-  double seconds = 0;                          // since it began
+  std::string phase;   // "training", "scoring", "building", ...
+  int64_t n = -1;      // the experiment that holds the slot; -1: none does
+  std::string what;    // holds the slot: "#3", "#3 again", "proof 2 of 4, champion"; empty: nothing
+  double seconds = 0;  // since it began
   std::optional<double> left;                  // of its training, as it should last
   std::optional<int64_t> step;                 // that its log told last
   std::optional<double> loss, champions_loss;  // there, and the champion's at the same step

@@ -179,6 +179,8 @@ class Store {
   virtual std::string commit_aside(const std::string& name, const Draft& draft) = 0;
   // The champion's files, whole and on disk when it returns; n: kProofJob for the tip of a proof.
   virtual void keep_champion(int64_t n, const std::string& commit) = 0;
+  // What n won by beside the champion that it edits, in words; empty if nobody knows.
+  virtual std::string won(const RunState&, int64_t /*n*/) { return ""; }
   // All that follows from the journal. Idempotent.
   virtual void derive(const RunState& state) = 0;
   virtual void tidy(int64_t n) = 0;

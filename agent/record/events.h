@@ -31,7 +31,8 @@ struct Start {
   std::string kit;   // its fingerprint
   std::string device, machine;
   int64_t seed = 0;
-  std::string from;  // "TAG #N COMMIT": the baseline is another run's champion; empty: train.cpp
+  std::string from;     // "TAG #N COMMIT": the baseline is another run's champion; empty: train.cpp
+  std::string sandbox;  // "bubblewrap", "landlock", "off"; empty: a program before this wrote it
 };
 
 // program.md is another than before.

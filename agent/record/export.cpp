@@ -1,6 +1,7 @@
 #include "agent/record/export.h"
 
 #include <fmt/chrono.h>
+#include <fmt/ranges.h>
 
 #include <cctype>
 #include <ctime>
@@ -60,25 +61,52 @@ std::string evidence_of(const RunFolder& run, const RunState& state, const Exper
       "val_bpb {:.6f} -> {:.6f} ({:+.6f}), measured {}; {}.\nNoise of one measurement: {}.\n",
       after - change, after, change,
       e.again.empty() ? "once" : fmt::format("{} times", e.again.size() + 1),
-      e.proven ? e.proven->result + " by fresh measurements" : "not verified yet",
+      e.is_dropped() ? "dropped later by fresh measurements" : name_of(certainty_of(e)),
       noise_in_words(noise_of(state.evidence)));
   if (const auto compared = against_parent(run, state, e.n))
     text += "It won " + name_of(compared->won_by) + ".\n";
   return text;
 }
 
-std::string source_of(const RunFolder& run, const Experiment& e) {
-  const fs::path source = run.champion(e.candidate.commit) / "train.cpp";
-  check(fs::exists(source), fmt::format("the source of #{} is missing: {}; its commit is {}", e.n,
-                                        source.native(), e.candidate.commit));
+std::string source_of(const RunFolder& run, const std::string& commit) {
+  const fs::path source = run.champion(commit) / "train.cpp";
+  check(fs::exists(source), fmt::format("the source of a champion is missing: {}; its commit is {}",
+                                        source.native(), commit));
   return read_file(source);
 }
 
-std::vector<const Experiment*> kept(const RunState& state) {
-  std::vector<const Experiment*> all;
-  for (const Experiment& e : state.experiments)
-    if (e.status == Status::kKeep) all.push_back(&e);
-  return all;
+// A commit for `git am`, without its difference: who and when, what, and why.
+struct Mail {
+  std::string commit, utc, subject, body;
+};
+
+Mail mail_of(const RunFolder& run, const RunState& state, const Experiment& e,
+             const Figures& figures) {
+  const std::string idea = one_line(e.candidate.idea, 200);
+  // The model's words come second: `git am` takes headers from the first lines of a mail.
+  std::string body = evidence_of(run, state, e, figures);
+  if (!e.candidate.why.empty()) body += "\n" + paragraph(e.candidate.why);
+  body += fmt::format("\nExperiment: {} {}\nProposed-by: {}\n", run.path.filename().native(), e.n,
+                      one_line(e.candidate.proposer, 200));
+  return {e.candidate.commit, e.end_utc, idea.empty() ? "no description" : idea, body};
+}
+
+Mail mail_of(const TrimmedTip& tip) {
+  return {tip.commit, utc_text(tip.at), fmt::format("without #{}", fmt::join(tip.without, ", #")),
+          fmt::format("Fresh measurements were better without what is taken out here.\n"
+                      "val_bpb {:.6f}, the mean of those of the result.\n",
+                      tip.bpb)};
+}
+
+// What made each champion after the baseline, in order.
+std::vector<Mail> mails_of(const RunFolder& run, const RunState& state) {
+  std::vector<Mail> mails;
+  const std::vector<Figures> figures = figures_of(state);
+  auto tip = state.trimmed.begin();
+  for (const int64_t n : state.kept)
+    mails.push_back(n < 0 ? mail_of(*tip++)
+                          : mail_of(run, state, state.at(n), figures[static_cast<size_t>(n)]));
+  return mails;
 }
 
 bool is_patch(const fs::path& path) {
@@ -90,35 +118,28 @@ bool is_patch(const fs::path& path) {
 
 std::vector<Patch> patches_of(const RunFolder& run, const RunState& state) {
   std::vector<Patch> patches;
-  const std::vector<Figures> figures = figures_of(state);
-  const std::vector<const Experiment*> wins = kept(state);
-  for (size_t i = 1; i < wins.size(); ++i) {
-    const Experiment& e = *wins[i];
-    const std::string idea = one_line(e.candidate.idea, 200);
+  const std::vector<Mail> mails = mails_of(run, state);
+  std::string before = mails.empty() ? "" : source_of(run, state.at(0).candidate.commit);
+  for (size_t i = 0; i < mails.size(); ++i) {
+    const Mail& mail = mails[i];
+    const std::string after = source_of(run, mail.commit);
     Patch patch;
-    patch.name = fmt::format("{:04}-{}.patch", i, slug_of(idea));
+    patch.name = fmt::format("{:04}-{}.patch", i + 1, slug_of(mail.subject));
     patch.text = fmt::format(
         "From {} Mon Sep 17 00:00:00 2001\nFrom: autoresearch <autoresearch@localhost>\n"
         "Date: {}\nSubject: [PATCH {}/{}] {}\n"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
-        "Content-Transfer-Encoding: 8bit\n\n",
-        e.candidate.commit, mail_date(e.end_utc), i, wins.size() - 1,
-        idea.empty() ? "no description" : idea);
-    // The model's words come second: `git am` takes headers from the first lines of a message.
-    patch.text += evidence_of(run, state, e, figures[static_cast<size_t>(e.n)]);
-    if (!e.candidate.why.empty()) patch.text += "\n" + paragraph(e.candidate.why);
-    patch.text +=
-        fmt::format("\nExperiment: {} {}\nProposed-by: {}\n---\n{}-- \nautoresearch\n\n",
-                    run.path.filename().native(), e.n, one_line(e.candidate.proposer, 200),
-                    unified_diff(source_of(run, *wins[i - 1]), source_of(run, e), "train.cpp"));
+        "Content-Transfer-Encoding: 8bit\n\n{}---\n{}-- \nautoresearch\n\n",
+        mail.commit, mail_date(mail.utc), i + 1, mails.size(), mail.subject, mail.body,
+        unified_diff(before, after, "train.cpp"));
     patches.push_back(std::move(patch));
+    before = after;
   }
   return patches;
 }
 
 std::string export_run(const RunFolder& run, const RunState& state, const fs::path& folder) {
-  const std::vector<const Experiment*> wins = kept(state);
-  check(!wins.empty(),
+  check(!state.champion.empty(),
         "run " + run.path.filename().string() + " has no baseline yet; see: build/agent status");
   const std::vector<Patch> patches = patches_of(run, state);
   fs::create_directories(folder);
@@ -127,19 +148,17 @@ std::string export_run(const RunFolder& run, const RunState& state, const fs::pa
     if (is_patch(entry.path())) earlier.push_back(entry.path());
   for (const fs::path& path : earlier) fs::remove(path);
   for (const Patch& patch : patches) write_file(folder / patch.name, patch.text);
-  write_file(folder / "train.cpp", source_of(run, *wins.back()));
+  write_file(folder / "train.cpp", source_of(run, state.champion));
 
   std::string said = fmt::format("{} patches and the champion's train.cpp are in {}\n",
                                  patches.size(), folder.native());
-  if (!patches.empty())
-    said += fmt::format(
-        "as a branch, in the checkout that the run began in:\n"
-        "  git switch -c {}-wins {} && git am --keep-non-patch {}/*.patch\n",
-        run.path.filename().native(), wins.front()->candidate.commit.substr(0, 12),
-        quoted(folder.string()));
-  const std::string proof = proof_line(state);
-  return said + "the whole gain: " + (proof.empty() ? "not verified yet" : proof) +
-         "; what is kept was better when it was measured\n";
+  if (patches.empty()) return said;
+  return said + fmt::format(
+                    "as a branch, in the checkout that the run began in:\n"
+                    "  git switch -c {}-wins {} && git am --keep-non-patch {}/*.patch\n"
+                    "the whole gain: {}; what is kept was better when it was measured\n",
+                    run.path.filename().native(), state.at(0).candidate.commit.substr(0, 12),
+                    quoted(folder.string()), proof_line(state));
 }
 
 }  // namespace autoresearch

@@ -15,7 +15,9 @@ struct Patch {
   std::string text;
 };
 
-// In the order of the run. Throws Error if a champion's source is missing.
+// In the order of the run. What a proof dropped is among them, because what was kept after it was
+// made on top of it; a patch of its own takes it out. Throws Error if a champion's source is
+// missing.
 std::vector<Patch> patches_of(const RunFolder& run, const RunState& state);
 
 // Writes the patches and the champion's train.cpp into `folder`, in place of those of an earlier

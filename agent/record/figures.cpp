@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "common/text.h"
@@ -23,7 +24,10 @@ std::optional<double> minutes_of(const Experiment& experiment) {
 std::vector<Figures> figures_of(const RunState& state) {
   std::vector<Figures> all;
   std::optional<double> best;
+  auto tip = state.trimmed.begin();
   for (const Experiment& experiment : state.experiments) {
+    const double judged_at = seconds_of_utc(experiment.end_utc).value_or(INFINITY);
+    while (tip != state.trimmed.end() && judged_at > tip->at) best = (tip++)->bpb;
     Figures figures;
     figures.minutes = minutes_of(experiment);
     if (experiment.status != Status::kCrash && experiment.measured) {
@@ -92,12 +96,47 @@ std::string noise_in_words(const Noise& noise) {
                      noise.freedom == 1 ? "" : "s");
 }
 
+const char* name_of(Certainty certainty) {
+  constexpr std::array kNames = {"", "not verified yet", "not proven", "verified"};  // in its order
+  return kNames[static_cast<size_t>(certainty)];
+}
+
+Certainty certainty_of(const RunState& state) {
+  if (state.champion_n <= 0) return Certainty::kNoGain;
+  if (!state.verified || state.verified->tip != state.champion) return Certainty::kNotYet;
+  return state.verified->verified ? Certainty::kVerified : Certainty::kNotProven;
+}
+
+Certainty certainty_of(const Experiment& experiment) {
+  if (experiment.n == 0 || experiment.status != Status::kKeep) return Certainty::kNoGain;
+  const auto& proven = experiment.proven;
+  // A change that the proof did not take out of the tip has no figures.
+  if (!proven) return Certainty::kNotYet;
+  if (proven->result == "verified") return Certainty::kVerified;
+  return proven->effect == 0 ? Certainty::kNotYet : Certainty::kNotProven;
+}
+
+std::optional<double> tested_bpb(const RunState& state, const std::string& commit) {
+  const auto found = state.tested.find(commit);
+  return found == state.tested.end() ? std::nullopt : found->second.bpb;
+}
+
+std::string test_line(const RunState& state) {
+  if (state.champion_n <= 0) return "";
+  const auto before = tested_bpb(state, state.at(0).candidate.commit);
+  const auto after = tested_bpb(state, state.champion);
+  if (!before || !after) return "";
+  const std::string warning = fits_validation(state);
+  return fmt::format("{:.6f} -> {:.6f} ({:+.6f}), on val {:+.6f}{}{}", *before, *after,
+                     *after - *before, state.best_bpb - baseline_bpb(state),
+                     warning.empty() ? "" : "; ", warning);
+}
+
 std::string steps_caution(const RunState& state) {
   constexpr double kAlike = 1.1;
   if (state.champion_n <= 0 || !state.experiments[0].measured) return "";
   // A proof measures both side by side: what the machine gave, it gave to both.
-  if (state.verified && state.verified->verified && state.verified->tip == state.champion)
-    return "";
+  if (certainty_of(state) == Certainty::kVerified) return "";
   const int64_t before = state.experiments[0].measured->steps;
   const int64_t after = state.at(state.champion_n).measured->steps;
   if (before <= 0 || static_cast<double>(after) < kAlike * static_cast<double>(before)) return "";

@@ -41,6 +41,20 @@ double baseline_bpb(const RunState& state);  // 0 before there is one
 
 std::string noise_in_words(const Noise& noise);  // "0.0011, by 3 repeats", or that it is not known
 
+// What is known of a gain, in the words of docs/morning.md.
+enum class Certainty { kNoGain, kNotYet, kNotProven, kVerified };
+const char* name_of(Certainty certainty);  // "", "not verified yet", "not proven", "verified"
+// Of the champion's gain: a proof says nothing of what was kept after it.
+Certainty certainty_of(const RunState& state);
+// Of one kept change. One that was dropped is "not proven".
+Certainty certainty_of(const Experiment& experiment);
+
+// The score of a commit on the test split, if there is one.
+std::optional<double> tested_bpb(const RunState& state, const std::string& commit);
+// "2.100000 -> 2.090000 (-0.010000), on val -0.020000" with fits_validation()'s warning; empty
+// while baseline and champion do not have both scores.
+std::string test_line(const RunState& state);
+
 // A warning if the champion made far more steps in its time than the baseline, and no proof has
 // measured both side by side; else empty.
 std::string steps_caution(const RunState& state);

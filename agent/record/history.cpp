@@ -8,7 +8,6 @@
 #include <map>
 #include <vector>
 
-#include "agent/record/report.h"
 #include "common/error.h"
 #include "common/files.h"
 #include "common/folder.h"
@@ -50,14 +49,6 @@ std::string hash_blob(const Git& git, const std::string& bytes) {
 
 std::string index_line(const std::string& mode, const std::string& id, const std::string& path) {
   return mode + " " + id + "\t" + path + '\0';
-}
-
-std::string shell_word(const std::string& word) {
-  if (word.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-                             "/._-+=:,@%") == std::string::npos) {
-    return word;
-  }
-  return quoted(word);
 }
 
 // git fsyncs an object before it renames it into its folder, but never the folder: without this a
@@ -346,16 +337,5 @@ const fs::path& History::repository() const { return git_dir_; }
 bool History::own_repository() const { return !own_reason_.empty(); }
 
 const std::string& History::own_reason() const { return own_reason_; }
-
-std::string History::restore_command(const std::string& commit) const {
-  std::string name = branch() == commit ? "autoresearch/" + tag_ : commit;
-  if (own_repository()) {
-    return "git --git-dir=" + shell_word(git_dir_.string()) + " show " +
-           shell_word(name + ":" + edited_path()) + " > " +
-           shell_word((checkout_ / edited_).string());
-  }
-  return "git -C " + shell_word(checkout_.string()) + " restore --source=" + shell_word(name) +
-         " -- " + shell_word(edited_);
-}
 
 }  // namespace autoresearch

@@ -61,9 +61,6 @@ class History {
   bool own_repository() const;                             // true: the bare one in the run's folder
   const std::string& own_reason() const;  // why, in words for a user; empty otherwise
 
-  // What a user types to get a commit's train.cpp into the checkout, for the last lines of a run.
-  std::string restore_command(const std::string& commit) const;
-
  private:
   std::string find_repository();  // why there is none to use; empty: found
   void use_own_repository(const std::string& reason);

@@ -47,14 +47,25 @@ std::string in_script(json value) {
 // How the machine was while it trained.
 void add_machine(json& row, const Measured& measured) {
   const MachineState& machine = measured.machine;
-  if (!measured.disturbed.empty()) row["noisy"] = measured.disturbed;
+  if (!measured.busy.empty()) row["busy"] = measured.busy;
   if (machine.load > 0) row["load"] = machine.load;
   if (machine.cores > 0) row["cores"] = machine.cores;
   if (machine.training.seconds > 0)
     row["pressure"] = machine.training.contended / machine.training.seconds;
 }
 
-json row_of(const Experiment& e, const Figures& figures,
+// What fresh measurements say of a kept change, with the 95 % interval of its gain.
+void add_proof(json& row, const RunState& state, const Experiment& e) {
+  if (e.n == 0 || e.status != Status::kKeep) return;
+  row["certainty"] = e.is_dropped() ? "dropped" : name_of(certainty_of(e));
+  if (!e.proven || e.proven->effect == 0) return;
+  const double gain = -e.proven->effect, two = 2 * e.proven->standard_error;
+  // A change that is the whole gain was not measured on its own.
+  row["interval"] = two > 0 ? std::pair(gain - two, gain + two)
+                            : std::pair(state.verified->low, state.verified->high);
+}
+
+json row_of(const RunState& state, const Experiment& e, const Figures& figures,
             const std::optional<SpeedAndLearning>& compared) {
   json row = {{"n", e.n},
               {"status", name_of(e.status)},
@@ -81,8 +92,16 @@ json row_of(const Experiment& e, const Figures& figures,
   }
   if (compared) {
     row["won"] = name_of(compared->won_by);
-    if (compared->tokens_ratio > 0) row["ratio"] = compared->tokens_ratio;
+    if (compared->tokens_ratio > 0) {
+      row["ratio"] = compared->tokens_ratio;
+      row["at_equal_tokens"] = {compared->at_equal_tokens, compared->tokens_error};
+      row["at_equal_steps"] = {compared->at_equal_steps, compared->steps_error};
+    }
   }
+  if (e.status == Status::kKeep) set(row, "test", tested_bpb(state, e.candidate.commit));
+  if (const auto usd = state.usd_for.find(e.n); usd != state.usd_for.end() && usd->second > 0)
+    row["usd"] = usd->second;
+  add_proof(row, state, e);
   return row;
 }
 
@@ -106,6 +125,8 @@ json facts_of(const RunFolder& run, const RunState& state) {
     fact("kit", start->kit);
     fact("device", start->device);
     fact("machine", start->machine);
+    const bool weaker = start->sandbox.find("landlock") != std::string::npos;
+    fact("sandbox", start->sandbox + (weaker ? " (landlock is weaker than bubblewrap)" : ""));
     fact("seed", fmt::to_string(start->seed));
     fact("baseline from run", start->from);
   }
@@ -118,18 +139,21 @@ json time_of(const TimeSpent& spent) {
   return {{"total", spent.total}, {"parts", std::move(parts)}};
 }
 
-// What fresh measurements have shown of the gains, and beside it the test split.
-json verified_json(const RunState& state) {
-  const event::Verified& proof = *state.verified;
-  json object = {{"low", proof.low},     {"mean", proof.mean},         {"high", proof.high},
-                 {"pairs", proof.pairs}, {"verified", proof.verified}, {"changes", json::object()}};
-  for (const event::ProvenChange& change : proof.changes)
-    object["changes"][fmt::to_string(change.n)] = change.result == "verified";
-  const auto first = state.tested.find(state.at(0).candidate.commit);
-  const auto last = state.tested.find(state.champion), none = state.tested.end();
-  if (first != none && last != none && first->second.bpb && last->second.bpb)
-    object["test"] = {*first->second.bpb, *last->second.bpb};
-  return object;
+// How sure the gain is, and what it is on the test split.
+void add_evidence(json& object, const RunState& state) {
+  object["certainty"] = name_of(certainty_of(state));
+  object["overfit"] = fits_validation(state);
+  if (const auto& proof = state.verified)
+    object["proof"] = {{"low", proof->low},
+                       {"mean", proof->mean},
+                       {"high", proof->high},
+                       {"pairs", proof->pairs},
+                       {"of", proof->tip.substr(0, 12)},
+                       {"problem", proof->problem}};
+  if (state.champion_n < 0) return;
+  object["champion"] = state.champion_n;
+  object["best"] = state.best_bpb;
+  set(object, "test", tested_bpb(state, state.champion));
 }
 
 // All but the experiments.
@@ -153,12 +177,11 @@ json run_json(const RunFolder& run, const RunState& state, double now) {
       {"last_refusal", state.last_refusal},
       {"next", state.backlog()},
       {"facts", facts_of(run, state)}};
-  if (state.champion_n >= 0) object["champion"] = state.champion_n;
+  add_evidence(object, state);
   if (state.spending.calls > 0)
     object["money"] = spending_line(state.spending, counts.all(), counts.kept);
   if (const Noise noise = noise_of(state.evidence); noise.freedom > 0)
     object["noise"] = {{"sigma", noise.sigma}, {"freedom", noise.freedom}};
-  if (state.verified && state.verified->problem.empty()) object["verified"] = verified_json(state);
   if (!state.experiments.empty()) set(object, "began", milliseconds(state.at(0).start_utc));
   return object;
 }
@@ -208,7 +231,7 @@ std::string ReportPage::html(const RunState& state, double now) {
   std::string details;
   for (const Experiment& e : state.experiments) {
     const Detail& mine = detail(state, e.n, bytes);
-    json row = row_of(e, figures[static_cast<size_t>(e.n)], mine.compared);
+    json row = row_of(state, e, figures[static_cast<size_t>(e.n)], mine.compared);
     if (const auto parent = numbers.find(e.candidate.parent); parent != numbers.end())
       row["parent"] = parent->second;
     run["experiments"].push_back(std::move(row));

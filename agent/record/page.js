@@ -63,8 +63,8 @@ const wins = rows.filter(row => row.status === 'keep' && row !== first);
 function headline() {
   if (!champion) return 'no baseline was measured yet';
   if (champion === first) return `val_bpb ${bpb(first.bpb)}: the baseline is still the best`;
-  const gain = champion.bpb - first.bpb;
-  return `val_bpb ${bpb(first.bpb)} \u2192 ${bpb(champion.bpb)} ` +
+  const gain = run.best - first.bpb;
+  return `val_bpb ${bpb(first.bpb)} \u2192 ${bpb(run.best)} ` +
     `(${signed(gain)}, ${percent(gain, first.bpb)})`;
 }
 
@@ -78,18 +78,19 @@ function besideNoise(difference) {
 }
 
 function evidence() {
-  const proof = run.verified;
-  if (!proof) return ['warn', 'not verified yet', besideNoise(champion.bpb - first.bpb)];
-  const interval = `${signed(proof.mean)} in ${plural(proof.pairs, 'fresh pair')} of champion ` +
-    `and baseline, 95 % interval ${signed(proof.low)} to ${signed(proof.high)}`;
-  return proof.verified ? ['keep', 'verified', interval] :
-                          ['crash', 'not proven', interval + ': it can be nothing'];
+  const proof = run.proof, kind = {'verified': 'keep', 'not proven': 'crash'}[run.certainty];
+  if (!kind)
+    return ['warn', besideNoise(run.best - first.bpb) + (proof ?
+      `; #${run.champion} was kept after the proof of commit ${proof.of}` : '')];
+  if (proof.problem) return [kind, proof.problem];
+  return [kind, `${signed(proof.mean)} in ${plural(proof.pairs, 'fresh pair')} of champion ` +
+    `and baseline, 95 % interval ${signed(proof.low)} to ${signed(proof.high)}` +
+    (run.certainty === 'verified' ? '' : ': it can be nothing')];
 }
 
 function onTest() {
-  const test = run.verified && run.verified.test;
-  return test && `test split, which no prompt mentions: ${bpb(test[0])} \u2192 ${bpb(test[1])} ` +
-    `(${signed(test[1] - test[0])})`;
+  return has(first.test) && has(run.test) && 'test split, which no prompt mentions: ' +
+    `${bpb(first.test)} \u2192 ${bpb(run.test)} (${signed(run.test - first.test)})`;
 }
 
 function age() {
@@ -112,10 +113,11 @@ function showTop() {
   top.append(html.div({class: 'soft'}, `autoresearch, run ${run.tag}, task ${run.task}`),
     html.h1({}, headline()));
   if (champion && champion !== first) {
-    const [kind, word, why] = evidence();
-    top.append(html.p({}, html.span({class: 'badge ' + kind}, word), why));
+    const [kind, why] = evidence();
+    top.append(html.p({}, html.span({class: 'badge ' + kind}, run.certainty), why));
     if (onTest()) top.append(html.p({class: 'soft'}, onTest()));
-    if (run.caution) top.append(html.p({class: 'warn'}, run.caution));
+    for (const warning of [run.overfit, run.caution])
+      if (warning) top.append(html.p({class: 'warn'}, warning));
   }
   const tiles =
     [[counts.kept, 'kept'], [counts.discarded, 'discarded'], [counts.crashed, 'crashed']];
@@ -285,14 +287,14 @@ function speedOf(row) {
   return short(row.speed) + (row.ratio ? ` (${signed(100 * (row.ratio - 1), 0)} %)` : '');
 }
 
-// How the machine was, if there is something to say.
-function machineOf(row) {
+// How the machine was: all of it, or what is worth a word in a table.
+function machineOf(row, all = false) {
   const words = [];
   if (row.disturbed) words.push(`repeated ${plural(row.disturbed, 'time')}: disturbed`);
-  if (row.noisy) words.push('disturbed: ' + row.noisy);
-  if (row.cores && row.load > row.cores + 0.5)
+  if (row.busy) words.push('busy in every attempt: ' + row.busy);
+  if (row.cores && (all || row.load > row.cores + 0.5))
     words.push(`load ${short(row.load)} on ${plural(row.cores, 'core')}`);
-  if (row.pressure > 0.1)
+  if (has(row.pressure) && (all || row.pressure > 0.1))
     words.push(`waited for a core ${Math.round(100 * row.pressure)} % of the time`);
   return words.join('; ');
 }
@@ -304,10 +306,21 @@ function againOf(row) {
   return `again ${row.again.map(bpb).join(', ')}; mean ${bpb(mean)}`;
 }
 
-function proofOf(row) {
-  const proof = run.verified && run.verified.changes[row.n];
-  return has(proof) ? proof ? 'verified' : 'not proven' : 'not verified yet';
-}
+const intervalOf = row => row.interval ? row.interval.map(end => signed(end, 4)).join(' to ') : '';
+
+// A figure with a smaller one below it.
+const above = (value, below) => [value, below ? html.small({}, below) : ''];
+
+// If the gap between test and val grows, the loop fits its validation rows.
+const testOf = row => has(row.test) ?
+  above(bpb(row.test), 'gap ' + signed(row.test - row.bpb, 4)) : '';
+
+const costOf = row => above(has(row.minutes) ? row.minutes.toFixed(1) + ' min' : '',
+  [has(row.gb) ? row.gb.toFixed(1) + ' GB' : '', row.usd ? '$' + row.usd.toFixed(2) : '']
+    .filter(Boolean).join(', '));
+
+// The difference of losses at one place of two curves, with about 95 %.
+const lossOf = pair => pair ? `${signed(pair[0], 4)} \u00b1 ${(2 * pair[1]).toFixed(4)}` : '';
 
 // Lists of rows by what `of` says of each, the longest first.
 function grouped(list, of) {
@@ -327,17 +340,17 @@ function showWins() {
   if (!wins.length)
     return section('wins', 'What won',
       html.p({class: 'soft'}, 'Nothing was better than the baseline yet.'));
-  const words = row => [proofOf(row), machineOf(row), againOf(row)].filter(Boolean).join('; ');
+  const words = row => [row.certainty, machineOf(row), againOf(row)].filter(Boolean).join('; ');
   const noise = run.noise && run.noise.sigma > 0 ? run.noise.sigma : undefined;
   section('wins', 'What won', table([
     numbered,
     ['idea', 'idea', row => [link(row.n, row.idea), html.small({}, words(row))]],
-    ['gain', 'n', row => signed(row.change)],
+    ['gain, 95 %', 'n', row => above(signed(row.change), intervalOf(row))],
     ['\u00d7 noise', 'n', row => noise ? short(Math.abs(row.change) / noise) : ''],
+    ['test', 'n', testOf],
     ['won', '', row => row.won || 'not told by its curve'],
     ['steps', 'n', stepsOf],
-    ['tokens/s', 'n', speedOf],
-    minutes
+    ['cost', 'n', costOf]
   ], [...wins].sort((a, b) => a.change - b.change)));
 }
 
@@ -461,11 +474,15 @@ function diffLines(text) {
 function measurements(row) {
   return facts([
     ['val_bpb', bpb(row.bpb)], ['against the best before', signed(row.change)],
-    ['measured again', againOf(row)], ['won', row.status === 'keep' ? row.won : ''],
+    ['measured again', againOf(row)], ['on the test split', bpb(row.test)],
+    ['is', row.certainty], ['95 % interval', intervalOf(row)],
+    ['won', row.status === 'keep' ? row.won : ''],
+    ['loss difference at equal tokens', lossOf(row.at_equal_tokens)],
+    ['loss difference at equal steps', lossOf(row.at_equal_steps)],
     ['steps', stepsOf(row)], ['tokens/s', speedOf(row)],
     ['memory', has(row.gb) ? row.gb.toFixed(1) + ' GB' : ''],
     ['training', has(row.minutes) ? row.minutes.toFixed(1) + ' min' : ''],
-    ['machine', machineOf(row)], ['proposed by', row.by], ['parts', row.areas.join(', ')],
+    ['machine', machineOf(row, true)], ['proposed by', row.by], ['parts', row.areas.join(', ')],
     ['constants', row.constants.join(', ')], ['began', clock(row.from)], ['judged', clock(row.to)],
     ['commit', row.commit]
   ]);

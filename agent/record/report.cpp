@@ -19,6 +19,12 @@ std::string or_dash(const char* pattern, std::optional<double> value) {
   return value ? fmt::format(fmt::runtime(pattern), *value) : "-";
 }
 
+std::string found_by(const event::Verified& proof) {
+  if (!proof.problem.empty()) return one_line(proof.problem, 300);
+  return fmt::format("{:+.4f} (95 % interval {:+.4f} to {:+.4f}), {} pairs", proof.mean, proof.low,
+                     proof.high, proof.pairs);
+}
+
 }  // namespace
 
 std::string results_tsv(const RunState& state) {
@@ -36,11 +42,12 @@ std::string results_tsv(const RunState& state) {
   return tsv;
 }
 
-std::string experiment_line(const RunState& state, int64_t n) {
+std::string experiment_line(const RunState& state, int64_t n, const std::string& won) {
   const Experiment& experiment = state.experiments.at(n);
   Figures mine = figures_of(state)[n];
   std::string idea = one_line(idea_of(experiment), 110);
   if (experiment.status == Status::kCrash) idea += " [" + one_line(experiment.reason, 160) + "]";
+  if (experiment.status == Status::kKeep && !won.empty()) idea += " [won " + won + "]";
   return fmt::format(kLine, fmt::format("#{}", n), name_of(experiment.status),
                      or_dash("{:.6f}", mine.bpb), or_dash("{:+.6f}", mine.change),
                      or_dash("{:.1f} min", mine.minutes), "best " + or_dash("{:.6f}", mine.best),
@@ -70,22 +77,16 @@ std::string time_line(const TimeSpent& spent) {
 }
 
 std::string proof_line(const RunState& state) {
-  if (state.champion_n <= 0) return "";
-  if (!state.verified)
-    return fmt::format(
-        "not proven: the gain rests on the measurements that it was chosen by; build/agent verify "
-        "--tag {} measures it anew",
-        state.start->tag);
-  const event::Verified& proof = *state.verified;
-  std::string line = proof.verified ? "verified: " : "not proven: ";
-  line += !proof.problem.empty()
-              ? one_line(proof.problem, 300)
-              : fmt::format("{:+.4f} (95 % interval {:+.4f} to {:+.4f}), {} pairs", proof.mean,
-                            proof.low, proof.high, proof.pairs);
-  if (proof.tip != state.champion)
-    line += fmt::format(", of commit {}; what was kept after it is not proven",
-                        History::short_id(proof.tip));
-  return line;
+  const Certainty certainty = certainty_of(state);
+  if (certainty == Certainty::kNoGain) return "";
+  if (certainty != Certainty::kNotYet)
+    return fmt::format("{}: {}", name_of(certainty), found_by(*state.verified));
+  std::string why = "the gain rests on the measurements that it was chosen by";
+  if (state.verified)
+    why = fmt::format("#{} was kept after the proof of commit {}, which found {}", state.champion_n,
+                      History::short_id(state.verified->tip), found_by(*state.verified));
+  return fmt::format("{}: {}; build/agent verify --tag {} measures it anew", name_of(certainty),
+                     why, state.start->tag);
 }
 
 std::string changes_line(const RunState& state) {
@@ -102,8 +103,7 @@ std::string changes_line(const RunState& state) {
   return kinds.empty() ? "" : fmt::format("changes: {}", fmt::join(kinds, ", "));
 }
 
-std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
-                          const std::string& restore_command) {
+std::string closing_lines(const RunState& state, const std::string& why, const RunFolder& run) {
   const Counts total = count(state);
   const double first = baseline_bpb(state), gain = state.best_bpb - first;
   std::string lines = "no baseline was measured\n";
@@ -125,17 +125,21 @@ std::string closing_lines(const RunState& state, const std::string& why, const f
   lines += proposer_lines(state);
   if (const std::string time = time_line(state.spent); !time.empty()) lines += time + "\n";
   if (const std::string slow = slow_operations(state); !slow.empty()) lines += slow + "\n";
-  lines += "files: " + run_dir.string() + " (results.tsv, report.html, experiments/, champion/)\n";
+  lines += "files: " + run.path.string() + " (results.tsv, report.html, experiments/, champion/)\n";
   if (state.champion_n > 0) {
     const bool trimmed = state.at(state.champion_n).candidate.commit != state.champion;
-    lines +=
-        fmt::format("to put the best train.cpp (#{}{}) into the checkout:\n  {}\n",
-                    state.champion_n, trimmed ? " without what was dropped" : "", restore_command);
+    lines += fmt::format("to put the best train.cpp (#{}{}) into the checkout, type there:\n  {}\n",
+                         state.champion_n, trimmed ? " without what was dropped" : "",
+                         restore_line(run, state));
   }
   return lines;
 }
 
 std::string quoted(const std::string& word) {
+  const bool plain = word.find_first_not_of(
+                         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                         "/._-+=:,@%") == std::string::npos;
+  if (plain && !word.empty()) return word;
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
   return out + "'";

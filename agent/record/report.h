@@ -16,8 +16,9 @@ namespace autoresearch {
 std::string results_tsv(const RunState& state);
 
 // "#12  keep     1.874210  -0.003120   0.4 min  best 1.874210  matrix learning rate 0.04 -> 0.05"
-// A crash has its reason after the idea. The change is against the best before it.
-std::string experiment_line(const RunState& state, int64_t n);
+// A crash has its reason after the idea, a keep what it `won` by if that is known (name_of(WonBy)).
+// The change is against the best before it.
+std::string experiment_line(const RunState& state, int64_t n, const std::string& won = "");
 std::string experiment_header();  // the line above the first one
 
 // Experiments per proposer with their keeps, and what the models cost; for the summary and
@@ -28,23 +29,22 @@ std::string proposer_lines(const RunState& state);
 std::string time_line(const TimeSpent& spent);
 
 // What is known of the gain. "verified: -0.0123 (95 % interval -0.0150 to -0.0096), 4 pairs", "not
-// proven: ..." with what is known or with the reason; empty if the baseline is still the best. Only
-// what is proven is called verified.
+// proven: ..." with the figures or the reason, "not verified yet: ..." with what helps; empty if
+// the baseline is still the best. Only what is proven is called verified.
 std::string proof_line(const RunState& state);
 
 // "changes: 2 verified (#3 #7), 1 dropped (#4), 5 unproven"; empty without a proof.
 std::string changes_line(const RunState& state);
 
 // The last lines: total gain and how sure it is, why it stopped, experiments per proposer with
-// their keeps, where the files are, the command that restores the champion's train.cpp.
-std::string closing_lines(const RunState& state, const std::string& why, const fs::path& run_dir,
-                          const std::string& restore_command);
+// their keeps, where the files are, restore_line().
+std::string closing_lines(const RunState& state, const std::string& why, const RunFolder& run);
 
 // The command that puts the champion's train.cpp into the checkout, in which it is typed; empty if
 // that is the baseline's.
 std::string restore_line(const RunFolder& run, const RunState& state);
 
-// A word as a shell takes it for itself.
+// A word as a shell takes it for itself, in quotes if it needs them.
 std::string quoted(const std::string& word);
 
 // Points `link` (results.tsv or runs in the checkout) to `target`, by a rename: a reader finds the

@@ -43,6 +43,10 @@ struct Fold {
     }
     // The last start before the baseline was built says what the baseline is.
     if (state.experiments.empty()) state.start->from = e.from;
+    // Every kind that experiments ran in is told.
+    std::string& kinds = state.start->sandbox;
+    if (kinds.find(e.sandbox) == std::string::npos)
+      kinds += (kinds.empty() ? "" : ", then ") + e.sandbox;
     state.stopped.clear();
     if (state.paused.empty()) return;
     // The time between a stop and a start is nobody's, also of a run that is paused.
@@ -58,11 +62,13 @@ struct Fold {
   void operator()(const CallOpened& e) {
     state.spending.take(e);
     if (e.n > 0) state.on_experiments.take(e);
+    state.calls_for[e.id] = e.n;
   }
 
   void operator()(const CallClosed& e) {
     state.spending.take(e);
     state.on_experiments.take(e);
+    state.usd_for[state.calls_for[e.id]] += e.usd.value_or(0);
   }
 
   void operator()(const event::Replied& e) {
@@ -400,7 +406,7 @@ struct Fold {
     state.kept.push_back(-1);
     state.champion = e.tip;
     state.best_bpb = e.bpb;
-    state.trimmed.push_back(e.tip);
+    state.trimmed.push_back({e.tip, state.proof->trimmed, e.bpb, at});
     state.exhausted.clear();
   }
 

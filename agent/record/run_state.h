@@ -63,6 +63,14 @@ struct ProofSoFar {
   double ended_at = 0;  // seconds since 1970
 };
 
+// A champion that is a former one without the changes that a proof dropped.
+struct TrimmedTip {
+  std::string commit;
+  std::vector<int64_t> without;  // experiments
+  double bpb = 0;                // the mean of its fresh measurements
+  double at = 0;                 // seconds since 1970
+};
+
 // What the seconds of a run went to. `waiting` is what is left: for a model mostly.
 struct TimeSpent {
   double startup = 0, training = 0, sealing = 0, scoring = 0, building = 0, paused = 0;
@@ -81,6 +89,8 @@ struct RunState {
   Evidence evidence;                           // what decisions rest on
   Spending spending;                           // on models
   Spending on_experiments;                     // of it, without what only asked if a model answers
+  std::map<int64_t, double> usd_for;           // by experiment, of calls that have ended
+  std::map<int64_t, int64_t> calls_for;        // experiments, by the call's id
   std::map<std::string, int> came_to_nothing;  // proposals that never became a candidate
   int refusals_in_row = 0;                     // of them, since the last candidate
   std::string last_refusal;
@@ -109,11 +119,11 @@ struct RunState {
   // Kept experiments in the order of gains_of(evidence); -1: a champion that lost changes.
   std::vector<int64_t> kept;
   std::map<std::string, event::Tested> tested;  // by commit: the test split beside val
-  std::vector<std::string> trimmed;         // champions that are a former one without some changes
-  std::optional<ProofSoFar> proof;          // under way
-  std::optional<event::Verified> verified;  // the latest proof's end; of the champion `tip`
-  double verified_at = 0;                   // seconds since 1970
-  int64_t proofs = 0;                       // that have ended
+  std::vector<TrimmedTip> trimmed;              // by the -1 in `kept`
+  std::optional<ProofSoFar> proof;              // under way
+  std::optional<event::Verified> verified;      // the latest proof's end; of the champion `tip`
+  double verified_at = 0;                       // seconds since 1970
+  int64_t proofs = 0;                           // that have ended
 
   // The latest ten NEXT lines that were not tried as an idea.
   std::vector<std::string> backlog() const;

@@ -40,21 +40,26 @@ std::string speed_in_words(const SpeedAndLearning& compared) {
   std::string words = name_of(compared.won_by);
   if (compared.tokens_ratio > 0)
     words += fmt::format(
-        "; {:+.0f} % tokens/s, training loss {:+.4f} at equal tokens (standard error {:.4f})",
-        100 * (compared.tokens_ratio - 1), compared.at_equal_tokens, compared.tokens_error);
+        "; {:+.0f} % tokens/s, training loss {:+.4f} at equal tokens (standard error {:.4f}), "
+        "{:+.4f} at equal steps ({:.4f})",
+        100 * (compared.tokens_ratio - 1), compared.at_equal_tokens, compared.tokens_error,
+        compared.at_equal_steps, compared.steps_error);
   return words;
 }
 
 std::string machine_in_words(const Experiment& e) {
   if (!e.measured) return "";
   const MachineState& machine = e.measured->machine;
-  std::string words;
+  std::vector<std::string> words;
   if (machine.cores > 0)
-    words = fmt::format("load {:.1f} on {:.0f} cores", machine.load, machine.cores);
+    words.push_back(fmt::format("load {:.1f} on {:.0f} cores", machine.load, machine.cores));
+  if (machine.training.seconds > 0)
+    words.push_back(fmt::format("waited for a core {:.0f} % of the time",
+                                100 * machine.training.contended / machine.training.seconds));
   if (e.disturbed > 0)
-    words += fmt::format("; {} measurements were disturbed and repeated", e.disturbed);
-  if (!e.measured->disturbed.empty()) words += "; disturbed: " + e.measured->disturbed;
-  return words;
+    words.push_back(fmt::format("{} measurements were disturbed and repeated", e.disturbed));
+  if (!e.measured->busy.empty()) words.push_back("busy in every attempt: " + e.measured->busy);
+  return fmt::format("{}", fmt::join(words, "; "));
 }
 
 std::string measurement_text(const Experiment& e) {
@@ -97,18 +102,22 @@ std::vector<Row> rows_of(const RunState& a, const RunState& b) {
   add("device", [&](const RunState& s) { return begun(s).device; });
   add("proposer", [&](const RunState& s) { return begun(s).provider; });
   add("budget", [](const RunState& s) { return figure(budget_in(s).value_or(0), "s"); });
-  add("baseline", [](const RunState& s) { return in_words(baseline_bpb(s)); });
-  add("best", [](const RunState& s) { return in_words(s.best_bpb); });
+  const auto score = [](const RunState& s, double bpb) {
+    return s.champion_n < 0 ? "no baseline yet" : in_words(bpb);
+  };
+  add("baseline", [&](const RunState& s) { return score(s, baseline_bpb(s)); });
+  add("best", [&](const RunState& s) { return score(s, s.best_bpb); });
   add("gain", [](const RunState& s) {
     const double before = baseline_bpb(s), gain = s.best_bpb - before;
     return before > 0 ? fmt::format("{:+.6f} ({:+.2f} %)", gain, 100 * gain / before) : "";
   });
-  add("verified", [](const RunState& s) {
-    return !s.verified ? "not yet" : s.verified->verified ? "yes" : "no";
-  });
+  add("which is", [](const RunState& s) { return name_of(certainty_of(s)); });
   add("noise", [](const RunState& s) { return noise_in_words(noise_of(s.evidence)); });
-  add("steps first", [](const RunState& s) { return fmt::to_string(steps_of(s, 0)); });
-  add("steps best", [](const RunState& s) { return fmt::to_string(steps_of(s, s.champion_n)); });
+  const auto steps = [](const RunState& s, int64_t n) {
+    return s.champion_n < 0 ? std::string() : fmt::to_string(steps_of(s, n));
+  };
+  add("steps first", [&](const RunState& s) { return steps(s, 0); });
+  add("steps best", [&](const RunState& s) { return steps(s, s.champion_n); });
   add("experiments", counts_words);
   add("each", [](const RunState& s) { return figure(pace_of(s), "s"); });
   add("models", [](const RunState& s) { return fmt::format("{:.2f} USD", s.spending.usd); });

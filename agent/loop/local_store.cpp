@@ -107,7 +107,9 @@ void LocalStore::derive(const RunState& state) {
   if (!state.proof) fs::remove_all(run_.proofs());
   for (const auto& [link, target] : {std::pair{checkout_ / "results.tsv", run_.results()},
                                      std::pair{checkout_ / "runs", run_.path.parent_path()}})
-    if (const std::string note = point_link(link, target); !note.empty()) warn_(note);
+    if (const std::string note = point_link(link, target);
+        !note.empty() && told_.insert(note).second)
+      warn_(note);
 }
 
 // The champion's ref, and the branch while it is ours to move.

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <functional>
+#include <set>
+#include <string>
 
 #include "agent/loop/workers.h"
 #include "agent/record/history.h"
@@ -40,7 +42,8 @@ class LocalStore : public Store {
   ReportPage page_{run_};
   History& history_;
   std::function<void(const std::string&)> warn_;
-  std::string said_;  // about the branch
+  std::string said_;            // about the branch
+  std::set<std::string> told_;  // about links
 };
 
 }  // namespace autoresearch

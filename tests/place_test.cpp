@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "common/processor.h"
 #include "tests/support.h"
 
 namespace autoresearch {

@@ -108,6 +108,18 @@ TEST_F(TrainCli, TheBudgetIsKept) {
       << "the last step may end a little late";
 }
 
+TEST_F(TrainCli, AProcessorWithoutAvx2IsToldBeforeLibtorchNeedsIt) {
+  write_file(dir_ / "cpuinfo", "processor\t: 0\nflags\t\t: fpu sse4_2 avx\n");
+  for (const char* path : {TRAIN_PROGRAM, SCORE_PROGRAM}) {
+    const Exit exit = program("bwrap", {"--dev-bind", "/", "/", "--ro-bind", dir_ / "cpuinfo",
+                                        "/proc/cpuinfo", path, "--task", "no-such-task"});
+    if (exit.output.starts_with("bwrap: ")) GTEST_SKIP() << exit.output;
+    EXPECT_NE(exit.output.find("warning: this processor has no avx2 and no fma, and libtorch may"),
+              std::string::npos)
+        << exit.output;
+  }
+}
+
 // Each program finds its libraries by its own run path: no system's cache, no environment. Among
 // them are NVRTC's builtins, which NVRTC itself finds only where a CUDA toolkit is installed, and
 // not libcuda, which machines without a GPU lack.

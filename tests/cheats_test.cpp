@@ -71,7 +71,7 @@ double Run::progress() const { return 0; }
 int64_t Run::step() const { return 0; }
 void Run::log_loss(at::Tensor) {}
 int Run::finish() { return 0; }
-int run_main(int, char**, int (*)(int, char**)) { return 0; }
+int run_main(int, char**, int (*)(Run&)) { return 0; }
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor&, const at::Tensor&, int64_t) {
   return q;
 }

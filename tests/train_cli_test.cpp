@@ -73,7 +73,8 @@ TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
         "parameters_embeddings", "lr_matrices", "flops_per_token", "precision"}) {
     EXPECT_TRUE(configuration.contains(name)) << name;
   }
-  for (const char* phase : {"ms_forward", "ms_backward", "ms_optimizer", "ms_loader_wait"}) {
+  for (const char* phase : {"ms_forward", "ms_loss", "ms_backward", "ms_optimizer_matrices",
+                            "ms_optimizer_tables", "ms_loader_wait"}) {
     EXPECT_GE(record.at("phases").at(phase).get<double>(), 0) << phase;
     EXPECT_GE(value_of(sealed.output, phase), 0) << phase;
   }

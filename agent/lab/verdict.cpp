@@ -54,7 +54,7 @@ std::string failure_of_run(const Measured& measured) {
                              : "no model: train ended well but left no sealed model; it must end "
                                "with run.finish()";
     case kDiverged:
-      return "diverged: the loss became NaN or exceeded 100";
+      return fmt::format("diverged: the loss became NaN or exceeded {:.0f}", kMostLoss);
     case kOutOfMemory:
       return "out of memory: not even one row fits; use a smaller micro-batch or model";
     case kCannotSeal:

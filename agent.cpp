@@ -26,6 +26,7 @@
 #include "agent/loop/place.h"
 #include "agent/loop/remeasure.h"
 #include "agent/loop/toml_config.h"
+#include "agent/propose/task_text.h"
 #include "agent/record/report.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -183,7 +184,9 @@ int run(const Options& options) {
   setup.checkout = site.checkout;
   setup.run = folder;
   setup.headers = kit.folder();
+  if (models) setup.task = task_text(load_task(bench.task), bench, training_passages(bench.task));
   setup.cuda = bench.gpu;
+  setup.memory_bytes = bench.memory_bytes;
   setup.context_tokens = options.context_tokens;
   setup.source_at = [&](const std::string& commit) { return history.source_at(commit); };
   setup.left = [&](const RunState& state) -> std::optional<int64_t> {

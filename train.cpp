@@ -187,7 +187,7 @@ struct Gpt {
 
   // What is scored, and what is trained on: the mean cross-entropy of the same logits.
   Tensor logits(const Tensor& ids) const;  // (B, T) int64 -> (B, T, vocab) float32
-  Tensor loss(const Batch& batch) const;
+  Tensor loss(const Tensor& features, const Tensor& targets) const;  // of features(ids)
 
   std::vector<Tensor*> parameters();
   std::vector<Tensor> matrices() const;  // what Muon trains: one matrix each, or several
@@ -261,8 +261,8 @@ Tensor Gpt::logits(const Tensor& ids) const {
   return kSoftcap * at::tanh(raw / kSoftcap);
 }
 
-Tensor Gpt::loss(const Batch& batch) const {
-  return softcap_cross_entropy(features(batch.inputs), head, batch.targets, kSoftcap);
+Tensor Gpt::loss(const Tensor& features, const Tensor& targets) const {
+  return softcap_cross_entropy(features, head, targets, kSoftcap);
 }
 
 std::vector<Tensor*> Gpt::parameters() {
@@ -455,13 +455,15 @@ class Optimizer {
 
   // Everything that needs memory is computed before the first weight is written, so that a step
   // which runs out of memory leaves weights and moments as they were and can be repeated.
-  void step(const Schedule& s) {
+  void step(Run& run, const Schedule& s) {
     at::NoGradGuard no_grad;
+    run.phase("optimizer_matrices");
     const std::vector<Muon::Update> updates = prepare(s);
     std::vector<CautiousStep> steps;
     for (const Muon::Update& update : updates) steps.push_back(update.step);
     cautious_step(steps);
     for (size_t i = 0; i < muon_.size(); ++i) muon_[i].keep_moments(updates[i]);
+    run.phase("optimizer_tables");
     for (AdamW& group : adamw_) group.step(s);
     clear_gradients();
   }
@@ -535,7 +537,9 @@ Tensor accumulate_gradients(Run& run, const Gpt& gpt, const Rows& rows) {
     Tensor loss;
     {
       Autocast autocast(device, c.compute_type);
-      loss = gpt.loss(batch);
+      const Tensor features = gpt.features(batch.inputs);
+      run.phase("loss");
+      loss = gpt.loss(features, batch.targets);
     }
     loss = loss * (static_cast<double>(batch.inputs.size(0)) / c.total_rows);
     run.phase("backward");
@@ -567,8 +571,7 @@ Tensor train_step(Run& run, Gpt& gpt, Optimizer& optimizer) {
   Tensor loss;
   in_memory(run, gpt, optimizer, [&] {
     loss = accumulate_gradients(run, gpt, [&](int64_t rows) { return run.batch(rows); });
-    run.phase("optimizer");
-    optimizer.step(schedule(run.progress(), run.step()));
+    optimizer.step(run, schedule(run.progress(), run.step()));
   });
   return loss;
 }
@@ -589,8 +592,7 @@ void warm_up(Run& run, Gpt& gpt, Optimizer& optimizer) {
   optimizer.clear_gradients();
 }
 
-int train(int argc, char** argv) {
-  Run run(argc, argv);
+int train(Run& run) {
   const at::Device device = run.device().device;
   Gpt gpt(configure(run.task(), run.device()), device);
   Optimizer optimizer(gpt);

@@ -192,8 +192,9 @@ def steps(c):
     record = c.seal("steps", 40)
     speed, seconds = after_start(record)
     c.speed, c.loss = speed, record["loss_curve"][-1][2]
-    phases = [f"{record['phases'].get('ms_' + name, 0):.1f}"
-              for name in ("forward", "backward", "optimizer", "loader_wait")]
+    phases = [f"{sum(record['phases'].get('ms_' + name, 0) for name in names):.1f}"
+              for names in (("forward", "loss"), ("backward",),
+                            ("optimizer_matrices", "optimizer_tables"), ("loader_wait",))]
     return [f"{record['startup_seconds']:.1f}", f"{1000 * seconds:.1f}", f"{speed / 1e6:.3f}",
             f"{record['peak_memory_bytes'] / 1e9:.1f}", *phases,
             f"{record['loss_curve'][0][1]:.2f}", record["fused_operations"], f"{c.loss:.2f}"]

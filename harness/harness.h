@@ -1,10 +1,9 @@
 // What train.cpp uses and can't change: task, data, clock, record, sealing.
 //
-// A program makes one Run, hands over its model as a function from token ids to logits, then trains
+// A program gets one Run, hands over its model as a function from token ids to logits, then trains
 // until next_step() is false. It never sees the held-out rows and never computes its own score:
 // finish() traces the function into a graph (a *sealed* model), and another process scores that.
 //
-//   Run run(argc, argv);
 //   run.describe({{"depth", 8}, {"parameters", 50332176}, {"flops_per_token", 239.08e6}});
 //   run.model([&](at::Tensor ids) { return gpt.logits(ids); });
 //   while (run.next_step()) {
@@ -58,8 +57,8 @@ using Fact = std::pair<std::string, std::variant<int64_t, double, std::string>>;
 // One training run. Methods throw on misuse; run_main below prints what they throw.
 class Run {
  public:
-  // Reads the command line (train --help lists it), opens the training split, seeds ATen's
-  // generators, starts the loader.
+  // Of run_main: reads the command line (train --help lists it), opens the training split, seeds
+  // ATen's generators, starts the loader.
   Run(int argc, char** argv);
   ~Run();
 
@@ -73,11 +72,12 @@ class Run {
 
   // Hands over the model: ids (rows, T) int64 -> logits (rows, T, vocab_size), floating point.
   // Call it before the first step. The function is traced at once on one row, checked against the
-  // scorer's allow-list and causality probe, and compared with the live function. If the scorer
-  // would refuse it, the run ends here (exit 5) before any time is spent. The function must be
-  // functional (no in-place operator), deterministic and causal, treat rows independently, take B
-  // and T from ids, and read weights that do not require gradients: w.variable_data(), or tensors
-  // made with w.detach() outside the function, which share memory. finish() calls it again.
+  // scorer's allow-list, its causality probe and the limit of a sealed model's size, and compared
+  // with the live function. If the scorer would refuse it, the run ends here (exit 5) before any
+  // time is spent. The function must be functional (no in-place operator), deterministic and
+  // causal, treat rows independently, take B and T from ids, and read weights that do not require
+  // gradients: w.variable_data(), or tensors made with w.detach() outside the function, which share
+  // memory. finish() calls it again.
   void model(std::function<at::Tensor(at::Tensor ids)> logits);
 
   // True while budget (or --steps) is left; false if one more step, as long as the last one, would
@@ -116,12 +116,14 @@ class Run {
   int finish();
 
  private:
+  friend int run_main(int argc, char** argv, int (*program)(Run&));
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-// Runs `program` and turns its exceptions into one line on stderr and an exit code:
+// Makes the Run, hands it to `program`, and turns exceptions into one line on stderr and an exit
+// code:
 //   int main(int argc, char** argv) { return run_main(argc, argv, train); }
-int run_main(int argc, char** argv, int (*program)(int, char**));
+int run_main(int argc, char** argv, int (*program)(Run&));
 
 }  // namespace autoresearch

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <deque>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -19,6 +20,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/processor.h"
 #include "common/progress.h"
 #include "common/version.h"
 #include "harness/device.h"
@@ -45,20 +47,12 @@ double seconds_since(Clock::time_point start) {
 struct Options {
   std::string task = "demo", device = "auto", data;
   fs::path seal, keep, json;
-  int64_t seed = 42, steps = 0;
+  int64_t seed = 42, steps = 0, max_sealed_bytes = std::numeric_limits<int64_t>::max();
   int threads = training_threads();
   bool profile = false;
 };
 
-// What the last run was about and how far it came: for run_main, which catches when it is gone.
-std::string last_attempt;
-
-// The device of a run that is being made; empty once there is one.
-std::string starting_on;
-
-Device start_on(const std::string& wanted) {
-  const at::Device device = choose_device(wanted, cuda_status());
-  starting_on = device.str();
+Device start_on(at::Device device) {
   use_device(device);
   return describe_device(device);
 }
@@ -88,6 +82,10 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--keep", options.keep, "score the sealed model and write it to this file as well")
       ->excludes(seal);
   app.add_option("--json", options.json, "write the record of the run to this file");
+  app.add_option("--max-sealed-bytes", options.max_sealed_bytes,
+                 "refuse a model whose sealed file would be larger, before it is trained")
+      ->check(CLI::Range(int64_t{1}, std::numeric_limits<int64_t>::max()))
+      ->envname(kMaxSealedVariable);
   app.add_flag("--profile", options.profile,
                "print in which operators five steps spend their time; this slows them down");
   app.add_option("--data", options.data, "folder that holds the tasks");
@@ -121,17 +119,30 @@ void tell_parent(char word) {
     const ssize_t n = write(std::atoi(fd), &word, 1);
 }
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string message(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error))
+    return "the harness or the C++ library could not allocate";
+  const auto* atens = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = atens ? atens->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+// Of the file that a model is sealed as, but for the names in its header.
+int64_t bytes_of(const SealedModel& model) {
+  size_t bytes = model.graph.size();
+  for (const at::Tensor& tensor : model.tensors) bytes += tensor.nbytes();
+  return static_cast<int64_t>(bytes);
+}
 
 }  // namespace
 
 struct Run::Impl {
-  Impl(int argc, char** argv)
-      : started(Clock::now()),
-        options(parse_options(argc, argv)),
+  Impl(Clock::time_point began, Options given, at::Device on)
+      : started(began),
+        options(std::move(given)),
         folder(task_dir(options.task)),
         info(load_task(folder)),
-        device(start_on(options.device)),
+        device(start_on(on)),
         loader(folder, info, device.device),
         clock(device.device) {
     task = {info.name, info.vocab_size, info.seq_len, info.time_budget};
@@ -188,17 +199,26 @@ struct Run::Impl {
 };
 
 Run::Run(int argc, char** argv) {
-  set_up_log("train");
-  keep_memory();
-  impl_ = std::make_unique<Impl>(argc, argv);
-  starting_on.clear();
+  const Clock::time_point began = Clock::now();
+  Options options = parse_options(argc, argv);
+  const at::Device on = choose_device(options.device, cuda_status());
+  try {
+    impl_ = std::make_unique<Impl>(began, std::move(options), on);
+  } catch (const std::exception& error) {
+    if (!out_of_memory(error)) throw;
+    throw Error("out of memory on " + on.str() +
+                    " before there is a model; another process may hold its memory, end it or "
+                    "choose another --device: " +
+                    message(error),
+                kOutOfMemory);
+  }
   log_info(format("task %s, %s: T %lld, vocabulary %lld, budget %.0f s, seed %lld",
                   task().name.c_str(), impl_->device.name.c_str(),
                   static_cast<long long>(task().seq_len), static_cast<long long>(task().vocab_size),
                   task().time_budget, static_cast<long long>(impl_->options.seed)));
 }
 
-Run::~Run() { last_attempt = impl_->attempt(); }
+Run::~Run() = default;
 
 const Task& Run::task() const { return impl_->task; }
 const Device& Run::device() const { return impl_->device; }
@@ -232,13 +252,17 @@ void Run::model(std::function<at::Tensor(at::Tensor ids)> logits) {
 }
 
 // Everything that the scorer will demand later is demanded now, on one row, before any budget is
-// spent: the trace, the allow-list, causality, and that the graph computes what the live code does.
+// spent: the trace, the allow-list, the size, causality, and that the graph computes what the live
+// code does.
 void Run::Impl::check_model() {
   const Batch batch = loader.next(1);
   loader.rewind_step();
   const SealedModel sealed = trace(logits, 1, task.seq_len, task.vocab_size, device.device);
   const Graph graph(sealed);
   try {
+    const int64_t bytes = bytes_of(sealed), most = options.max_sealed_bytes;
+    check(bytes <= most, "the sealed model would have " + std::to_string(bytes) + " bytes; " +
+                             std::to_string(most) + " are allowed");
     constexpr int kDraws = 8;
     probe_causality(graph, batch.inputs, kDraws);
     at::NoGradGuard no_grad;
@@ -347,7 +371,7 @@ void Run::Impl::read_losses(int64_t before) {
     const int64_t at = losses.front().step;
     const auto loss = losses.front().value.item<double>();
     losses.pop_front();
-    if (!(loss <= 100))
+    if (!(loss <= kMostLoss))
       throw Error(
           format("diverged: the loss is %.1f at step %lld", loss, static_cast<long long>(at)),
           kDiverged);
@@ -387,12 +411,14 @@ Score Run::Impl::score_alone(const SealedModel& sealed) const {
   } remove{name};
   const fs::path model = remove.folder / "model.safetensors";
   save_sealed(sealed, model);
+  Progress bar("scoring", 0, "s");  // how long it takes is not known
   const Exit exit =
       autoresearch::run({.argv = {scorer().string(), model.string(), "--task", folder.string(),
                                   "--device", device.device.str(), "--json", "-"},
                          .env = scrubbed_environment(),
                          .limit = 24 * 3600,
-                         .dies_with_caller = true});
+                         .dies_with_caller = true,
+                         .tick = [&](double seconds) { bar.update(seconds); }});
   const size_t json = exit.output.rfind("\n{") + 1;  // 0 if it is the first line
   const size_t error = exit.output.rfind("score: error: ");
   check(exit.code == 0,
@@ -423,37 +449,25 @@ int Run::finish() {
   return kDone;
 }
 
-namespace {
-
-std::string message(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error))
-    return "the harness or the C++ library could not allocate";
-  const auto* atens = dynamic_cast<const c10::Error*>(&error);
-  return first_line(atens ? atens->what_without_backtrace() : error.what());
-}
-
-int ended_by_memory(const std::string& details) {
-  const std::string attempt =
-      starting_on.empty()
-          ? last_attempt +
-                "; use fewer layers, less width or smaller micro-batches, or free the device"
-          : "on " + starting_on +
-                " before there is a model; another process may hold its memory, " +
-                "end it or choose another --device";
-  std::cerr << "train: error: out of memory " << attempt << ": " << details << "\n";
-  return kOutOfMemory;
-}
-
-}  // namespace
-
 bool Run::out_of_memory(const std::exception& error) { return is_lack_of_memory(error); }
 
-int run_main(int argc, char** argv, int (*program)(int, char**)) {
+int run_main(int argc, char** argv, int (*program)(Run&)) {
+  set_up_log("train");
+  warn_of_processor();
+  keep_memory();
+  std::unique_ptr<Run> run;
   try {
-    return program(argc, argv);
+    run = std::make_unique<Run>(argc, argv);
+    return program(*run);
   } catch (const std::exception& error) {
-    if (Run::out_of_memory(error)) return ended_by_memory(message(error));
-    std::cerr << "train: error: " << message(error) << "\n";
+    std::cerr << "train: error: ";
+    if (run && Run::out_of_memory(error)) {
+      std::cerr << "out of memory " << run->impl_->attempt()
+                << "; use fewer layers, less width or smaller micro-batches, or free the device: "
+                << message(error) << "\n";
+      return kOutOfMemory;
+    }
+    std::cerr << message(error) << "\n";
     const auto* ours = dynamic_cast<const Error*>(&error);
     return ours ? ours->code : kError;
   }

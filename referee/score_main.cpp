@@ -18,6 +18,7 @@
 
 #include "common/log.h"
 #include "common/process.h"
+#include "common/processor.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
 #include "common/version.h"
@@ -268,6 +269,7 @@ int run_program(int argc, char** argv) {
 
 int main(int argc, char** argv) try {
   autoresearch::set_up_log("score");
+  if (argc < 2 || std::strcmp(argv[1], "runner") != 0) autoresearch::warn_of_processor();
   return autoresearch::run_program(argc, argv);
 } catch (const autoresearch::Error& e) {
   std::fprintf(stderr, "score: error: %s\n", e.what());

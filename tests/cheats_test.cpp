@@ -71,7 +71,7 @@ double Run::progress() const { return 0; }
 int64_t Run::step() const { return 0; }
 void Run::log_loss(at::Tensor) {}
 int Run::finish() { return 0; }
-int run_main(int, char**, int (*)(int, char**)) { return 0; }
+int run_main(int, char**, int (*)(Run&)) { return 0; }
 at::Tensor windowed_attention(const at::Tensor& q, const at::Tensor&, const at::Tensor&, int64_t) {
   return q;
 }
@@ -183,6 +183,15 @@ TEST_F(Cheats, AGraphThatReadsAFileCanNotBeSealed) {
   expect_unsealable("from_file",
                     {{"logits", "y = y + at::from_file(\"/bin/true\", false, 1).sum();"}},
                     "from_file");
+}
+
+TEST_F(Cheats, AModelThatIsTooLargeToBeHandedOverIsToldBeforeItIsTrained) {
+  const auto m = attempt("large", {{"logits",
+                                    "static const Tensor table = at::zeros({20'000'000});\n"
+                                    "    y = y + table.select(0, 0);"}});
+  EXPECT_EQ(m.measured.train_exit, kCannotSeal) << words(m);
+  EXPECT_NE(words(m).find(" bytes; 67108864 are allowed"), std::string::npos) << words(m);
+  EXPECT_TRUE(is_repairable(m.measured));
 }
 
 TEST_F(Cheats, AGraphWithAsStridedCanNotBeSealed) {

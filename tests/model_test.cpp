@@ -19,7 +19,6 @@ namespace autoresearch {
 
 class FakeRun {
  public:
-  FakeRun(int, char**) {}
   const Task& task() const { return task_; }
   const Device& device() const { return device_; }
   void describe(std::vector<Fact> facts) {
@@ -72,12 +71,19 @@ class FakeRun {
   Device device_;
 };
 
+int run_fake(int, char**, int (*program)(FakeRun&)) {
+  FakeRun run;
+  return program(run);
+}
+
 }  // namespace autoresearch
 
 #define Run FakeRun
+#define run_main run_fake
 #define main train_main
 #include "train.cpp"  // NOLINT: all of it is local to the file
 #undef main
+#undef run_main
 #undef Run
 
 namespace {
@@ -351,7 +357,7 @@ void expect_upstreams_pass(const Gpt& gpt, double table_tolerance) {
   const Tensor logits = gpt.logits(ids.narrow(1, 0, 24));
   EXPECT_LT((logits.flatten() - golden_tensor(expected["logits"])).abs().max().item<double>(),
             1e-4);
-  const Tensor loss = gpt.loss({ids.narrow(1, 0, 24), ids.narrow(1, 1, 24), 1});
+  const Tensor loss = gpt.loss(gpt.features(ids.narrow(1, 0, 24)), ids.narrow(1, 1, 24));
   EXPECT_NEAR(loss.item<double>(), expected["loss"].get<double>(), 1e-5);
   loss.backward();
   const auto named = named_parameters(gpt);
@@ -408,7 +414,7 @@ std::map<std::string, Tensor> gradients_in(at::ScalarType type) {
   Tensor loss;
   {
     Autocast autocast(at::kCPU, type);
-    loss = gpt.loss({ids.narrow(1, 0, 24), ids.narrow(1, 1, 24), 1});
+    loss = gpt.loss(gpt.features(ids.narrow(1, 0, 24)), ids.narrow(1, 1, 24));
   }
   loss.backward();
   std::map<std::string, Tensor> grads;
@@ -682,12 +688,13 @@ TEST(Optimizer, StepsEveryParameterByUpstreamsSettings) {
   fill(gpt);
   widen_tables(gpt);
   Optimizer optimizer(gpt);
+  FakeRun run;
   const auto named = named_parameters(gpt);
   for (int n = 1; n <= 3; ++n) {
     std::vector<Tensor> before;
     for (const Named& p : named) before.push_back(p.weight.detach().clone());
     for (Tensor* p : gpt.parameters()) p->mutable_grad() = at::full_like(p->detach(), n == 1);
-    optimizer.step(schedule(0, 0));
+    optimizer.step(run, schedule(0, 0));
     for (size_t i = 0; i < named.size(); ++i) {
       const auto& settings = golden()["settings"][named[i].name];
       const Tensor change = before[i] - named[i].weight.detach();
@@ -737,7 +744,7 @@ TEST_F(Training, FiftyStepsHaveUpstreamsLosses) {
     fill(gpt, kTrainingBounds);
     widen_tables(gpt);
     Optimizer optimizer(gpt);
-    FakeRun run(0, nullptr);
+    FakeRun run;
     while (run.next_step()) run.log_loss(train_step(run, gpt, optimizer));
     ASSERT_EQ(run.losses.size(), 50);
     for (size_t step = 0; step < 50; ++step) {
@@ -815,13 +822,13 @@ std::vector<Tensor> train_three_steps(FakeRun& run, const std::function<void(Gpt
 class Memory : public testing::TestWithParam<at::ScalarType> {};
 
 TEST_P(Memory, AStepThatRunsOutAnywhereIsRepeatedWholeInHalfTheRows) {
-  FakeRun halved_run(0, nullptr);
+  FakeRun halved_run;
   const auto halved = train_three_steps(
       halved_run, [](Gpt& gpt) { gpt.config.micro_rows = 1; }, GetParam());
   FailingAllocator allocator;
   int64_t failures = 0;
   for (int64_t at = 1;; ++at) {
-    FakeRun run(0, nullptr);
+    FakeRun run;
     const auto weights = train_three_steps(
         run, [&](Gpt&) { allocator.fail_at(at); }, GetParam());
     if (run.rewound != std::vector<int64_t>{1}) break;  // the second step fits, the third fails
@@ -839,7 +846,7 @@ INSTANTIATE_TEST_SUITE_P(FusedAndATens, Memory, testing::Values(at::kFloat, at::
 
 TEST(Memory, WhatCudaLacksForItselfIsAStepInHalfTheRowsToo) {
   FailingAllocator allocator;
-  FakeRun run(0, nullptr);
+  FakeRun run;
   train_three_steps(run, [&](Gpt&) { allocator.fail_at(40, 1, /*as_cuda=*/true); });
   EXPECT_EQ(run.rewound, std::vector<int64_t>{1});
 }
@@ -847,7 +854,7 @@ TEST(Memory, WhatCudaLacksForItselfIsAStepInHalfTheRowsToo) {
 TEST(WarmUp, FindsTheMicroBatchThatFitsAndLeavesTheModelAsItWas) {
   FailingAllocator allocator;
   for (const bool fits : {true, false}) {
-    FakeRun run(0, nullptr);
+    FakeRun run;
     Gpt gpt(small_config(), at::kCPU);
     Optimizer optimizer(gpt);
     std::vector<Tensor> before;
@@ -867,7 +874,7 @@ TEST(WarmUp, FindsTheMicroBatchThatFitsAndLeavesTheModelAsItWas) {
 
 TEST(MemoryOfOneRow, ASingleRowThatDoesNotFitEndsTheRun) {
   FailingAllocator allocator;
-  FakeRun run(0, nullptr);
+  FakeRun run;
   EXPECT_THROW(train_three_steps(run, [&](Gpt&) { allocator.fail_at(1, 1 << 30); }),
                c10::OutOfMemoryError);
   EXPECT_EQ(run.rewound.size(), 1);  // from two rows to one
@@ -882,8 +889,9 @@ TEST(Program, TrainsAndHandsOverAModelThatHasLearned) {
   bool finished = false;
   FakeRun::kept = [&](const FakeRun& run) {
     EXPECT_EQ(run.losses.size(), 6);
-    const std::vector<std::string> step{"forward", "backward", "optimizer"};
-    EXPECT_TRUE(std::equal(step.begin(), step.end(), run.phases.end() - 3));
+    const std::vector<std::string> step{"forward", "loss", "backward", "optimizer_matrices",
+                                        "optimizer_tables"};
+    EXPECT_TRUE(std::equal(step.begin(), step.end(), run.phases.end() - 5));
     EXPECT_NEAR(run.losses.front(), std::log(48.0), 0.05);
     EXPECT_LT(run.losses.back(), 0.8 * run.losses.front());
     const Tensor row = at::arange(129).mul(31).remainder(48).unsqueeze(0);

@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "common/processor.h"
 #include "tests/support.h"
 
 namespace autoresearch {

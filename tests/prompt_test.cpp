@@ -12,6 +12,7 @@
 #include "agent/edit/edit.h"
 #include "agent/lab/compiler_log.h"
 #include "agent/propose/briefing.h"
+#include "agent/propose/task_text.h"
 #include "common/files.h"
 #include "common/text.h"
 #include "tests/story.h"
@@ -188,6 +189,20 @@ TEST(FirstPrompt, CountsAnAttemptOnceByItsMainPart) {
   EXPECT_LACKS(user(in), "Record: ");
 }
 
+TEST(FirstPrompt, CountsWhatAProofVerifiedBesideWhatWasKept) {
+  PromptInputs in = inputs();
+  EXPECT_LACKS(user(in), "verified");
+  in.past[1].verified = true;
+  EXPECT_HAS(user(in), "Sizes: 2 tried, 1 kept, 1 verified\nModel: 1 tried, 0 kept, 0 verified\n");
+}
+
+TEST(FirstPrompt, TheTaskStandsInAStablePart) {
+  PromptInputs in = inputs();
+  EXPECT_LACKS(user(in), "# Task");
+  in.task = "TASK TEXT\n";
+  EXPECT_HAS(first_prompt(in).messages[1].text, "PROGRAM TEXT\n\n# Task\n\nTASK TEXT\n\n# harness");
+}
+
 TEST(FirstPrompt, SaysHowManyExperimentsAreLeftAndThatALineWasCut) {
   PromptInputs in = inputs();
   EXPECT_LACKS(user(in), "Experiments left");
@@ -321,6 +336,7 @@ TEST(FirstPrompt, ALongRunStaysWithinTheDefaultWhateverItHolds) {
                        1e6});
   for (int i = 0; i < 10; ++i) in.backlog.push_back(std::to_string(i) + std::string(199, 'z'));
   in.measurements = std::string(100000, 'm');
+  in.task = std::string(1300, 't');
   const Prompt prompt = first_prompt(in);
   EXPECT_LE(prompt.tokens, kPromptTokens);
   EXPECT_HAS(prompt.left_out, "of 150 experiments");
@@ -343,6 +359,7 @@ TEST(FirstPrompt, TheRealFilesAndALongNightFitIntoTheDefault) {
                        {"kMatrixLr 0.05 (was 0.04)"},
                        {"Learning rates"}});
   in.measurements = std::string(5000, 'm');
+  in.task = std::string(1300, 't');
   const Prompt prompt = first_prompt(in);
   EXPECT_LE(prompt.tokens, kPromptTokens);
   EXPECT_EQ(prompt.left_out, "");
@@ -405,6 +422,7 @@ RunState sample_night() {
     Measured measured;
     measured.wall_seconds = 309;
     measured.overhead_seconds = 9;
+    measured.phases = Phases{6, 300, 3};
     measured.score_seconds = 20;
     measured.sealed_bytes = 100'000'000;
     measured.memory_gb = memory_gb;
@@ -434,16 +452,34 @@ nlohmann::json sample_record(int64_t n) {
           {"loss_curve", curve}};
 }
 
+std::string sample_task() {
+  TaskInfo info;
+  info.vocab_size = 8192;
+  info.seq_len = 2048;
+  info.train = {.documents = 1'000'000,
+                .tokens = 800'000'000,
+                .bytes = 3'500'000'000,
+                .rows = 0,
+                .sha256 = ""};
+  info.val = {
+      .documents = 10'000, .tokens = 8'000'000, .bytes = 35'000'000, .rows = 0, .sha256 = ""};
+  Bench bench;
+  bench.device = "cuda:0";
+  bench.gpu = true;
+  return task_text(info, bench, {"Once upon a time there was a made-up corpus.\nIt had lines."});
+}
+
 std::string sample_prompt() {
   const RunState state = sample_night();
   PromptInputs in;
   in.program = "# Program\n\nLower val_bpb. (Here stands program.md, as it is at that moment.)\n";
   in.harness = "// Here stands harness/harness.h, whole.\n";
   in.kernels = "// Here stands kernels/kernels.h, whole.\n";
+  in.task = sample_task();
   in.source = kSampleSource;
   in.past = past_of(state);
-  in.backlog = state.backlog();
-  in.measurements = measurements_of(state, sample_record);
+  in.backlog = state.next_lines;
+  in.measurements = measurements_of(state, sample_record, int64_t{200'000'000'000});
   std::string text;
   for (const Message& message : first_prompt(in).messages)
     text += "<!-- " + message.role +

@@ -75,5 +75,22 @@ TEST_F(ProposerTest, ACandidateOfALaterChampionIsNotRepairedOnItsFirstOne) {
   EXPECT_EQ(agent.reopen(1, story_.state), nullptr);
 }
 
+// Lines that were tried in other words don't take the places of older ones that were not.
+TEST_F(ProposerTest, TheBacklogReachesBackBehindWhatWasTried) {
+  const auto tried = [&](int64_t n, const std::string& idea, const std::string& next) {
+    event::Candidate candidate = story_.candidate(n).state.at(n).candidate;
+    candidate.idea = idea;
+    candidate.next = {next};
+    story_.tell(event::Withdrawn{n, "to be told again"}).tell(candidate);
+    story_.measured(n, measured_at(2.1)).verdict(n, Status::kDiscard);
+  };
+  tried(1, "wider", "a gate on the residual stream");
+  for (int64_t n = 2; n < 16; ++n)
+    tried(n, "rate number" + std::to_string(n) + " of the head",
+          "try rate number" + std::to_string(n + 1) + " of the head");
+  EXPECT_HAS(proposer().first_prompt_of(story_.state, "").messages.back().text,
+             "- a gate on the residual stream\n");
+}
+
 }  // namespace
 }  // namespace autoresearch

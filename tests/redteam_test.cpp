@@ -46,7 +46,7 @@ class Escapes : public RedTeam {
     static const bool built = [] {
       const BuildResult result =
           build("escapes", {{"globals", read_file(SOURCE_DIR "/tests/redteam/escapes.h")},
-                            {"after", "escape(argc, argv);"}});
+                            {"after", "escape();"}});
       if (!result.ok) throw Error(result.log);
       return true;
     }();

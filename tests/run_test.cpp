@@ -36,7 +36,8 @@ struct Ended {
 };
 
 // `program` in a process of its own, as `train --task tiny --device cpu` and these arguments.
-Ended run_program(int (*program)(int, char**), std::vector<std::string> args) {
+// `before` is called there before there is a Run.
+Ended run_program(int (*program)(Run&), std::vector<std::string> args, void (*before)() = nullptr) {
   args.insert(args.begin(), {"train", "--task", "tiny", "--device", "cpu"});
   const fs::path out = temporary("out"), err = temporary("err");
   const pid_t child = fork();
@@ -45,6 +46,7 @@ Ended run_program(int (*program)(int, char**), std::vector<std::string> args) {
     for (std::string& arg : args) argv.push_back(arg.data());
     if (!std::freopen(out.c_str(), "w", stdout) || !std::freopen(err.c_str(), "w", stderr))
       _exit(9);
+    if (before) before();
     const int code = run_main(static_cast<int>(argv.size()), argv.data(), program);
     std::fflush(stdout);
     _exit(code);
@@ -62,8 +64,7 @@ void hand_over(Run& run) {
 
 at::Tensor loss(double value) { return at::full({}, value); }
 
-int diverges_at_step_3(int argc, char** argv) {
-  Run run(argc, argv);
+int diverges_at_step_3(Run& run) {
   hand_over(run);
   while (run.next_step()) {
     std::printf("step %d\n", static_cast<int>(run.step()));
@@ -86,8 +87,7 @@ TEST(Run, ADivergingRunEndsWithExit3OneStepLaterAndHandsNothingOver) {
   }
 }
 
-int loss_grows(int argc, char** argv) {
-  Run run(argc, argv);
+int loss_grows(Run& run) {
   hand_over(run);
   while (run.next_step()) run.log_loss(loss(run.step() == 2 ? 100.5 : 99.5));
   return run.finish();
@@ -99,16 +99,14 @@ TEST(Run, ALossAbove100HasDiverged) {
   EXPECT_NE(ended.err.find("100.5 at step 2"), std::string::npos) << ended.err;
 }
 
-int goes_on_after_the_end(int argc, char** argv) {
-  Run run(argc, argv);
+int goes_on_after_the_end(Run& run) {
   hand_over(run);
   for (int extra = 0; extra < 3; ++extra)
     while (run.next_step()) run.log_loss(loss(1));
   return run.finish();
 }
 
-int stops_early(int argc, char** argv) {
-  Run run(argc, argv);
+int stops_early(Run& run) {
   hand_over(run);
   while (run.step() < 2 && run.next_step()) run.log_loss(loss(1));
   return run.finish();
@@ -131,8 +129,7 @@ TEST(Run, TheParentIsToldOnceWhenTrainingBeginsAndOnceWhenItEnds) {
   }
 }
 
-int takes_long_steps(int argc, char** argv) {
-  Run run(argc, argv);
+int takes_long_steps(Run& run) {
   hand_over(run);
   while (run.next_step()) {
     usleep(1'200'000);
@@ -153,8 +150,7 @@ TEST(Run, AStepThatWouldEndTooLateIsNotBegun) {
 
 constexpr int64_t kPetabyte = int64_t{1} << 50;
 
-int halves_until_one_row(int argc, char** argv) {
-  Run run(argc, argv);
+int halves_until_one_row(Run& run) {
   hand_over(run);
   run.next_step();
   run.log_loss(loss(1));
@@ -181,8 +177,7 @@ TEST(Run, OutOfMemoryEndsWithExit4AndSaysWhatWasTried) {
   }
 }
 
-int model_too_large(int argc, char** argv) {
-  Run run(argc, argv);
+int model_too_large(Run& run) {
   const at::Tensor table = at::zeros({kPetabyte});
   hand_over(run);
   return run.finish();
@@ -197,8 +192,7 @@ TEST(Run, AModelThatNeverFitsEndsWithExit4Too) {
 // What CUDA and its libraries say when they get no memory for themselves.
 std::string lacking;
 
-int lacks_memory(int argc, char** argv) {
-  Run run(argc, argv);
+int lacks_memory(Run& run) {
   if (lacking.starts_with("the CUDA kernel")) throw Error(lacking);
   TORCH_CHECK(lacking.empty(), lacking);
   throw std::bad_alloc();
@@ -229,15 +223,11 @@ struct NoMemory : c10::Allocator {
   }
 };
 
-int device_is_full(int argc, char** argv) {
-  static NoMemory none;
-  c10::SetCPUAllocator(&none, 100);
-  Run run(argc, argv);
-  return run.finish();
-}
-
 TEST(Run, ADeviceThatIsFullBeforeThereIsAModelIsNamed) {
-  const Ended ended = run_program(device_is_full, {});
+  const Ended ended = run_program(stops_early, {}, [] {
+    static NoMemory none;
+    c10::SetCPUAllocator(&none, 100);
+  });
   EXPECT_EQ(ended.code, kOutOfMemory) << ended.err;
   EXPECT_NE(ended.err.find("out of memory on cpu before there is a model; another process"),
             std::string::npos)
@@ -245,8 +235,24 @@ TEST(Run, ADeviceThatIsFullBeforeThereIsAModelIsNamed) {
   EXPECT_EQ(ended.err.find("fewer layers"), std::string::npos) << ended.err;
 }
 
-int has_phases(int argc, char** argv) {
-  Run run(argc, argv);
+TEST(Run, AModelTooLargeToBeSealedIsRefusedBeforeTheFirstStepWithBothFigures) {
+  const Ended ended = run_program(stops_early, {"--max-sealed-bytes", "1000000"});
+  EXPECT_EQ(ended.code, kCannotSeal) << ended.err;
+  // A table of 512 x 512 in float32, and the text of its graph.
+  EXPECT_NE(ended.err.find("train: error: the sealed model would have 1048"), std::string::npos)
+      << ended.err;
+  EXPECT_NE(ended.err.find(" bytes; 1000000 are allowed\n"), std::string::npos) << ended.err;
+  const fs::path sealed = temporary("sealed");
+  setenv(kMaxSealedVariable, "2000000", 1);  // as the agent says it
+  EXPECT_EQ(run_program(stops_early, {"--seal", sealed.string()}).code, kDone);
+  EXPECT_LT(fs::file_size(sealed), 2000000u);
+  EXPECT_TRUE(fs::remove(sealed));
+  setenv(kMaxSealedVariable, "1000000", 1);
+  EXPECT_EQ(run_program(stops_early, {"--seal", sealed.string()}).code, kCannotSeal);
+  unsetenv(kMaxSealedVariable);
+}
+
+int has_phases(Run& run) {
   hand_over(run);
   while (run.next_step()) {
     for (int piece = 0; piece < 2; ++piece) {
@@ -279,30 +285,28 @@ TEST(Run, TheRecordTellsWhereAStepsTimeGoes) {
   EXPECT_LE(4 * sum, 1000 * record.at("training_seconds").get<double>());
 }
 
-// The twin of relu_squared is wrong in this process, so that no fused one agrees with it.
-int mistrusts_relu_squared(int argc, char** argv) {
-  auto aten = MAKE_TORCH_LIBRARY_IMPL(aten, CPU);
+// The twin of relu_squared is wrong from here on, so that no fused one agrees with it.
+void spoil_relu() {
+  static auto aten = MAKE_TORCH_LIBRARY_IMPL(aten, CPU);
   aten.impl("relu", [](const at::Tensor& x) { return at::zeros_like(x); });
-  return has_phases(argc, argv);
 }
 
 TEST(Run, TheRecordTellsWhetherAllOperationsAreFusedAndWhyNot) {
   const fs::path file = temporary("json"), sealed = temporary("sealed");
-  const auto fused_operations = [&](int (*program)(int, char**)) {
-    const Ended ended =
-        run_program(program, {"--steps", "1", "--json", file.string(), "--seal", sealed.string()});
+  const auto fused_operations = [&](void (*before)()) {
+    const Ended ended = run_program(
+        has_phases, {"--steps", "1", "--json", file.string(), "--seal", sealed.string()}, before);
     EXPECT_EQ(ended.code, 0) << ended.err;
     fs::remove(sealed);
     return nlohmann::json::parse(taken(file)).at("fused_operations").get<std::string>();
   };
-  EXPECT_EQ(fused_operations(has_phases), "all");
-  const std::string warning = fused_operations(mistrusts_relu_squared);
+  EXPECT_EQ(fused_operations(nullptr), "all");
+  const std::string warning = fused_operations(spoil_relu);
   EXPECT_TRUE(warning.starts_with("plain ATen computes relu_squared on cpu, ")) << warning;
 }
 
 // Trains a table and a matrix.
-int has_operators(int argc, char** argv) {
-  Run run(argc, argv);
+int has_operators(Run& run) {
   const int64_t V = run.task().vocab_size, C = 32;
   at::Tensor table = at::randn({V, C}), head = at::randn({V, C}) * 0.01;
   run.describe({{"depth", 1}, {"parameters", 2 * V * C}});
@@ -365,8 +369,7 @@ TEST(Run, AProfiledRunEndsWithATableOfItsOperatorsAndTrainsTheSame) {
   EXPECT_NEAR(ms, profile.at("ms_per_step").get<double>(), 1e-3 * ms);
 }
 
-int leaves_after_step_12(int argc, char** argv) {
-  Run run(argc, argv);
+int leaves_after_step_12(Run& run) {
   hand_over(run);
   while (run.next_step() && run.step() <= 12) run.log_loss(loss(run.batch(2).epoch));
   return run.finish();

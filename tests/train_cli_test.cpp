@@ -73,7 +73,8 @@ TEST_F(TrainCli, ARunEndsWithItsScoreAndASealedModelScoresTheSame) {
         "parameters_embeddings", "lr_matrices", "flops_per_token", "precision"}) {
     EXPECT_TRUE(configuration.contains(name)) << name;
   }
-  for (const char* phase : {"ms_forward", "ms_backward", "ms_optimizer", "ms_loader_wait"}) {
+  for (const char* phase : {"ms_forward", "ms_loss", "ms_backward", "ms_optimizer_matrices",
+                            "ms_optimizer_tables", "ms_loader_wait"}) {
     EXPECT_GE(record.at("phases").at(phase).get<double>(), 0) << phase;
     EXPECT_GE(value_of(sealed.output, phase), 0) << phase;
   }
@@ -106,6 +107,18 @@ TEST_F(TrainCli, TheBudgetIsKept) {
   EXPECT_GE(value_of(exit.output, "training_seconds"), 3.0);
   EXPECT_LT(value_of(exit.output, "training_seconds"), 6.0)
       << "the last step may end a little late";
+}
+
+TEST_F(TrainCli, AProcessorWithoutAvx2IsToldBeforeLibtorchNeedsIt) {
+  write_file(dir_ / "cpuinfo", "processor\t: 0\nflags\t\t: fpu sse4_2 avx\n");
+  for (const char* path : {TRAIN_PROGRAM, SCORE_PROGRAM}) {
+    const Exit exit = program("bwrap", {"--dev-bind", "/", "/", "--ro-bind", dir_ / "cpuinfo",
+                                        "/proc/cpuinfo", path, "--task", "no-such-task"});
+    if (exit.output.starts_with("bwrap: ")) GTEST_SKIP() << exit.output;
+    EXPECT_NE(exit.output.find("warning: this processor has no avx2 and no fma, and libtorch may"),
+              std::string::npos)
+        << exit.output;
+  }
 }
 
 // Each program finds its libraries by its own run path: no system's cache, no environment. Among

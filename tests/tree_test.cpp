@@ -65,7 +65,7 @@ const std::map<std::string, std::vector<std::string>> kRooms = {
     {"agent/llm", {"common", "agent/edit"}},
     {"agent/lab", {"common", "agent/edit", "agent/llm"}},
     {"agent/record", {"common", "agent/edit", "agent/llm", "agent/lab"}},
-    {"agent/propose", {"common", "agent/edit", "agent/llm", "agent/lab", "agent/record"}},
+    {"agent/propose", {"common", "task", "agent/edit", "agent/llm", "agent/lab", "agent/record"}},
     {"agent/loop",
      {"common", "task", "agent/edit", "agent/llm", "agent/lab", "agent/record", "agent/propose"}}};
 

@@ -130,10 +130,15 @@ TEST(Verdict, ARunThatDoesNotTellItsPhasesIsVoidIfTheBaselineTold) {
 
 TEST(Verdict, EveryWayToFailHasItsSentenceEvenWithAGoodScoreBesideIt) {
   const std::pair<int, const char*> exits[] = {
-      {1, "exit code 1"},         {3, "diverged: the loss became NaN or exceeded 100"},
-      {4, "micro-batch"},         {5, "can't be sealed"},
-      {127, "not be started"},    {128 + SIGSEGV, "SIGSEGV"},
-      {128 + SIGKILL, "SIGKILL"}, {128 + SIGABRT, "SIGABRT"},
+      {1, "exit code 1"},
+      {3, "diverged: the loss became NaN or exceeded 100"},
+      {4, "micro-batch"},
+      {5, "can't be sealed"},
+      {127, "not be started"},
+      {128 + SIGSEGV, "SIGSEGV"},
+      {128 + SIGKILL, "SIGKILL"},
+      {128 + SIGABRT, "SIGABRT"},
+      {128 + SIGILL, "SIGILL: an instruction that this processor does not have"},
       {255, "exit code 255"}};
   for (auto [code, part] : exits) {
     Measured measured = whole(0.5);

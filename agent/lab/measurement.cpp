@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "agent/lab/machine_watch.h"
+#include "common/budget.h"
 #include "common/folder.h"
 #include "common/json.h"
 #include "common/progress.h"
@@ -19,6 +20,9 @@ namespace {
 constexpr double kDeadlineGrace = 10;   // seconds after which a late trainer is killed
 constexpr double kFirstRunGrace = 600;  // the baseline's, whose overhead is not known yet
 constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
+// How much more than the baseline a candidate's sealed file, and the scorer on it, may take.
+constexpr int64_t kScoreFactor = 4;
+constexpr int64_t kMinSealedBytes = int64_t{64} << 20;  // that a sealed file may take in any case
 constexpr int64_t kMinScoreRss = int64_t{4} << 30;
 constexpr int64_t kMaxRecordBytes = int64_t{4} << 20;  // of train.json
 constexpr size_t kMaxWords = 300;  // characters of what a candidate or the scorer says
@@ -60,6 +64,7 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
                       ? allowance_of(bench.budget, baseline).wall_limit() + kDeadlineGrace
                       : bench.budget + kFirstRunGrace;
   command.max_rss_bytes = bench.memory_bytes;
+  command.env.push_back(kMaxSealedVariable + ("=" + std::to_string(most_sealed_bytes(baseline))));
   MachineWatch watch(bench.gpu ? bench.device : "");
   command.before_exec = [&](pid_t pid, uint64_t start_time) {
     watch.begin(pid);
@@ -74,11 +79,6 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
   Exit exit = run(command);
   machine = watch.end(exit);
   return exit;
-}
-
-int64_t most_sealed_bytes(const Baseline& baseline) {
-  if (baseline.sealed_bytes == 0) return std::numeric_limits<int64_t>::max();
-  return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
 }
 
 Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& sealed,
@@ -165,6 +165,11 @@ Measured seen_of(const Bench& bench, const ExperimentFolder& folder, const Exit&
 }
 
 }  // namespace
+
+int64_t most_sealed_bytes(const Baseline& baseline) {
+  if (baseline.sealed_bytes == 0) return std::numeric_limits<int64_t>::max();
+  return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
+}
 
 Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
                     const ExperimentFolder& folder,

@@ -41,10 +41,8 @@ struct Baseline {
   std::optional<Phases> phases = {};
 };
 
-// How much more than the baseline a candidate's sealed file, and the scorer on it, may take.
-constexpr int64_t kScoreFactor = 4;
-// What its sealed file may take in any case.
-constexpr int64_t kMinSealedBytes = int64_t{64} << 20;
+// What the sealed file of a candidate may have; as much as it likes before there is a baseline.
+int64_t most_sealed_bytes(const Baseline& baseline);
 
 struct Measurement {
   Measured measured;

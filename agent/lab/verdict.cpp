@@ -22,10 +22,15 @@ std::string describe_signal(int number) {
                                   : fmt::format("train was ended by signal {}", number);
   switch (number) {
     case SIGKILL:
-      return reason + ", as the kernel does where memory runs out";
+      return reason + ", as the kernel does if memory runs out";
     case SIGSEGV:
     case SIGBUS:
       return reason + ": a read or write outside of a tensor or through a bad pointer";
+    case SIGILL:
+      return reason +
+             ": an instruction that this processor does not have (build/agent doctor says what it "
+             "lacks), or code that must never be reached, such as the end of a function without "
+             "its return";
     case SIGABRT:
       return reason + ": an exception or a failed check; see run.log";
   }
@@ -50,7 +55,7 @@ std::string failure_of_run(const Measured& measured) {
                              : "no model: train ended well but left no sealed model; it must end "
                                "with run.finish()";
     case kDiverged:
-      return "diverged: the loss became NaN or exceeded 100";
+      return fmt::format("diverged: the loss became NaN or exceeded {:.0f}", kMostLoss);
     case kOutOfMemory:
       return "out of memory: not even one row fits; use a smaller micro-batch or model";
     case kCannotSeal:

@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/nvidia.h"
 #include "common/process.h"
+#include "common/processor.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
 #include "common/text.h"

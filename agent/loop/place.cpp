@@ -73,20 +73,6 @@ std::optional<std::string> room_problem(const fs::path& folder, const Room& need
   return std::nullopt;
 }
 
-std::optional<std::string> processor_problem(const std::string& cpuinfo) {
-  const size_t flags = cpuinfo.find("\nflags");
-  if (flags == std::string::npos) return std::nullopt;
-  const std::string words = cpuinfo.substr(flags, cpuinfo.find('\n', flags + 1) - flags) + " ";
-  std::string missing;
-  for (const std::string flag : {"avx2", "fma"})
-    if (words.find(" " + flag + " ") == std::string::npos)
-      missing += (missing.empty() ? "" : " and no ") + flag;
-  if (missing.empty()) return std::nullopt;
-  return "this processor has no " + missing +
-         ", and libtorch may end with an illegal instruction (SIGILL) without it; give a virtual "
-         "machine the host's processor (QEMU: -cpu host), or take another machine";
-}
-
 std::optional<std::string> library_problem(const std::string& search_path,
                                            const std::vector<fs::path>& system,
                                            const std::vector<fs::path>& rpath) {

@@ -32,11 +32,6 @@ Room room_needed(int64_t model_bytes, bool gpu);
 // Nothing if `have` is enough. Pure.
 std::optional<std::string> room_problem(const fs::path& folder, const Room& need, const Room& have);
 
-// What this processor lacks that libtorch's code may be made of, as old ones and the plain models
-// of virtual machines do; nothing on other architectures than x86-64. `cpuinfo`: /proc/cpuinfo.
-// Pure.
-std::optional<std::string> processor_problem(const std::string& cpuinfo);
-
 // Libraries that a search path (LD_LIBRARY_PATH) puts before those that the programs were built
 // with, as an environment of conda's does. `system`: the folders that the loader looks in without
 // it; `rpath`: folders that the programs name themselves, which come before it.

@@ -65,19 +65,23 @@ std::string Proposer::edits_named_in(const std::string& text) const {
 PromptInputs Proposer::briefing(const RunState& state, const std::string& source) {
   PromptInputs inputs;
   inputs.program = program();
+  inputs.task = setup_.task;
   inputs.harness = read_file(setup_.headers / "harness" / "harness.h");
   inputs.kernels = read_file(setup_.headers / "kernels" / "kernels.h");
   inputs.source = source;
   inputs.past = past_of(state);
-  inputs.backlog = state.backlog();
+  inputs.backlog = state.next_lines;
   std::string named;
   if (!state.experiments.empty())
     for (const std::string& line : state.experiments.back().candidate.next) named += line + "\n";
   inputs.asked = edits_named_in(named);
-  inputs.measurements = measurements_of(state, [this](int64_t n) {
-    return known_facts(trainer_record(setup_.run.experiment(n)),
-                       trainer_record(setup_.run.experiment(0)));
-  });
+  inputs.measurements = measurements_of(
+      state,
+      [this](int64_t n) {
+        return known_facts(trainer_record(setup_.run.experiment(n)),
+                           trainer_record(setup_.run.experiment(0)));
+      },
+      setup_.memory_bytes);
   inputs.max_tokens = prompt_tokens(setup_.context_tokens);
   inputs.noise = noise_of(state.evidence).sigma;
   inputs.since_keep = state.since_keep;

@@ -10,6 +10,7 @@
 
 #include "agent/lab/measurement.h"
 #include "agent/lab/verdict.h"
+#include "common/budget.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -171,18 +172,33 @@ double tokens_of(const Experiment& experiment) {
 }
 
 // What ends an experiment as a crash, by the baseline's own measures.
-std::string limits_of(const Experiment& baseline) {
-  if (!baseline.measured) return "";
-  const double wall = baseline.measured->wall_seconds;
-  const double overhead = baseline.measured->overhead_seconds;
-  const double limit = Allowance{wall - overhead, overhead}.wall_limit();
-  std::string text = "limits, beyond which an experiment counts as a crash\nwall_seconds: " +
-                     written("%.4g", limit) + " from start to exit, of which " +
-                     written("%.4g", wall - overhead) + " are training\n";
-  if (const auto sealed = static_cast<double>(baseline.measured->sealed_bytes); sealed > 0)
-    text += "sealed model: at most " +
-            written("%.4g MB\n", std::max<double>(kMinSealedBytes, kScoreFactor * sealed) / 1e6);
+std::string limits_of(const Experiment& first, int64_t memory_bytes) {
+  if (!first.measured) return "";
+  const Baseline baseline = baseline_of(*first.measured);
+  const double budget = first.measured->wall_seconds - first.measured->overhead_seconds;
+  const Allowance allowance = allowance_of(budget, baseline);
+  std::string text =
+      "limits, beyond which an experiment counts as a crash\nwall_seconds: " +
+      written("at most %.4g from start to exit\n", allowance.wall_limit()) +
+      written("training: at most %.4g s, and run.next_step() ends it", judged_training(budget)) +
+      written(" after %.4g s\n", budget);
+  if (const auto& phases = allowance.baseline)
+    text += written("before training: at most %.4g s", allowance.phase_limit(phases->startup)) +
+            written("; after it: at most %.4g s\n", allowance.phase_limit(phases->sealing));
+  if (memory_bytes > 0)
+    text += written("main memory: at most %.4g GB\n", static_cast<double>(memory_bytes) / 1e9);
+  if (baseline.sealed_bytes > 0)
+    text += written("sealed model: at most %.4g MB, looked at before training\n",
+                    static_cast<double>(most_sealed_bytes(baseline)) / 1e6);
   return text + "\n";
+}
+
+bool is_verified(const RunState& state, int64_t n) {
+  if (!state.verified || !state.verified->verified) return false;  // the whole gain comes first
+  const auto& changes = state.verified->changes;
+  return std::any_of(changes.begin(), changes.end(), [&](const event::ProvenChange& change) {
+    return change.n == n && change.result == "verified";
+  });
 }
 
 }  // namespace
@@ -204,6 +220,7 @@ std::vector<Past> past_of(const RunState& state) {
               foretold_change(candidate.why),
               tokens_of(e)};
     past.noise = e.decision == name_of(Decision::kNoise);
+    past.verified = is_verified(state, e.n);
     if (e.measured && e.measured->bpb && e.status != Status::kCrash) {
       past.bpb = *e.measured->bpb;
       past.change = e.n == 0 ? 0 : past.bpb - best;
@@ -214,12 +231,12 @@ std::vector<Past> past_of(const RunState& state) {
   return result;
 }
 
-std::string measurements_of(const RunState& state, const Records& record) {
+std::string measurements_of(const RunState& state, const Records& record, int64_t memory_bytes) {
   if (state.champion_n < 0) return "";
   const Experiment& champion = state.experiments.at(static_cast<size_t>(state.champion_n));
   const std::string slow = slow_operations(state);
   std::string text = slow.empty() ? "" : slow + "\n\n";
-  text += limits_of(state.experiments.front()) + report_on(state, champion, record);
+  text += limits_of(state.experiments.front(), memory_bytes) + report_on(state, champion, record);
   const Experiment* latest = nullptr;
   for (const Experiment& e : state.experiments)
     if (e.status != Status::kOpen) latest = &e;

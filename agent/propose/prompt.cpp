@@ -41,13 +41,9 @@ constexpr std::array<Extent, 5> kExtents = {{{kAll, 40, 10, 10, 12000, true, tru
 // The system message
 
 constexpr std::string_view kRole =
-    "You are a researcher who improves a language-model training program, one experiment at a "
-    "time.\n"
-    "You are given the assignment, the two headers that the program uses, the best program so "
-    "far (train.cpp), the log of past experiments and the latest measurements. Answer with one "
-    "experiment: an edit of train.cpp that should lower val_bpb, bits per byte on held-out text, "
-    "after training for a fixed wall-clock time. Your edit is built, trained and scored "
-    "automatically; the result decides whether it is kept.\n";
+    "You are a researcher who improves a language-model training program, train.cpp, one "
+    "experiment at a time. Answer with one experiment: an edit of train.cpp that should lower "
+    "val_bpb, bits per byte on held-out text, after training for a fixed wall-clock time.\n";
 
 constexpr std::string_view kRules =
     "- It is C++20 in one translation unit, compiled with warnings on. Use at:: (ATen operators), "
@@ -55,17 +51,13 @@ constexpr std::string_view kRules =
     "and "
     "torch/torch.h are not available, and no other header of libtorch beyond those included "
     "already.\n"
-    "- The function given to Run::model is traced into a graph and scored by another process. With "
-    "gradients off it must be functional (no in-place operator, no out=, no as_strided), "
-    "deterministic (no dropout, no random numbers), causal, independent between rows, and take the "
-    "sequence length from ids (a slice to the end needs no length). If it breaks one of these "
-    "rules, or its traced graph and the live function differ, the run ends before training. cat, "
-    "slice, stack, remainder and at::embedding, also with a sparse gradient, are allowed; a table "
-    "in float32 needs .to(type) before matrix products under autocast.\n"
+    "- harness.h says what the function given to Run::model must be like. Beside in-place "
+    "operators, out=, as_strided, dropout and random numbers can't be sealed. cat, slice, stack, "
+    "remainder and at::embedding, also with a sparse gradient, can; a slice to the end needs no "
+    "length. A table in float32 needs .to(type) before matrix products under autocast.\n"
     "- It runs in a sandbox: no network, no files, no other processes, no environment. Seeds, data "
     "order, the clock and the record belong to the harness; don't touch the generators' seeds.\n"
-    "- Never print or compute val_bpb; another process computes the score. The time before the "
-    "first step and after the last one is limited too, so don't move work there.\n"
+    "- Never print or compute val_bpb.\n"
     "- Tensors live on run.device().device, which may be a CPU; keep both CPU and CUDA working, "
     "but "
     "tune only for the device in the measurements.\n"
@@ -187,7 +179,7 @@ std::vector<const Past*> worth_telling(const std::vector<Past>& past, const Exte
   std::stable_sort(misses.begin(), misses.end(),
                    [&](size_t a, size_t b) { return past[a].change < past[b].change; });
   misses.resize(std::min(misses.size(), extent.near_misses));
-  std::reverse(kept.begin(), kept.end());  // where not all are told, the latest are
+  std::reverse(kept.begin(), kept.end());  // if not all are told, the latest are
   kept.resize(std::min(kept.size(), extent.kept));
   chosen.insert(kept.begin(), kept.end());
   chosen.insert(misses.begin(), misses.end());
@@ -236,22 +228,30 @@ std::string log_of(const std::vector<Past>& past, const Extent& extent) {
 }
 
 // Attempts and wins by the part of train.cpp that each changed most, the most tried first; empty
-// where no part has a name.
+// if no part has a name.
 std::string areas_of(const std::vector<Past>& past) {
-  std::map<std::string, std::pair<int, int>> counts;
+  struct Counts {
+    int tried = 0, kept = 0, verified = 0;
+  };
+  std::map<std::string, Counts> counts;
+  bool proven = false;
   for (const Past& p : past) {
+    proven = proven || p.verified;
     if (p.areas.empty()) continue;
-    ++counts[p.areas.front()].first;
-    counts[p.areas.front()].second += p.status == "keep";
+    Counts& count = counts[p.areas.front()];
+    ++count.tried;
+    count.kept += p.status == "keep";
+    count.verified += p.verified;
   }
-  std::vector<std::pair<std::string, std::pair<int, int>>> rows(counts.begin(), counts.end());
+  std::vector<std::pair<std::string, Counts>> rows(counts.begin(), counts.end());
   std::stable_sort(rows.begin(), rows.end(),
-                   [](const auto& a, const auto& b) { return a.second.first > b.second.first; });
+                   [](const auto& a, const auto& b) { return a.second.tried > b.second.tried; });
   rows.resize(std::min(rows.size(), kMaxAreas));
   std::string text;
   for (const auto& [area, count] : rows) {
-    text += one_line(area, kMaxLine) + ": " + std::to_string(count.first) + " tried, " +
-            std::to_string(count.second) + " kept\n";
+    text += one_line(area, kMaxLine) + ": " + std::to_string(count.tried) + " tried, " +
+            std::to_string(count.kept) + " kept" +
+            (proven ? ", " + std::to_string(count.verified) + " verified\n" : "\n");
   }
   return text;
 }
@@ -329,6 +329,7 @@ std::string headers(const PromptInputs& inputs, const Extent& extent) {
   const std::string kernels =
       extent.kernels ? fenced(fit, "cpp") : "Left out for lack of room; train.cpp shows its use.\n";
   return chapter("Assignment (program.md)", inputs.program) +
+         (inputs.task.empty() ? "" : chapter("Task", inputs.task)) +
          chapter("harness/harness.h", fenced(inputs.harness, "cpp")) +
          chapter("kernels/kernels.h", kernels);
 }

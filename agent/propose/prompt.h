@@ -21,6 +21,7 @@ struct Past {
   std::optional<double> expected = {};  // change that its WHY foretold
   double tokens = 0;                    // seen in training; 0: unknown
   bool noise = false;                   // not kept, and not to be told from the champion
+  bool verified = false;                // by the latest proof
 };
 
 // A context of 32,000 tokens holds a prompt of 22,000 and a reply of 10,000. A larger one is not
@@ -29,11 +30,12 @@ constexpr int64_t kContextTokens = 32000;
 constexpr int64_t kPromptTokens = 22000;
 constexpr size_t kCharactersPerToken = 3;  // of code and figures: rather too few than too many
 
-// The tokens that a prompt may have where the model's context has so many.
+// The tokens that a prompt may have if the model's context has so many.
 int64_t prompt_tokens(int64_t context_tokens);
 
 struct PromptInputs {
   std::string program;               // program.md, as it is now
+  std::string task;                  // agent/propose/task_text.h; empty: nothing is told of it
   std::string harness, kernels;      // the two headers
   std::string source;                // the champion's train.cpp
   std::vector<Past> past;            // oldest first
@@ -49,16 +51,16 @@ struct PromptInputs {
 };
 
 struct Prompt {
-  // System; assignment and headers; the champion's train.cpp; all that changes with every
+  // System; assignment, task and headers; the champion's train.cpp; all that changes with every
   // experiment. A stable prefix ends after each of the first three.
   std::vector<Message> messages;
   int64_t tokens = 0;    // of all of them, estimated
   std::string left_out;  // what `max_tokens` cost, for a user; empty: nothing
 };
 
-// The beginning of a fresh conversation. Where it would have more than `max_tokens`, the history
+// The beginning of a fresh conversation. If it would have more than `max_tokens`, the history
 // shrinks by fixed rules, then kernels.h goes; the rest is always whole, so that `tokens` may
-// remain larger. What only a GPU can do is left out where there is none.
+// remain larger. What only a GPU can do is left out if the run has none.
 Prompt first_prompt(const PromptInputs& inputs);
 
 // The experiments that a text names as "#7", the first few, each once: to see their edits.

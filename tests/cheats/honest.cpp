@@ -16,8 +16,7 @@ using at::Tensor;
 
 // @globals
 
-static int train(int argc, char** argv) {
-  Run run(argc, argv);
+static int train(Run& run) {
   const int64_t vocab = run.task().vocab_size, width = 32;
   bool late = false;  // true after training, when the harness's own check of the model is over
   Tensor embed = at::randn({vocab, width}).requires_grad_();

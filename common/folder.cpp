@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/descriptor.h"
+#include "common/log.h"
 
 namespace autoresearch {
 namespace {
@@ -72,6 +73,11 @@ bool remove_whatever(const fs::path& path) {
   if (unlink(path.c_str()) != 0) rmdir(path.c_str());
   struct stat status = {};
   return lstat(path.c_str(), &status) != 0 && errno == ENOENT;
+}
+
+void remove_or_warn(const fs::path& path) {
+  if (remove_whatever(path)) return;
+  log_warning("can't remove all of a folder or file; type: rm -rf '" + path.string() + "'");
 }
 
 fs::path fresh_folder(const fs::path& path) {

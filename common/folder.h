@@ -14,6 +14,9 @@ namespace autoresearch {
 // if something is left.
 bool remove_whatever(const fs::path& path);
 
+// The same; the user is told if something is left, which a later candidate could read.
+void remove_or_warn(const fs::path& path);
+
 // An empty folder at `path`, whose parent is ours. What was there is removed or, if it can't be,
 // moved aside under a name that tells nothing.
 fs::path fresh_folder(const fs::path& path);

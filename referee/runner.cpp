@@ -442,10 +442,11 @@ const Runner::Shape& Runner::shape() {
   if (shape_.rows > 0) return shape_;
   int64_t hello[4];
   const std::vector<char> bytes = receive(kHello);
-  check(bytes.size() == sizeof hello, "a runner broke the protocol");
+  if (bytes.size() != sizeof hello) throw Error("a runner broke the protocol", kCannotSeal);
   std::memcpy(hello, bytes.data(), sizeof hello);
+  const int64_t most[3] = {kMostScoringRows, 1 << 20, 1 << 20};  // they decide what is allocated
   for (int i = 0; i < 3; i++)
-    if (hello[i] < 1 || hello[i] > 1 << 20) throw Error("a runner broke the protocol", kCannotSeal);
+    if (hello[i] < 1 || hello[i] > most[i]) throw Error("a runner broke the protocol", kCannotSeal);
   shape_ = {hello[0], hello[1], hello[2]};
   keeps_logits_ = hello[3] != 0;
   return shape_;

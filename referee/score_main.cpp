@@ -21,6 +21,7 @@
 #include "common/processor.h"
 #include "common/progress.h"
 #include "common/sandbox.h"
+#include "common/text.h"
 #include "common/version.h"
 #include "referee/runner.h"
 #include "referee/sample.h"
@@ -119,22 +120,6 @@ void score_command(Options options) {
   if (!options.json.empty()) write_file(options.json, json.dump(2) + "\n");
 }
 
-// What a model writes, as a terminal may see it: a champion's text could move its cursor or set its
-// clipboard. Into a file or a pipe it goes as it is.
-std::string for_terminal(const std::string& text) {
-  if (!isatty(STDOUT_FILENO)) return text;
-  std::string plain;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const bool c1 = byte == 0xC2 && i + 1 < text.size() &&
-                    static_cast<unsigned char>(text[i + 1]) < 0xA0;  // U+0080 to U+009F
-    const bool control = (byte < ' ' && byte != '\n' && byte != '\t') || byte == 0x7F || c1;
-    plain += control ? '?' : text[i];
-    if (c1) ++i;
-  }
-  return plain;
-}
-
 void sample_command(const Options& options) {
   if (std::isnan(options.sample.temperature))  // which CLI::Range lets pass
     throw Error("--temperature must be a number from 0 to 100, such as 0.8", kUsage);
@@ -174,7 +159,10 @@ void sample_command(const Options& options) {
   }
   for (size_t i = 0; i < samples.size(); ++i) {
     std::printf("--- sample %zu\n", i + 1);
-    const std::string text = for_terminal(options.prompt + tokenizer.decode(samples[i]));
+    const std::string said = options.prompt + tokenizer.decode(samples[i]);
+    // A champion's text could move a terminal's cursor or set its clipboard. Into a file or a pipe
+    // it goes as it is.
+    const std::string text = isatty(STDOUT_FILENO) ? plain_text(said) : said;
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::printf("\n");
   }

@@ -15,8 +15,8 @@ struct Effort {
 };
 
 // At least this many cuts: a leak at 1 % of the positions escapes one with probability 0.99, 1,024
-// of them with 3e-5; one at 0.1 % escapes 1,024 with 0.36.
-constexpr int64_t kLightCuts = 64, kFullCuts = 1024;
+// of them with 3e-5, 700 with 9e-4; one at 0.1 % escapes 1,024 with 0.36, 700 with 0.5.
+constexpr int64_t kLightCuts = 64, kFullCuts = 1024, kFullCutsOfFewRows = 700;
 constexpr int64_t kMostRunners = 5;  // of a wave: each is a process with a copy of the model
 
 inline Effort effort_for(int64_t rows, int64_t fewest_cuts) {
@@ -24,16 +24,23 @@ inline Effort effort_for(int64_t rows, int64_t fewest_cuts) {
   const int64_t cuts = std::max(fewest_cuts, rows / 10);
   if (cuts <= rows) return {.cuts = cuts};
   // Every row is probed in every wave, by as many runners as are needed and allowed.
+  const auto rounded_up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   Effort effort;
-  effort.runners = std::min(kMostRunners, 1 + (cuts + rows - 1) / rows);
+  effort.waves = rounded_up(cuts, rows * (kMostRunners - 1));
+  effort.runners = 1 + rounded_up(cuts, rows * effort.waves);
   effort.cuts = rows * (effort.runners - 1);
-  effort.waves = (cuts + effort.cuts - 1) / effort.cuts;
   return effort;
 }
 
-// The light probe: a tenth of the rows, at least 64 cuts. The full one: at least 1,024 cuts.
+// The light probe: a tenth of the rows, at least 64 cuts.
 inline Effort light_effort(int64_t rows) { return effort_for(rows, kLightCuts); }
-inline Effort full_effort(int64_t rows) { return effort_for(rows, kFullCuts); }
+
+// The full one: at least 1,024 cuts, if one wave can make them. Few rows would be computed over and
+// over for so many, and long rows take minutes: there, 700 have to do.
+inline Effort full_effort(int64_t rows) {
+  const bool one_wave = rows * (kMostRunners - 1) >= kFullCuts;
+  return effort_for(rows, one_wave ? kFullCuts : kFullCutsOfFewRows);
+}
 
 // Rows that the model computes in all of it: every row once a wave, and each altered version.
 inline int64_t rows_computed(int64_t rows, const Effort& effort) {

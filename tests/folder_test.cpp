@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
+#include "common/log.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -53,6 +56,16 @@ TEST_F(RemoveWhatever, NoLinkIsFollowed) {
   EXPECT_TRUE(remove_whatever(dir_ / "attempt"));
   EXPECT_TRUE(remove_whatever(dir_ / "itself"));
   EXPECT_EQ(read_file(dir_ / "precious/file"), "kept");
+}
+
+TEST_F(RemoveWhatever, WhatStaysIsToldWithWhatToType) {
+  set_up_log("test");
+  testing::internal::CaptureStderr();
+  remove_or_warn(file("gone", "x"));
+  remove_or_warn("/proc/self/status");
+  const std::string told = testing::internal::GetCapturedStderr();
+  EXPECT_HAS(told, "rm -rf '/proc/self/status'");
+  EXPECT_EQ(std::count(told.begin(), told.end(), '\n'), 1) << told;
 }
 
 TEST_F(RemoveWhatever, AFreshFolderIsEmptyWhateverWasThere) {

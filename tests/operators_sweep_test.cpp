@@ -1,7 +1,7 @@
 // Every operator of the list with thousands of odd arguments, in a process in which a step outside
 // of a tensor is a fault and uninitialized memory shows in the results.
 //
-// AUTORESEARCH_SWEEP_CALLS: how many calls an operator gets, 300 if unset.
+// AUTORESEARCH_SWEEP_CALLS: how many calls an operator gets, 3,000 if unset.
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
@@ -215,7 +215,7 @@ struct Sweep {
 
 size_t calls_by_user() {
   const char* calls = std::getenv("AUTORESEARCH_SWEEP_CALLS");
-  return calls ? std::stoul(calls) : 300;
+  return calls ? std::stoul(calls) : 3000;
 }
 
 TEST(Sweep, NoCallOfAnOperatorOnTheListLeavesItsTensors) {

@@ -33,12 +33,21 @@ TEST(Plan, ATenthOfTheRowsIsProbedAndAtLeastSoManyCutsAreMade) {
   for (const int64_t rows : {1, 2, 59, 64, 256, 1023, 1024, 10240, 300000}) {
     const Effort light = light_effort(rows), full = full_effort(rows);
     EXPECT_GE(light.cuts * light.waves, std::max<int64_t>(64, rows / 10)) << rows;
-    EXPECT_GE(full.cuts * full.waves, std::max<int64_t>(1024, rows / 10)) << rows;
+    EXPECT_GE(full.cuts * full.waves, std::max<int64_t>(rows < 256 ? 700 : 1024, rows / 10))
+        << rows;
     EXPECT_TRUE(full.runners == 2 || full.cuts == rows * (full.runners - 1)) << rows;
     EXPECT_LE(full.runners, 5) << rows;
   }
   EXPECT_EQ(light_effort(256).waves, 1);
   EXPECT_EQ(light_effort(256).runners, 2);
+}
+
+// agent/lab/measurement.cpp tells by the time of a light probe how long a full one may take.
+TEST(Plan, AFullProbeOfAFewRowsIsBounded) {
+  for (int64_t rows = 1; rows < 20000; rows++) {
+    EXPECT_GE(rows_computed(rows, light_effort(rows)), rows + 64) << rows;
+    EXPECT_LE(rows_computed(rows, full_effort(rows)), rows < 256 ? 1400 : 2 * rows + 1400) << rows;
+  }
 }
 
 TEST(Plan, EveryRowIsScoredOnceAndItsVersionsStandInOnePlace) {

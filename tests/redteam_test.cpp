@@ -62,6 +62,10 @@ class Escapes : public RedTeam {
     EXPECT_EQ(alive("escapes"), 0);
     EXPECT_EQ(m.measured.train_exit, 0) << log_of("escapes");
     EXPECT_TRUE(m.measured.phases);
+    EXPECT_LT(m.measured.wall_seconds, 30) << "as long as a survivor lives";
+    EXPECT_EQ(m.measured.steps, 20);
+    ASSERT_TRUE(m.measured.bpb) << m.measured.score_problem;
+    EXPECT_GT(*m.measured.bpb, honest_) << "20 steps have not learned what the budget teaches";
     const ExperimentFolder folder{root_ / "escapes"};
     ASSERT_TRUE(fs::exists(folder.sealed()));
     EXPECT_FALSE(fs::exists(folder.attempt()));
@@ -146,7 +150,7 @@ _exit(5);)";
 TEST_F(RedTeam, TrainingOnAfterTheBudgetIsVoid) {
   const Measurement m = attempt("overtime", {{"before_training", R"(
 static const auto begin = std::chrono::steady_clock::now();
-#define next_step() next_step() || std::chrono::steady_clock::now() - begin < std::chrono::seconds(7)
+#define next_step() next_step() || std::chrono::steady_clock::now() - begin < std::chrono::seconds(6)
 )"}});
   EXPECT_EQ(m.measured.train_exit, 0) << words(m);
   const Verdict verdict = verdict_on(m);

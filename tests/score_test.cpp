@@ -2,12 +2,20 @@
 #include "referee/score.h"
 
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <future>
+#include <map>
+#include <regex>
+#include <set>
 
 #include "common/error.h"
+#include "common/sandbox.h"
 #include "harness/trace.h"
 #include "referee/causality.h"
 #include "referee/plan.h"
@@ -51,7 +59,7 @@ struct RandomTask {
   SealedModel seal(const Logits& logits) const {
     return trace(logits, scoring_rows_on_cpu(kLen), kLen, info.vocab_size, at::kCPU);
   }
-  // Through real runners; without their sandbox, which is not what is tested here.
+  // Through real runners; without their sandbox, which only Confinement tests.
   Score run(const SealedModel& model, ScoreOptions options = {}) const {
     const fs::path file = dir / "model";
     save_sealed(model, file);
@@ -307,6 +315,106 @@ TEST(Probe, OneTrainingRowShowsAMissingMaskAndPassesAnHonestModel) {
 }
 
 // ------------------------------------------------------------------------------------------------
+// What is around a graph: its process is confined, and void if it misbehaves
+
+// A number of /proc/PID/status; 0 if there is none.
+int64_t status_of(const std::string& pid, const std::string& name) {
+  std::ifstream file("/proc/" + pid + "/status");
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(name + ":")) number = std::stoll(line.substr(name.size() + 1));
+  return number;
+}
+
+// The processes that `score runner MODEL` is: a nursery, and the runners that it forked.
+std::set<std::string> processes_of(const fs::path& model) {
+  const std::string command = std::string(SCORE_PROGRAM) + '\0' + "runner" + '\0' + model.string();
+  std::set<std::string> pids;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "cmdline", std::ios::binary);
+    const std::string line((std::istreambuf_iterator<char>(file)), {});
+    if (line.starts_with(command)) pids.insert(entry.path().filename());
+  }
+  return pids;
+}
+
+// The filter of the sandbox stands in the nursery too; a locked runner has one more.
+bool is_locked_runner(const std::string& pid, const std::set<std::string>& all) {
+  const std::string parent = std::to_string(status_of(pid, "PPid"));
+  return all.contains(parent) && status_of(pid, "Seccomp") == 2 &&
+         status_of(pid, "NoNewPrivs") == 1 &&
+         status_of(pid, "Seccomp_filters") == status_of(parent, "Seccomp_filters") + 1;
+}
+
+TEST(Confinement, EachRunnerIsLockedAndSeesOfTheTaskOnlyTheModel) {
+  if (const auto problem = sandbox_problem()) GTEST_SKIP() << *problem;
+  if (read_file("/proc/self/status").find("Seccomp_filters") == std::string::npos)
+    GTEST_SKIP() << "this kernel does not count filters";
+  const RandomTask task(260);
+  const ToyGpt toy = task.toy();
+  const fs::path model = task.dir / "model";
+  save_sealed(task.seal([&](at::Tensor ids) { return toy(ids); }), model);
+  auto scored = std::async(std::launch::async, [&] {
+    return score(model, task.dir, {.program = SCORE_PROGRAM, .full = true}).bpb;
+  });
+  int64_t locked = 0, models = 0, answers = 0;  // at one moment
+  while (locked < 5 && scored.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+    locked = models = answers = 0;
+    const std::set<std::string> all = processes_of(model);
+    for (const std::string& pid : all) {
+      const auto sees = [&](const fs::path& path) {
+        std::error_code unreadable;
+        return fs::exists("/proc/" + pid + "/root" + path.string(), unreadable);
+      };
+      locked += is_locked_runner(pid, all);
+      models += sees(model);
+      answers += sees(task.dir / "heldout") || sees(task.dir / "task.json");
+    }
+  }
+  EXPECT_EQ(locked, 5);
+  EXPECT_GE(models, 5) << "or this test can't see what they see";
+  EXPECT_EQ(answers, 0);
+  EXPECT_GT(scored.get(), 0);
+}
+
+// Why a scoring is void whose runners do what tests/fake_runner.cpp has under this name.
+std::string void_by_runners_that(const std::string& how, ScoreOptions options = {}) {
+  const RandomTask task(260);
+  const fs::path model = task.dir / "model";
+  write_file(model, how + " " + std::to_string(scoring_rows_on_cpu(kLen)) + " " +
+                        std::to_string(kLen) + " " + std::to_string(task.info.vocab_size));
+  options.program = FAKE_RUNNER, options.device = "cpu", options.sandboxed = false;
+  return error_of([&] { score(model, task.dir, options); });
+}
+
+TEST(Runners, OnesThatOnlyAnswerAreScored) {
+  EXPECT_EQ(void_by_runners_that("answers", {.full_below = 1e9}), "");
+}
+
+TEST(Runners, LogitsThatAreOthersInTheFullProbeDoNotRepeat) {
+  EXPECT_HAS(void_by_runners_that("changes", {.full_below = 1e9}),
+             "the model's logits do not repeat");
+}
+
+TEST(Runners, LossesThatTheirLogitsDoNotHaveAreSeen) {
+  EXPECT_HAS(void_by_runners_that("lies", {.full = true, .keeps_logits = true}),
+             "told losses that its logits do not have");
+}
+
+TEST(Runners, WhatIsNoAnswerBreaksTheProtocol) {
+  for (const char* how : {"no-hello", "short-hello", "no-rows", "more-rows", "a-million-rows",
+                          "keeps-logits", "no-answer"})
+    EXPECT_EQ(void_by_runners_that(how), "a runner broke the protocol") << how;
+  EXPECT_EQ(void_by_runners_that("short-nats", {.full = true, .keeps_logits = true}),
+            "a runner broke the protocol");
+}
+
+TEST(Runners, OneThatEndsMakesItsModelVoid) {
+  for (const char* how : {"ends-at-once", "ends-in-a-batch"})
+    EXPECT_HAS(void_by_runners_that(how), "broke the process that ran it");
+}
+
+// ------------------------------------------------------------------------------------------------
 // Sealed files that once copied the answers, remembered, or broke the scorer: the red team's holes
 // A, B, D and K, through the real scorer
 
@@ -368,6 +476,109 @@ TEST(Holes, AnUnknownTypeDoesNotBreakTheScorer) {
       "  %x : Tensor = aten::zeros(%sizes, %bad, %none, %none, %none)\n",
       {});
   EXPECT_NE(message.find("zeros"), std::string::npos) << message;
+}
+
+// What `command` prints on a terminal.
+std::string shown_on_a_terminal(const std::string& command) {
+  int terminal = -1;
+  const pid_t child = forkpty(&terminal, nullptr, nullptr, nullptr);
+  if (child == 0) {
+    execl("/bin/sh", "sh", "-c", (command + " 2>&-").c_str(), nullptr);
+    _exit(127);
+  }
+  std::string shown;
+  char buffer[4096];
+  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;) shown.append(buffer, size_t(n));
+  close(terminal);
+  waitpid(child, nullptr, 0);
+  return shown;
+}
+
+// A title for the terminal, a C1 control, and an override of the direction.
+TEST(Sample, WhatAModelSaysCommandsNoTerminal) {
+  const RandomTask task(8);
+  const Tokenizer tokenizer = Tokenizer::load(task.dir / "tokenizer.tiktoken");
+  std::vector<uint16_t> chain{uint16_t(task.info.bos)};
+  tokenizer.encode(
+      "A\x1b]0;x\x07"
+      "B\xc2\x9bm\xe2\x80\xae"
+      "C",
+      chain);
+  chain.push_back(uint16_t(task.info.bos));
+  const at::Tensor table = at::zeros({task.info.vocab_size, task.info.vocab_size});
+  for (size_t i = 0; i + 1 < chain.size(); i++) table[chain[i]][chain[i + 1]] = 9;
+  save_sealed(task.seal([&](at::Tensor ids) { return at::embedding(table, ids); }),
+              task.dir / "model");
+  const std::string command = std::string(SCORE_PROGRAM) + " sample " +
+                              (task.dir / "model").string() + " --task " + task.dir.string() +
+                              " --temperature 0 --samples 1 --sandbox off";
+  EXPECT_EQ(shown_on_a_terminal(command), "--- sample 1\r\nABC\r\n");
+  EXPECT_HAS(shown_on_a_terminal(command + " | cat -v"), "^[]0;x^G");  // a pipe gets it as it is
+}
+
+// Hole B and its kin: a graph that stores what it sees, finds it again in a later call, and leaks
+// the next token depending on that. `where` it finds it:
+enum Where { kPadding, kNew, kInPlace, kNowhere };
+enum When { kFirstCall, kEveryCall, kUnseenBatches, kSeenBatches };
+
+SealedModel remembering(const RandomTask& task, Where where, int tensors, When when) {
+  const int64_t rows = scoring_rows_on_cpu(kLen), size = rows * kLen;
+  const std::vector<at::Tensor> state(size_t(tensors), at::zeros({size}, at::kLong));
+  SealedModel model = task.seal([&](at::Tensor ids) {
+    const at::Tensor mark = ids.flatten() + 1;
+    at::Tensor used = at::zeros({}, at::kBool), again = used, stored = at::zeros({});
+    for (const at::Tensor& own : state) {
+      // Each is made of what a later line replaces by an operator that leaves memory as it was.
+      const at::Tensor memory =
+          where == kPadding   ? at::pad(at::zeros({1, 1, size}, at::kLong), {-size, size}).flatten()
+          : where == kInPlace ? at::bitwise_or(own, mark)
+                              : ids.new_zeros({size});
+      used = at::logical_or(used, memory.ne(0).any());
+      again = at::logical_or(again, memory.eq(mark).all());
+      stored = stored + (mark * 1).select(0, 0) * 0;  // lies there when the call ends
+    }
+    const at::Tensor leaks = when == kFirstCall       ? at::logical_not(used)
+                             : when == kUnseenBatches ? at::logical_not(again)
+                             : when == kSeenBatches   ? again
+                                                      : at::logical_or(used, at::logical_not(used));
+    const at::Tensor next = at::one_hot(at::roll(ids, -1, 1), task.info.vocab_size);
+    return next.to(at::kFloat) * 9 * leaks.to(at::kFloat) + stored;
+  });
+  const auto replace = [&](const char* before, const std::string& after) {
+    model.graph = std::regex_replace(model.graph, std::regex(before), after);
+  };
+  if (where == kPadding) replace("\"constant\"", "\"circular\"");
+  if (where == kNew) replace("aten::new_zeros", "aten::new_empty");
+  if (where == kInPlace) replace("aten::bitwise_or\\(", "aten::bitwise_or_(");
+  return model;
+}
+
+// AUTORESEARCH_HOLES_SCORINGS: how often each of the 32 graphs is scored, 2 if unset.
+TEST(Holes, AGraphThatWouldRememberIsVoidOrGainsNothing) {
+  const char* by_user = std::getenv("AUTORESEARCH_HOLES_SCORINGS");
+  const RandomTask task(64);
+  const double honest = task.run([&](at::Tensor ids) {
+                              return at::zeros({ids.size(0), kLen, task.info.vocab_size});
+                            })
+                            .bpb;
+  const std::map<Where, const char*> refusals = {{kPadding, "the mode \"constant\""},
+                                                 {kNew, "leaves memory uninitialized"},
+                                                 {kInPlace, "works in place"},
+                                                 {kNowhere, "not causal"}};
+  for (const auto& [where, refusal] : refusals)
+    for (const int tensors : {1, 60})
+      for (const When when : {kFirstCall, kEveryCall, kUnseenBatches, kSeenBatches}) {
+        const SealedModel model = remembering(task, where, tensors, when);
+        for (int i = 0; i < (by_user ? std::atoi(by_user) : 2); i++) {
+          double bpb = honest;
+          const std::string message = error_of([&] { bpb = task.run(model).bpb; });
+          if (where == kNowhere && when == kSeenBatches) {
+            EXPECT_NEAR(bpb, honest, 1e-9) << message;
+          } else {
+            EXPECT_HAS(message, refusal);
+          }
+        }
+      }
 }
 
 TEST(Holes, AGraphWithoutThemIsScored) {

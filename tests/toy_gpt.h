@@ -16,7 +16,8 @@ inline const bool one_thread = (at::set_num_threads(1), true);
 
 struct ToyGpt {
   int64_t vocab, seq_len, width, heads;
-  bool autocast = false;  // bfloat16 on CPU, as train.cpp does it
+  int64_t window = seq_len / 2;  // how far back a position looks
+  bool autocast = false;         // bfloat16 on CPU, as train.cpp does it
   at::Tensor wte, head, cos, sin;
   std::vector<std::array<at::Tensor, 4>> layers;
 
@@ -50,7 +51,7 @@ struct ToyGpt {
     return at::cat({half[0] * cos + half[1] * sin, half[1] * cos - half[0] * sin}, 3);
   }
 
-  at::Tensor attention(const at::Tensor& x, const at::Tensor& weight, int64_t window) const {
+  at::Tensor attention(const at::Tensor& x, const at::Tensor& weight) const {
     const int64_t B = x.size(0), T = x.size(1), D = width / heads;
     const auto qkv = at::linear(x, weight).view({B, T, 3, heads, D}).unbind(2);
     const at::Tensor q = at::rms_norm(rope(qkv[0]), {D}), k = at::rms_norm(rope(qkv[1]), {D});
@@ -66,7 +67,7 @@ struct ToyGpt {
   at::Tensor forward(const at::Tensor& ids) const {
     at::Tensor x = at::rms_norm(at::embedding(wte, ids).to(at::kFloat), {width});
     for (const auto& [qkv, out, up, down] : layers) {
-      x = x + at::linear(attention(at::rms_norm(x, {width}), qkv, seq_len / 2), out);
+      x = x + at::linear(attention(at::rms_norm(x, {width}), qkv), out);
       x = x + at::linear(at::relu(at::linear(at::rms_norm(x, {width}), up)).square(), down);
     }
     const at::Tensor logits = at::linear(at::rms_norm(x, {width}), head).to(at::kFloat);

@@ -84,6 +84,16 @@ TEST(Tree, NothingIncludesUpwards) {
   }
 }
 
+// The three programs, tests and benches stand on the rooms, and no room on one of them.
+TEST(Tree, NoRoomIncludesAProgramATestOrABench) {
+  for (const auto& [room, below] : kRooms)
+    for (const auto& [file, included] : includes(kRoot / room)) {
+      const bool source = included.ends_with(".cpp") || included.ends_with(".cc");
+      EXPECT_TRUE(!source && !included.starts_with("tests/") && !included.starts_with("bench/"))
+          << room << "/" << file << ": " << included;
+    }
+}
+
 TEST(Tree, EveryFolderOfSourcesIsARoom) {
   for (fs::recursive_directory_iterator i(kRoot), end; i != end; ++i) {
     const fs::path path = i->path().lexically_relative(kRoot);

@@ -23,6 +23,7 @@ constexpr double kMinScoreLimit = 120;  // seconds a scorer always gets
 // How much more than the baseline a candidate's sealed file, and the scorer on it, may take.
 constexpr int64_t kScoreFactor = 4;
 constexpr int64_t kMinSealedBytes = int64_t{64} << 20;  // that a sealed file may take in any case
+constexpr int64_t kFullProbeRss = 3;  // five runners at most, instead of the light probe's two
 constexpr int64_t kMinScoreRss = int64_t{4} << 30;
 constexpr int64_t kMaxRecordBytes = int64_t{4} << 20;  // of train.json
 constexpr size_t kMaxWords = 300;  // characters of what a candidate or the scorer says
@@ -85,18 +86,19 @@ Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const f
            const std::string& split, const std::string& title) {
   std::vector<std::string> args = {
       "--task", bench.task.string(), "--device", bench.device, "--json", "-", "--split", split};
+  // The baseline is the user's own code, and no gain: the light probe will do.
+  const bool first = baseline.overhead_seconds <= 0;
   if (bench.best_bpb)
     args.insert(args.end(), {"--full-below", fmt::to_string(*bench.best_bpb)});  // all digits
-  else
+  else if (!first)
     args.insert(args.end(), {"--probe", "full"});
-  const bool first = baseline.overhead_seconds <= 0;
   Command command = kit.score(sealed, args, bench.sandboxed);
   command.limit =
-      first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.score_seconds);
+      first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.full_score_seconds);
   command.max_rss_bytes =
       first ? bench.memory_bytes
-            : std::min(bench.memory_bytes,
-                       std::max(kMinScoreRss, kScoreFactor * baseline.score_rss_bytes));
+            : std::min(bench.memory_bytes, std::max(kMinScoreRss, kScoreFactor * kFullProbeRss *
+                                                                      baseline.score_rss_bytes));
   Progress bar(title + " scoring", baseline.score_seconds, "s");
   command.tick = [&](double seconds) { bar.update(seconds); };
   return run(command);
@@ -175,7 +177,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
                     const ExperimentFolder& folder,
                     std::function<void(pid_t, uint64_t)> before_exec, const std::string& title) {
   for (const fs::path& earlier : {folder.sealed(), folder.record(), folder.log(), folder.score()})
-    remove_whatever(earlier);
+    remove_or_warn(earlier);
   Measurement result;
   MachineState machine;
   const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), title, machine);
@@ -185,7 +187,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
   if (!trained.stuck) {  // nobody writes there any more
     sealed = take_file(attempt, folder.sealed().filename(), most_bytes, folder.sealed());
     take_file(attempt, folder.record().filename(), kMaxRecordBytes, folder.record());
-    remove_whatever(attempt);
+    remove_or_warn(attempt);
   }
   result.measured = seen_of(bench, folder, trained);
   result.interrupted = trained.interrupted;
@@ -249,9 +251,18 @@ std::string trainer_log(const ExperimentFolder& folder) {
 }
 
 Baseline baseline_of(const Measured& measured) {
+  // The light probe computes rows + 64 rows at least, the full one 2 * rows + 1,400 more at most
+  // (task/effort.h; probe_plan_test holds it).
+  const auto said = measured.score.find("rows");
+  const double rows = said == measured.score.end() ? 0 : said->second;
+  const double both = measured.score_seconds * (1 + (2 * rows + 1400) / (rows + 64));
   // Overhead 0 means `not measured` in a Baseline, so that even a perfect start counts a little.
-  return {std::max(measured.overhead_seconds, 0.1), measured.score_seconds,
-          measured.score_rss_bytes, measured.sealed_bytes, measured.phases};
+  return {std::max(measured.overhead_seconds, 0.1),
+          measured.score_seconds,
+          both,
+          measured.score_rss_bytes,
+          measured.sealed_bytes,
+          measured.phases};
 }
 
 Allowance allowance_of(double budget, const Baseline& baseline) {

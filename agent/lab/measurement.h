@@ -29,14 +29,15 @@ struct Bench {
   int64_t steps = 0;                 // train so many steps instead of the budget; 0: the budget
   int64_t memory_bytes = 0;          // resident memory a child may use
   int threads = training_threads();  // that a training computes with on a CPU
-  // What may be kept, and so is probed fully, has a val_bpb below this. None: every model may.
+  // What may be kept, and so is probed fully, has a val_bpb below this. None: all but the baseline.
   std::optional<double> best_bpb = {};
 };
 
 // What the first measurement, the baseline, sets for all others. Zero: not measured yet.
 struct Baseline {
-  double overhead_seconds = 0;  // wall seconds beyond the budget
-  double score_seconds = 0;
+  double overhead_seconds = 0;    // wall seconds beyond the budget
+  double score_seconds = 0;       // with the light probe
+  double full_score_seconds = 0;  // at most, if the full one follows
   int64_t score_rss_bytes = 0, sealed_bytes = 0;
   std::optional<Phases> phases = {};
 };

@@ -199,7 +199,7 @@ std::string make_in(const fs::path& partial, const fs::path& build, const Candid
     write_file(partial / kManifest, manifest.dump(1) + "\n");
     return fingerprint_of(spec, hashes);
   } catch (const std::exception& error) {
-    remove_whatever(partial);
+    remove_or_warn(partial);
     throw Error(error.what());
   }
 }
@@ -223,7 +223,7 @@ bool put_in_place(const fs::path& partial, const fs::path& kit) {
     return true;
   }
   const int reason = errno;
-  remove_whatever(partial);
+  remove_or_warn(partial);
   check(reason == EEXIST || reason == ENOTEMPTY,
         "can't put the kit into " + kit.string() + ": " + std::strerror(reason));
   return false;
@@ -349,7 +349,7 @@ BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
   // The program is all that leaves the folder that the candidate's code could reach.
   check(!result.ok || take_file(work, "train", kStepFileBytes, program),
         "the steps of candidate.json made no {program}");
-  remove_whatever(work);
+  remove_or_warn(work);
   return result;
 }
 

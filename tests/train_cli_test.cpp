@@ -153,7 +153,7 @@ TEST_F(TrainCli, MistakesGetOneLineAndTheNextCommand) {
       {{"--unknown"}, "--unknown"},
       {{"--unknown"}, "; build/train --help lists what there is"},
       {{"--task", "tiny", "--seal", folder + "/none/m"}, "can't write " + folder + "/none/m"},
-      {{"--task", "tiny", "--seal", "m", "--keep", "m"}, "--keep excludes --seal"},
+      {{"--task", "tiny", "--seal", "m", "--keep", "m"}, "--seal excludes --keep"},
       {{"--task", "tiny", "--json", folder + "/none/j"}, "can't write " + folder + "/none/j"},
       {{"--task", "tiny", "--seal", folder}, "can't write " + folder}};
   for (const auto& [args, expected] : mistakes) {

@@ -192,7 +192,7 @@ TEST(Run, AModelThatNeverFitsEndsWithExit4Too) {
 // What CUDA and its libraries say when they get no memory for themselves.
 std::string lacking;
 
-int lacks_memory(Run& run) {
+int lacks_memory(Run&) {
   if (lacking.starts_with("the CUDA kernel")) throw Error(lacking);
   TORCH_CHECK(lacking.empty(), lacking);
   throw std::bad_alloc();

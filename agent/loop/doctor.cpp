@@ -84,8 +84,9 @@ Finding look_at_limits(Bench& bench) {
              cpu.source.c_str(), bench.threads),
       ""};
   if (memory.bytes < kLeast)
-    limits.fix = "only " + human_bytes(memory.bytes) + " of memory may be used here (limit: " +
-                 memory.source + "), and a build takes up to " + human_bytes(kLeast) +
+    limits.fix = "only " + human_bytes(memory.bytes) +
+                 " of memory may be used here (limit: " + memory.source +
+                 "), and a build takes up to " + human_bytes(kLeast) +
                  "; give the container more, as by docker run --memory 4g";
   return limits;
 }

@@ -80,7 +80,7 @@ void make_task(Request request, const std::set<std::string>& given) {
   if (nothing_to_do(dir, wanted, request.force)) return;  // another process was faster
   check(!request.source.empty(), "task " + wanted.name + " was made of " + wanted.source +
                                      "; to make it anew, give that once more with --source");
-  if (!given.contains("--source"))
+  if (!given.contains("--source") && request.from_hub())
     say("No --source is given: this is {}, {} files to train on and one to score by, from the hub\n"
         "Others are tinystories, demo, and files and folders: build/prepare --help\n",
         wanted.source, wanted.shards);

@@ -96,15 +96,18 @@ void fill_in(Request& request, const std::set<std::string>& given,
     fill("--seq-len", request.seq_len, there->seq_len);
     fill("--time-budget", request.time_budget, there->time_budget);
     fill("--eval-tokens", request.eval_tokens, there->eval_tokens);
-    fill("--column", request.read.column, there->column);
-    fill("--doc-separator", request.read.doc_separator, there->doc_separator);
-    fill("--dedup", request.dedup, there->dedup);
     const bool named = there->source == "demo" || is_hub_corpus(there->source);
     fill("--source", request.source,
          named ? std::vector<std::string>{there->source} : std::vector<std::string>{});
     fill("--source", request.kept_source, there->source);
-    if (request.from_hub() && request.source[0] == there->source)
-      fill("--shards", request.shards, there->shards);
+    // How other text is to be read tells nothing of this one.
+    const bool another =
+        (request.is_demo() || request.from_hub()) && request.source[0] != there->source;
+    if (another) return;
+    fill("--column", request.read.column, there->column);
+    fill("--doc-separator", request.read.doc_separator, there->doc_separator);
+    fill("--dedup", request.dedup, there->dedup);
+    if (request.from_hub()) fill("--shards", request.shards, there->shards);
   } else if (request.is_demo()) {
     fill("--vocab", request.vocab, 1024);
     fill("--seq-len", request.seq_len, 256);

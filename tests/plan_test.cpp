@@ -242,6 +242,20 @@ TEST_F(PlanTest, AReplyThatWasPaidForBeforeARestartIsUsed) {
   EXPECT_EQ(expect<step::Reopen>()->n, 1);
 }
 
+TEST_F(PlanTest, AConversationWaitsForAModelThatCanBeAsked) {
+  story.begun().tell(event::Replied{1, "openai:m"});
+  flight.unanswered = {1};
+  EXPECT_EQ(expect<step::Reopen>()->n, 1);
+  flight.models_ready = false;
+  flight.models_ready_in = 60;
+  expect_waiting();
+  EXPECT_EQ(next().look_again, 60);
+  flight.models_ready_in = INFINITY;
+  EXPECT_EQ(expect<step::Refuse>()->n, 1);
+  flight.unanswered = {};  // after a restart its reply may lie there
+  EXPECT_EQ(expect<step::Reopen>()->n, 1);
+}
+
 // --- Crashes and interruptions
 
 // The thread that asks is one: the loop would wait for a call that waits for the loop.

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/edit/cpp_tokens.h"
+#include "agent/edit/doubts.h"
 #include "agent/edit/edit.h"
 #include "common/files.h"
 #include "common/text.h"
@@ -670,6 +671,22 @@ TEST(Replies, EditsSideBySideInJsonAreOne) {
 TEST(Replies, WhatIsNoEdit) { expect_as_foretold(no_edits()); }
 TEST(Replies, OfSeveralDraftsTheMeantOneIsRun) { expect_as_foretold(drafts()); }
 TEST(Replies, DescriptionsMisleadNobody) { expect_as_foretold(descriptions()); }
+
+TEST(Doubts, ProseAboutAModelIsNone) {
+  for (const char* line :
+       {"Note that we do not apply weight decay to the embeddings.",
+        "Weight decay should not be applied to the norms.", "The skip connection makes this cheap.",
+        "This fixes a mistake of the baseline.", "Actually, this also saves memory."})
+    EXPECT_FALSE(withdraws(line)) << line;
+  for (const char* line : {"And then the final head learning rate:",
+                           "And simply lower the head learning rate as well:", "Then the head."})
+    EXPECT_FALSE(replaces(line)) << line;
+  for (const char* line : {"Ignore this.", "Please skip the edit above.", "Do not apply this.",
+                           "That was a mistake.", "Actually, this is wrong."})
+    EXPECT_TRUE(withdraws(line)) << line;
+  for (const char* line : {"The final version:", "Or simpler:", "A better one:"})
+    EXPECT_TRUE(replaces(line)) << line;
+}
 
 }  // namespace
 }  // namespace autoresearch

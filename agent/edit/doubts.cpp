@@ -47,45 +47,56 @@ bool begins_with_phrase(const std::string& words, std::string_view phrases) {
 // At a line's begin.
 constexpr std::string_view kOutcries =
     " hmm| oops | scrap | scratch | forget | strike | hold on | cancel | correction | my mistake "
-    "| not this | rejected | void | verworfen | actually no| actually this | actually that "
-    "| actually do not | wait no | wait that | wait this | never mind | nevermind | nope "
+    "| not this | rejected | void | verworfen | actually no| actually this is | actually this was "
+    "| actually this wo| actually this does| actually that | actually do not | wait no | wait that "
+    "| wait this | never mind | nevermind | nope "
     "| on reflection | on second thought| nein | halt | espera | нет | Нет | стоп | Стоп | いや"
     "| 아니";
 constexpr std::string_view kDenials =
     "no,|no.|no!|no:|no -|~~|non,|não,|wait,|wait.|wait!|wait:|wait -|wait—|wait —|wait…|sorry,"
-    "|sorry:|actually, no|actually, this|actually, that";
+    "|sorry:|actually, no|actually, that";
 
 constexpr std::string_view kWithdrawals =
-    " do not run | dont run | not be run | not apply th| do not apply | dont apply "
-    "| not be applied | not to be applied | do not use this | dont use | disregard | discard th"
+    " do not run | dont run | not be run | not apply th| not apply it | not apply any | not apply "
+    "yet "
+    "| dont apply th| dont apply it | this should not be applied | it should not be applied "
+    "| edit should not be applied | must not be applied | not to be applied | do not use this | "
+    "dont use | disregard | discard th"
     "| take it back | take that back | changed my mind | withdraw| retract | that was wrong "
     "| that is wrong | this is wrong | does not compile | doesnt compile | would not compile "
     "| will not compile | wont compile | would break | wont build | not build | just an example "
-    "| only an example | an illustration | just a draft | only a draft | mistake "
-    "| was tried already | already tried | superseded | obsolete | drop it | fail to compile "
+    "| only an example | an illustration | just a draft | only a draft | was a mistake "
+    "| is a mistake | made a mistake | by mistake | my mistake | was tried already | already tried "
+    "| superseded | obsolete | drop it | fail to compile "
     "| above is wrong | bad idea | reconsider | think again | should not have proposed "
     "| not a valid | broken |nicht ausf|nicht verwend|忽略|無視|гнорир|nicht anwend|pas exécuter"
     "|pas appliquer|no ejecut|no aplic|no lo apliq|não apli|е запуска|е применя|等等|不要运行"
     "|不要应用|不要使用|作废|撤回|放弃|取消|実行しない|適用しない|使わない";
 
-// These need an object, or none: "ignore this", "please ignore". With a condition they are advice.
+// These need their object behind them, or none: "ignore this", "please ignore". With a condition
+// they are advice.
 constexpr std::string_view kOrders = " ignore | revert | skip | undo ";
-constexpr std::string_view kObjects = " this | that | it | the above | the edit | the block";
+constexpr std::string_view kObjects =
+    " this | that | it | all | everything | the above | the edit | the block";
 
 // Between blocks, at a line's begin.
 constexpr std::string_view kOthers = " or | else | try | no | oder | ou | o | или ";
 
 constexpr std::string_view kReplacements =
     " wait | hmm | oops |second thought| scrap | scratch | corrected | correction | revis"
-    "| mistake| rejected | rather | wont work | draft| redo | try again | tried | alternative"
-    "| option | variant| version | attempt | plan b | fallback | otherwise | if that | fails "
-    "| one | ones | final | real | actual | simpl| better | best | safer | prefer| different "
-    "| only | above by | above would | above with | instead of the above | wrong | or | nein "
+    "| mistake| rejected | wont work | draft| redo | try again | tried | alternative"
+    "| option | variant| attempt | plan b | fallback | otherwise | if that | fails "
+    "| safer | prefer| different "
+    "| above by | above would | above with | instead of the above | wrong | nein "
     "| moment | besser |stattdessen|verworfen| falsch| versuch|korrigi| non |plutôt| attend"
     "|erreur| mieux |corrig| mejor |espera|en lugar| não | melhor | aspett| meglio | anzi |нет"
     "|Нет|топ|лучше|Лучше|ошиб|место|ариант|льтернатив|不对|不行|错|改为|改成|重新|更好|或|方案"
     "|放弃|太|另一|换|替代|版本|最终|いや|違|待っ|やり直|または|代わり|別案|訂正|아니|다시|대신"
     "|잠깐|또는|대안";
+
+// The same, but not in a line that goes on with the edit: "and then the final head".
+constexpr std::string_view kWeakly =
+    " one | ones | final | real | actual | simpl| better | best | only | or | rather | version ";
 
 // What goes on with an edit, at a line's begin or anywhere.
 constexpr std::string_view kBeginnings = " to | for | in | at | since | because | with | where ";
@@ -125,9 +136,9 @@ std::set<std::string> long_words(const std::string& text) {
 bool withdraws(const std::string& line) {
   const std::string words = words_of(line);
   const size_t order = find_phrase(words, kOrders);
-  const bool orders =
-      order != std::string::npos && !has_phrase(words, " if | unless ") &&
-      (has_phrase(words.substr(order), kObjects) || words.find(' ', order + 1) == words.size() - 1);
+  const bool orders = order != std::string::npos && !has_phrase(words, " if | unless ") &&
+                      (begins_with_phrase(words.substr(words.find(' ', order + 1)), kObjects) ||
+                       words.find(' ', order + 1) == words.size() - 1);
   // "Bitte ignorieren", "Ignora esto"
   constexpr int64_t kFew = 4;  // words
   const bool ignored = has_phrase(words, " ignor") && !has_phrase(words, " the ") &&
@@ -143,7 +154,8 @@ bool replaces(const std::string& line) {
   const size_t too = words.find(kToo);
   const bool judges = too != std::string::npos && too + kToo.size() < words.size();
   return judges || withdraws(line) || begins_with_phrase(words, kOthers) || words == " edit " ||
-         words == " update " || words.ends_with(" instead ") || has_phrase(words, kReplacements);
+         words == " update " || words.ends_with(" instead ") || has_phrase(words, kReplacements) ||
+         (has_phrase(words, kWeakly) && !has_phrase(words, kContinuations));
 }
 
 bool introduces(const std::string& line, const std::string& block) {

@@ -1,6 +1,7 @@
 #include "agent/edit/reply.h"
 
 #include <algorithm>
+#include <functional>
 #include <cctype>
 #include <initializer_list>
 #include <optional>
@@ -470,8 +471,10 @@ auto quoted_from(const Section& edit) {
 std::string lost_code(const Reader& reader, const Section& edit) {
   const auto quoted = quoted_from(edit);
   for (const Passage& passage : reader.passages) {
-    const auto own = std::find_if_not(passage.lines.begin(), passage.lines.end(), quoted);
-    if (passage.is_code() && own != passage.lines.end()) return *own;
+    if (!passage.is_code()) continue;
+    const auto own =
+        std::find_if_not(passage.lines.begin(), passage.lines.end(), std::cref(quoted));
+    if (own != passage.lines.end()) return *own;
   }
   bool in_hunk = false;
   for (const std::string& line : reader.outside) {
@@ -494,7 +497,8 @@ Proposal proposal_of(Reader& reader, Section& edit) {
     if (&other != &edit && !other.idea.empty() && !draft) proposal.next.push_back(other.idea);
   }
   proposal.outside = std::move(reader.outside);
-  std::erase_if(proposal.outside, quoted_from(edit));
+  const auto quoted = quoted_from(edit);
+  std::erase_if(proposal.outside, std::cref(quoted));
   proposal.blocks = std::move(edit.blocks);
   return proposal;
 }

@@ -128,9 +128,11 @@ bool out_of_credit(const ApiError& error) {
                       "past due", "arrear", "good standing", "余额不足", "额度不足", "欠费"}))
     return true;
   const bool each_minute = error.retry_after > 0 || has_any(words, {"perminute", "per minute"});
-  if (has_any(words, {"billing details"}) && !each_minute) return true;
-  return has_any(words,
-                 {"credit", "balance", "funds", "budget", "free tier", "trial", "payment"}) &&
+  if (each_minute || error.status >= 500 || error.status == 404) return false;
+  if (has_any(words, {"billing details"})) return true;
+  if (has_any(words, {"budget_tokens", "thinking budget", "thinking_budget"})) return false;
+  return has_any(words, {"credit", "balance", "funds", "budget", "free tier", "free trial",
+                         "trial period", "trial has", "payment"}) &&
          has_any(words, {"insufficient", "not enough", "no credit", "out of ", "exhausted",
                          "exceeded", "expired", "used up", "run out", "ran out", "too low", "more ",
                          "required", "does not", "is not", "ended", "credit balance"});
@@ -160,7 +162,8 @@ bool says_too_long(const ApiError& error) {
   static const std::set<long> statuses = {400, 402, 403, 413, 422, 424, 500};
   if (!statuses.contains(error.status) || about_a_parameter(error)) return false;
   const std::string words = all_words(error);
-  if (has_any(words, {"per minute", "per day", "tpm", "rate limit", "rate_limit", "expired"}))
+  if (has_any(words, {"per minute", "per day", "tpm", "rate limit", "rate_limit", "expired",
+                      "deadline", "context canceled", "context cancelled", "timed out"}))
     return false;
   if (!has_any(words, {"prompt", "input", "context", "token", "message", "conversation", "sequence",
                        "text", "request body", "payload", "kv cache", "n_ctx", "输入", "上下文"}))

@@ -182,7 +182,7 @@ double seconds_named(const std::string& words, time_t now) {
 std::optional<Complaint> complaint_in(const std::string& text, time_t now) {
   constexpr size_t kLongestComplaint = 500;  // bytes
   const std::string words = lower(trim(text));
-  if (words.size() > kLongestComplaint || has_any(words, {"idea", "<<<<", "```", "====="}))
+  if (words.size() > kLongestComplaint || has_any(words, {"idea", "next:", "<<<<", "```", "====="}))
     return std::nullopt;
   if (names_length(words)) return Complaint{.too_long = true};
   const bool limit = names_a_limit(words), lasting = names_what_lasts(words);

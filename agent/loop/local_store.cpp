@@ -14,12 +14,18 @@ namespace autoresearch {
 
 namespace {
 
-// Those of an agent that was killed; this one holds the run's lock.
+// Those of an agent that was killed; this one holds the run's lock. A candidate's own folder may
+// hold anything, and is removed as a whole elsewhere.
 void remove_half_written_files(const fs::path& folder) {
   std::vector<fs::path> half;
   std::error_code ignored;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, ignored))
-    if (is_half_written(entry.path())) half.push_back(entry.path());
+  auto at = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied,
+                                             ignored);
+  for (; at != fs::recursive_directory_iterator(); at.increment(ignored)) {
+    const std::string name = at->path().filename();
+    if (name == "attempt" || name == "build") at.disable_recursion_pending();
+    if (is_half_written(at->path())) half.push_back(at->path());
+  }
   for (const fs::path& path : half) fs::remove(path, ignored);
 }
 

@@ -47,6 +47,7 @@ class LocalWorkers : public Workers {
   void begin(const job::Measure& job, const RunState& state);
   void begin(const job::Canary& job, const RunState& state);
   void begin(const job::Test& job, const RunState& state);
+  void run_canary(const std::string& source);
   void take_turn(std::shared_ptr<Proposer::Talk> talk, int64_t n);
   // Runs `work` on `thread`; an exception becomes done::Failed of `n`.
   void run_on(std::thread& thread, int64_t n, std::function<void()> work);

@@ -109,8 +109,10 @@ void Night::derive() {
     throw;
   } catch (const std::exception& error) {
     if (not_derived_ != error.what())
-      voice_.warn(std::string(error.what()) +
-                  "; results.tsv and report.html follow as soon as they can be written");
+      voice_.warn(
+          std::string(error.what()) +
+          "; results.tsv and report.html follow as soon as they can be written, or with the "
+          "next start");
     not_derived_ = error.what();
   }
 }
@@ -146,6 +148,7 @@ void Night::close(const step::Stop& stop) {
       append(event::Replied{proposed->n, proposed->replied});
   }
   append(event::Stop{stop.why});
+  not_derived_.clear();  // it is said once more
   try {
     derive();
   } catch (const DurabilityError& error) {  // the run has ended, and that is on disk
@@ -433,7 +436,12 @@ void Night::take(const step::GiveUp& step) {
 }
 
 void Night::take(const step::Refuse& step) {
-  const Talk talk = flight_.talks.at(step.n);
+  Talk talk;
+  talk.proposer = "agent";
+  talk.problem = "no model can be asked any more";
+  if (const auto open = flight_.talks.find(step.n); open != flight_.talks.end())
+    talk = open->second;
+  flight_.unanswered.erase(step.n);
   store_.close_conversation(step.n);
   append(event::Refused{step.n, talk.proposer, talk.problem.substr(0, 2000)});
   flight_.talks.erase(step.n);
@@ -510,6 +518,7 @@ void Night::take(const done::Proposed& done) {
     case done::Proposed::kNoReply:
       if (repair) return set_back(done.problem, false);
       flight_.talks.erase(done.n);
+      flight_.unanswered.insert(done.n);
       return workers_.forget(done.n);
     case done::Proposed::kNothing:
       append(event::Exhausted{done.problem});
@@ -544,6 +553,7 @@ void Night::take_draft(int64_t n, Draft draft) {
   }
   talk.stage = Talk::kEdited;
   talk.base = draft.base;
+  talk.broken_at = 0;
   drafts_[n] = std::move(draft);
 }
 

@@ -49,7 +49,9 @@ class Question {
   // a few steps. If it fails too, nothing counts until it works again, and what crashed meanwhile
   // is measured anew.
   std::optional<Step> broken_machine() {
-    if (flight_.canary || flight_.slot_is_busy() || state_.champion.empty()) return std::nullopt;
+    if (flight_.slot_is_busy() || !flight_.stuck.empty() || state_.champion.empty() ||
+        state_.paused == kPausedByUser)
+      return std::nullopt;
     const bool broken = state_.canary && !state_.canary->empty();
     const bool paused = !state_.paused.empty() && state_.paused != kPausedByUser;
     if (broken && state_.paused.empty()) return step::Pause{*state_.canary};
@@ -84,7 +86,8 @@ class Question {
 
   // Its build named the machine, which was not looked at since.
   bool waits_for_a_look(const Talk& talk) const {
-    return talk.broken_at > 0 && (!state_.canary || state_.canary_at < talk.broken_at);
+    return talk.stage == Talk::kEdited && talk.broken_at > 0 &&
+           (!state_.canary || state_.canary_at < talk.broken_at);
   }
 
   static bool is_broken(const Experiment& e) { return e.measured && !e.measured->broken.empty(); }
@@ -310,7 +313,7 @@ class Question {
 
   std::optional<Step> next_proposal() {
     const int64_t n = state_.next_n();
-    if (state_.replies > 0 && settings_.models) return step::Reopen{n};
+    if (state_.replies > 0 && settings_.models) return reopened(n);
     const auto failed =
         std::count(state_.proposals_failed.begin(), state_.proposals_failed.end(), true);
     if (state_.proposals_failed.size() == 20 && failed >= 10) return step::RestModels{kModelsRest};
@@ -321,6 +324,16 @@ class Question {
     // Nobody has an idea: only a model that comes back can help.
     if (resting) look(state_.models_rest_until);
     if (settings_.models && !flight_.models_ready) look(now_ + flight_.models_ready_in);
+    return std::nullopt;
+  }
+
+  // A conversation that was left goes on. If no model can be asked its next reply for now, it
+  // waits; if none ever can, it comes to nothing.
+  std::optional<Step> reopened(int64_t n) {
+    const auto gone = flight_.unanswered.find(n);
+    if (flight_.models_ready || gone == flight_.unanswered.end()) return step::Reopen{n};
+    if (!std::isfinite(flight_.models_ready_in)) return step::Refuse{n};
+    look(now_ + flight_.models_ready_in);
     return std::nullopt;
   }
 

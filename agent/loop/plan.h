@@ -76,6 +76,7 @@ struct InFlight {
   std::optional<ArmOfBlock> proving;
   std::optional<std::string> testing;  // the commit that is scored on the test split
   std::set<int64_t> built;             // candidates whose program is ready
+  std::set<int64_t> unanswered;        // conversations whose last call was answered by nobody
   std::string stuck;                   // a child can't die: the slot is not usable; says why
   bool models_ready = false;
   double models_ready_in = 0;  // seconds; infinite: never again

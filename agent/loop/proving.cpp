@@ -88,7 +88,8 @@ std::vector<event::ProvenChange> results_of(const RunState& state, bool trimmed,
       const ChangeProof& proven =
           claims.proof.changes[static_cast<size_t>(at - claims.changes.begin())];
       change = {n, proven.effect, proven.standard_error, proven.p,
-                proven.verified ? "verified" : "unproven"};
+                // The whole gain comes first: a part of what may be nothing is not verified.
+                proven.verified && gain.verified ? "verified" : "unproven"};
     } else if (all.size() == 1 && state.trimmed.empty()) {
       // The only change is the whole gain.
       change.effect = -gain.mean;

@@ -141,14 +141,16 @@ Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& lat
   doing.asking = latest.provider;
   doing.asking_seconds = latest.call_opened > 0 ? now - latest.call_opened : 0;
   const auto places = places_of(folder, state);
-  for (const Place& place : places)
-    if (place.open && latest.run_started > 0) {
-      doing.n = place.n;
-      doing.what = place.what;
-      doing.seconds = std::max(0.0, now - latest.run_started);
-      look_at_training(folder, state, place.folder, doing);
-      return doing;
-    }
+  // A repeat that failed may stay open, so the last one is it.
+  const auto open =
+      std::find_if(places.rbegin(), places.rend(), [](const Place& place) { return place.open; });
+  if (open != places.rend() && latest.run_started > 0) {
+    doing.n = open->n;
+    doing.what = open->what;
+    doing.seconds = std::max(0.0, now - latest.run_started);
+    look_at_training(folder, state, open->folder, doing);
+    return doing;
+  }
   for (const Place& place : places)
     if (fs::exists(place.folder.build())) {
       doing.n = place.n;

@@ -10,6 +10,7 @@
 
 #include "agent/lab/measurement.h"
 #include "agent/lab/verdict.h"
+#include "agent/record/figures.h"
 #include "common/budget.h"
 #include "common/text.h"
 
@@ -205,7 +206,7 @@ bool is_verified(const RunState& state, int64_t n) {
 
 std::vector<Past> past_of(const RunState& state) {
   std::vector<Past> result;
-  double best = 0;
+  const auto figures = figures_of(state);
   for (const Experiment& e : state.experiments) {
     if (e.status == Status::kOpen) continue;
     const event::Candidate& candidate = e.candidate;
@@ -223,9 +224,8 @@ std::vector<Past> past_of(const RunState& state) {
     past.verified = is_verified(state, e.n);
     if (e.measured && e.measured->bpb && e.status != Status::kCrash) {
       past.bpb = *e.measured->bpb;
-      past.change = e.n == 0 ? 0 : past.bpb - best;
+      past.change = figures[static_cast<size_t>(e.n)].change.value_or(0);
     }
-    if (e.status == Status::kKeep) best = past.bpb;
     result.push_back(std::move(past));
   }
   return result;

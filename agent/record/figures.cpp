@@ -26,8 +26,8 @@ std::vector<Figures> figures_of(const RunState& state) {
   std::optional<double> best;
   auto tip = state.trimmed.begin();
   for (const Experiment& experiment : state.experiments) {
-    const double judged_at = seconds_of_utc(experiment.end_utc).value_or(INFINITY);
-    while (tip != state.trimmed.end() && judged_at > tip->at) best = (tip++)->bpb;
+    const auto judged_at = seconds_of_utc(experiment.end_utc);  // none: it is open
+    while (judged_at && tip != state.trimmed.end() && *judged_at > tip->at) best = (tip++)->bpb;
     Figures figures;
     figures.minutes = minutes_of(experiment);
     if (experiment.status != Status::kCrash && experiment.measured) {

@@ -186,7 +186,7 @@ TEST_F(Cheats, AGraphThatReadsAFileCanNotBeSealed) {
 }
 
 TEST_F(Cheats, AModelThatIsTooLargeToBeHandedOverIsToldBeforeItIsTrained) {
-  const auto m = attempt("large", {{"globals", "const Tensor table = at::zeros({20'000'000});"},
+  const auto m = attempt("large", {{"globals", "static Tensor table = at::zeros({20'000'000});"},
                                    {"logits", "y = y + table.select(0, 0);"}});
   EXPECT_EQ(m.measured.train_exit, kCannotSeal) << words(m);
   EXPECT_NE(words(m).find(" bytes; 67108864 are allowed"), std::string::npos) << words(m);

@@ -37,7 +37,7 @@ std::string describe_signal(int number) {
   return reason;
 }
 
-// Why the process gave no model; empty where it did.
+// Why the process gave no model; empty if it did.
 std::string failure_of_run(const Measured& measured) {
   if (measured.over_memory) {
     return "out of memory: train used more main memory than a run may; use a smaller model or "
@@ -91,7 +91,7 @@ std::string failure_of_clock(const Measured& measured, const Allowance& allowanc
   return why;
 }
 
-// Why the score of a sealed model counts for nothing; empty where it counts.
+// Why the score of a sealed model counts for nothing; empty if it counts.
 std::string failure_of_score(const Measured& measured) {
   if (!measured.score_problem.empty()) return "not scored: " + measured.score_problem;
   if (!measured.bpb) return "not scored: the scorer gave no figure";

@@ -145,7 +145,8 @@ bool withdraws(const std::string& line) {
                        std::count(words.begin(), words.end(), ' ') <= kFew + 1;
   return orders || ignored || words == " wait " || words == " no " ||
          begins_with_phrase(words, kOutcries) || begins_with_phrase(lower(line), kDenials) ||
-         has_phrase(words, kWithdrawals);
+         has_phrase(words, kWithdrawals) || words.ends_with(" not apply ") ||
+         words.ends_with(" dont apply ");
 }
 
 bool replaces(const std::string& line) {
@@ -155,7 +156,7 @@ bool replaces(const std::string& line) {
   const bool judges = too != std::string::npos && too + kToo.size() < words.size();
   return judges || withdraws(line) || begins_with_phrase(words, kOthers) || words == " edit " ||
          words == " update " || words.ends_with(" instead ") || has_phrase(words, kReplacements) ||
-         (has_phrase(words, kWeakly) && !has_phrase(words, kContinuations));
+         (has_phrase(words, kWeakly) && !has_phrase(words, " and | then | also | as well "));
 }
 
 bool introduces(const std::string& line, const std::string& block) {

@@ -44,9 +44,9 @@ class Escapes : public RedTeam {
   // One program for all: it is built once, trains 20 steps and then does what the seed says.
   static Measurement try_out(Escape escape) {
     static const bool built = [] {
-      const BuildResult result =
-          build("escapes", {{"globals", read_file(SOURCE_DIR "/tests/redteam/escapes.h")},
-                            {"after", "escape();"}});
+      const BuildResult result = build(
+          "escapes",
+          {{"globals", read_file(SOURCE_DIR "/tests/redteam/escapes.h")}, {"after", "escape();"}});
       if (!result.ok) throw Error(result.log);
       return true;
     }();

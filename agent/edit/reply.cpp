@@ -1,8 +1,8 @@
 #include "agent/edit/reply.h"
 
 #include <algorithm>
-#include <functional>
 #include <cctype>
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <set>

@@ -48,33 +48,27 @@ void write_program(const fs::path& path, const std::string& text) {
   fs::permissions(path, fs::perms::owner_all);
 }
 
-// What lies between the end of a measurement and the beginning of the next training: its verdict,
-// then the wait until the next candidate is on record, then the start. From the first training on:
-// the baseline's build is no gap between two trainings.
+// What lies between the end of a measurement and the beginning of the next training, which may
+// measure the champion once more. From the first training on: the baseline's build is no gap
+// between two trainings.
 void print_gaps(const std::vector<Entry>& entries) {
-  double first = 0, measured = 0, judged = 0, candidate = 0, last = 0;
-  double judging = 0, waiting = 0, starting = 0;
+  double first = 0, measured = 0, last = 0, idle = 0;
   int gaps = 0;
   for (const Entry& entry : entries) {
     const double at = seconds_of_utc(entry.time).value_or(0);
     if (std::holds_alternative<event::Measurement>(entry.event)) measured = last = at;
-    if (std::holds_alternative<event::Verdict>(entry.event)) judged = at;
-    if (std::holds_alternative<event::Candidate>(entry.event)) candidate = at;
     if (!std::holds_alternative<event::RunStarted>(entry.event)) continue;
     if (first == 0) first = at;
     if (std::exchange(measured, 0) == 0) continue;
-    const double free = std::max(judged, candidate);
-    judging += judged - last;
-    waiting += free - judged;
-    starting += at - free;
+    idle += at - last;
     ++gaps;
   }
-  const double each = (judging + waiting + starting) / gaps;
+  const double each = idle / gaps;
   std::printf(
-      "\n%d gaps between trainings, %.3f s each (verdict %.3f, wait for a candidate %.3f, start "
-      "%.3f): the slot idles %.1f %% of the time; with trainings of 300 s it would %.2f %%\n",
-      gaps, each, judging / gaps, waiting / gaps, starting / gaps,
-      100 * each * gaps / (last - first), 100 * each / (300 + each));
+      "\n%d gaps between trainings, %.3f s each: the slot idles %.1f %% of the time; with "
+      "trainings "
+      "of 300 s it would %.2f %%\n",
+      gaps, each, 100 * idle / (last - first), 100 * each / (300 + each));
 }
 
 }  // namespace

@@ -20,6 +20,9 @@
 namespace autoresearch {
 namespace {
 
+// How it is told that a build failed by the machine's fault.
+constexpr const char* kBuilderFailed = "the compiler can't do its work: ";
+
 Draft draft_of(const event::Candidate& candidate, std::string source) {
   return {std::move(source), candidate.parent,   candidate.idea,
           candidate.why,     candidate.proposer, candidate.next};
@@ -412,12 +415,7 @@ void Night::take_arm(autoresearch::Measured measured, bool built) {
   const ArmOfBlock of = *std::exchange(flight_.proving, std::nullopt);
   if (built && measured.disturbed.empty()) measured.disturbed = disturbance(measured.machine);
   append(event::ProofMeasured{of.block, of.arm, state_.proof->attempts, built, measured});
-  const std::string name =
-      of.arm == kTip ? "champion"
-      : of.arm == kBaseline
-          ? "baseline"
-          : "without " +
-                number(state_.proof->plan.changes.at(static_cast<size_t>(of.arm - kFirstVariant)));
+  const std::string name = name_of_arm(state_.proof->plan, of.arm);
   std::string result = measured.bpb ? format("%.6f", *measured.bpb)
                        : built      ? "no figure: " + one_line(why_void(measured), 100)
                                     : "does not build";

@@ -1,5 +1,7 @@
 #include "agent/loop/proving.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -142,6 +144,12 @@ std::string lost(const ProofSoFar& proof, int64_t arm) {
   if (proof.built[i] && proof.failed[i] <= kMostProofFailures) return "";
   return proof.problems[i].empty() ? "it was interrupted or broken again and again"
                                    : proof.problems[i];
+}
+
+std::string name_of_arm(const event::Proof& plan, int64_t arm) {
+  if (arm == kTip) return "champion";
+  if (arm == kBaseline) return "baseline";
+  return fmt::format("without #{}", plan.changes.at(static_cast<size_t>(arm - kFirstVariant)));
 }
 
 std::optional<ArmOfBlock> next_in(const ProofSoFar& proof) {

@@ -25,6 +25,9 @@ std::vector<int64_t> changes_of(const RunState& state);
 // Why an arm gives no figure any more; empty: it may.
 std::string lost(const ProofSoFar& proof, int64_t arm);
 
+// "champion", "baseline", "without #3".
+std::string name_of_arm(const event::Proof& plan, int64_t arm);
+
 // What is measured next. Nothing: all that can be measured was.
 std::optional<ArmOfBlock> next_in(const ProofSoFar& proof);
 

@@ -9,6 +9,7 @@
 #include "agent/lab/proof.h"
 #include "agent/loop/housekeeping.h"
 #include "agent/loop/place.h"
+#include "agent/loop/proving.h"
 #include "agent/record/figures.h"
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
@@ -97,12 +98,7 @@ std::vector<Place> places_of(const RunFolder& folder, const RunState& state) {
           is_now ? format("proof %lld of %zu, ", static_cast<long long>(proof->block + 1),
                           proof->plan.blocks.size())
                  : "proof, ";
-      const std::string name =
-          arm == kTip ? "champion"
-          : arm == kBaseline
-              ? "baseline"
-              : "without " + number(proof->plan.changes[static_cast<size_t>(arm - kFirstVariant)]);
-      places.push_back({-1, block + name, folder.proof(arm), is_now});
+      places.push_back({-1, block + name_of_arm(proof->plan, arm), folder.proof(arm), is_now});
     }
     return places;  // from its first measurement to its end nothing else is measured
   }

@@ -25,9 +25,6 @@ struct Draft {
 // The numbers of jobs that belong to no experiment.
 constexpr int64_t kCanaryJob = -1, kProofJob = -2, kTestJob = -3;
 
-// The words of an Error about a build that failed by the machine's fault.
-constexpr const char* kBuilderFailed = "the compiler can't do its work: ";
-
 namespace job {
 
 struct Propose {  // a fresh conversation about experiment n

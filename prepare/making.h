@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "prepare/near.h"
+#include "prepare/near_duplicates.h"
 #include "prepare/overlap.h"
 #include "prepare/request.h"
 #include "prepare/splits.h"

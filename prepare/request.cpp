@@ -7,8 +7,8 @@
 
 #include "common/error.h"
 #include "prepare/bytes.h"
-#include "prepare/glance.h"
 #include "prepare/hub.h"
+#include "prepare/task_summary.h"
 #include "task/tokenizer.h"
 #include "task/unicode.h"
 

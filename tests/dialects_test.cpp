@@ -9,7 +9,7 @@
 #include "agent/edit/thoughts.h"
 #include "agent/llm/api_error.h"
 #include "agent/llm/complaint.h"
-#include "agent/llm/stream.h"
+#include "agent/llm/event_cutter.h"
 #include "agent/llm/wire.h"
 #include "common/http.h"
 #include "common/text.h"

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "agent/llm/api_error.h"
-#include "agent/llm/stream.h"
+#include "agent/llm/event_cutter.h"
 #include "agent/llm/wire.h"
 #include "tests/recorded_answers.h"
 

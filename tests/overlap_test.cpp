@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <random>
 
-#include "prepare/near.h"
+#include "prepare/near_duplicates.h"
 
 namespace autoresearch {
 namespace {

@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/llm/event_cutter.h"
 #include "agent/llm/llm.h"
-#include "agent/llm/stream.h"
 
 namespace autoresearch {
 
@@ -103,7 +103,7 @@ class AnswerReader {
   std::string document_;
   EventCutter events_;
   LineCutter lines_{/*lone_cr=*/false};
-  bool mended_ = false;  // halves of characters were replaced, see agent/llm/stream.h
+  bool mended_ = false;  // halves of characters were replaced, see agent/llm/event_cutter.h
   nlohmann::json last_;  // the last event
   Answer answer_;
 };

@@ -1,4 +1,4 @@
-#include "prepare/stream.h"
+#include "prepare/token_stream.h"
 
 #include <algorithm>
 #include <cerrno>

@@ -1,4 +1,4 @@
-#include "prepare/near.h"
+#include "prepare/near_duplicates.h"
 
 #include <algorithm>
 #include <random>

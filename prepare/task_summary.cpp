@@ -1,4 +1,4 @@
-#include "prepare/glance.h"
+#include "prepare/task_summary.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "agent/llm/stream.h"
+#include "agent/llm/event_cutter.h"
 
 #include <algorithm>
 #include <charconv>

@@ -79,11 +79,11 @@ std::string mutated(std::string bytes, std::mt19937& random) {
 
 TEST(AnswerReader, TenThousandBrokenAnswersAreReadWithoutHarm) {
   std::mt19937 random(20261125);
-  const std::vector<std::string> kinds = {"openai", "openai-responses", "anthropic", "ollama"};
+  const std::vector<std::string> kinds = wire_kinds();
   int whole = 0, broken = 0;
   for (int i = 0; i < 10'000; ++i) {
-    const std::string& kind = kinds[i % 4];
-    const bool stream = i / 4 % 2 == 0;
+    const std::string& kind = kinds[i % kinds.size()];
+    const bool stream = i / kinds.size() % 2 == 0;
     const auto wire = make_wire(kind);
     const HttpAnswer recorded =
         i % 5 == 0 ? recorded_inner_error(kind, stream, "overloaded_error", "busy")
@@ -109,7 +109,7 @@ TEST(AnswerReader, TenThousandBrokenAnswersAreReadWithoutHarm) {
 }
 
 TEST(AnswerReader, NoPrefixOfAStreamIsAWholeAnswer) {
-  for (const std::string kind : {"openai", "openai-responses", "anthropic", "ollama"}) {
+  for (const std::string& kind : wire_kinds()) {
     const auto wire = make_wire(kind);
     const std::string body = recorded_answer(kind, true, {.text = "IDEA: an idea"}).body;
     Answer full;

@@ -13,6 +13,7 @@
 #include "agent/llm/endpoint.h"
 #include "agent/llm/llm.h"
 #include "agent/llm/money.h"
+#include "agent/llm/wire.h"
 #include "common/back_off.h"
 #include "common/run_folder.h"
 #include "tests/loopback_server.h"
@@ -81,18 +82,20 @@ class Protocol : public testing::TestWithParam<Setting> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(, Protocol,
-                         testing::Values(Setting{"openai", true}, Setting{"openai", false},
-                                         Setting{"openai-responses", true},
-                                         Setting{"openai-responses", false},
-                                         Setting{"anthropic", true}, Setting{"anthropic", false},
-                                         Setting{"ollama", true}, Setting{"ollama", false}),
-                         [](const auto& info) {
-                           std::string kind = info.param.kind == "openai-responses"
-                                                  ? "responses"
-                                                  : info.param.kind;
-                           return kind + (info.param.stream ? "_stream" : "_whole");
-                         });
+std::vector<Setting> every_setting() {
+  std::vector<Setting> settings;
+  for (const std::string& kind : wire_kinds()) {
+    settings.push_back({kind, true});
+    settings.push_back({kind, false});
+  }
+  return settings;
+}
+
+INSTANTIATE_TEST_SUITE_P(, Protocol, testing::ValuesIn(every_setting()), [](const auto& info) {
+  std::string name = info.param.kind + (info.param.stream ? "_stream" : "_whole");
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
 
 // ------------------------------------------------------------------------------------------------
 // What is sent and what is read

@@ -1,5 +1,7 @@
 #include "agent/llm/llm.h"
 
+#include <fmt/ranges.h>
+
 #include <variant>
 
 #include "agent/edit/reply.h"
@@ -14,9 +16,8 @@ std::unique_ptr<Provider> make_provider(const ProviderOptions& options) {
   if (options.kind == "command") return command_provider(options);
   if (options.kind == "replay") return recorded_provider(options);
   auto wire = make_wire(options.kind);
-  check(wire != nullptr,
-        "unknown provider '" + options.kind +
-            "'; use openai, openai-responses, anthropic, ollama, command or replay");
+  check(wire != nullptr, fmt::format("unknown provider '{}'; use one of {}, command, replay",
+                                     options.kind, fmt::join(wire_kinds(), ", ")));
   return std::make_unique<Endpoint>(options, std::move(wire));
 }
 

@@ -1,7 +1,8 @@
 #include "agent/llm/models.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "agent/llm/http.h"
@@ -13,15 +14,19 @@
 namespace autoresearch {
 namespace {
 
-constexpr std::array kKinds = {"openai",  "openai-responses", "anthropic", "ollama",
-                               "command", "replay",           "builtin"};
+std::vector<std::string> provider_kinds() {
+  std::vector<std::string> kinds = wire_kinds();
+  kinds.insert(kinds.end(), {"command", "replay", "builtin"});
+  return kinds;
+}
 
 constexpr double kIntroductionSeconds = 5;  // of retries in the first call: a mistake shows at once
 
 bool names_a_kind(const std::string& text) {
   const std::string kind = text.substr(0, text.find(':'));
+  const std::vector<std::string> kinds = provider_kinds();
   return text.find(':') != std::string::npos &&
-         std::find(kKinds.begin(), kKinds.end(), kind) != kKinds.end();
+         std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
 // Without --provider: what the other options imply, else the builtin proposer.
@@ -100,7 +105,7 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
   run.add_option("--provider", first.kind,
                  "who proposes; default: what --model, --base-url, --command or --replay imply, "
                  "else builtin")
-      ->check(CLI::IsMember(std::vector<std::string>(kKinds.begin(), kKinds.end())));
+      ->check(CLI::IsMember(provider_kinds()));
   run.add_option("--model", first.model, "name of the model at the endpoint");
   run.add_option("--base-url", first.base_url,
                  "address of the endpoint, up to /v1; default: the provider's");
@@ -152,9 +157,9 @@ void add_model_options(CLI::App& run, ModelOptions& options) {
 
 ProviderOptions parse_model(const std::string& text, const ProviderOptions& base) {
   check(names_a_kind(text) && !text.starts_with("builtin:"),
-        "'" + text +
-            "' names no model; write KIND:MODEL[@URL][#KEY_ENV], KIND openai, "
-            "openai-responses, anthropic or ollama, or command:CMD; builtin always comes last");
+        fmt::format("'{}' names no model; write KIND:MODEL[@URL][#KEY_ENV], where KIND is one of "
+                    "{}, or command:CMD; builtin always comes last",
+                    text, fmt::join(wire_kinds(), ", ")));
   ProviderOptions options = base;
   const size_t colon = text.find(':');
   options.kind = text.substr(0, colon);

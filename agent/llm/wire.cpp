@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "agent/edit/thoughts.h"
 #include "agent/llm/api_error.h"
@@ -9,9 +10,24 @@
 #include "common/text.h"
 
 namespace autoresearch {
+
+// Each in the file of its protocol.
+std::unique_ptr<Wire> openai_wire();
+std::unique_ptr<Wire> openai_responses_wire();
+std::unique_ptr<Wire> anthropic_wire();
+std::unique_ptr<Wire> ollama_wire();
+
 namespace {
 
 using nlohmann::json;
+
+// Every protocol: its name in --provider, and what makes it.
+constexpr std::pair<const char*, std::unique_ptr<Wire> (*)()> kWires[] = {
+    {"openai", openai_wire},
+    {"openai-responses", openai_responses_wire},
+    {"anthropic", anthropic_wire},
+    {"ollama", ollama_wire},
+};
 
 constexpr size_t kMaxAnswer = 64 << 20;  // a server that never stops sending is broken
 
@@ -34,11 +50,15 @@ void judge_end(Answer& answer) {
 
 }  // namespace
 
+std::vector<std::string> wire_kinds() {
+  std::vector<std::string> names;
+  for (const auto& [name, make] : kWires) names.push_back(name);
+  return names;
+}
+
 std::unique_ptr<Wire> make_wire(const std::string& kind) {
-  if (kind == "openai") return openai_wire();
-  if (kind == "openai-responses") return openai_responses_wire();
-  if (kind == "anthropic") return anthropic_wire();
-  if (kind == "ollama") return ollama_wire();
+  for (const auto& [name, make] : kWires)
+    if (kind == name) return make();
   return nullptr;
 }
 

@@ -72,12 +72,11 @@ class Wire {
   virtual void take_document(const nlohmann::json& document, Answer& answer) const = 0;
 };
 
-// openai, openai-responses, anthropic, ollama; null for another kind.
+// The names of all protocols, as in --provider.
+std::vector<std::string> wire_kinds();
+
+// The protocol of that name; null for another name.
 std::unique_ptr<Wire> make_wire(const std::string& kind);
-std::unique_ptr<Wire> openai_wire();
-std::unique_ptr<Wire> openai_responses_wire();
-std::unique_ptr<Wire> anthropic_wire();
-std::unique_ptr<Wire> ollama_wire();
 
 // Reads an answer as it arrives. A server that was asked to stream and sends one whole document
 // all the same is understood, and so is one that streams unasked, or bare JSON lines for events. A

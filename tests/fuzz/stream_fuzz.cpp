@@ -34,8 +34,8 @@ void read_both_ways(const Wire& wire, bool streamed, std::string_view bytes, siz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
-  const char* const kinds[] = {"openai", "openai-responses", "anthropic", "ollama"};
-  const auto wire = make_wire(kinds[data[0] % 4]);
+  static const std::vector<std::string> kinds = wire_kinds();
+  const auto wire = make_wire(kinds[data[0] % kinds.size()]);
   const size_t piece = 1 + data[1] % 64;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 2, size - 2);
   read_both_ways(*wire, (data[0] & 4) != 0, bytes, piece);

@@ -5,14 +5,16 @@
 
 Each case is a run of its own: the baseline, and three replies that change nothing (a static_assert each), so that
 every measurement should make the same steps per second. A measurement must be within 10 % of the median of those that
-count, or the loop must have said why the machine was not itself. Prints a line per measurement, and exits 1 if one
-slipped through. A quota and a cold page cache need root; elsewhere these cases say so and are left out.
-Takes about a minute per case and ten seconds of the task's budget.
+count, or the loop must have said why the machine was not itself. No experiment may count as crashed. Prints a line per
+measurement, and exits 1 if one slipped through. A quota and a cold page cache need root; elsewhere these cases say so
+and are left out. Takes about a minute per case and ten seconds of the task's budget, and six minutes for `library`,
+which moves a library of libtorch away for four minutes: nothing else should use that libtorch meanwhile.
 """
 import argparse
 import json
 import os
 import pathlib
+import re
 import signal
 import statistics
 import subprocess
@@ -46,6 +48,8 @@ class Run:
         data = os.environ.get("AUTORESEARCH_DATA", pathlib.Path.home() / ".cache" / "autoresearch")
         self.tag = f"disturb-{case}-{int(time.time())}"
         self.folder = pathlib.Path(data) / "runs" / self.tag
+        self.build = options.build
+        self.undetected = False
         self.agent = options.build / "agent"
         command = [self.agent, "run", "--tag", self.tag, "--task", options.task, "--replay", f"{recorded}/", "--keep",
                    "greedy", "--verify", "off", "--max-experiments", "3"]
@@ -155,9 +159,28 @@ def crowd(run):
         other.wait()
 
 
+def library(run):
+    """A library that the trainer needs is moved away after experiment 2, and comes back after four minutes."""
+    cache = (run.build / "CMakeCache.txt").read_text()
+    root = re.search(r"^LIBTORCH_ROOT:PATH=(.*)", cache, re.MULTILINE)[1]
+    needed = pathlib.Path(root) / "lib" / "libc10.so"
+    away = needed.with_suffix(".so.away")
+    while run.process.poll() is None and not any(e["n"] == 2 for e in run.events("verdict")):
+        time.sleep(0.05)
+    needed.rename(away)
+    try:
+        time.sleep(240)
+    finally:
+        away.rename(needed)
+    run.process.wait()
+    said = [e["problem"] for e in run.events("canary")]
+    print(f"{'library':14} the loop looked {len(said)} times; it said: {next(filter(None, said), 'nothing')}")
+    run.undetected = not (any(said) and said[-1] == "" and run.events("paused") and run.events("resumed"))
+
+
 CASES = {"quiet": nothing, "busy-core": busy_core, "burst": burst, "stop-startup": stop_trainer("startup"),
          "stop-training": stop_trainer("training"), "stop-sealing": stop_trainer("sealing"), "cold-cache": cold_cache,
-         "quota": quota, "crowd": crowd}
+         "quota": quota, "crowd": crowd, "library": library}
 NEEDS = {"cold-cache": "/proc/sys/vm/drop_caches", "quota": GROUPS / "cgroup.procs"}
 
 
@@ -177,7 +200,11 @@ def play(options, case, recorded):
         return False
     speed = lambda event: event.get("steps", 0) / event["phases"]["training"] if event.get("phases") else 0
     usual = statistics.median(speed(e) for e in measured if not e.get("disturbed") and not e.get("busy"))
-    good = True
+    good = not run.undetected
+    for verdict in run.events("verdict"):
+        if verdict["status"] == "crash":
+            good = False
+            print(f"{case:14} #{verdict['n']} counts as crashed: {verdict['reason']}")
     for event in measured:
         change = speed(event) / usual - 1
         said = event.get("disturbed") or (event.get("busy") and "counts as it is: " + event["busy"]) or ""

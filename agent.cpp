@@ -99,7 +99,7 @@ First first_source(const Options& options, const RunState& state, const fs::path
   const RunState other = state_of(options.from);
   check(!other.champion.empty(), "run " + options.from + " has no champion to begin with yet");
   log_info("baseline    the champion of run " + options.from);
-  return {run_folder(options.from).champion(other.champion) / "train.cpp",
+  return {run_folder(options.from).champion(other.champion).source(),
           options.from + " #" + std::to_string(other.champion_n) + " " + other.champion};
 }
 
@@ -168,7 +168,7 @@ int run(const Options& options) {
   Journal journal(folder.journal());
   RunState state = replay(journal.earlier());
   const Kit kit =
-      Kit::open_or_create(site.build, data_dir() / "kits", state.start ? state.start->kit : "");
+      Kit::open_or_create(site.build, kits_dir(), state.start ? state.start->kit : "");
   log_info("run         " + folder.path.string());
   if (history.own_repository())
     log_info("            " +

@@ -46,6 +46,8 @@ bool is_half_written(const fs::path& path) {
   return name.starts_with(".") && name.find(".tmp-") != std::string::npos;
 }
 
-RunFolder run_folder(const std::string& tag) { return {data_dir() / "runs" / tag}; }
+fs::path runs_dir(const fs::path& data) { return data / "runs"; }
+fs::path kits_dir(const fs::path& data) { return data / "kits"; }
+RunFolder run_folder(const std::string& tag) { return {runs_dir() / tag}; }
 
 }  // namespace autoresearch

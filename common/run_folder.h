@@ -9,6 +9,8 @@
 
 namespace autoresearch {
 
+inline constexpr char kOwnRepository[] = "repository.git";  // in RunFolder::git()
+
 // <run>/experiments/NNNN
 struct ExperimentFolder {
   fs::path path;
@@ -42,22 +44,26 @@ struct RunFolder {
   fs::path report() const { return path / "report.html"; }
   fs::path paused() const { return path / "paused"; }  // agent pause has made it
   fs::path git() const { return path / "git"; }
+  fs::path repository() const { return git() / kOwnRepository; }  // where the checkout has none
   fs::path champions() const { return path / "champion"; }
-  fs::path champion(const std::string& commit) const { return champions() / commit; }
-  fs::path champions_model(const std::string& commit) const {
-    return ExperimentFolder{champion(commit)}.sealed();
-  }
+  // The source and the sealed model of each that is or was the champion.
+  ExperimentFolder champion(const std::string& commit) const { return {champions() / commit}; }
   fs::path experiments() const { return path / "experiments"; }
   ExperimentFolder experiment(int64_t n) const;
   ExperimentFolder again() const { return {path / "again"}; }  // the champion, measured again
   ExperimentFolder canary() const { return {path / "canary"}; }
   fs::path proofs() const { return path / "proof"; }
   ExperimentFolder proof(int64_t arm) const { return {proofs() / std::to_string(arm)}; }
+  fs::path remeasured() const { return path / "remeasured"; }  // while agent remeasure runs
+  fs::path exported() const { return path / "export"; }        // where agent export writes
 
   // Those that are there, by number.
   std::vector<ExperimentFolder> all_experiments() const;
 };
 
+// In the data folder.
+fs::path runs_dir(const fs::path& data = data_dir());
+fs::path kits_dir(const fs::path& data = data_dir());
 RunFolder run_folder(const std::string& tag);
 
 // Whether write_file() was writing this when its process was killed, if that is not at it now.

@@ -82,7 +82,7 @@ TEST_F(AgentRun, AScriptedModelDrivesAFullRun) {
   for (const Experiment& e : state().experiments) {
     if (e.status != Status::kKeep) continue;
     Command score = agent({});
-    score.argv = {SCORE_PROGRAM, run_.champion(e.candidate.commit) / "model.safetensors",
+    score.argv = {SCORE_PROGRAM, run_.champion(e.candidate.commit).sealed(),
                   "--task",      "tiny",
                   "--device",    "cpu",
                   "--json",      dir_ / "again.json"};

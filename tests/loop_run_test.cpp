@@ -407,7 +407,7 @@ TEST_F(LoopRun, AFullDiskAtAnyWriteOfAKeepCostsAPauseAndNotTheKeep) {
       EXPECT_EQ(first.output.find("; going on in 5 s"), first.output.rfind("; going on in 5 s"));
     }
     EXPECT_EQ(state().champion_n, n) << first.output;
-    EXPECT_EQ(read_file(run_.champion(state().champion) / "train.cpp"),
+    EXPECT_EQ(read_file(run_.champion(state().champion).source()),
               git({"show", state().champion + ":train.cpp"}));
     before = now;
   }

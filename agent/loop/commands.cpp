@@ -50,7 +50,7 @@ bool is_confirmed(const Options& options) {
 
 fs::path run_dir_of(const std::string& tag) {
   History::check_tag(tag);
-  const fs::path folder = data_dir() / "runs" / tag;
+  const fs::path folder = run_folder(tag).path;
   check(fs::is_directory(folder),
         "no run " + tag + " in " + folder.parent_path().string() + "; see: build/agent runs");
   return folder;
@@ -59,12 +59,12 @@ fs::path run_dir_of(const std::string& tag) {
 int list_runs(const Options&) {
   const std::vector<RunSummary> runs = all_runs(data_dir());
   if (runs.empty()) {
-    std::cout << "no runs in " << (data_dir() / "runs").string()
+    std::cout << "no runs in " << (runs_dir()).string()
               << "; start one: build/agent run --tag NAME --task NAME\n";
     return kDone;
   }
   std::cout << runs_table(runs)
-            << "kits of these runs: " << human_bytes(disk_usage(data_dir() / "kits"))
+            << "kits of these runs: " << human_bytes(disk_usage(kits_dir()))
             << "; what no run needs goes with: build/agent prune\n";
   return kDone;
 }
@@ -140,7 +140,7 @@ RunFolder run_to_read(const Options& options) {
           "run " + options.tag + " has not begun; see: build/agent runs");
     return folder;
   }
-  const fs::path runs = data_dir() / "runs";
+  const fs::path runs = runs_dir();
   RunFolder newest;
   std::error_code none, ignored;
   for (const auto& entry : fs::directory_iterator(runs, none)) {
@@ -232,7 +232,7 @@ int report(const Options& options) {
 
 int export_wins(const Options& options) {
   const RunFolder folder = run_to_read(options);
-  const fs::path to = options.to.empty() ? folder.path / "export" : fs::path(options.to);
+  const fs::path to = options.to.empty() ? folder.exported() : fs::path(options.to);
   std::cout << export_run(folder, state_of(folder), fs::absolute(to));
   return kDone;
 }

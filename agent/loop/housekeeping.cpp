@@ -81,7 +81,7 @@ RunSummary summary_of(const fs::path& run_dir) {
 
 std::vector<RunSummary> all_runs(const fs::path& data) {
   std::vector<RunSummary> runs;
-  for (const fs::path& path : entries_of(data / "runs"))
+  for (const fs::path& path : entries_of(runs_dir(data)))
     if (fs::is_directory(path) && !path.filename().string().starts_with('.'))
       runs.push_back(summary_of(path));
   std::stable_sort(runs.begin(), runs.end(), [](const RunSummary& a, const RunSummary& b) {
@@ -190,7 +190,7 @@ void find_refs(Remains& remains, const fs::path& checkout) {
 Remains remains_of(const fs::path& data, const std::string& tag, const fs::path& checkout) {
   History::check_tag(tag);
   Remains remains{.tag = tag};
-  const fs::path folder = data / "runs" / tag;
+  const fs::path folder = runs_dir(data) / tag;
   if (fs::exists(folder)) {
     const auto holder = holder_of(RunFolder{folder}.lock());
     check(!holder, "run " + tag + " is running (process " + holder.value_or("") +
@@ -203,10 +203,10 @@ Remains remains_of(const fs::path& data, const std::string& tag, const fs::path&
   const fs::path link = checkout / "results.tsv";
   if (fs::read_symlink(link, none) == RunFolder{folder}.results() && !none) remains.results = link;
   check(!remains.folder.empty() || !remains.refs.empty(),
-        "no run " + tag + " in " + (data / "runs").string() +
+        "no run " + tag + " in " + (runs_dir(data)).string() +
             " and no commits of it in this folder's repository; see: build/agent runs");
   if (remains.refs.empty() && remains.left_alone.empty() &&
-      !fs::exists(folder / "git" / "repository.git"))
+      !fs::exists(RunFolder{folder}.repository()))
     remains.left_alone = "no commits of it are in the repository of " + checkout.string() +
                          "; if it began in another checkout, type this command there";
   return remains;
@@ -304,8 +304,8 @@ void collect_from(const RunSummary& run, Collector& collector) {
 std::vector<Leftover> leftovers(const fs::path& data, const std::vector<RunSummary>& runs,
                                 std::time_t now) {
   Collector collector;
-  collect_kits(data / "kits", runs, now, collector);
-  for (const fs::path& path : entries_of(data / "runs"))
+  collect_kits(kits_dir(data), runs, now, collector);
+  for (const fs::path& path : entries_of(runs_dir(data)))
     if (path.filename().string().starts_with(kDeleted))
       collector.add(path, "the rest of a deleted run");
   for (const RunSummary& run : runs)

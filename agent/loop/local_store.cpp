@@ -79,18 +79,17 @@ std::string LocalStore::commit_aside(const std::string& name, const Draft& draft
 
 // champion/<commit>/: the sealed model and its source, whole or not at all.
 void LocalStore::keep_champion(int64_t n, const std::string& commit) {
-  const fs::path target = run_.champion(commit);
+  const fs::path target = run_.champion(commit).path;
   if (fs::exists(target)) return;
-  const fs::path partial = run_.champion("." + commit);
-  fs::remove_all(partial);
-  fs::create_directories(partial);
+  const ExperimentFolder partial = run_.champion("." + commit);
+  fs::remove_all(partial.path);
+  fs::create_directories(partial.path);
   const ExperimentFolder folder = n == kProofJob ? run_.proof(kTip) : run_.experiment(n);
-  const fs::path model = run_.champions_model("." + commit);
-  copy_file_cheaply(folder.sealed(), model);
-  sync_path(model);
-  write_file(partial / "train.cpp", history_.source_at(commit));
-  sync_path(partial);
-  fs::rename(partial, target);
+  copy_file_cheaply(folder.sealed(), partial.sealed());
+  sync_path(partial.sealed());
+  write_file(partial.source(), history_.source_at(commit));
+  sync_path(partial.path);
+  fs::rename(partial.path, target);
   sync_path(run_.champions());
   // It is measured again soon, and is built already.
   const ExperimentFolder again = run_.again();

@@ -180,7 +180,7 @@ BuildResult LocalWorkers::build_again(const ExperimentFolder& folder, const std:
 
 void LocalWorkers::begin(const job::Test& job, const RunState&) {
   run_on(measuring_, kTestJob, [this, job] {
-    const fs::path sealed = run_.champions_model(job.commit);
+    const fs::path sealed = run_.champion(job.commit).sealed();
     HeldoutScore score = score_on_test(kit_, bench_, job.baseline, sealed);
     if (score.stuck) return hold_slot(kTestJob, *score.stuck);
     if (!score.interrupted) post(done::Tested{std::move(score)});

@@ -84,12 +84,12 @@ int remeasure(const fs::path& build, const Remeasuring& what) {
   Bench bench = good_site(site);
   bench.steps = what.steps;
   bench.best_bpb = 0;  // nothing is kept by these figures, so a light look at causality will do
-  const Kit kit = Kit::open_or_create(build, data_dir() / "kits");
-  const Scratch scratch(run.path / "remeasured");
+  const Kit kit = Kit::open_or_create(build, kits_dir());
+  const Scratch scratch(run.remeasured());
   // The champion by its commit: a proof may have taken changes from what was kept last.
   for (const auto& [who, commit] :
        {std::pair("baseline", state.at(0).candidate.commit), std::pair("champion", state.champion)})
-    build_program(kit, bench, scratch.folder(who), read_file(run.champion(commit) / "train.cpp"));
+    build_program(kit, bench, scratch.folder(who), read_file(run.champion(commit).source()));
 
   std::vector<ProofBlock> pairs;
   for (int64_t i = 0; i < what.pairs && !stop_requested(); ++i) {

@@ -69,7 +69,7 @@ std::string evidence_of(const RunFolder& run, const RunState& state, const Exper
 }
 
 std::string source_of(const RunFolder& run, const std::string& commit) {
-  const fs::path source = run.champion(commit) / "train.cpp";
+  const fs::path source = run.champion(commit).source();
   check(fs::exists(source), fmt::format("the source of a champion is missing: {}; its commit is {}",
                                         source.native(), commit));
   return read_file(source);

@@ -121,7 +121,7 @@ History::History(fs::path checkout, fs::path scratch, std::string tag, std::stri
   fs::create_directories(scratch);
   scratch_ = fs::canonical(scratch);
   // A run stays in the repository that it began in.
-  std::string reason = fs::exists(scratch_ / "repository.git" / "HEAD")
+  std::string reason = fs::exists(scratch_ / kOwnRepository / "HEAD")
                            ? "this run began with a repository of its own"
                            : find_repository();
   if (!reason.empty()) use_own_repository(reason);
@@ -159,7 +159,7 @@ std::string History::find_repository() {
 }
 
 void History::use_own_repository(const std::string& reason) {
-  git_dir_ = scratch_ / "repository.git";
+  git_dir_ = scratch_ / kOwnRepository;
   own_reason_ = reason;
   prefix_.clear();
   // Its HEAD is the run's branch, so that a plain `git clone` of it shows the champion.

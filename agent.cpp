@@ -51,21 +51,21 @@ Site site_of(const Options& options, bool model_written) {
 }
 
 // Refuses to go on with a run whose figures would not compare.
-event::Start check_identity(const Options& options, const RunState& state, const Bench& bench,
+event::Start check_identity(const Options& options, const RunState& state, const Slot& slot,
                             const Kit& kit, const History& history) {
   check(state.start || !history.ref("0000"),
         "tag " + options.tag + " was used before, its commits are in refs/autoresearch/" +
             options.tag + " here; choose a new --tag");
   const event::Start start = {.tag = options.tag,
-                              .task_name = load_task(bench.task).name,
+                              .task_name = load_task(slot.task).name,
                               .provider = {},
-                              .task = sha256_of_file(bench.task / "task.json"),
+                              .task = sha256_of_file(slot.task / "task.json"),
                               .kit = kit.fingerprint(),
                               .device = options.device,
                               .machine = machine_name(),
                               .seed = options.seed,
                               .from = {},
-                              .sandbox = !bench.sandboxed       ? "off"
+                              .sandbox = !slot.sandboxed        ? "off"
                                          : landlock_is_chosen() ? "landlock"
                                                                 : "bubblewrap"};
   if (!state.start) return start;
@@ -156,8 +156,8 @@ int run(const Options& options) {
   const auto models = make_models(asked, calls_in(earlier));
   const bool model_written = models || (options.only_proof && options.provider != "builtin");
   const Site site = site_of(options, model_written);
-  Bench bench = good_site(site);
-  bench.seed = options.seed;
+  Slot slot = good_site(site);
+  slot.seed = options.seed;
   if (!model_written)
     log_info("model       none: the builtin proposer changes hyperparameters; --provider asks one");
 
@@ -167,31 +167,30 @@ int run(const Options& options) {
   fs::create_directories(folder.experiments());
   Journal journal(folder.journal());
   RunState state = replay(journal.earlier());
-  const Kit kit =
-      Kit::open_or_create(site.build, kits_dir(), state.start ? state.start->kit : "");
+  const Kit kit = Kit::open_or_create(site.build, kits_dir(), state.start ? state.start->kit : "");
   log_info("run         " + folder.path.string());
   if (history.own_repository())
     log_info("            " +
              repository_note(history.own_reason(), site.checkout, history.repository()));
-  event::Start start = check_identity(options, state, bench, kit, history);
+  event::Start start = check_identity(options, state, slot, kit, history);
   start.provider = models ? models->proposers().name() : "builtin";
   const First first = first_source(options, state, site.checkout);
   start.from = first.from;
   apply(state, journal.append(start));
 
-  const Settings settings = settings_of(options, state, bench, models != nullptr, started);
+  const Settings settings = settings_of(options, state, slot, models != nullptr, started);
   Proposer::Setup setup;
   setup.checkout = site.checkout;
   setup.run = folder;
   setup.headers = kit.folder();
-  if (models) setup.task = task_text(load_task(bench.task), bench, training_passages(bench.task));
-  setup.cuda = bench.gpu;
-  setup.memory_bytes = bench.memory_bytes;
+  if (models) setup.task = task_text(load_task(slot.task), slot, training_passages(slot.task));
+  setup.cuda = slot.gpu;
+  setup.memory_bytes = slot.memory_bytes;
   setup.context_tokens = options.context_tokens;
   setup.source_at = [&](const std::string& commit) { return history.source_at(commit); };
   setup.left = [&](const RunState& state) -> std::optional<int64_t> {
     if (settings.max_experiments == 0 && !std::isfinite(settings.deadline)) return std::nullopt;
-    return std::llround(experiments_left(state, settings, bench.budget, started, wall_clock()));
+    return std::llround(experiments_left(state, settings, slot.budget, started, wall_clock()));
   };
   Proposer proposer(std::move(setup), models.get());
   // A prompt that does not fit and a model that does not answer end the run before the first build.
@@ -207,14 +206,14 @@ int run(const Options& options) {
   fresh.keep();
 
   LocalStore store(site.checkout, first.source, folder, options.tag, history, log_warning);
-  LocalWorkers workers(kit, bench, folder, proposer, models.get(), start.task);
+  LocalWorkers workers(kit, slot, folder, proposer, models.get(), start.task);
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);
   Night* the_night = nullptr;  // which is told what to say before it is there
   const auto notify = [&](Notice notice, const std::string& words) {
     notifier.tell(notice, options.tag, words, closing_lines(the_night->state(), words, folder));
   };
-  Night night(journal, std::move(state), store, workers, settings, bench.budget,
+  Night night(journal, std::move(state), store, workers, settings, slot.budget,
               {log_info, log_warning, notify});
   the_night = &night;
   const Ended ended = play(night);

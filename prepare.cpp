@@ -92,7 +92,7 @@ void make_task(Request request, const std::set<std::string>& given) {
   write_file(workplace.path() / "task.json", to_json(made));
   workplace.publish();
 
-  say("{}{}Task {} is in {}\n", splits_at_a_glance(made), what_it_takes(made), made.name,
+  say("{}{}Task {} is in {}\n", summary_of_splits(made), what_it_takes(made), made.name,
       dir.native());
   print_next(made.name);
 }
@@ -110,8 +110,8 @@ void info_command(const std::string& task) {
   const fs::path dir = find_task(task);
   const TaskInfo info = load_task(dir);
   say("task {} in {}\nsource {}\nvocabulary {}, seq_len {}\n\n{}{}{}", info.name, dir.native(),
-      info.source, info.vocab_size, info.seq_len, splits_at_a_glance(info), what_it_takes(info),
-      samples_at_a_glance(dir, info, load_tokenizer(dir)));
+      info.source, info.vocab_size, info.seq_len, summary_of_splits(info), what_it_takes(info),
+      summary_of_samples(dir, info, load_tokenizer(dir)));
 }
 
 // ------------------------------------------------------------------------------------------------

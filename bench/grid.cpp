@@ -30,7 +30,7 @@ double measure(Workbench& workbench, const std::string& label, const std::string
   workbench.build("candidate", source);
   const Measured measured = workbench.measure("candidate");
   std::printf("%-26s seed %lld  val_bpb %.4f  steps %5lld  %.0f tokens/s\n", label.c_str(),
-              static_cast<long long>(workbench.bench.seed), *measured.bpb,
+              static_cast<long long>(workbench.slot.seed), *measured.bpb,
               static_cast<long long>(measured.steps), measured.tokens_per_second);
   std::fflush(stdout);
   return *measured.bpb;
@@ -40,16 +40,16 @@ double measure(Workbench& workbench, const std::string& label, const std::string
 
 int main(int argc, char** argv) try {
   Workbench workbench(BUILD_DIR, argc > 1 ? argv[1] : "demo");
-  workbench.bench.device = "cpu";
+  workbench.slot.device = "cpu";
   const std::string source = read_file(SOURCE_DIR "/train.cpp");
   std::printf("%s\n", machine_name().c_str());
   std::vector<double> preset;
   for (int64_t seed : {42, 43, 44}) {
-    workbench.bench.seed = seed;
+    workbench.slot.seed = seed;
     preset.push_back(measure(workbench, "preset", source));
   }
   // One seed for the grid: the preset's range over three tells what a difference is worth.
-  workbench.bench.seed = 42;
+  workbench.slot.seed = 42;
   double best = 1e9;
   std::string best_label;
   for (const auto& [constant, value] : kCpuGrid) {

@@ -24,12 +24,12 @@ class Workbench {
   Workbench(const fs::path& build, const std::string& task)
       : root_(fs::temp_directory_path() / ("autoresearch-bench." + std::to_string(getpid()))),
         kit_(make_kit(build, root_)) {
-    bench.task = fs::absolute(task_dir(task));
-    bench.budget = load_task(bench.task).time_budget;
-    bench.device = "auto";
-    bench.gpu = has_nvidia_device();
-    bench.sandboxed = !sandbox_problem();
-    bench.memory_bytes = usable_memory();
+    slot.task = fs::absolute(task_dir(task));
+    slot.budget = load_task(slot.task).time_budget;
+    slot.device = "auto";
+    slot.gpu = has_nvidia_device();
+    slot.sandboxed = !sandbox_problem();
+    slot.memory_bytes = usable_memory();
   }
   ~Workbench() {
     std::error_code ignored;
@@ -41,7 +41,7 @@ class Workbench {
     const ExperimentFolder folder{root_ / name};
     fs::create_directories(folder.path);
     write_file(folder.source(), source);
-    const BuildResult result = kit_.build(folder, bench.sandboxed);
+    const BuildResult result = kit_.build(folder, slot.sandboxed);
     check(result.ok, name + " does not build: " + result.log);
     return result;
   }
@@ -49,12 +49,12 @@ class Workbench {
   // Trains what was built under `name` and scores it; throws when either fails.
   Measured measure(const std::string& name) const {
     const Measured measured =
-        autoresearch::measure(kit_, bench, {}, {root_ / name}, nullptr, name).measured;
+        autoresearch::measure(kit_, slot, {}, {root_ / name}, nullptr, name).measured;
     check(measured.bpb.has_value(), name + ": " + measured.last_words + measured.score_problem);
     return measured;
   }
 
-  Bench bench;
+  Slot slot;
 
  private:
   static Kit make_kit(const fs::path& build, const fs::path& root) {

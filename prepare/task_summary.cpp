@@ -54,7 +54,7 @@ std::string in_quotes(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-std::string splits_at_a_glance(const TaskInfo& info) {
+std::string summary_of_splits(const TaskInfo& info) {
   std::string text;
   for (const auto& [name, split] : {std::pair("train", &info.train), std::pair("val", &info.val),
                                     std::pair("test", &info.test)}) {
@@ -77,7 +77,7 @@ std::string splits_at_a_glance(const TaskInfo& info) {
   return text;
 }
 
-std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
+std::string summary_of_samples(const fs::path& dir, const TaskInfo& info,
                                 const Tokenizer& tokenizer) {
   return longest_tokens(tokenizer) + "\nfirst tokens of each split\n" +
          sample("train", first_tokens(train_shards(dir, info)[0]), tokenizer) +

@@ -13,10 +13,10 @@ namespace autoresearch {
 std::string in_quotes(std::string_view text);
 
 // One line a split: documents, tokens, bytes, bytes a token, rows.
-std::string splits_at_a_glance(const TaskInfo& info);
+std::string summary_of_splits(const TaskInfo& info);
 
 // The longest tokens, and the beginning of each split, decoded.
-std::string samples_at_a_glance(const fs::path& dir, const TaskInfo& info,
+std::string summary_of_samples(const fs::path& dir, const TaskInfo& info,
                                 const Tokenizer& tokenizer);
 
 }  // namespace autoresearch

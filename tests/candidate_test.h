@@ -25,11 +25,11 @@ class CandidateTest : public testing::Test {
     root_ = fs::temp_directory_path() / ("candidate_test." + std::to_string(getpid()));
     fs::create_directories(root_);
     kit_ = Kit::create(BUILD_DIR, root_ / "kit");
-    bench_.task = fs::path(TEST_DATA) / "tiny";
-    bench_.budget = load_task(bench_.task).time_budget;
-    bench_.device = "cpu";
-    bench_.memory_bytes = int64_t{8} << 30;
-    bench_.sandboxed = !sandbox_problem();
+    slot_.task = fs::path(TEST_DATA) / "tiny";
+    slot_.budget = load_task(slot_.task).time_budget;
+    slot_.device = "cpu";
+    slot_.memory_bytes = int64_t{8} << 30;
+    slot_.sandboxed = !sandbox_problem();
     const auto honest = attempt("honest", {});
     honest_ = honest.measured.bpb.value_or(0);
     baseline_ = baseline_of(honest.measured);
@@ -54,14 +54,14 @@ class CandidateTest : public testing::Test {
     const ExperimentFolder folder{root_ / name};
     fs::create_directories(folder.path);
     write_file(folder.source(), source_with(inserts));
-    return kit_->build(folder, bench_.sandboxed);
+    return kit_->build(folder, slot_.sandboxed);
   }
 
   // Builds and measures; the build must work.
   static Measurement attempt(const std::string& name, const std::vector<Insert>& inserts) {
     const BuildResult built = build(name, inserts);
     if (!built.ok) throw Error(name + " does not build: " + built.log);
-    return measure(*kit_, bench_, baseline_, {root_ / name}, nullptr, name);
+    return measure(*kit_, slot_, baseline_, {root_ / name}, nullptr, name);
   }
 
   // By the greedy rule, against the honest candidate.
@@ -70,7 +70,7 @@ class CandidateTest : public testing::Test {
     std::string reason;
   };
   static Verdict verdict_on(const Measurement& m) {
-    const std::string why = why_void(m.measured, allowance_of(bench_.budget, baseline_));
+    const std::string why = why_void(m.measured, allowance_of(slot_.budget, baseline_));
     if (!why.empty()) return {Status::kCrash, why};
     return {*m.measured.bpb < honest_ ? Status::kKeep : Status::kDiscard, ""};
   }
@@ -91,12 +91,12 @@ class CandidateTest : public testing::Test {
 
   static inline fs::path root_;
   static inline std::optional<Kit> kit_;
-  static inline Bench bench_;
+  static inline Slot slot_;
   static inline Baseline baseline_;
   static inline double honest_ = 0;
 };
 
 #define NEEDS_SANDBOX() \
-  if (!bench_.sandboxed) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
+  if (!slot_.sandboxed) GTEST_SKIP() << "bubblewrap does not work here: " << *sandbox_problem()
 
 }  // namespace autoresearch

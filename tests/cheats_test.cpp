@@ -20,7 +20,7 @@ class Cheats : public CandidateTest {
     const Measurement m = attempt(name, inserts);
     EXPECT_EQ(m.measured.train_exit, kCannotSeal) << words(m);
     EXPECT_NE(words(m).find(reason), std::string::npos) << words(m);
-    EXPECT_LT(m.measured.wall_seconds, bench_.budget + baseline_.overhead_seconds);
+    EXPECT_LT(m.measured.wall_seconds, slot_.budget + baseline_.overhead_seconds);
     EXPECT_EQ(verdict_on(m).status, Status::kCrash);
   }
 
@@ -128,7 +128,7 @@ std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept 
   return time_point(duration(std::chrono::seconds(1000)));
 })"}});
   EXPECT_FALSE(m.measured.timed_out);
-  EXPECT_LT(m.measured.wall_seconds, bench_.budget + baseline_.overhead_seconds + 3);
+  EXPECT_LT(m.measured.wall_seconds, slot_.budget + baseline_.overhead_seconds + 3);
   EXPECT_NE(verdict_on(m).status, Status::kCrash) << verdict_on(m).reason;
   expect_honest_score(m);
 }
@@ -316,7 +316,7 @@ for (const char* name : {"notes", "folder/notes"})
 chmod("folder", 0);
 _exit(5);)"}});
   EXPECT_EQ(first.measured.train_exit, 5) << words(first);
-  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, "notes");
+  const Measurement second = measure(*kit_, slot_, baseline_, {root_ / "notes"}, nullptr, "notes");
   EXPECT_EQ(second.measured.train_exit, 5) << "77: it found its notes";
 }
 

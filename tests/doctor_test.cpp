@@ -22,12 +22,12 @@ class DoctorTest : public FolderTest {
   }
 
   Site site_;
-  Bench bench_;
+  Slot slot_;
 };
 
 TEST_F(DoctorTest, SaysWhatIsMissingAndWhatToType) {
   site_.device = "tpu";
-  const std::vector<Finding> findings = survey(site_, bench_);
+  const std::vector<Finding> findings = survey(site_, slot_);
   EXPECT_NE(fix_of("checkout", findings).find("top folder of the checkout"), std::string::npos);
   EXPECT_NE(fix_of("GPU", findings).find("use --device auto"), std::string::npos);
   EXPECT_NE(fix_of("task", findings).find("build/prepare --source demo"), std::string::npos);
@@ -41,16 +41,16 @@ TEST_F(DoctorTest, SaysWhatIsMissingAndWhatToType) {
 TEST_F(DoctorTest, NamesAClockThatStandsBeforeTheBuild) {
   const fs::path built = file("build/candidate.json", "{}");
   fs::last_write_time(built, fs::file_time_type::clock::now() + std::chrono::hours(48));
-  EXPECT_NE(fix_of("clock", survey(site_, bench_)).find("timedatectl"), std::string::npos);
+  EXPECT_NE(fix_of("clock", survey(site_, slot_)).find("timedatectl"), std::string::npos);
 }
 
 TEST_F(DoctorTest, NamesLibrariesThatComeFirst) {
   file("conda/libcrypto.so.3", "");
   setenv("LD_LIBRARY_PATH", (dir_ / "conda").c_str(), 1);
-  EXPECT_NE(fix_of("libraries", survey(site_, bench_)).find("type: unset LD_LIBRARY_PATH"),
+  EXPECT_NE(fix_of("libraries", survey(site_, slot_)).find("type: unset LD_LIBRARY_PATH"),
             std::string::npos);
   unsetenv("LD_LIBRARY_PATH");
-  EXPECT_EQ(fix_of("libraries", survey(site_, bench_)), "there is no such finding");
+  EXPECT_EQ(fix_of("libraries", survey(site_, slot_)), "there is no such finding");
 }
 
 // On Debian the loader's own folder is /usr/lib/x86_64-linux-gnu.
@@ -58,14 +58,14 @@ TEST_F(DoctorTest, TheSystemsOwnLibrariesAreNotForeign) {
   std::string maps = read_file("/proc/self/maps");
   maps.resize(maps.find("/libstdc++.so"));
   setenv("LD_LIBRARY_PATH", maps.substr(maps.rfind(' ') + 1).c_str(), 1);
-  EXPECT_EQ(fix_of("libraries", survey(site_, bench_)), "there is no such finding");
+  EXPECT_EQ(fix_of("libraries", survey(site_, slot_)), "there is no such finding");
   unsetenv("LD_LIBRARY_PATH");
 }
 
 TEST_F(DoctorTest, AnEmptyProgramIsAWarningIfModelsReadIt) {
   const auto program = [&](const std::string& text) {
     file("program.md", text);
-    return fix_of("program", survey(site_, bench_));
+    return fix_of("program", survey(site_, slot_));
   };
   EXPECT_EQ(program(" \n"), "") << "the builtin proposer does not read it";
   site_.model_written = true;
@@ -74,7 +74,7 @@ TEST_F(DoctorTest, AnEmptyProgramIsAWarningIfModelsReadIt) {
 }
 
 TEST_F(DoctorTest, SaysWhichLimitWasFound) {
-  for (const Finding& f : survey(site_, bench_)) {
+  for (const Finding& f : survey(site_, slot_)) {
     if (f.name == "limits") {
       EXPECT_HAS(f.is + f.fix, memory_limit().source);
       EXPECT_HAS(f.is, "cores (limit: " + core_limit().source + ")");
@@ -87,12 +87,12 @@ TEST_F(DoctorTest, ModelWrittenCodeRunsOutsideASandboxOnlyIfTheUserSaysSo) {
   file("program.md", "");
   site_.model_written = true;
   site_.sandbox = "off";
-  const std::vector<Finding> findings = survey(site_, bench_);
+  const std::vector<Finding> findings = survey(site_, slot_);
   EXPECT_EQ(fix_of("checkout", findings) + fix_of("GPU", findings) + fix_of("sandbox", findings),
             "");
-  EXPECT_FALSE(bench_.sandboxed);
-  EXPECT_FALSE(bench_.gpu);
-  EXPECT_GT(bench_.memory_bytes, 0);
+  EXPECT_FALSE(slot_.sandboxed);
+  EXPECT_FALSE(slot_.gpu);
+  EXPECT_GT(slot_.memory_bytes, 0);
 }
 
 TEST(TextOfFindings, HasALineForEach) {

@@ -463,10 +463,10 @@ std::string sample_task() {
                 .sha256 = ""};
   info.val = {
       .documents = 10'000, .tokens = 8'000'000, .bytes = 35'000'000, .rows = 0, .sha256 = ""};
-  Bench bench;
-  bench.device = "cuda:0";
-  bench.gpu = true;
-  return task_text(info, bench, {"Once upon a time there was a made-up corpus.\nIt had lines."});
+  Slot slot;
+  slot.device = "cuda:0";
+  slot.gpu = true;
+  return task_text(info, slot, {"Once upon a time there was a made-up corpus.\nIt had lines."});
 }
 
 std::string sample_prompt() {

@@ -51,10 +51,10 @@ class Escapes : public RedTeam {
       return true;
     }();
     (void)built;
-    Bench bench = bench_;
-    bench.steps = 20;
-    bench.seed = escape;
-    return measure(*kit_, bench, baseline_, {root_ / "escapes"}, nullptr, "escapes");
+    Slot slot = slot_;
+    slot.steps = 20;
+    slot.seed = escape;
+    return measure(*kit_, slot, baseline_, {root_ / "escapes"}, nullptr, "escapes");
   }
 
   // The measurement is whole, and neither it nor its model changes any more.
@@ -138,7 +138,7 @@ _exit(5);)";
   };
   const Measurement first = attempt("notes", {{"before_training", code()}});
   EXPECT_EQ(first.measured.train_exit, 5) << words(first);
-  const Measurement second = measure(*kit_, bench_, baseline_, {root_ / "notes"}, nullptr, "notes");
+  const Measurement second = measure(*kit_, slot_, baseline_, {root_ / "notes"}, nullptr, "notes");
   EXPECT_EQ(second.measured.train_exit, 5) << "77: it found something of the first attempt";
   for (const auto& entry : fs::recursive_directory_iterator(root_ / "notes"))
     EXPECT_TRUE(entry.is_regular_file()) << entry.path();
@@ -182,8 +182,8 @@ std::vector<char> block(1 << 20, 'x');
 for (int i = 0; i < 3000; ++i)
   if (write(fd, block.data(), block.size()) != (1 << 20)) _exit(76);
 sleep(60);)";
-  const Bench usual = bench_;
-  bench_.memory_bytes = int64_t{1500} << 20;
+  const Slot usual = slot_;
+  slot_.memory_bytes = int64_t{1500} << 20;
   const Baseline timed = std::exchange(baseline_, {});  // a busy machine fills memory slowly
   const Measurement unmapped =
       attempt("memfd", {{"globals", "#include <sys/mman.h>"},
@@ -193,7 +193,7 @@ sleep(60);)";
       "shm",
       {{"before_training", "const int fd = open(\"/dev/shm/x\", O_RDWR | O_CREAT, 0600);" + hold}});
   EXPECT_EQ(shared.measured.train_exit, 76) << "/dev/shm ends at 1 GiB: " << record_of(shared);
-  bench_ = usual;
+  slot_ = usual;
   baseline_ = timed;
 }
 

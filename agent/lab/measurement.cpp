@@ -50,31 +50,31 @@ std::string last_line_with(const std::string& output, const char* start) {
   return found == lines.rend() ? "" : *found;
 }
 
-Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
+Exit train(const Kit& kit, const Slot& slot, const Baseline& baseline,
            const ExperimentFolder& folder, std::function<void(pid_t, uint64_t)> before_exec,
            const std::string& title, MachineState& machine) {
-  std::vector<std::string> args = {"--task",    bench.task.string(),
-                                   "--device",  bench.device,
-                                   "--threads", std::to_string(bench.threads),
-                                   "--seed",    std::to_string(bench.seed),
+  std::vector<std::string> args = {"--task",    slot.task.string(),
+                                   "--device",  slot.device,
+                                   "--threads", std::to_string(slot.threads),
+                                   "--seed",    std::to_string(slot.seed),
                                    "--seal",    folder.sealed().filename().string(),
                                    "--json",    folder.record().filename().string()};
-  if (bench.steps > 0) args.insert(args.end(), {"--steps", std::to_string(bench.steps)});
-  Command command = kit.train(folder, bench.task, args, bench.sandboxed, bench.gpu);
+  if (slot.steps > 0) args.insert(args.end(), {"--steps", std::to_string(slot.steps)});
+  Command command = kit.train(folder, slot.task, args, slot.sandboxed, slot.gpu);
   command.limit = baseline.overhead_seconds > 0
-                      ? allowance_of(bench.budget, baseline).wall_limit() + kDeadlineGrace
-                      : bench.budget + kFirstRunGrace;
-  command.max_rss_bytes = bench.memory_bytes;
+                      ? allowance_of(slot.budget, baseline).wall_limit() + kDeadlineGrace
+                      : slot.budget + kFirstRunGrace;
+  command.max_rss_bytes = slot.memory_bytes;
   command.env.push_back(kMaxSealedVariable + ("=" + std::to_string(most_sealed_bytes(baseline))));
-  MachineWatch watch(bench.gpu ? bench.device : "");
+  MachineWatch watch(slot.gpu ? slot.device : "");
   command.before_exec = [&](pid_t pid, uint64_t start_time) {
     watch.begin(pid);
     if (before_exec) before_exec(pid, start_time);
   };
-  Progress bar(title + " training", bench.budget, "s");
+  Progress bar(title + " training", slot.budget, "s");
   command.tick = [&](double seconds) {
     watch.tick();
-    bar.update(std::min(seconds, bench.budget));
+    bar.update(std::min(seconds, slot.budget));
   };
   command.heard = [&](char) { watch.next_phase(); };
   Exit exit = run(command);
@@ -82,23 +82,23 @@ Exit train(const Kit& kit, const Bench& bench, const Baseline& baseline,
   return exit;
 }
 
-Exit score(const Kit& kit, const Bench& bench, const Baseline& baseline, const fs::path& sealed,
+Exit score(const Kit& kit, const Slot& slot, const Baseline& baseline, const fs::path& sealed,
            const std::string& split, const std::string& title) {
-  std::vector<std::string> args = {
-      "--task", bench.task.string(), "--device", bench.device, "--json", "-", "--split", split};
+  std::vector<std::string> args = {"--task", slot.task.string(), "--device", slot.device, "--json",
+                                   "-",      "--split",          split};
   // The baseline is the user's own code, and no gain: the light probe will do.
   const bool first = baseline.overhead_seconds <= 0;
-  if (bench.best_bpb)
-    args.insert(args.end(), {"--full-below", fmt::to_string(*bench.best_bpb)});  // all digits
+  if (slot.best_bpb)
+    args.insert(args.end(), {"--full-below", fmt::to_string(*slot.best_bpb)});  // all digits
   else if (!first)
     args.insert(args.end(), {"--probe", "full"});
-  Command command = kit.score(sealed, args, bench.sandboxed);
+  Command command = kit.score(sealed, args, slot.sandboxed);
   command.limit =
       first ? kFirstRunGrace : std::max(kMinScoreLimit, kScoreFactor * baseline.full_score_seconds);
   command.max_rss_bytes =
-      first ? bench.memory_bytes
-            : std::min(bench.memory_bytes, std::max(kMinScoreRss, kScoreFactor * kFullProbeRss *
-                                                                      baseline.score_rss_bytes));
+      first ? slot.memory_bytes
+            : std::min(slot.memory_bytes, std::max(kMinScoreRss, kScoreFactor * kFullProbeRss *
+                                                                     baseline.score_rss_bytes));
   Progress bar(title + " scoring", baseline.score_seconds, "s");
   command.tick = [&](double seconds) { bar.update(seconds); };
   return run(command);
@@ -141,24 +141,24 @@ void read_score(const Exit& exit, const ExperimentFolder& folder, Measured& meas
 
 // The device's peak on a GPU, as the trainer's record states it (for the user only: nothing is
 // decided by it); the child's resident memory on a CPU.
-double memory_gb(const Bench& bench, const nlohmann::json& record, const Exit& exit) {
+double memory_gb(const Slot& slot, const nlohmann::json& record, const Exit& exit) {
   const double reported = figure(record, "peak_memory_bytes");
-  return (bench.gpu && reported > 0 ? reported : static_cast<double>(exit.peak_rss_bytes)) / 1e9;
+  return (slot.gpu && reported > 0 ? reported : static_cast<double>(exit.peak_rss_bytes)) / 1e9;
 }
 
 // What the parent saw of the training, and for the user what the trainer says of itself.
-Measured seen_of(const Bench& bench, const ExperimentFolder& folder, const Exit& trained) {
+Measured seen_of(const Slot& slot, const ExperimentFolder& folder, const Exit& trained) {
   const nlohmann::json record = trainer_record(folder);
   Measured measured;
-  measured.seed = static_cast<uint64_t>(bench.seed);
+  measured.seed = static_cast<uint64_t>(slot.seed);
   measured.train_exit = trained.code;
   measured.timed_out = trained.timed_out;
   measured.over_memory = trained.over_memory;
   measured.over = trained.over;
   measured.wall_seconds = trained.seconds;
-  measured.overhead_seconds = trained.seconds - bench.budget;
+  measured.overhead_seconds = trained.seconds - slot.budget;
   measured.phases = phases_of(trained.told, trained.seconds);
-  measured.memory_gb = memory_gb(bench, record, trained);
+  measured.memory_gb = memory_gb(slot, record, trained);
   measured.steps = static_cast<int64_t>(figure(record, "steps"));
   measured.tokens_per_second = figure(record, "tokens_per_second");
   measured.broken = broken_machine(trained.code, trainer_log(folder));
@@ -173,14 +173,14 @@ int64_t most_sealed_bytes(const Baseline& baseline) {
   return std::max(kMinSealedBytes, kScoreFactor * baseline.sealed_bytes);
 }
 
-Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
+Measurement measure(const Kit& kit, const Slot& slot, const Baseline& baseline,
                     const ExperimentFolder& folder,
                     std::function<void(pid_t, uint64_t)> before_exec, const std::string& title) {
   for (const fs::path& earlier : {folder.sealed(), folder.record(), folder.log(), folder.score()})
     remove_or_warn(earlier);
   Measurement result;
   MachineState machine;
-  const Exit trained = train(kit, bench, baseline, folder, std::move(before_exec), title, machine);
+  const Exit trained = train(kit, slot, baseline, folder, std::move(before_exec), title, machine);
   const fs::path attempt = folder.attempt();
   const int64_t most_bytes = most_sealed_bytes(baseline);
   std::optional<int64_t> sealed;
@@ -189,7 +189,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
     take_file(attempt, folder.record().filename(), kMaxRecordBytes, folder.record());
     remove_or_warn(attempt);
   }
-  result.measured = seen_of(bench, folder, trained);
+  result.measured = seen_of(slot, folder, trained);
   result.interrupted = trained.interrupted;
   result.stuck = trained.stuck;
   Measured& measured = result.measured;
@@ -200,7 +200,7 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
     measured.score_problem =
         fmt::format("the sealed model has {} bytes; {} are allowed", *sealed, most_bytes);
   } else if (trained.code == 0 && sealed && !result.interrupted) {
-    const Exit scored = score(kit, bench, baseline, folder.sealed(), "val", title);
+    const Exit scored = score(kit, slot, baseline, folder.sealed(), "val", title);
     result.interrupted = scored.interrupted;
     if (scored.stuck) result.stuck = scored.stuck;
     read_score(scored, folder, measured);
@@ -208,9 +208,9 @@ Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline
   return result;
 }
 
-HeldoutScore score_on_test(const Kit& kit, const Bench& bench, const Baseline& baseline,
+HeldoutScore score_on_test(const Kit& kit, const Slot& slot, const Baseline& baseline,
                            const fs::path& sealed) {
-  const Exit exit = score(kit, bench, baseline, sealed, "test", "the test split:");
+  const Exit exit = score(kit, slot, baseline, sealed, "test", "the test split:");
   HeldoutScore result;
   result.seconds = exit.seconds;
   result.interrupted = exit.interrupted;

@@ -18,8 +18,8 @@
 
 namespace autoresearch {
 
-// What every measurement of a run shares.
-struct Bench {
+// Where a training runs, and what all measurements there share.
+struct Slot {
   fs::path task;          // the task's folder
   double budget = 0;      // its seconds of training
   std::string device;     // for train and score: auto, cpu, cuda:N
@@ -56,7 +56,7 @@ struct Measurement {
 // model.safetensors, train.json, run.log and score.json, in place of those of an earlier attempt.
 // `before_exec` is called before the trainer may run. Bars that begin with `title` show how far
 // training and scoring are, by the time that the baseline took.
-Measurement measure(const Kit& kit, const Bench& bench, const Baseline& baseline,
+Measurement measure(const Kit& kit, const Slot& slot, const Baseline& baseline,
                     const ExperimentFolder& folder,
                     std::function<void(pid_t, uint64_t)> before_exec, const std::string& title);
 
@@ -68,7 +68,7 @@ struct HeldoutScore {
   bool interrupted = false;
   std::optional<ProcessId> stuck;
 };
-HeldoutScore score_on_test(const Kit& kit, const Bench& bench, const Baseline& baseline,
+HeldoutScore score_on_test(const Kit& kit, const Slot& slot, const Baseline& baseline,
                            const fs::path& sealed);
 
 // <folder>/train.json, an object: empty if the trainer left none. Nothing is decided by it.

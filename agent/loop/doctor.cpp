@@ -47,41 +47,41 @@ Finding look_at_program(const Site& site) {
                 : ""};
 }
 
-std::string look_at_gpu(const Site& site, Bench& bench) {
+std::string look_at_gpu(const Site& site, Slot& slot) {
   check(std::regex_match(site.device, std::regex("auto|cpu|cuda(:[0-9]{1,2})?")),
         "unknown device '" + site.device + "'; use --device auto, cpu, cuda or cuda:N");
   check(!site.device.starts_with("cuda") || has_nvidia_device(),
         "no NVIDIA device here; use --device cpu");
-  bench.device = site.device;
-  bench.gpu = site.device != "cpu" && has_nvidia_device();
-  return bench.gpu             ? "NVIDIA, driver " + nvidia_driver()
+  slot.device = site.device;
+  slot.gpu = site.device != "cpu" && has_nvidia_device();
+  return slot.gpu              ? "NVIDIA, driver " + nvidia_driver()
          : has_nvidia_device() ? "not used: --device cpu"
                                : "none of NVIDIA's: trainings run on the CPU";
 }
 
-std::string look_at_task(const Site& site, Bench& bench) {
-  bench.task = fs::absolute(task_dir(site.task));
-  const TaskInfo task = load_task(bench.task);
-  train_shards(bench.task, task);
-  heldout_rows(bench.task, task, "val");
-  bench.budget = task.time_budget;
+std::string look_at_task(const Site& site, Slot& slot) {
+  slot.task = fs::absolute(task_dir(site.task));
+  const TaskInfo task = load_task(slot.task);
+  train_shards(slot.task, task);
+  heldout_rows(slot.task, task, "val");
+  slot.budget = task.time_budget;
   return format("%s: budget %s, %lld scored tokens", task.name.c_str(),
                 human_seconds(task.time_budget).c_str(),
                 static_cast<long long>(task.val.rows * task.seq_len));
 }
 
 // Memory and cores that the machine and the container's limits leave.
-Finding look_at_limits(Bench& bench) {
+Finding look_at_limits(Slot& slot) {
   constexpr int64_t kLeast = 2'000'000'000;  // bytes; compiling a candidate takes most of it
-  bench.memory_bytes = usable_memory();
+  slot.memory_bytes = usable_memory();
   const MemoryLimit memory = memory_limit();
   const CoreLimit cpu = core_limit();
   Finding limits{
       "limits",
       format("%s of memory for a training (limit: %s), %.3g cores (limit: %s); without a "
              "GPU it uses %d of them",
-             human_bytes(bench.memory_bytes).c_str(), memory.source.c_str(), cpu.cores,
-             cpu.source.c_str(), bench.threads),
+             human_bytes(slot.memory_bytes).c_str(), memory.source.c_str(), cpu.cores,
+             cpu.source.c_str(), slot.threads),
       ""};
   if (memory.bytes < kLeast)
     limits.fix = "only " + human_bytes(memory.bytes) +
@@ -92,23 +92,23 @@ Finding look_at_limits(Bench& bench) {
 }
 
 // Code that a model wrote runs in a sandbox, or not at all unless the user says so.
-std::string look_at_sandbox(const Site& site, Bench& bench) {
+std::string look_at_sandbox(const Site& site, Slot& slot) {
   const bool wanted = site.sandbox != "off";
   const auto problem = wanted ? choose_sandbox(site.sandbox) : std::nullopt;
   if (problem && site.model_written && site.sandbox != "try")
     throw Error(*problem + ", which runs model-written code with your rights");
-  bench.sandboxed = wanted && !problem;
-  return bench.sandboxed      ? sandbox_in_words()
+  slot.sandboxed = wanted && !problem;
+  return slot.sandboxed       ? sandbox_in_words()
          : site.model_written ? "OFF: model-written code runs with your rights"
                               : "none: the builtin proposer only changes numbers and needs none";
 }
 
 // Space and the right to write.
-std::string look_at_disk(const Site& site, const Bench& bench) {
+std::string look_at_disk(const Site& site, const Slot& slot) {
   if (const auto problem = writing_problem(site.run, "or name another folder: --data FOLDER"))
     throw Error(*problem);
   const Room room = room_of(site.run);
-  if (const auto problem = room_problem(site.run, room_needed(0, bench.gpu), room))
+  if (const auto problem = room_problem(site.run, room_needed(0, slot.gpu), room))
     throw Error(*problem);
   return human_bytes(room.bytes) + " free in " + data_dir().string();
 }
@@ -200,21 +200,21 @@ Finding look_at_endpoint(Models* models) {
 
 }  // namespace
 
-std::vector<Finding> survey(const Site& site, Bench& bench) {
+std::vector<Finding> survey(const Site& site, Slot& slot) {
   std::vector<Finding> findings = {
       finding("checkout", [&] { return look_at_checkout(site); }),
-      finding("GPU", [&] { return look_at_gpu(site, bench); }),
-      look_at_limits(bench),
-      finding("task", [&] { return look_at_task(site, bench); }),
-      finding("sandbox", [&] { return look_at_sandbox(site, bench); }),
-      finding("disk", [&] { return look_at_disk(site, bench); }),
+      finding("GPU", [&] { return look_at_gpu(site, slot); }),
+      look_at_limits(slot),
+      finding("task", [&] { return look_at_task(site, slot); }),
+      finding("sandbox", [&] { return look_at_sandbox(site, slot); }),
+      finding("disk", [&] { return look_at_disk(site, slot); }),
       look_at_clock(site),
       look_at_program(site),
       {"links", "", link_problem(site.checkout, site.run).value_or("")},
   };
   look_at_platform(site, findings);  // before libtorch, which may die of it
   findings.push_back(finding("libtorch", [&] { return look_at_libtorch(site); }));
-  if (bench.sandboxed && bench.gpu)
+  if (slot.sandboxed && slot.gpu)
     if (const auto missing = make_nvidia_uvm()) findings.push_back({"GPU", "", *missing});
   for (const std::string& other :
        other_runs(all_runs(data_dir()), site.run.filename(), machine_name()))
@@ -222,14 +222,14 @@ std::vector<Finding> survey(const Site& site, Bench& bench) {
   return findings;
 }
 
-Bench good_site(const Site& site) {
-  Bench bench;
-  for (const Finding& f : survey(site, bench)) {
+Slot good_site(const Site& site) {
+  Slot slot;
+  for (const Finding& f : survey(site, slot)) {
     check(f.fix.empty() || !f.stops, f.fix);
     if (!f.fix.empty()) log_warning(f.fix);
     if (f.fix.empty() && !f.is.empty()) log_info(format("%-12s", f.name.c_str()) + f.is);
   }
-  return bench;
+  return slot;
 }
 
 std::vector<Finding> survey_of_parts(const Site& site) {
@@ -252,8 +252,8 @@ std::string text_of(const std::vector<Finding>& findings) {
 }
 
 int doctor(const Site& site, Models* models) {
-  Bench bench;
-  std::vector<Finding> findings = survey(site, bench);
+  Slot slot;
+  std::vector<Finding> findings = survey(site, slot);
   for (Finding& part : survey_of_parts(site)) findings.push_back(std::move(part));
   std::cout << text_of(findings) << std::flush;
   findings.push_back(look_at_endpoint(models));

@@ -30,11 +30,11 @@ struct Site {
 };
 
 // What a run needs beside that which its parts look at themselves (the kit at the compiler, the
-// history at git). Fills `bench` with what follows for every measurement.
-std::vector<Finding> survey(const Site& site, Bench& bench);
+// history at git). Fills `slot` with what follows for every measurement.
+std::vector<Finding> survey(const Site& site, Slot& slot);
 
 // The same for a run: throws Error for what stops it, and logs the rest.
-Bench good_site(const Site& site);
+Slot good_site(const Site& site);
 
 // Those others: the compiler, git.
 std::vector<Finding> survey_of_parts(const Site& site);

@@ -29,10 +29,10 @@ done::Measured not_built(int64_t n, const std::string& errors) {
 
 }  // namespace
 
-LocalWorkers::LocalWorkers(const Kit& kit, Bench bench, RunFolder run, Proposer& proposer,
+LocalWorkers::LocalWorkers(const Kit& kit, Slot slot, RunFolder run, Proposer& proposer,
                            Models* models, std::string task_sha256)
     : kit_(kit),
-      bench_(std::move(bench)),
+      slot_(std::move(slot)),
       run_(std::move(run)),
       proposer_(proposer),
       models_(models),
@@ -54,7 +54,7 @@ World LocalWorkers::world() {
   world.stop_soon = stop_requested();
   world.user_pauses = is_paused(run_.path);
   try {
-    world.task_changed = sha256_of_file(bench_.task / "task.json") != task_sha256_;
+    world.task_changed = sha256_of_file(slot_.task / "task.json") != task_sha256_;
   } catch (const Error&) {  // it can't be read now; whoever trains with it will say so
   }
   {
@@ -121,7 +121,7 @@ void LocalWorkers::begin(const job::Build& job, const RunState&) {
     const ExperimentFolder folder = run_.experiment(job.n);
     fs::create_directories(folder.path);
     write_file(folder.source(), job.source);
-    const BuildResult built = kit_.build(folder, bench_.sandboxed);
+    const BuildResult built = kit_.build(folder, slot_.sandboxed);
     if (built.interrupted || interrupt_requested()) return;
     post(done::Built{job.n, built.ok, built.ok ? "" : clean_compiler_output(built.log),
                      built.seconds, built.broken});
@@ -132,9 +132,9 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
   run_on(measuring_, job.n, [this, job] {
     warm_files(kit_.spec().system);
     const bool proves = job.n == kProofJob;
-    Bench bench = bench_;
-    bench.seed = static_cast<int64_t>(job.seed);
-    bench.best_bpb = job.best;
+    Slot slot = slot_;
+    slot.seed = static_cast<int64_t>(job.seed);
+    slot.best_bpb = job.best;
     const bool again = !job.again.empty();
     const ExperimentFolder folder = proves  ? run_.proof(job.arm)
                                     : again ? run_.again()
@@ -150,7 +150,7 @@ void LocalWorkers::begin(const job::Measure& job, const RunState&) {
       if (!built.ok) return post(not_built(job.n, errors));
     }
     Measurement result = measure(
-        kit_, bench, job.baseline, folder,
+        kit_, slot, job.baseline, folder,
         [&](pid_t pid, uint64_t start_time) {
           post_and_wait(done::Began{job.n, pid, start_time});
         },
@@ -175,13 +175,13 @@ BuildResult LocalWorkers::build_again(const ExperimentFolder& folder, const std:
   if (built) return {.ok = true, .seconds = 0, .log = {}, .interrupted = false};
   folder.tidy();
   write_file(folder.source(), source);
-  return kit_.build(folder, bench_.sandboxed);
+  return kit_.build(folder, slot_.sandboxed);
 }
 
 void LocalWorkers::begin(const job::Test& job, const RunState&) {
   run_on(measuring_, kTestJob, [this, job] {
     const fs::path sealed = run_.champion(job.commit).sealed();
-    HeldoutScore score = score_on_test(kit_, bench_, job.baseline, sealed);
+    HeldoutScore score = score_on_test(kit_, slot_, job.baseline, sealed);
     if (score.stuck) return hold_slot(kTestJob, *score.stuck);
     if (!score.interrupted) post(done::Tested{std::move(score)});
   });
@@ -204,15 +204,15 @@ void LocalWorkers::begin(const job::Canary& job, const RunState&) {
 void LocalWorkers::run_canary(const std::string& source) {
   const ExperimentFolder folder{fresh_folder(run_.canary().path)};
   write_file(folder.source(), source);
-  const BuildResult built = kit_.build(folder, bench_.sandboxed);
+  const BuildResult built = kit_.build(folder, slot_.sandboxed);
   if (built.interrupted || interrupt_requested()) return;
   std::string problem;
   if (!built.ok) {
     problem = "the champion does not build: " + one_line(clean_compiler_output(built.log), 300);
   } else {
-    Bench bench = bench_;
-    bench.steps = kCanarySteps;
-    const Measurement result = measure(kit_, bench, {}, folder, nullptr, "champion");
+    Slot slot = slot_;
+    slot.steps = kCanarySteps;
+    const Measurement result = measure(kit_, slot, {}, folder, nullptr, "champion");
     if (result.stuck) return hold_slot(kCanaryJob, *result.stuck);
     if (result.interrupted) return;
     problem = why_void(result.measured);

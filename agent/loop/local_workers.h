@@ -21,7 +21,7 @@ class LocalWorkers : public Workers {
  public:
   // All of them outlive this. `models` null: only the builtin proposer. `task_sha256`: of task.json
   // as the run knows it.
-  LocalWorkers(const Kit& kit, Bench bench, RunFolder run, Proposer& proposer, Models* models,
+  LocalWorkers(const Kit& kit, Slot slot, RunFolder run, Proposer& proposer, Models* models,
                std::string task_sha256);
   ~LocalWorkers() override;
 
@@ -57,7 +57,7 @@ class LocalWorkers : public Workers {
   void post_and_wait(Done done);  // until acknowledged; throws Error if that never comes
 
   const Kit& kit_;
-  const Bench bench_;
+  const Slot slot_;
   const RunFolder run_;
   Proposer& proposer_;
   Models* models_;

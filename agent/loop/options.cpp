@@ -129,17 +129,17 @@ void add_remeasure_options(CLI::App& remeasure, Remeasuring& what) {
   remeasure.add_option("--data", what.data, "folder of tasks and runs");
 }
 
-Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
+Settings settings_of(const Options& options, const RunState& state, const Slot& slot, bool models,
                      double now) {
   Settings settings;
   // A recorded reply costs no time, and fits to the champion that those before it have made.
   const bool recorded = !options.models.replay.empty() || options.models.first.kind == "replay";
   settings.overlap_proposals = options.overlap == "on" || (options.overlap == "auto" && !recorded);
-  settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && bench.gpu);
+  settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && slot.gpu);
   settings.models = models;
   settings.tuner_share = options.tuner_share;
   settings.repeat_disturbed = options.disturbed != "count";
-  settings.disturbed_pause = std::min(settings.disturbed_pause, bench.budget);
+  settings.disturbed_pause = std::min(settings.disturbed_pause, slot.budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
   settings.max_experiments = options.max_experiments;
   if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;

@@ -39,7 +39,7 @@ void add_remeasure_options(CLI::App& remeasure, Remeasuring& what);
 
 // The plan's part of them. `state`: of the journal so far; `now`: seconds since 1970. Throws Error
 // for a time that is none.
-Settings settings_of(const Options& options, const RunState& state, const Bench& bench, bool models,
+Settings settings_of(const Options& options, const RunState& state, const Slot& slot, bool models,
                      double now);
 
 }  // namespace autoresearch

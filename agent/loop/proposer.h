@@ -24,7 +24,7 @@ class Proposer {
     fs::path headers;  // a folder with harness/harness.h and kernels/kernels.h
     std::string task;  // what a model is told of it: agent/propose/task_text.h
     bool cuda = false;
-    int64_t memory_bytes = 0;  // Bench::memory_bytes
+    int64_t memory_bytes = 0;  // Slot::memory_bytes
     int64_t context_tokens = kContextTokens;
     // The edited file at a commit.
     std::function<std::string(const std::string& commit)> source_at;

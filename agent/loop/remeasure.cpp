@@ -31,11 +31,11 @@ class Scratch {
   const fs::path path_;
 };
 
-void build_program(const Kit& kit, const Bench& bench, const ExperimentFolder& folder,
+void build_program(const Kit& kit, const Slot& slot, const ExperimentFolder& folder,
                    const std::string& source) {
   fs::create_directories(folder.path);
   write_file(folder.source(), source);
-  const BuildResult built = kit.build(folder, bench.sandboxed);
+  const BuildResult built = kit.build(folder, slot.sandboxed);
   const std::string who = folder.path.filename().string();
   check(!built.interrupted, "interrupted while the " + who + " was built");
   check(built.ok, "the " + who + " does not build with the programs of today: " +
@@ -43,10 +43,10 @@ void build_program(const Kit& kit, const Bench& bench, const ExperimentFolder& f
 }
 
 // Nothing if it was interrupted.
-std::optional<double> measure_once(const Kit& kit, const Bench& bench,
+std::optional<double> measure_once(const Kit& kit, const Slot& slot,
                                    const ExperimentFolder& folder) {
   const std::string who = folder.path.filename().string();
-  const Measurement m = measure(kit, bench, {}, folder, nullptr, who);
+  const Measurement m = measure(kit, slot, {}, folder, nullptr, who);
   if (m.interrupted) return std::nullopt;
   const std::string why = why_void(m.measured);
   check(why.empty(),
@@ -81,21 +81,21 @@ int remeasure(const fs::path& build, const Remeasuring& what) {
                   .device = what.device.empty() ? state.start->device : what.device,
                   .model_written = model_written,
                   .sandbox = what.sandbox};
-  Bench bench = good_site(site);
-  bench.steps = what.steps;
-  bench.best_bpb = 0;  // nothing is kept by these figures, so a light look at causality will do
+  Slot slot = good_site(site);
+  slot.steps = what.steps;
+  slot.best_bpb = 0;  // nothing is kept by these figures, so a light look at causality will do
   const Kit kit = Kit::open_or_create(build, kits_dir());
   const Scratch scratch(run.remeasured());
   // The champion by its commit: a proof may have taken changes from what was kept last.
   for (const auto& [who, commit] :
        {std::pair("baseline", state.at(0).candidate.commit), std::pair("champion", state.champion)})
-    build_program(kit, bench, scratch.folder(who), read_file(run.champion(commit).source()));
+    build_program(kit, slot, scratch.folder(who), read_file(run.champion(commit).source()));
 
   std::vector<ProofBlock> pairs;
   for (int64_t i = 0; i < what.pairs && !stop_requested(); ++i) {
-    bench.seed = static_cast<int64_t>(seed_of(what.tag + " remeasured", i, 0));
-    const auto before = measure_once(kit, bench, scratch.folder("baseline"));
-    const auto after = before ? measure_once(kit, bench, scratch.folder("champion")) : std::nullopt;
+    slot.seed = static_cast<int64_t>(seed_of(what.tag + " remeasured", i, 0));
+    const auto before = measure_once(kit, slot, scratch.folder("baseline"));
+    const auto after = before ? measure_once(kit, slot, scratch.folder("champion")) : std::nullopt;
     if (!after) break;
     pairs.push_back({*after, *before, {}});
     std::cout << format("pair %lld of %lld   baseline %.4f   champion %.4f   %+.4f\n",

@@ -19,7 +19,7 @@ std::vector<Past> past_of(const RunState& state);
 // speed, memory, the resolved hyperparameters, the loss over tenths of the tokens that both saw,
 // each with its difference to the experiment that it was derived from. `record(n)` is the
 // train.json of experiment n, written by code under test: whatever it holds is taken, and shown as
-// data. `memory_bytes`: Bench::memory_bytes; 0: no limit.
+// data. `memory_bytes`: Slot::memory_bytes; 0: no limit.
 std::string measurements_of(const RunState& state,
                             const std::function<nlohmann::json(int64_t n)>& record,
                             int64_t memory_bytes = 0);

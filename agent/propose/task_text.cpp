@@ -45,12 +45,12 @@ std::vector<uint16_t> tokens_of(std::ifstream& shard, size_t begin, size_t count
 
 }  // namespace
 
-std::string task_text(const TaskInfo& info, const Bench& bench,
+std::string task_text(const TaskInfo& info, const Slot& slot,
                       const std::vector<std::string>& passages) {
   std::string text = "The same in every experiment.\n\n";
-  text += bench.gpu ? fmt::format("device: a GPU ({})\n", bench.device)
-                    : fmt::format("device: a CPU, on which {} {}\n", bench.threads,
-                                  bench.threads == 1 ? "thread computes" : "threads compute");
+  text += slot.gpu ? fmt::format("device: a GPU ({})\n", slot.device)
+                   : fmt::format("device: a CPU, on which {} {}\n", slot.threads,
+                                 slot.threads == 1 ? "thread computes" : "threads compute");
   text += fmt::format("vocabulary: {} token ids; T: {} tokens in a row\n", info.vocab_size,
                       info.seq_len);
   text += fmt::format("training text: {} documents, {:.3g}M tokens, {:.2f} bytes a token\n",

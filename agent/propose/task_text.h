@@ -12,7 +12,7 @@ namespace autoresearch {
 
 // At most 1,300 bytes in about a dozen lines. `passages`: of the training text; the first few are
 // shown, cut and as data. Pure.
-std::string task_text(const TaskInfo& info, const Bench& bench,
+std::string task_text(const TaskInfo& info, const Slot& slot,
                       const std::vector<std::string>& passages);
 
 // The beginnings of some documents of the training split, from all over its first file, as the

@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/files.h"
 #include "common/folder.h"
+#include "common/run_folder.h"
 
 namespace autoresearch {
 namespace {

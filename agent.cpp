@@ -176,9 +176,11 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   const First first = first_source(options, state, site.checkout);
   start.from = first.from;
+  const Settings settings = settings_of(options, state, slot, models != nullptr, started);
+  if (std::isfinite(settings.deadline)) start.deadline = settings.deadline;
+  start.max_experiments = settings.max_experiments;
   apply(state, journal.append(start));
 
-  const Settings settings = settings_of(options, state, slot, models != nullptr, started);
   Proposer::Setup setup;
   setup.checkout = site.checkout;
   setup.run = folder;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "agent/loop/housekeeping.h"
 #include "agent/loop/status.h"
 #include "agent/record/export.h"
 #include "agent/record/report.h"
@@ -64,6 +65,22 @@ TEST_F(CommandsTest, RemoveNothingThatNobodyHasConfirmed) {
   EXPECT_FALSE(fs::exists(rest));
   EXPECT_EQ(type("delete --yes --tag monday" + data_), kDone);
   EXPECT_FALSE(fs::exists(run));
+}
+
+TEST_F(CommandsTest, PruneDeletesOldRunsIfToldTo) {
+  const fs::path old = file("runs/monday/results.tsv", ""),
+                 young = file("runs/today/results.tsv", "");
+  for (const fs::path& path : {old, old.parent_path()})
+    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(73));
+  EXPECT_EQ(type("prune --yes" + data_), kDone);
+  EXPECT_EQ(type("prune --yes --older-than 4" + data_), kDone);
+  EXPECT_TRUE(fs::exists(old));
+  EXPECT_EQ(type("prune --older-than 3" + data_), kDone);
+  EXPECT_HAS(said_, "run monday:");
+  EXPECT_TRUE(fs::exists(old)) << "nobody has confirmed it";
+  EXPECT_EQ(type("prune --yes --older-than 3" + data_), kDone);
+  EXPECT_FALSE(fs::exists(old));
+  EXPECT_TRUE(fs::exists(young));
 }
 
 TEST_F(CommandsTest, TellAUserWhatWasWrongAndWhatHelps) {
@@ -198,6 +215,23 @@ TEST_F(ReadingTest, StatusOfARunThatIsAliveTellsWhatItDoes) {
   EXPECT_NE(text.find("noise     0.014, by 1 repeat; the gain is 7.1 times that"),
             std::string::npos)
       << text;
+}
+
+TEST_F(ReadingTest, StatusTellsWhenTheRunWillEndByItself) {
+  Story story = night();
+  const auto lock = hold();
+  EXPECT_HAS(text_of(story, 120), "ends      when you stop it");
+  event::Start start;
+  start.max_experiments = 10;  // two of them were made
+  EXPECT_HAS(text_of(story.tell(start), 120), "ends      after 8 more experiments, at about ");
+  start.deadline = story.now + 3600;
+  EXPECT_HAS(text_of(story.tell(start), 120), "after 8 more experiments, at about ");
+  start.max_experiments = 0;
+  EXPECT_HAS(text_of(story.tell(start), 120),
+             "ends      at " + local_time(start.deadline, "%a %H:%M"));
+  const auto object = status_json(status_of({dir_ / "runs/t"}, story.now));
+  EXPECT_EQ(object["ends_at"], start.deadline);
+  EXPECT_TRUE(object["experiments_left"].is_null()) << "the last start has no such limit";
 }
 
 TEST_F(ReadingTest, StatusReadsARepeatWhereItRuns) {

@@ -33,6 +33,7 @@ namespace {
 struct Options {
   std::string tag, other_tag, data, to, file, source = "train.cpp";
   int64_t n = 0;
+  double older_than = 0;  // days; 0: old runs stay
   bool yes = false, watch = false, json = false, diff = false, prompt = false;
 };
 
@@ -63,8 +64,7 @@ int list_runs(const Options&) {
               << "; start one: build/agent run --tag NAME --task NAME\n";
     return kDone;
   }
-  std::cout << runs_table(runs)
-            << "kits of these runs: " << human_bytes(disk_usage(kits_dir()))
+  std::cout << runs_table(runs) << "kits of these runs: " << human_bytes(disk_usage(kits_dir()))
             << "; what no run needs goes with: build/agent prune\n";
   return kDone;
 }
@@ -92,16 +92,25 @@ std::vector<Leftover> find_leftovers(const std::vector<RunSummary>& runs,
   return found;
 }
 
+// The old runs first: what only they need goes with them.
 int prune(const Options& options) {
-  const std::vector<RunSummary> runs = all_runs(data_dir());
+  std::vector<RunSummary> runs = all_runs(data_dir());
+  std::vector<Remains> old;
+  if (options.older_than > 0)
+    for (const RunSummary& run : take_idle(runs, std::time(nullptr), options.older_than)) {
+      old.push_back(remains_of(data_dir(), run.tag, fs::current_path()));
+      std::cout << "run " << run.tag << ":\n" << describe(old.back());
+    }
   const std::vector<Leftover> found = find_leftovers(runs, nullptr);
   if (const std::string why = why_kits_stay(runs); !why.empty()) std::cout << why << "\n";
   std::cout << describe(found) << std::flush;
-  if (found.empty()) {
+  if (found.empty() && old.empty()) {
     std::cout << "nothing to remove in " << data_dir().string() << "\n";
     return kDone;
   }
   if (!is_confirmed(options)) return kDone;
+  for (const Remains& remains : old)
+    remove(remains_of(data_dir(), remains.tag, fs::current_path()));  // throws if it is alive now
   remove(find_leftovers(all_runs(data_dir()), &found));
   std::cout << "removed\n";
   return kDone;
@@ -301,8 +310,12 @@ std::function<std::optional<int>()> add_commands(CLI::App& app) {
   add("runs", "list the runs: task, state, best, size", list_runs);
   add_for_a_run("delete", "delete a run: its folder, its commits' refs, its branch", delete_run)
       ->add_flag("--yes", options->yes, "without asking");
-  add("prune", "show what no run needs, and remove it", prune)
-      ->add_flag("--yes", options->yes, "without asking");
+  CLI::App* prune_command = add("prune", "show what no run needs, and remove it", prune);
+  prune_command->add_flag("--yes", options->yes, "without asking");
+  prune_command
+      ->add_option("--older-than", options->older_than,
+                   "also delete the runs in which nothing has happened for so many days")
+      ->check(CLI::Range(0.01, 36500.0));
   add_for_a_run("pause", "let a run finish its experiment and wait", pause);
   add_for_a_run("resume", "let a paused run go on", resume);
 

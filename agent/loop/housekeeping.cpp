@@ -301,6 +301,15 @@ void collect_from(const RunSummary& run, Collector& collector) {
 
 }  // namespace
 
+std::vector<RunSummary> take_idle(std::vector<RunSummary>& runs, std::time_t now, double days) {
+  const auto idle = std::stable_partition(runs.begin(), runs.end(), [&](const RunSummary& run) {
+    return !run.holder.empty() || std::difftime(now, run.last_activity) < 86400 * days;
+  });
+  std::vector<RunSummary> taken(idle, runs.end());
+  runs.erase(idle, runs.end());
+  return taken;
+}
+
 std::vector<Leftover> leftovers(const fs::path& data, const std::vector<RunSummary>& runs,
                                 std::time_t now) {
   Collector collector;

@@ -158,6 +158,29 @@ Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& lat
   return doing;
 }
 
+// By the limit of the program that runs it; nothing if it has none or nobody runs it.
+std::optional<int64_t> experiments_left(const RunStatus& status) {
+  const RunState& state = status.state;
+  if (status.holder.empty() || !state.start || state.start->max_experiments == 0)
+    return std::nullopt;
+  return std::max<int64_t>(0, state.start->max_experiments - count(state).all());
+}
+
+// By the limits of the program that runs it, in seconds since 1970; a proof comes on top of a limit
+// by number.
+std::optional<double> end_of(const RunStatus& status) {
+  const auto left = experiments_left(status);
+  const double pace = pace_of(status.state);
+  std::optional<double> end;
+  if (!status.holder.empty() && status.state.start && status.state.start->deadline > 0)
+    end = status.state.start->deadline;
+  if (left && pace > 0) {
+    const double by_number = status.now + static_cast<double>(*left) * pace;
+    end = std::min(end.value_or(by_number), by_number);
+  }
+  return end;
+}
+
 // ------------------------------------------------------------------------------------------------
 // In words
 
@@ -217,6 +240,19 @@ std::string done_in_words(const RunState& state) {
   if (const double pace = pace_of(state); pace > 0)
     words += ", " + human_seconds(pace) + " each" +
              format(", about %.0f an hour", std::floor(3600 / pace));
+  return words;
+}
+
+// When the run will stop by itself, if it is at work.
+std::string end_in_words(const RunStatus& status) {
+  const auto left = experiments_left(status);
+  const auto end = end_of(status);
+  if (!left && !end) return "when you stop it";
+  std::string words;
+  if (left)
+    words = *left == 1 ? "after 1 more experiment"
+                       : format("after %lld more experiments", static_cast<long long>(*left));
+  if (end) words += (words.empty() ? "at " : ", at about ") + local_time(*end, "%a %H:%M");
   return words;
 }
 
@@ -377,6 +413,7 @@ std::string status_text(const RunStatus& status, size_t columns, bool colours) {
   add("test", test_line(state));
   add("caution", steps_caution(state));
   add("done", done_in_words(state));
+  if (!status.holder.empty()) add("ends", end_in_words(status));
   const Counts counts = count(state);
   add("by", proposers_in_words(state));
   if (state.spending.calls > 0)
@@ -430,6 +467,8 @@ nlohmann::json status_json(const RunStatus& status) {
   set("step", doing.step);
   set("loss", doing.loss);
   set("champions_loss", doing.champions_loss);
+  set("experiments_left", experiments_left(status));
+  set("ends_at", end_of(status));
   set("test", tested_bpb(state, state.champion));
   if (state.champion_n >= 0)
     object.update({{"champion", state.champion_n},

@@ -43,6 +43,8 @@ struct Fold {
     }
     // The last start before the baseline was built says what the baseline is.
     if (state.experiments.empty()) state.start->from = e.from;
+    state.start->deadline = e.deadline;
+    state.start->max_experiments = e.max_experiments;
     // Every kind that experiments ran in is told.
     std::string& kinds = state.start->sandbox;
     if (kinds.find(e.sandbox) == std::string::npos)

@@ -23,6 +23,7 @@ using namespace autoresearch;
 
 namespace {
 
+const char kTask[] = BUILD_DIR "/testdata/tiny";
 constexpr double kBudget = 0.02;
 constexpr int64_t kRowsOfTable = 10;
 
@@ -76,10 +77,14 @@ void watch(pid_t pid, const RunFolder& folder, int64_t experiments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!fs::exists(kTask)) {
+    std::fprintf(stderr, "the stubs' task is missing; make it: ctest --preset test -R tiny_task\n");
+    return 1;
+  }
   const int64_t experiments = argc > 1 ? std::atoll(argv[1]) : 2000;
   std::string pattern = fs::temp_directory_path() / "autoresearch_long.XXXXXX";
   const fs::path dir = mkdtemp(pattern.data());
-  make_stub(dir, BUILD_DIR "/agent", BUILD_DIR "/testdata/tiny", kBudget);
+  make_stub(dir, BUILD_DIR "/agent", kTask, kBudget);
   const fs::path proposer = dir / "checkout/propose";
   write_file(proposer, kProposer);
   fs::permissions(proposer, fs::perms::owner_all);

@@ -18,6 +18,7 @@ using nlohmann::json;
 
 namespace {
 
+const char kTask[] = BUILD_DIR "/testdata/tiny";
 constexpr double kBudget = 12;
 
 // The real steps of a build, and then the stub in the place of what they built.
@@ -74,10 +75,14 @@ void print_gaps(const std::vector<Entry>& entries) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!fs::exists(kTask)) {
+    std::fprintf(stderr, "the stubs' task is missing; make it: ctest --preset test -R tiny_task\n");
+    return 1;
+  }
   const std::string experiments = argc > 1 ? argv[1] : "8";
   std::string pattern = fs::temp_directory_path() / "autoresearch_loop.XXXXXX";
   const fs::path dir = mkdtemp(pattern.data());
-  make_stub(dir, BUILD_DIR "/agent", BUILD_DIR "/testdata/tiny", kBudget);
+  make_stub(dir, BUILD_DIR "/agent", kTask, kBudget);
   fs::copy_file(SOURCE_DIR "/train.cpp", dir / "checkout/train.cpp",
                 fs::copy_options::overwrite_existing);
   write_program(dir / "checkout/stub",

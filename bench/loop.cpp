@@ -86,9 +86,9 @@ int main(int argc, char** argv) {
   fs::copy_file(SOURCE_DIR "/train.cpp", dir / "checkout/train.cpp",
                 fs::copy_options::overwrite_existing);
   write_program(dir / "checkout/stub",
-                format("#!/bin/sh\nprintf b >&5\nsleep %g\necho 2 > model.safetensors\n"
-                       "echo '{}' > train.json\nprintf e >&5\n",
-                       kBudget));
+                fmt::format("#!/bin/sh\nprintf b >&5\nsleep {:g}\necho 2 > model.safetensors\n"
+                            "echo '{{}}' > train.json\nprintf e >&5\n",
+                            kBudget));
   write_program(dir / "checkout/score", "#!/bin/sh\necho '{\"val_bpb\": 2}'\n");
   write_program(dir / "checkout/propose", kProposer);
   make_recipe(dir);

@@ -21,6 +21,8 @@
 
 #include "agent/propose/tuner.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -40,7 +42,6 @@
 #include "agent/lab/evidence.h"
 #include "common/error.h"
 #include "common/files.h"
-#include "common/log.h"
 #include "common/text.h"
 
 using namespace autoresearch;
@@ -85,11 +86,12 @@ double coordinate(const Axis& axis, const std::string& value) {
 std::string value_at(const Axis& axis, double z) {
   if (axis.kind == Axis::kPattern) return kPatterns[static_cast<size_t>(z)];
   z += axis.origin;
-  if (axis.kind == Axis::kShare) return format("%.3g", std::clamp(z / 4, 0.0, 1.0));
-  if (axis.kind == Axis::kDecay) return format("%.4g", std::clamp(1 - std::exp2(-z), 0.01, 0.9999));
-  if (axis.power_of_two) return format("%.0f", std::exp2(std::max(4.0, std::round(z))));
-  if (axis.whole) return format("%.0f", std::max(1.0, std::round(std::exp2(z))));
-  return format("%.3g", std::exp2(z));
+  if (axis.kind == Axis::kShare) return fmt::format("{:.3g}", std::clamp(z / 4, 0.0, 1.0));
+  if (axis.kind == Axis::kDecay)
+    return fmt::format("{:.4g}", std::clamp(1 - std::exp2(-z), 0.01, 0.9999));
+  if (axis.power_of_two) return fmt::format("{:.0f}", std::exp2(std::max(4.0, std::round(z))));
+  if (axis.whole) return fmt::format("{:.0f}", std::max(1.0, std::round(std::exp2(z))));
+  return fmt::format("{:.3g}", std::exp2(z));
 }
 
 Axis axis_of(const Knob& knob) {
@@ -432,7 +434,7 @@ std::string in_words(const std::vector<double>& losses) {
   const auto n = static_cast<double>(losses.size());
   for (const double loss : losses) sum += loss, squares += loss * loss;
   const double mean = sum / n, variance = std::max(0.0, squares / n - mean * mean);
-  return format(" %.2f ± %.2f |", 1e3 * mean, 1e3 * std::sqrt(variance / n));
+  return fmt::format(" {:.2f} ± {:.2f} |", 1e3 * mean, 1e3 * std::sqrt(variance / n));
 }
 
 void print_row(const Machine& machine, const char* name, Proposer proposer, int nights,

@@ -218,7 +218,7 @@ Error in_use(const fs::path& path, const std::string& holder) {
 std::string own_process() {
   char host[256] = "";
   ::gethostname(host, sizeof host - 1);
-  return std::to_string(::getpid()) + " on " + host;
+  return fmt::format("{} on {}", ::getpid(), host);
 }
 
 // Whether the process of such a file is one of this machine that is no more.

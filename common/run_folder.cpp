@@ -6,7 +6,6 @@
 #include <cstdlib>
 
 #include "common/folder.h"
-#include "common/log.h"
 
 namespace autoresearch {
 

@@ -167,7 +167,7 @@ Tokenizer Tokenizer::load(const fs::path& tiktoken_file) {
 void Tokenizer::save(const fs::path& tiktoken_file) const {
   std::string text;
   for (size_t i = 0; i < impl_->tokens.size(); ++i) {
-    text += to_base64(impl_->tokens[i]) + ' ' + std::to_string(i) + '\n';
+    text += fmt::format("{} {}\n", to_base64(impl_->tokens[i]), i);
   }
   write_file(tiktoken_file, text);
 }

@@ -355,7 +355,7 @@ TEST_F(LoopRun, AFileSystemThatLacksCallsIsGoodEnough) {
   const auto all_fail_with = [](int reason) {
     std::string calls = "stale=1";
     for (const char* call : {"fsync", "flock", "fchmod", "renameat2", "link", "symlink"})
-      calls += format(",%s=%d", call, reason);
+      calls += fmt::format(",{}={}", call, reason);
     return calls;
   };
   for (const int reason : {EPERM, ENOSYS, ENOTSUP}) {
@@ -393,7 +393,7 @@ TEST_F(LoopRun, AFullDiskAtAnyWriteOfAKeepCostsAPauseAndNotTheKeep) {
   std::string before = "0.01";
   bool met = true;
   for (int64_t n = 1; met; ++n) {
-    const std::string now = format("%.2f", 0.01 + 0.02 * static_cast<double>(n));
+    const std::string now = fmt::format("{:.2f}", 0.01 + 0.02 * static_cast<double>(n));
     file("reply", rate("rate " + now, before, now));
     // The baseline is kept with a whole disk.
     const Exit first = start(n, n - 1);

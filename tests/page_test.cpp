@@ -3,13 +3,14 @@
 
 #include "agent/record/page.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
-#include "common/log.h"
 #include "common/process.h"
 #include "common/text.h"
 #include "tests/story.h"
@@ -45,7 +46,7 @@ class PageTest : public FolderTest {
   }
 
   void write_folder(int64_t n) {
-    const std::string folder = format("t/experiments/%04lld/", static_cast<long long>(n));
+    const std::string folder = fmt::format("t/experiments/{:04}/", n);
     const bool kept = status_of_night(n) == Status::kKeep;
     file(folder + "train.json",
          record_of(kept ? 180 : 150, kept ? 0.05 + 0.001 * static_cast<double>(n) : 0.04));
@@ -54,7 +55,8 @@ class PageTest : public FolderTest {
     std::string diff =
         "--- a/train.cpp\n+++ b/train.cpp\n@@ -1,2 +1,2 @@\n-int a = 1;\n+int a = 2;  // " + kEvil +
         "\n";
-    for (int i = 0; i < 100; ++i) diff += format(" const auto line%d = map<int>(x, %d);\n", i, i);
+    for (int i = 0; i < 100; ++i)
+      diff += fmt::format(" const auto line{} = map<int>(x, {});\n", i, i);
     file(folder + "candidate.diff", diff);
     file(folder + "prompt.md", "Improve it. " + kEvil + std::string(20000, 'p'));
     file(folder + "reply.md", "IDEA: better\n" + kEvil + std::string(9000, 'r'));
@@ -73,16 +75,15 @@ class PageTest : public FolderTest {
       write_folder(n);
       event::Candidate candidate;
       candidate.n = n;
-      candidate.commit = format("%040llx", 0xabcdef0000ull + static_cast<unsigned long long>(n));
+      candidate.commit = fmt::format("{:040x}", 0xabcdef0000 + n);
       candidate.parent = story.state.champion;
-      candidate.idea = n % 5 == 2 ? kEvil
-                                  : format("learning rate of the matrices, attempt %lld",
-                                           static_cast<long long>(n));
+      candidate.idea =
+          n % 5 == 2 ? kEvil : fmt::format("learning rate of the matrices, attempt {}", n);
       candidate.why = "It may learn faster.";
       candidate.proposer = n == 0 ? "baseline" : "openai:gpt-5";
       candidate.fingerprint = candidate.commit;
       candidate.areas = {n % 2 ? "Learning rates" : "Attention"};
-      candidate.next = {format("try %lld heads ", static_cast<long long>(n)) + kEvil};
+      candidate.next = {fmt::format("try {} heads {}", n, kEvil)};
       story.tell(candidate, 20);
       if (n + 1 == count && n > 0) break;
       const Status status = status_of_night(n);
@@ -377,8 +378,8 @@ class BrowserTest : public PageTest {
                     "--hide-scrollbars",
                     "--user-data-dir=" + (dir_ / "profile").string(),
                     "--enable-logging=stderr",
-                    format("--blink-settings=preferredColorScheme=%d", dark ? 0 : 1),
-                    format("--window-size=%d,900", width + 50),
+                    fmt::format("--blink-settings=preferredColorScheme={}", dark ? 0 : 1),
+                    fmt::format("--window-size={},900", width + 50),
                     "--virtual-time-budget=20000",
                     "--dump-dom",
                     "file://" + path.string()};

@@ -3,6 +3,8 @@
 // seed. For tests and benches of the loop with real processes.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -11,7 +13,6 @@
 
 #include "common/error.h"
 #include "common/files.h"
-#include "common/log.h"
 
 namespace autoresearch {
 
@@ -75,7 +76,7 @@ awk "BEGIN { printf \"{\\\"$name\\\": %.12f}\\n\",
                                   "// The program: a constant that nothing uses would not count\n"
                                   "use(kRate, kWidth, kBeta, kDecay, kClip, kWarmup);\n"
                                   "END\nprintf b >&5\nsleep " +
-                                  format("%g", seconds) +
+                                  fmt::format("{:g}", seconds) +
                                   "\ngrep '^constexpr double k' \"$0\" > model.safetensors\n"
                                   "while [ $# -gt 0 ]; do\n"
                                   "  [ \"$1\" = --seed ] && echo \"seed $2\" >> model.safetensors\n"

@@ -1,5 +1,7 @@
 #include "agent/edit/applied_check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <set>
@@ -18,14 +20,15 @@ namespace {
 std::optional<Feedback> refuse_size(const std::string& source, const std::string& result) {
   const size_t before = split_lines(source).size(), after = split_lines(result).size();
   if (after * 2 < before) {
-    return Feedback{"The edit would delete more than half of the file (" + std::to_string(before) +
-                    " lines to " + std::to_string(after) + "). Make a smaller change."};
+    return Feedback{fmt::format(
+        "The edit would delete more than half of the file ({} lines to {}). Make a smaller change.",
+        before, after)};
   }
   if (after > kMaxLines || result.size() > kMaxBytes) {
-    return Feedback{"The edited file would have " + std::to_string(after) + " lines and " +
-                    std::to_string(result.size()) + " bytes; the limits are " +
-                    std::to_string(kMaxLines) + " lines and " + std::to_string(kMaxBytes) +
-                    " bytes. Remove code, or do the same with less."};
+    return Feedback{fmt::format(
+        "The edited file would have {} lines and {} bytes; the limits are {} lines and {} bytes. "
+        "Remove code, or do the same with less.",
+        after, result.size(), kMaxLines, kMaxBytes)};
   }
   return std::nullopt;
 }

@@ -1,5 +1,6 @@
 #include "agent/loop/commands.h"
 
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -209,9 +210,9 @@ int show(const Options& options) {
   const RunState state = state_of(folder);
   const std::string tag = folder.path.filename();
   check(options.n >= 0 && options.n < state.next_n(),
-        "run " + tag + " has no experiment " + std::to_string(options.n) +
-            (state.next_n() > 0 ? "; its last one is " + std::to_string(state.next_n() - 1)
-                                : "; it has none yet"));
+        fmt::format("run {} has no experiment {}; {}", tag, options.n,
+                    state.next_n() > 0 ? fmt::format("its last one is {}", state.next_n() - 1)
+                                       : "it has none yet"));
   if (!options.diff && !options.prompt) {
     std::cout << experiment_text(folder, state, options.n);
     return kDone;
@@ -220,9 +221,9 @@ int show(const Options& options) {
        {std::pair{options.diff, folder.experiment(options.n).diff()},
         std::pair{options.prompt, folder.experiment(options.n).prompt()}}) {
     if (!wanted) continue;
-    check(fs::exists(path), "experiment " + std::to_string(options.n) + " has no " +
-                                path.filename().string() +
-                                (options.n == 0 ? ": it is the baseline" : ": no model was asked"));
+    check(fs::exists(path),
+          fmt::format("experiment {} has no {}: {}", options.n, path.filename().string(),
+                      options.n == 0 ? "it is the baseline" : "no model was asked"));
     std::cout << plain_text(read_file(path));
   }
   return kDone;

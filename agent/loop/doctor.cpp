@@ -1,5 +1,6 @@
 #include "agent/loop/doctor.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,9 +66,8 @@ std::string look_at_task(const Site& site, Slot& slot) {
   train_shards(slot.task, task);
   heldout_rows(slot.task, task, "val");
   slot.budget = task.time_budget;
-  return format("%s: budget %s, %lld scored tokens", task.name.c_str(),
-                human_seconds(task.time_budget).c_str(),
-                static_cast<long long>(task.val.rows * task.seq_len));
+  return fmt::format("{}: budget {}, {} scored tokens", task.name, human_seconds(task.time_budget),
+                     task.val.rows * task.seq_len);
 }
 
 // Memory and cores that the machine and the container's limits leave.
@@ -78,10 +78,10 @@ Finding look_at_limits(Slot& slot) {
   const CoreLimit cpu = core_limit();
   Finding limits{
       "limits",
-      format("%s of memory for a training (limit: %s), %.3g cores (limit: %s); without a "
-             "GPU it uses %d of them",
-             human_bytes(slot.memory_bytes).c_str(), memory.source.c_str(), cpu.cores,
-             cpu.source.c_str(), slot.threads),
+      fmt::format("{} of memory for a training (limit: {}), {:.3g} cores (limit: {}); without a "
+                  "GPU it uses {} of them",
+                  human_bytes(slot.memory_bytes), memory.source, cpu.cores, cpu.source,
+                  slot.threads),
       ""};
   if (memory.bytes < kLeast)
     limits.fix = "only " + human_bytes(memory.bytes) +
@@ -227,7 +227,7 @@ Slot good_site(const Site& site) {
   for (const Finding& f : survey(site, slot)) {
     check(f.fix.empty() || !f.stops, f.fix);
     if (!f.fix.empty()) log_warning(f.fix);
-    if (f.fix.empty() && !f.is.empty()) log_info(format("%-12s", f.name.c_str()) + f.is);
+    if (f.fix.empty() && !f.is.empty()) log_info(fmt::format("{:<12}{}", f.name, f.is));
   }
   return slot;
 }
@@ -244,9 +244,8 @@ std::string text_of(const std::vector<Finding>& findings) {
   for (const Finding& f : findings) {
     const char* state = f.fix.empty() ? "ok" : f.stops ? "FIX" : "warn";
     const std::string& words = f.fix.empty() ? f.is : f.fix;
-    text += format("%-9s %s", f.name.c_str(), state);
-    if (!words.empty()) text += std::string(6 - std::string(state).size(), ' ') + words;
-    text += "\n";
+    text += words.empty() ? fmt::format("{:<9} {}\n", f.name, state)
+                          : fmt::format("{:<9} {:<6}{}\n", f.name, state, words);
   }
   return text;
 }
@@ -261,7 +260,7 @@ int doctor(const Site& site, Models* models) {
   const auto stopping = std::count_if(findings.begin(), findings.end(),
                                       [](const Finding& f) { return !f.fix.empty() && f.stops; });
   std::cout << (stopping == 0 ? "a run can begin\n"
-                              : format("%ld to mend before a run can begin\n", stopping));
+                              : fmt::format("{} to mend before a run can begin\n", stopping));
   return stopping == 0 ? kDone : kError;
 }
 

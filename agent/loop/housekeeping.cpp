@@ -1,5 +1,6 @@
 #include "agent/loop/housekeeping.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -12,7 +13,6 @@
 #include "common/error.h"
 #include "common/folder.h"
 #include "common/git.h"
-#include "common/log.h"
 #include "common/run_folder.h"
 #include "common/text.h"
 
@@ -39,7 +39,7 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
 }
 
 std::string counted(size_t count, const std::string& noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 // The process that runs it, for a user who wants to stop it.
@@ -104,17 +104,14 @@ std::string runs_table(const std::vector<RunSummary>& runs) {
     tag = std::max(tag, run.tag.size());
     task = std::max(task, run.task.size());
   }
-  const auto line = [&](const std::string& name, const std::string& on, const std::string& state,
-                        const std::string& best, const std::string& count, const std::string& size,
-                        const std::string& time) {
-    return format("%-*s  %-*s  %-17s  %10s  %11s  %8s  %s\n", static_cast<int>(tag), name.c_str(),
-                  static_cast<int>(task), on.c_str(), state.c_str(), best.c_str(), count.c_str(),
-                  size.c_str(), time.c_str());
+  const auto line = [&](const auto& name, const auto& on, const auto&... others) {
+    return fmt::format("{:<{}}  {:<{}}  {:<17}  {:>10}  {:>11}  {:>8}  {}\n", name, tag, on, task,
+                       others...);
   };
   std::string table = line("tag", "task", "state", "best", "experiments", "size", "last activity");
   for (const RunSummary& run : runs)
     table += line(run.tag, run.task, state_of(run) + process_of(run),
-                  run.best ? format("%.6f", *run.best) : "-", std::to_string(run.experiments),
+                  run.best ? fmt::format("{:.6f}", *run.best) : "-", run.experiments,
                   human_bytes(run.bytes),
                   local_time(static_cast<double>(run.last_activity), "%Y-%m-%d %H:%M"));
   for (const RunSummary& run : runs)
@@ -146,8 +143,9 @@ int64_t disk_usage(const fs::path& path) {
 
 std::string human_bytes(int64_t bytes) {
   const auto count = static_cast<double>(bytes);
-  if (count < 1e6) return format("%.0f kB", count / 1e3);
-  return count < 1e9 ? format("%.1f MB", count / 1e6) : format("%.1f GB", count / 1e9);
+  if (count < 1e6) return fmt::format("{:.0f} kB", count / 1e3);
+  return count < 1e9 ? fmt::format("{:.1f} MB", count / 1e6)
+                     : fmt::format("{:.1f} GB", count / 1e9);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -217,8 +215,8 @@ std::string describe(const Remains& remains) {
   if (!remains.folder.empty())
     text += "  " + remains.folder.string() + "  " + human_bytes(remains.bytes) + "\n";
   if (!remains.refs.empty())
-    text += "  refs/autoresearch/" + remains.tag + "/*  " + counted(remains.refs.size(), "ref") +
-            " in the repository of " + remains.repository.string() + "\n";
+    text += fmt::format("  refs/autoresearch/{}/*  {} in the repository of {}\n", remains.tag,
+                        counted(remains.refs.size(), "ref"), remains.repository.string());
   if (!remains.branch.empty()) text += "  branch " + remains.branch + "\n";
   if (!remains.results.empty()) text += "  " + remains.results.string() + ", a link\n";
   if (!remains.left_alone.empty()) text += remains.left_alone + "\n";
@@ -335,11 +333,11 @@ std::string describe(const std::vector<Leftover>& leftovers) {
   std::string text;
   int64_t sum = 0;
   for (const Leftover& leftover : leftovers) {
-    text += format("  %8s  ", human_bytes(leftover.bytes).c_str()) + leftover.path.string() +
-            "  (" + leftover.what + ")\n";
+    text += fmt::format("  {:>8}  {}  ({})\n", human_bytes(leftover.bytes), leftover.path.string(),
+                        leftover.what);
     sum += leftover.bytes;
   }
-  return text + format("  %8s  in all\n", human_bytes(sum).c_str());
+  return text + fmt::format("  {:>8}  in all\n", human_bytes(sum));
 }
 
 void remove(const std::vector<Leftover>& leftovers) {

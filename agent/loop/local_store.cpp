@@ -8,7 +8,6 @@
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
 #include "agent/record/report.h"
-#include "common/log.h"
 
 namespace autoresearch {
 

@@ -11,7 +11,6 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/folder.h"
-#include "common/log.h"
 #include "common/process.h"
 #include "common/text.h"
 

@@ -1,5 +1,7 @@
 #include "agent/loop/night.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -14,7 +16,6 @@
 #include "agent/record/report.h"
 #include "common/clock.h"
 #include "common/error.h"
-#include "common/log.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -136,10 +137,8 @@ void Night::look_at_the_world() {
 void Night::survive(const std::exception& error) {
   if (state_.champion.empty()) throw;
   append(event::Trouble{one_line(error.what(), 400)});
-  const std::string pause =
-      "; going on in " + std::to_string(static_cast<int>(trouble_pause(state_.troubles_in_row))) +
-      " s";
-  voice_.warn(std::string(error.what()) + pause);
+  voice_.warn(
+      fmt::format("{}; going on in {:.0f} s", error.what(), trouble_pause(state_.troubles_in_row)));
 }
 
 // Jobs that end now may have paid for something: that is written down before the end is.
@@ -185,7 +184,7 @@ std::string Night::measured_now() const {
   if (!flight_.measuring) return "";
   const int64_t n = *flight_.measuring;
   if (flight_.again) return "the best once more, to learn how far figures scatter";
-  return "experiment " + std::to_string(n) + ": " + state_.at(n).candidate.idea;
+  return fmt::format("experiment {}: {}", n, state_.at(n).candidate.idea);
 }
 
 void Night::take(const step::Reopen& step) {
@@ -236,7 +235,7 @@ void Night::take(const step::Build& step) {
     return;
   }
   const Experiment& experiment = state_.at(step.n);
-  voice_.say("going on with experiment " + std::to_string(step.n) + ", which was interrupted");
+  voice_.say(fmt::format("going on with experiment {}, which was interrupted", step.n));
   const std::string source = store_.source_at(experiment.candidate.commit);
   store_.write_candidate(step.n, draft_of(experiment.candidate, source));
   workers_.start(job::Build{step.n, source}, state_);
@@ -249,7 +248,7 @@ void Night::take(const step::Measure& step) {
   job::Measure job;
   job.n = step.n;
   if (step.again) job.again = store_.source_at(state_.champion);
-  job.seed = seed_of(state_.start->tag + " " + std::to_string(state_.start->seed), step.n, attempt);
+  job.seed = seed_of(fmt::format("{} {}", state_.start->tag, state_.start->seed), step.n, attempt);
   if (!first) job.baseline = baseline();
   if (!first) job.best = best_that_needs_no_proof();
   workers_.start(job, state_);
@@ -316,7 +315,7 @@ void Night::decide(int64_t n) {
   verdict.difference = judged.difference;
   verdict.sigma = judged.sigma;
   const std::string figures =
-      format("%+.4f against the champion, noise %.4f", judged.difference, judged.sigma);
+      fmt::format("{:+.4f} against the champion, noise {:.4f}", judged.difference, judged.sigma);
   if (judged.decision == Decision::kSimpler) verdict.reason = "equal and simpler: " + figures;
   if (judged.decision == Decision::kNoise) verdict.reason = "within the noise: " + figures;
   if (judged.decision == Decision::kNo) verdict.reason = "no gain: " + figures;
@@ -359,8 +358,8 @@ void Night::take(const step::BeginProof& step) {
   }
   append(proof);
   voice_.say(
-      format("proving what was kept: %zu blocks, each of champion, baseline and %zu variants",
-             plan.blocks.size(), variants.size()));
+      fmt::format("proving what was kept: {} blocks, each of champion, baseline and {} variants",
+                  plan.blocks.size(), variants.size()));
 }
 
 void Night::take(const step::MeasureArm& step) {
@@ -369,7 +368,7 @@ void Night::take(const step::MeasureArm& step) {
   job.n = kProofJob;
   job.arm = step.next.arm;
   job.again = store_.source_at(proof.plan.arms[static_cast<size_t>(step.next.arm)]);
-  job.seed = seed_of(state_.start->tag + " " + std::to_string(state_.start->seed) + " proof",
+  job.seed = seed_of(fmt::format("{} {} proof", state_.start->tag, state_.start->seed),
                      state_.proofs, proof.attempts + 1);
   job.baseline = baseline();
   // Code that may become the champion and never was one is looked at fully.
@@ -416,12 +415,12 @@ void Night::take_arm(autoresearch::Measured measured, bool built) {
   if (built && measured.disturbed.empty()) measured.disturbed = disturbance(measured.machine);
   append(event::ProofMeasured{of.block, of.arm, state_.proof->attempts, built, measured});
   const std::string name = name_of_arm(state_.proof->plan, of.arm);
-  std::string result = measured.bpb ? format("%.6f", *measured.bpb)
+  std::string result = measured.bpb ? fmt::format("{:.6f}", *measured.bpb)
                        : built      ? "no figure: " + one_line(why_void(measured), 100)
                                     : "does not build";
   if (!measured.disturbed.empty()) result = "machine busy, measured again later";
-  voice_.say(format("proof %lld of %zu  %-14s %s", static_cast<long long>(of.block + 1),
-                    state_.proof->plan.blocks.size(), name.c_str(), result.c_str()));
+  voice_.say(fmt::format("proof {} of {}  {:<14} {}", of.block + 1,
+                         state_.proof->plan.blocks.size(), name, result));
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -473,10 +472,10 @@ void Night::take(const step::Resume&) {
 
 void Night::take(const step::RestModels& step) {
   append(event::Rest{step.seconds});
-  voice_.warn(
+  voice_.warn(fmt::format(
       "half of the last 20 proposals of models came to nothing; the builtin proposer has "
-      "the word for " +
-      std::to_string(static_cast<int>(step.seconds / 60)) + " minutes");
+      "the word for {:.0f} minutes",
+      step.seconds / 60));
 }
 
 void Night::take(const step::Again& step) {
@@ -751,8 +750,8 @@ void Night::say_safe_to_leave(int64_t n) {
   if (n == 0 || crashed || !answered || state_.told.contains("safe")) return;
   append(event::Told{"safe"});
   if (const double count = left(); count >= 1)
-    voice_.say(format("safe to leave: about %.0f more experiments by %s", count,
-                      clock_time(count * seconds_each(state_, budget_)).c_str()));
+    voice_.say(fmt::format("safe to leave: about {:.0f} more experiments by {}", count,
+                           clock_time(count * seconds_each(state_, budget_))));
 }
 
 void Night::speak_after(int64_t n) {

@@ -1,5 +1,6 @@
 #include "agent/loop/notify.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <utility>
@@ -38,10 +39,10 @@ std::vector<std::string> own_environment() {
 // What went wrong, in a line; empty if nothing did.
 std::string problem_of(const Exit& exit, double limit) {
   if (exit.code == 0) return "";
-  if (exit.timed_out) return format("it took more than %g s", limit);
+  if (exit.timed_out) return fmt::format("it took more than {:g} s", limit);
   const std::vector<std::string> lines = split_lines(trim(exit.output));
-  return format("exit code %d", exit.code) +
-         (lines.empty() ? "" : ": " + one_line(lines.back(), kLineChars));
+  return fmt::format("exit code {}{}", exit.code,
+                     lines.empty() ? "" : ": " + one_line(lines.back(), kLineChars));
 }
 
 }  // namespace

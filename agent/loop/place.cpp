@@ -1,5 +1,6 @@
 #include "agent/loop/place.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
@@ -13,7 +14,6 @@
 #include <sstream>
 
 #include "common/error.h"
-#include "common/log.h"
 #include "common/run_folder.h"
 #include "common/text.h"
 
@@ -65,11 +65,11 @@ std::optional<std::string> room_problem(const fs::path& folder, const Room& need
                                         const Room& have) {
   const std::string fix = "; free some space, or give --data another folder";
   if (have.bytes < need.bytes)
-    return "a night needs about " + human_bytes(need.bytes) + " in " + folder.string() +
-           ", where " + human_bytes(have.bytes) + " are free" + fix;
+    return fmt::format("a night needs about {} in {}, where {} are free{}", human_bytes(need.bytes),
+                       folder.string(), human_bytes(have.bytes), fix);
   if (have.files < need.files)
-    return "a night makes about " + std::to_string(need.files) + " files in " + folder.string() +
-           ", whose disk has room for " + std::to_string(have.files) + fix;
+    return fmt::format("a night makes about {} files in {}, whose disk has room for {}{}",
+                       need.files, folder.string(), have.files, fix);
   return std::nullopt;
 }
 
@@ -105,7 +105,7 @@ std::optional<std::string> library_problem(const std::string& search_path,
   std::sort(found.begin(), found.end());
   const size_t others = found.size() - 1;
   return "LD_LIBRARY_PATH puts " + found[0] +
-         (others > 0 ? " and " + std::to_string(others) + " more" : "") +
+         (others > 0 ? fmt::format(" and {} more", others) : "") +
          " before the libraries that the programs were built with; if one does not start or "
          "crashes, type: unset LD_LIBRARY_PATH";
 }
@@ -123,7 +123,7 @@ std::vector<fs::path> system_libraries() {
 }
 
 std::string file_system_type(const std::string& mountinfo, dev_t device) {
-  const std::string wanted = format("%u:%u", major(device), minor(device));
+  const std::string wanted = fmt::format("{}:{}", major(device), minor(device));
   for (const std::string& line : split_lines(mountinfo)) {  // "36 35 98:0 / /mnt rw - ext4 /dev/x"
     const size_t rest = line.find(" - ");
     std::string id, parent, number, type;

@@ -1,5 +1,7 @@
 #include "agent/loop/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -373,18 +375,16 @@ class Question {
     const bool enough =
         settings_.max_experiments > 0 && state_.next_n() - 1 >= settings_.max_experiments;
     if (enough && state_.open.empty())
-      return step::Stop{
-          step::Stop::kLimit,
-          "--max-experiments " + std::to_string(settings_.max_experiments) + " reached"};
+      return step::Stop{step::Stop::kLimit,
+                        fmt::format("--max-experiments {} reached", settings_.max_experiments)};
     const bool asking = std::any_of(flight_.talks.begin(), flight_.talks.end(),
                                     [](auto& t) { return t.second.stage != Talk::kDone; });
     // From here on: nothing is open, so the run ends if nobody can propose.
     if (waiting || asking || !state_.open.empty()) return std::nullopt;
     if (state_.refusals_in_row >= kGiveUpProposing)
-      return step::Stop{
-          step::Stop::kNothingLeft,
-          std::to_string(state_.refusals_in_row) +
-              " proposals in a row came to nothing, the last: " + state_.last_refusal};
+      return step::Stop{step::Stop::kNothingLeft,
+                        fmt::format("{} proposals in a row came to nothing, the last: {}",
+                                    state_.refusals_in_row, state_.last_refusal)};
     if (state_.exhausted.empty()) return std::nullopt;
     if (!settings_.models) return step::Stop{step::Stop::kNothingLeft, state_.exhausted};
     if (!flight_.models_ready && !std::isfinite(flight_.models_ready_in))

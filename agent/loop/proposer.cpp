@@ -56,8 +56,7 @@ std::string Proposer::edits_named_in(const std::string& text) const {
     if (!fs::exists(diff, ignored)) continue;
     std::string shown = plain_text(read_file(diff));
     if (shown.size() > kMost) shown = shown.substr(0, shown.rfind('\n', kMost)) + "\n[cut here]\n";
-    edits += "#" + std::to_string(n) + ", against the best of its time:\n\n" +
-             fenced(shown, "diff") + "\n";
+    edits += fmt::format("#{}, against the best of its time:\n\n{}\n", n, fenced(shown, "diff"));
   }
   return edits;
 }

@@ -73,8 +73,7 @@ std::string why_no_figures(const ProofSoFar& proof, size_t pairs) {
   for (const auto& [arm, name] : {std::pair{kTip, "the champion"}, {kBaseline, "the baseline"}})
     if (const std::string why = lost(proof, arm); !why.empty())
       return std::string(name) + " gave no figure: " + why;
-  return "only " + std::to_string(pairs) + " of at least " + std::to_string(kFewestPairs) +
-         " pairs could be measured";
+  return fmt::format("only {} of at least {} pairs could be measured", pairs, kFewestPairs);
 }
 
 std::vector<event::ProvenChange> results_of(const RunState& state, bool trimmed,

@@ -1,5 +1,7 @@
 #include "agent/loop/remeasure.h"
 
+#include <fmt/format.h>
+
 #include <iostream>
 #include <optional>
 #include <vector>
@@ -13,7 +15,6 @@
 #include "agent/record/journal.h"
 #include "common/error.h"
 #include "common/folder.h"
-#include "common/log.h"
 #include "common/process.h"
 #include "common/text.h"
 
@@ -57,11 +58,11 @@ std::optional<double> measure_once(const Kit& kit, const Slot& slot,
 std::string summary(const std::vector<ProofBlock>& pairs) {
   const WholeGain gain = whole_gain(pairs);
   if (static_cast<int64_t>(pairs.size()) < kFewestPairs)
-    return format("mean %+.4f; an interval takes at least %lld pairs", gain.mean,
-                  static_cast<long long>(kFewestPairs));
-  return format("%s: %+.4f (95 %% interval %+.4f to %+.4f), %zu pairs",
-                gain.verified ? "the gain carries over" : "no gain is proven here", gain.mean,
-                gain.low, gain.high, pairs.size());
+    return fmt::format("mean {:+.4f}; an interval takes at least {} pairs", gain.mean,
+                       kFewestPairs);
+  return fmt::format("{}: {:+.4f} (95 % interval {:+.4f} to {:+.4f}), {} pairs",
+                     gain.verified ? "the gain carries over" : "no gain is proven here", gain.mean,
+                     gain.low, gain.high, pairs.size());
 }
 
 }  // namespace
@@ -98,9 +99,8 @@ int remeasure(const fs::path& build, const Remeasuring& what) {
     const auto after = before ? measure_once(kit, slot, scratch.folder("champion")) : std::nullopt;
     if (!after) break;
     pairs.push_back({*after, *before, {}});
-    std::cout << format("pair %lld of %lld   baseline %.4f   champion %.4f   %+.4f\n",
-                        static_cast<long long>(i + 1), static_cast<long long>(what.pairs), *before,
-                        *after, *after - *before)
+    std::cout << fmt::format("pair {} of {}   baseline {:.4f}   champion {:.4f}   {:+.4f}\n", i + 1,
+                             what.pairs, *before, *after, *after - *before)
               << std::flush;
   }
   if (!pairs.empty()) std::cout << summary(pairs) << "\n";

@@ -1,5 +1,7 @@
 #include "agent/loop/status.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -14,7 +16,6 @@
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
 #include "agent/record/report.h"
-#include "common/log.h"
 #include "common/progress.h"
 #include "common/text.h"
 
@@ -95,8 +96,7 @@ std::vector<Place> places_of(const RunFolder& folder, const RunState& state) {
     for (int64_t arm = 0; arm < count; ++arm) {
       const bool is_now = proof->open && arm == proof->arm;
       const std::string block =
-          is_now ? format("proof %lld of %zu, ", static_cast<long long>(proof->block + 1),
-                          proof->plan.blocks.size())
+          is_now ? fmt::format("proof {} of {}, ", proof->block + 1, proof->plan.blocks.size())
                  : "proof, ";
       places.push_back({-1, block + name_of_arm(proof->plan, arm), folder.proof(arm), is_now});
     }
@@ -208,19 +208,19 @@ std::string doing_in_words(const RunStatus& status) {
   if (condition == "paused") words += ": " + one_line(status.state.paused, 200);
   if (doing.seconds > 0) words += " for " + human_seconds(doing.seconds);
   if (doing.left) words += ", about " + human_seconds(*doing.left) + " left";
-  if (doing.step) words += format(", step %lld", static_cast<long long>(*doing.step));
-  if (doing.loss) words += format(", loss %.4f", *doing.loss);
-  if (doing.champions_loss) words += format(" (the champion's was %.4f)", *doing.champions_loss);
+  if (doing.step) words += fmt::format(", step {}", *doing.step);
+  if (doing.loss) words += fmt::format(", loss {:.4f}", *doing.loss);
+  if (doing.champions_loss)
+    words += fmt::format(" (the champion's was {:.4f})", *doing.champions_loss);
   return words;
 }
 
 std::string best_in_words(const RunState& state) {
   if (state.champion_n < 0) return "no baseline was measured yet";
-  if (state.champion_n == 0) return format("%.6f, the baseline", state.best_bpb);
+  if (state.champion_n == 0) return fmt::format("{:.6f}, the baseline", state.best_bpb);
   const double before = baseline_bpb(state), gain = state.best_bpb - before;
-  return format("%.6f (#%lld), %+.6f (%+.2f %%) from %.6f; ", state.best_bpb,
-                static_cast<long long>(state.champion_n), gain, 100 * gain / before, before) +
-         proof_line(state);
+  return fmt::format("{:.6f} (#{}), {:+.6f} ({:+.2f} %) from {:.6f}; {}", state.best_bpb,
+                     state.champion_n, gain, 100 * gain / before, before, proof_line(state));
 }
 
 // The noise, and how large the gain is beside it.
@@ -228,18 +228,18 @@ std::string noise_beside_gain(const RunState& state) {
   const Noise noise = noise_of(state.evidence);
   std::string words = noise_in_words(noise);
   if (state.champion_n > 0 && noise.sigma > 0)
-    words += format("; the gain is %.1f times that",
-                    std::abs(state.best_bpb - baseline_bpb(state)) / noise.sigma);
+    words += fmt::format("; the gain is {:.1f} times that",
+                         std::abs(state.best_bpb - baseline_bpb(state)) / noise.sigma);
   return words;
 }
 
 std::string done_in_words(const RunState& state) {
   const Counts counts = count(state);
-  std::string words = format("%d experiments: %d kept, %d discarded, %d crashed", counts.all(),
-                             counts.kept, counts.discarded, counts.crashed);
+  std::string words = fmt::format("{} experiments: {} kept, {} discarded, {} crashed", counts.all(),
+                                  counts.kept, counts.discarded, counts.crashed);
   if (const double pace = pace_of(state); pace > 0)
-    words += ", " + human_seconds(pace) + " each" +
-             format(", about %.0f an hour", std::floor(3600 / pace));
+    words += fmt::format(", {} each, about {:.0f} an hour", human_seconds(pace),
+                         std::floor(3600 / pace));
   return words;
 }
 
@@ -250,8 +250,8 @@ std::string end_in_words(const RunStatus& status) {
   if (!left && !end) return "when you stop it";
   std::string words;
   if (left)
-    words = *left == 1 ? "after 1 more experiment"
-                       : format("after %lld more experiments", static_cast<long long>(*left));
+    words =
+        *left == 1 ? "after 1 more experiment" : fmt::format("after {} more experiments", *left);
   if (end) words += (words.empty() ? "at " : ", at about ") + local_time(*end, "%a %H:%M");
   return words;
 }
@@ -279,15 +279,16 @@ struct Colours {
 
 // One experiment in the terminal's width: figures first, and of the idea what fits.
 std::string row_of(const Experiment& e, const Figures& figures, size_t columns, Colours colours) {
-  const std::string bpb = figures.bpb ? format("%.6f", *figures.bpb) : "-";
-  const std::string change = figures.change ? format("%+.6f", *figures.change) : "-";
+  const std::string bpb = figures.bpb ? fmt::format("{:.6f}", *figures.bpb) : "-";
+  const std::string change = figures.change ? fmt::format("{:+.6f}", *figures.change) : "-";
   const int64_t steps = e.measured ? e.measured->steps : 0;
-  std::string row = format("%-5s ", number(e.n).c_str());
-  row += colours.of(e.status, format("%-7s", name_of(e.status)));
-  std::string figures_text = format(" %9s %10s ", bpb.c_str(), change.c_str());
+  std::string row = fmt::format("{:<5} ", number(e.n));
+  row += colours.of(e.status, fmt::format("{:<7}", name_of(e.status)));
+  std::string figures_text = fmt::format(" {:>9} {:>10} ", bpb, change);
   if (columns >= kWide)
-    figures_text += format("%7s %9s ", steps > 0 ? std::to_string(steps).c_str() : "-",
-                           figures.minutes ? format("%.1f min", *figures.minutes).c_str() : "-");
+    figures_text +=
+        fmt::format("{:>7} {:>9} ", steps > 0 ? std::to_string(steps) : "-",
+                    figures.minutes ? fmt::format("{:.1f} min", *figures.minutes) : "-");
   std::string idea = idea_of(e);
   if (e.status == Status::kCrash) idea += " [" + e.reason + "]";
   const size_t used = 13 + figures_text.size() + 1;
@@ -304,8 +305,8 @@ size_t first_row(const RunState& state) {
 }
 
 std::string rows_of(const RunState& state, size_t columns, Colours colours) {
-  std::string rows = format("%-5s %-7s %9s %10s ", "#", "status", "val_bpb", "change") +
-                     (columns >= kWide ? format("%7s %9s ", "steps", "time") : std::string()) +
+  std::string rows = fmt::format("{:<5} {:<7} {:>9} {:>10} ", "#", "status", "val_bpb", "change") +
+                     (columns >= kWide ? fmt::format("{:>7} {:>9} ", "steps", "time") : "") +
                      " idea\n";
   const std::vector<Figures> figures = figures_of(state);
   for (size_t i = first_row(state); i < state.experiments.size(); ++i)
@@ -317,7 +318,7 @@ std::string rows_of(const RunState& state, size_t columns, Colours colours) {
 std::string fact(const std::string& name, const std::string& words, size_t columns) {
   constexpr size_t kIndent = 10;
   const size_t room = std::max<size_t>(columns, kIndent + 20) - kIndent;
-  std::string text = format("%-10s", name.c_str()), rest = words;
+  std::string text = fmt::format("{:<10}", name), rest = words;
   while (true) {
     std::string line = first_columns(rest, room);
     const size_t blank = line.rfind(' ');
@@ -422,8 +423,8 @@ std::string status_text(const RunStatus& status, size_t columns, bool colours) {
     add("time", time.substr(time.find(' ') + 1));
   // What is copied is not wrapped.
   if (const std::string command = restore_line(status.folder, state); !command.empty())
-    text += format("%-10s", "restore") + command + "\n";
-  text += format("%-10s", "report") + status.folder.report().string() + "\n";
+    text += fmt::format("{:<10}{}\n", "restore", command);
+  text += fmt::format("{:<10}{}\n", "report", status.folder.report().string());
   return text + "\n" + rows_of(state, columns, {colours});
 }
 

@@ -1,5 +1,7 @@
 #include "agent/propose/prompt.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -99,8 +101,8 @@ constexpr std::string_view kExample =
 
 std::string system_message() {
   std::string text(kRole);
-  text += "\n# Rules for train.cpp\n\n- At most " + std::to_string(kMaxLines) + " lines and " +
-          std::to_string(kMaxBytes / 1024) + " KB.\n";
+  text += fmt::format("\n# Rules for train.cpp\n\n- At most {} lines and {} KB.\n", kMaxLines,
+                      kMaxBytes / 1024);
   text += kRules;
   text += "\n# Reply format\n\nReply in exactly this form, with nothing before and after it:\n\n";
   text += kReplyFormat;
@@ -151,7 +153,7 @@ std::string short_number(const char* format, double value) {
 std::string past_line(const Past& past) {
   const std::string change = past.n == 0 ? "val_bpb " + short_number("%.6f", past.bpb)
                                          : short_number("%+.6f", past.change);
-  std::string line = "#" + std::to_string(past.n) + " ";
+  std::string line = fmt::format("#{} ", past.n);
   if (past.status == "crash") {
     line += "crash(" + cut_line(past.reason, 100) + ")";
   } else {
@@ -200,24 +202,22 @@ std::string expectations_of(const std::vector<Past>& past) {
   }
   if (errors.size() < kFew) return "";
   std::nth_element(errors.begin(), errors.begin() + errors.size() / 2, errors.end());
-  return " Of " + std::to_string(errors.size()) + " expected changes, " + std::to_string(right) +
-         " had the right sign; the median error was " +
-         short_number("%.2g", errors[errors.size() / 2]) + ".";
+  return fmt::format(" Of {} expected changes, {} had the right sign; the median error was {}.",
+                     errors.size(), right, short_number("%.2g", errors[errors.size() / 2]));
 }
 
 std::string log_of(const std::vector<Past>& past, const Extent& extent) {
   if (past.empty()) return "Nothing has been tried yet.\n";
   const auto count = [&](const char* status) {
-    return std::to_string(
-        std::count_if(past.begin(), past.end(), [&](const Past& p) { return p.status == status; }));
+    return std::count_if(past.begin(), past.end(),
+                         [&](const Past& p) { return p.status == status; });
   };
-  std::string text =
+  std::string text = fmt::format(
       "One line each, oldest first: number, change of val_bpb from the best before it (negative is "
       "better), kept, noise (too small to tell) or no, the change that its WHY expected, tokens "
       "seen, idea -> constants changed. To see an edit in the next prompt, name it in NEXT, such "
-      "as #7. In all " +
-      std::to_string(past.size()) + " with " + count("keep") + " kept and " + count("crash") +
-      " crashed";
+      "as #7. In all {} with {} kept and {} crashed",
+      past.size(), count("keep"), count("crash"));
   const auto told = worth_telling(past, extent);
   if (told.size() < past.size()) {
     text += "; shown are the kept ones, the latest and the near misses";
@@ -249,9 +249,8 @@ std::string areas_of(const std::vector<Past>& past) {
   rows.resize(std::min(rows.size(), kMaxAreas));
   std::string text;
   for (const auto& [area, count] : rows) {
-    text += one_line(area, kMaxLine) + ": " + std::to_string(count.tried) + " tried, " +
-            std::to_string(count.kept) + " kept" +
-            (proven ? ", " + std::to_string(count.verified) + " verified\n" : "\n");
+    text += fmt::format("{}: {} tried, {} kept{}\n", one_line(area, kMaxLine), count.tried,
+                        count.kept, proven ? fmt::format(", {} verified", count.verified) : "");
   }
   return text;
 }
@@ -366,8 +365,7 @@ std::string state_of_the_run(const PromptInputs& inputs, const Extent& extent) {
   text += chapter("Being measured now", inputs.running.empty()
                                             ? "Nothing: the device waits for your experiment."
                                             : cut_line(inputs.running, kMaxLine));
-  if (inputs.left)
-    text += "Experiments left, this one included: " + std::to_string(*inputs.left) + ". ";
+  if (inputs.left) text += fmt::format("Experiments left, this one included: {}. ", *inputs.left);
   return text + "Propose the next experiment, in the reply format.\n";
 }
 
@@ -389,10 +387,9 @@ Prompt prompt_of(const PromptInputs& inputs, const Extent& extent) {
 
 std::string what_is_left_out(const PromptInputs& inputs, const Extent& extent) {
   const size_t told = worth_telling(inputs.past, extent).size();
-  std::string text = "history shortened to " + std::to_string(told) + " of " +
-                     std::to_string(inputs.past.size()) + " experiments and " +
-                     std::to_string(extent.measurements) + " bytes of measurements";
-  return text + (extent.kernels ? "" : ", without kernels.h");
+  return fmt::format("history shortened to {} of {} experiments and {} bytes of measurements{}",
+                     told, inputs.past.size(), extent.measurements,
+                     extent.kernels ? "" : ", without kernels.h");
 }
 
 }  // namespace

@@ -29,6 +29,7 @@
 #include "agent/propose/task_text.h"
 #include "agent/record/report.h"
 #include "common/error.h"
+#include "common/failure.h"
 #include "common/log.h"
 #include "common/sandbox.h"
 #include "common/version.h"
@@ -48,6 +49,11 @@ Site site_of(const Options& options, bool model_written) {
           .device = options.device,
           .model_written = model_written,
           .sandbox = options.sandbox};
+}
+
+// The baseline's; empty before there is one.
+std::string first_commit(const RunState& state) {
+  return state.experiments.empty() ? "" : state.at(0).candidate.commit;
 }
 
 // Refuses to go on with a run whose figures would not compare.
@@ -78,6 +84,10 @@ event::Start check_identity(const Options& options, const RunState& state, const
   same("device", state.start->device == start.device);
   same("machine", state.start->machine == start.machine);
   same("seed", state.start->seed == start.seed);
+  for (const std::string& commit : {first_commit(state), state.champion})
+    check(commit.empty() || history.has(commit),
+          "the commits of run " + options.tag + " are not in " + history.repository().string() +
+              "; type the command in the checkout in which it began");
   return start;
 }
 
@@ -106,24 +116,6 @@ First first_source(const Options& options, const RunState& state, const fs::path
 // ------------------------------------------------------------------------------------------------
 // The run
 
-// A new run that can't begin leaves no folder.
-class FreshFolder {
- public:
-  explicit FreshFolder(const fs::path& path) : path_(path) {
-    fs::create_directories(path.parent_path());
-    is_new_ = fs::create_directory(path);
-  }
-  ~FreshFolder() {
-    std::error_code ignored;
-    if (is_new_) fs::remove_all(path_, ignored);
-  }
-  void keep() { is_new_ = false; }
-
- private:
-  const fs::path path_;
-  bool is_new_ = false;
-};
-
 struct Ended {
   std::string why;
   int code = kDone;
@@ -146,11 +138,13 @@ Ended play(Night& night) {
 int run(const Options& options) {
   History::check_tag(options.tag);
   check(std::isfinite(options.max_hours), "--max-hours must be a number of hours");
-  const double started = wall_clock();
   const RunFolder folder = run_folder(options.tag);
   // Before anything is made: what an earlier start spent on models, and what was replayed.
   const std::vector<Entry> earlier =
       fs::exists(folder.journal()) ? read_journal(folder.journal()) : std::vector<Entry>();
+  const auto clock =
+      steady_wall_clock(earlier.empty() ? 0 : seconds_of_utc(earlier.back().time).value_or(0));
+  const double started = clock();
   ModelOptions asked = options.models;
   asked.first.given = replies_in(earlier);
   const auto models = make_models(asked, calls_in(earlier));
@@ -163,10 +157,11 @@ int run(const Options& options) {
 
   // From here on the run has a folder, and the journal is this agent's alone.
   FreshFolder fresh(folder.path);
-  History history(site.checkout, folder.git(), options.tag, "train.cpp");
-  fs::create_directories(folder.experiments());
-  Journal journal(folder.journal());
+  Journal journal(folder.journal(), clock);
   RunState state = replay(journal.earlier());
+  History history(site.checkout, folder.git(), options.tag, "train.cpp",
+                  !first_commit(state).empty());
+  fs::create_directories(folder.experiments());
   const Kit kit = Kit::open_or_create(site.build, kits_dir(), state.start ? state.start->kit : "");
   log_info("run         " + folder.path.string());
   if (history.own_repository())
@@ -179,6 +174,7 @@ int run(const Options& options) {
   const Settings settings = settings_of(options, state, slot, models != nullptr, started);
   if (std::isfinite(settings.deadline)) start.deadline = settings.deadline;
   start.max_experiments = settings.max_experiments;
+  start.only_proof = settings.only_proof;
   apply(state, journal.append(start));
 
   Proposer::Setup setup;
@@ -192,7 +188,7 @@ int run(const Options& options) {
   setup.source_at = [&](const std::string& commit) { return history.source_at(commit); };
   setup.left = [&](const RunState& state) -> std::optional<int64_t> {
     if (settings.max_experiments == 0 && !std::isfinite(settings.deadline)) return std::nullopt;
-    return std::llround(experiments_left(state, settings, slot.budget, started, wall_clock()));
+    return std::llround(experiments_left(state, settings, slot.budget, started, clock()));
   };
   Proposer proposer(std::move(setup), models.get());
   // A prompt that does not fit and a model that does not answer end the run before the first build.
@@ -208,12 +204,13 @@ int run(const Options& options) {
   fresh.keep();
 
   LocalStore store(site.checkout, first.source, folder, options.tag, history, log_warning);
-  LocalWorkers workers(kit, slot, folder, proposer, models.get(), start.task);
+  LocalWorkers workers(kit, slot, folder, proposer, models.get(), start.task, clock);
   if (!state.experiments.empty()) log_info(experiment_header());
   Notifier notifier(options.notify);
   Night* the_night = nullptr;  // which is told what to say before it is there
   const auto notify = [&](Notice notice, const std::string& words) {
-    notifier.tell(notice, options.tag, words, closing_lines(the_night->state(), words, folder));
+    notifier.tell(notice, options.tag, words,
+                  closing_lines(the_night->state(), notice == Notice::kEnd ? words : "", folder));
   };
   Night night(journal, std::move(state), store, workers, settings, slot.budget,
               {log_info, log_warning, notify});
@@ -263,7 +260,10 @@ int main_program(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    throw Error(std::string(error.what()) + "; build/agent run --help lists what there is", kUsage);
+    const auto parsed = app.get_subcommands();
+    const std::string help = (parsed.empty() ? "" : parsed[0]->get_name() + " ") + "--help";
+    throw Error(std::string(error.what()) + "; build/agent " + help + " lists what there is",
+                kUsage);
   }
   // Commands that only look or tidy end here: none of them leaves a process behind.
   if (const auto code = housekeeping()) return *code;
@@ -294,7 +294,7 @@ int main(int argc, char** argv) {
     std::cerr << "agent: error: " << error.what() << "\n";
     return error.code;
   } catch (const std::exception& error) {
-    std::cerr << "agent: error: " << error.what() << "\n";
+    std::cerr << "agent: error: " << autoresearch::failure_in_words(error) << "\n";
     return autoresearch::kError;
   }
 }

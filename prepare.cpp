@@ -18,6 +18,7 @@
 #include <set>
 
 #include "common/error.h"
+#include "common/failure.h"
 #include "common/files.h"
 #include "common/log.h"
 #include "common/nvidia.h"
@@ -251,5 +252,5 @@ int main(int argc, char** argv) try {
   return autoresearch::print_error("out of memory; give --workers 1, or end other programs",
                                    autoresearch::kError);
 } catch (const std::exception& e) {
-  return autoresearch::print_error(e.what(), autoresearch::kError);
+  return autoresearch::print_error(autoresearch::failure_in_words(e), autoresearch::kError);
 }

@@ -1,5 +1,6 @@
 #include "common/clock.h"
 
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 
@@ -14,6 +15,11 @@ double boot_seconds() {
   timespec time{};
   clock_gettime(CLOCK_BOOTTIME, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+std::function<double()> steady_wall_clock(double not_before) {
+  const double offset = std::max(wall_clock(), not_before) - boot_seconds();
+  return [offset] { return boot_seconds() + offset; };
 }
 
 std::string clock_time(double seconds_from_now) {

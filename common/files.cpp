@@ -33,7 +33,10 @@ template <typename Kind = Error>
 [[noreturn]] void fail(const std::string& what, const fs::path& path) {
   const int reason = errno;
   throw Kind("can't " + what + " " + path.string() + ": " + std::strerror(reason) +
-             (reason == ENOSPC ? "; free some space and run the command again" : ""));
+             (reason == ENOSPC ? "; free some space and run the command again"
+              : reason == EROFS || reason == EACCES
+                  ? "; make its folder readable and writable for you"
+                  : ""));
 }
 
 // The descriptor of a file to read, or -1. NFS calls a name stale that it has cached for too long,

@@ -40,6 +40,15 @@ std::vector<ExperimentFolder> RunFolder::all_experiments() const {
   return folders;
 }
 
+std::vector<ExperimentFolder> RunFolder::all_folders() const {
+  std::vector<ExperimentFolder> folders = all_experiments();
+  folders.insert(folders.end(), {again(), canary()});
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(proofs(), ignored))
+    folders.push_back({entry.path()});
+  return folders;
+}
+
 bool is_half_written(const fs::path& path) {
   const std::string name = path.filename();
   return name.starts_with(".") && name.find(".tmp-") != std::string::npos;

@@ -59,6 +59,8 @@ struct RunFolder {
 
   // Those that are there, by number.
   std::vector<ExperimentFolder> all_experiments() const;
+  // All in which something is built or measured, there or not.
+  std::vector<ExperimentFolder> all_folders() const;
 };
 
 // In the data folder.

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
+#include "common/failure.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "common/processor.h"
@@ -264,6 +265,6 @@ int main(int argc, char** argv) try {
   // Why a model can't be sealed matters to train; here it is void, an error like others.
   return e.code == autoresearch::kCannotSeal ? autoresearch::kError : e.code;
 } catch (const std::exception& e) {
-  std::fprintf(stderr, "score: error: %s\n", e.what());
+  std::fprintf(stderr, "score: error: %s\n", autoresearch::failure_in_words(e).c_str());
   return autoresearch::kError;
 }

@@ -68,9 +68,14 @@ TEST_F(CommandsTest, RemoveNothingThatNobodyHasConfirmed) {
 }
 
 TEST_F(CommandsTest, PruneDeletesOldRunsIfToldTo) {
-  const fs::path old = file("runs/monday/results.tsv", ""),
-                 young = file("runs/today/results.tsv", "");
-  for (const fs::path& path : {old, old.parent_path()})
+  Story begun;
+  event::Start start;
+  start.task_name = "demo";
+  const std::string line = to_json(begun.tell(start).entries[0]).dump() + "\n";
+  const fs::path old = file("runs/monday/journal.jsonl", line);
+  const fs::path young = file("runs/today/journal.jsonl", line);
+  const fs::path no_run = file("runs/my notes/diary", "dear diary");
+  for (const fs::path& path : {old, no_run, no_run.parent_path()})
     fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(73));
   EXPECT_EQ(type("prune --yes" + data_), kDone);
   EXPECT_EQ(type("prune --yes --older-than 4" + data_), kDone);
@@ -81,6 +86,7 @@ TEST_F(CommandsTest, PruneDeletesOldRunsIfToldTo) {
   EXPECT_EQ(type("prune --yes --older-than 3" + data_), kDone);
   EXPECT_FALSE(fs::exists(old));
   EXPECT_TRUE(fs::exists(young));
+  EXPECT_TRUE(fs::exists(no_run)) << "it is no run";
 }
 
 TEST_F(CommandsTest, TellAUserWhatWasWrongAndWhatHelps) {
@@ -404,10 +410,18 @@ TEST_F(ReadingTest, ShowTellsAllAboutOneExperiment) {
 TEST_F(ReadingTest, ExportIsASeriesThatGitApplies) {
   write(night());
   const fs::path to = dir_ / "it's here";
-  file("it's here/0009-old.patch", "");
+  file("it's here/0009-old.patch", "\nFrom: autoresearch <autoresearch@localhost>\n");
+  const fs::path users = file("it's here/0008-mine.patch", "From: me <me@home>\n");
   const RunFolder run{dir_ / "runs/t"};
+  const fs::path edited = file("it's here/train.cpp", "int a = 1;  // mine\n");
+  EXPECT_HAS(error_of([&] { export_run(run, night().state, to); }),
+             "name a new folder: --to FOLDER");
+  EXPECT_EQ(read_file(edited), "int a = 1;  // mine\n");
+  file("it's here/train.cpp", "int a = 1;\nint b = 2;\n");  // the baseline's
   const std::string said = export_run(run, night().state, to);
   EXPECT_FALSE(fs::exists(to / "0009-old.patch"));
+  EXPECT_TRUE(fs::exists(users));
+  fs::remove(users);
   EXPECT_EQ(read_file(to / "train.cpp"), "int a = 7;\nint b = 2;\n");
   file("checkout/train.cpp", "int a = 1;\nint b = 2;\n");
   const std::string script =

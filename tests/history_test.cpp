@@ -12,6 +12,7 @@
 #include <map>
 
 #include "common/error.h"
+#include "tests/support.h"
 
 namespace autoresearch {
 namespace {
@@ -440,6 +441,20 @@ TEST(History, AMissingGitIsNamedWithTheCommandThatInstallsIt) {
     _exit(2);
   };
   EXPECT_EXIT(run(), ::testing::ExitedWithCode(0), "");
+}
+
+TEST(History, ARunGoesOnOnlyWhereItsCommitsAre) {
+  Stranger user;
+  fs::create_directories(user.checkout);
+  const auto begun = [&] { History(user.checkout, user.scratch, "t", "train.cpp", true); };
+  EXPECT_HAS(error_of(begun), "type the command in the checkout in which it began");
+  EXPECT_FALSE(fs::exists(user.scratch / "repository.git")) << "the next start would believe it";
+  History own(user.checkout, user.scratch, "t", "train.cpp");
+  EXPECT_TRUE(own.own_repository());
+  EXPECT_EQ(error_of(begun), "") << "it began in its own repository";
+  const std::string commit = own.commit_start("int a;\n", "baseline");
+  EXPECT_TRUE(own.has(commit));
+  EXPECT_FALSE(own.has(std::string(40, 'a')));
 }
 
 TEST(History, TagsThatCantNameAFolderAndABranchAreRefused) {

@@ -180,6 +180,16 @@ TEST_F(JournalFile, WhatALaterVersionWritesIsPassedOver) {
   EXPECT_TRUE(std::holds_alternative<event::Stop>(read_journal(path_)[1].event));
 }
 
+TEST(SteadyWallClock, BeginsAsTheMachineSaysAndNeverBeforeWhatIsOnRecord) {
+  EXPECT_NEAR(steady_wall_clock(0)(), wall_clock(), 1);
+  const double future = wall_clock() + 3 * 3600;  // the clock was put back since that was written
+  const auto clock = steady_wall_clock(future);
+  const double first = clock();
+  EXPECT_GE(first, future);
+  EXPECT_LT(first, future + 60);
+  EXPECT_GE(clock(), first);
+}
+
 TEST_F(JournalFile, TheClockIsTheCallers) {
   Journal journal(path_, [] { return 1.7e9 + 0.25; });
   EXPECT_EQ(journal.append(event::Resumed{}).time, "2023-11-14T22:13:20.250Z");

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "common/processor.h"
+#include "common/run_folder.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -121,6 +122,24 @@ TEST(RepositoryNote, SaysInPlainWordsWhereTheCommitsGo) {
             "repository; to have them there, type git init first");
   EXPECT_EQ(repository_note("/x/.git can't be written", "/x", "/run/r.git"),
             "the run's commits go to /run/r.git: /x/.git can't be written");
+}
+
+TEST_F(PlaceTest, TheFolderOfARunThatCantBeginIsGoneUnlessAnotherAgentIsInIt) {
+  const fs::path run = dir_ / "runs/t";
+  { const FreshFolder fresh(run); }
+  EXPECT_FALSE(fs::exists(run));
+  {
+    const FreshFolder fresh(run);
+    FreshFolder(run).keep();  // that of another agent, which was later
+    const FileLock others(RunFolder{run}.lock());
+  }
+  EXPECT_FALSE(fs::exists(run)) << "the other one has ended";
+  std::optional<FileLock> others;
+  {
+    const FreshFolder fresh(run);
+    others.emplace(RunFolder{run}.lock());
+  }
+  EXPECT_TRUE(fs::exists(run));
 }
 
 TEST_F(PlaceTest, APauseIsAFileThatOutlivesTheAgent) {

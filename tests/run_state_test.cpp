@@ -19,7 +19,8 @@ using nlohmann::json;
 const char* const kLines[] = {
     R"({"event":"start","version":2,"tag":"t","task_name":"tiny","task":"ab","kit":"cd",
         "device":"cpu","machine":"box","seed":7,"provider":"openai","from":"u #3 ab",
-        "sandbox":"landlock","deadline":9.5,"max_experiments":8})",
+        "sandbox":"landlock","deadline":9.5,"max_experiments":8,
+        "only_proof":true})",
     R"({"event":"program","sha256":"ef"})",
     R"({"event":"call","id":1,"n":2,"provider":"openai:m","prompt_bytes":3,"room":4,
         "largest_usd":0.5})",

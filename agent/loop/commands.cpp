@@ -110,9 +110,15 @@ int prune(const Options& options) {
     return kDone;
   }
   if (!is_confirmed(options)) return kDone;
-  for (const Remains& remains : old)
-    remove(remains_of(data_dir(), remains.tag, fs::current_path()));  // throws if it is alive now
+  std::string stays;
+  for (const Remains& remains : old) try {
+      remove(remains_of(data_dir(), remains.tag, fs::current_path()));
+    } catch (const Error& error) {  // it is alive by now, or a worktree has its branch
+      stays +=
+          fmt::format("{}run {} stays: {}", stays.empty() ? "" : "; ", remains.tag, error.what());
+    }
   remove(find_leftovers(all_runs(data_dir()), &found));
+  check(stays.empty(), stays);
   std::cout << "removed\n";
   return kDone;
 }
@@ -161,6 +167,9 @@ RunFolder run_to_read(const Options& options) {
                                    fs::last_write_time(newest.journal(), ignored))
       newest = folder;
   }
+  check(!none || none == std::errc::no_such_file_or_directory,
+        fmt::format("can't read {}: {}; name the folder of tasks and runs: --data FOLDER",
+                    runs.string(), none.message()));
   check(!newest.path.empty(),
         "no run in " + runs.string() + "; start one: build/agent run --tag NAME --task NAME");
   return newest;
@@ -223,7 +232,9 @@ int show(const Options& options) {
     if (!wanted) continue;
     check(fs::exists(path),
           fmt::format("experiment {} has no {}: {}", options.n, path.filename().string(),
-                      options.n == 0 ? "it is the baseline" : "no model was asked"));
+                      options.n == 0 ? "it is the baseline"
+                      : options.diff ? "it was removed"
+                                     : "no model was asked"));
     std::cout << plain_text(read_file(path));
   }
   return kDone;

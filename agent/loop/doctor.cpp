@@ -105,7 +105,8 @@ std::string look_at_sandbox(const Site& site, Slot& slot) {
 
 // Space and the right to write.
 std::string look_at_disk(const Site& site, const Slot& slot) {
-  if (const auto problem = writing_problem(site.run, "or name another folder: --data FOLDER"))
+  if (const auto problem =
+          writing_problem(site.run, "make it writable, or name another folder: --data FOLDER"))
     throw Error(*problem);
   const Room room = room_of(site.run);
   if (const auto problem = room_problem(site.run, room_needed(0, slot.gpu), room))
@@ -216,9 +217,12 @@ std::vector<Finding> survey(const Site& site, Slot& slot) {
   findings.push_back(finding("libtorch", [&] { return look_at_libtorch(site); }));
   if (slot.sandboxed && slot.gpu)
     if (const auto missing = make_nvidia_uvm()) findings.push_back({"GPU", "", *missing});
-  for (const std::string& other :
-       other_runs(all_runs(data_dir()), site.run.filename(), machine_name()))
-    findings.push_back({"machine", "", other});
+  findings.push_back(finding("runs", [&] {
+    for (const std::string& other :
+         other_runs(all_runs(data_dir()), site.run.filename(), machine_name()))
+      findings.push_back({"machine", "", other});
+    return std::string();
+  }));
   return findings;
 }
 

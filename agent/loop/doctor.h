@@ -8,6 +8,7 @@
 
 #include "agent/lab/measurement.h"
 #include "agent/llm/models.h"
+#include "common/failure.h"
 #include "common/files.h"
 
 namespace autoresearch {
@@ -44,8 +45,8 @@ template <typename Look>
 Finding finding(const std::string& name, Look look) {
   try {
     return {name, look(), ""};
-  } catch (const Error& error) {
-    return {name, "", error.what(), true};
+  } catch (const std::exception& error) {
+    return {name, "", failure_in_words(error), true};
   }
 }
 

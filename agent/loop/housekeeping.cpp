@@ -11,6 +11,7 @@
 #include "agent/record/history.h"
 #include "agent/record/journal.h"
 #include "common/error.h"
+#include "common/failure.h"
 #include "common/folder.h"
 #include "common/git.h"
 #include "common/run_folder.h"
@@ -52,29 +53,38 @@ std::string process_of(const RunSummary& run) {
 // ------------------------------------------------------------------------------------------------
 // Runs
 
-RunSummary summary_of(const fs::path& run_dir) {
-  RunSummary run{.folder = run_dir, .tag = run_dir.filename()};
+namespace {
+
+void look_at(const fs::path& run_dir, RunSummary& run) {
   const fs::path journal = RunFolder{run_dir}.journal();
+  run.last_activity = changed_at(run_dir);
   run.holder = holder_of(RunFolder{run_dir}.lock()).value_or("");
   run.paused = is_paused(run_dir);
   run.bytes = disk_usage(run_dir);
-  run.last_activity = changed_at(fs::exists(journal) ? journal : run_dir);
-  if (!fs::exists(journal)) return run;
-  // A journal that contradicts itself must not hide the other runs.
+  if (!fs::exists(journal)) return;
+  run.last_activity = changed_at(journal);
+  const RunState state = replay(read_journal(journal));
+  if (!state.start) return;
+  run.task = state.start->task_name;
+  run.kit = state.start->kit;
+  run.machine = state.start->machine;
+  if (!state.champion.empty()) run.best = state.best_bpb;
+  for (const Experiment& e : state.experiments) {
+    run.experiments += e.n > 0 && e.status != Status::kOpen;
+    if (e.status == Status::kDiscard || e.status == Status::kCrash) run.discarded.push_back(e.n);
+  }
+  run.finished = !state.stopped.empty() && !state.stopped.starts_with("interrupted");
+}
+
+}  // namespace
+
+RunSummary summary_of(const fs::path& run_dir) {
+  RunSummary run{.folder = run_dir, .tag = run_dir.filename()};
+  // What can't be read, or contradicts itself, must not hide the other runs.
   try {
-    const RunState state = replay(read_journal(journal));
-    if (!state.start) return run;
-    run.task = state.start->task_name;
-    run.kit = state.start->kit;
-    run.machine = state.start->machine;
-    if (!state.champion.empty()) run.best = state.best_bpb;
-    for (const Experiment& e : state.experiments) {
-      run.experiments += e.n > 0 && e.status != Status::kOpen;
-      if (e.status == Status::kDiscard || e.status == Status::kCrash) run.discarded.push_back(e.n);
-    }
-    run.finished = !state.stopped.empty() && !state.stopped.starts_with("interrupted");
+    look_at(run_dir, run);
   } catch (const std::exception& error) {
-    run.problem = error.what();
+    run.problem = failure_in_words(error);
   }
   return run;
 }
@@ -205,8 +215,9 @@ Remains remains_of(const fs::path& data, const std::string& tag, const fs::path&
             " and no commits of it in this folder's repository; see: build/agent runs");
   if (remains.refs.empty() && remains.left_alone.empty() &&
       !fs::exists(RunFolder{folder}.repository()))
-    remains.left_alone = "no commits of it are in the repository of " + checkout.string() +
-                         "; if it began in another checkout, type this command there";
+    remains.left_alone =
+        "no commits of it are in the repository of " + checkout.string() +
+        "; if it began in another checkout, type there: build/agent delete --tag " + tag;
   return remains;
 }
 
@@ -230,7 +241,7 @@ void remove(const Remains& remains) {
   if (!remains.branch.empty()) {
     const Git::Reply deleted = git.ask({"branch", "-q", "-D", remains.branch});
     check(deleted.code == 0,
-          "git can't delete the branch, and nothing was removed: " + one_line(deleted.err, 300));
+          "git can't delete its branch, so this run stays: " + one_line(deleted.err, 300));
   }
   if (!remains.refs.empty()) {
     std::string orders;
@@ -301,7 +312,9 @@ void collect_from(const RunSummary& run, Collector& collector) {
 
 std::vector<RunSummary> take_idle(std::vector<RunSummary>& runs, std::time_t now, double days) {
   const auto idle = std::stable_partition(runs.begin(), runs.end(), [&](const RunSummary& run) {
-    return !run.holder.empty() || std::difftime(now, run.last_activity) < 86400 * days;
+    // What has no task in a journal may be a folder of the user's.
+    return !run.holder.empty() || run.task.empty() ||
+           std::difftime(now, run.last_activity) < 86400 * days;
   });
   std::vector<RunSummary> taken(idle, runs.end());
   runs.erase(idle, runs.end());

@@ -86,7 +86,8 @@ struct Leftover {
 // A partial folder counts after an hour, since its maker may be at work.
 std::vector<Leftover> leftovers(const fs::path& data, const std::vector<RunSummary>& runs,
                                 std::time_t now);
-// Takes those out of `runs` that nobody runs and in which nothing has happened for `days`.
+// Takes those out of `runs` that have begun, that nobody runs, and in which nothing has happened
+// for `days`.
 std::vector<RunSummary> take_idle(std::vector<RunSummary>& runs, std::time_t now, double days);
 // Which run keeps all kits from going, and what helps, in a line; empty if none does.
 std::string why_kits_stay(const std::vector<RunSummary>& runs);

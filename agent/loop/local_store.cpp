@@ -8,6 +8,7 @@
 #include "agent/record/journal.h"
 #include "agent/record/page_detail.h"
 #include "agent/record/report.h"
+#include "common/folder.h"
 
 namespace autoresearch {
 
@@ -39,6 +40,8 @@ LocalStore::LocalStore(fs::path checkout, fs::path first, RunFolder run, std::st
       history_(history),
       warn_(std::move(warn)) {
   remove_half_written_files(run_.path);
+  // A kill may have ended a compiler.
+  for (const ExperimentFolder& folder : run_.all_folders()) remove_whatever(folder.build());
 }
 
 std::string LocalStore::first_source() { return read_file(first_); }

@@ -29,13 +29,14 @@ done::Measured not_built(int64_t n, const std::string& errors) {
 }  // namespace
 
 LocalWorkers::LocalWorkers(const Kit& kit, Slot slot, RunFolder run, Proposer& proposer,
-                           Models* models, std::string task_sha256)
+                           Models* models, std::string task_sha256, std::function<double()> clock)
     : kit_(kit),
       slot_(std::move(slot)),
       run_(std::move(run)),
       proposer_(proposer),
       models_(models),
-      task_sha256_(std::move(task_sha256)) {
+      task_sha256_(std::move(task_sha256)),
+      clock_(std::move(clock)) {
   if (models_)
     models_->ledger().record_with([this](CallEvent event) {
       if (auto* call = std::get_if<CallOpened>(&event)) call->n = asking_for_;
@@ -45,7 +46,7 @@ LocalWorkers::LocalWorkers(const Kit& kit, Slot slot, RunFolder run, Proposer& p
 
 LocalWorkers::~LocalWorkers() { finish(); }
 
-double LocalWorkers::now() { return wall_clock(); }
+double LocalWorkers::now() { return clock_(); }
 
 World LocalWorkers::world() {
   World world;

@@ -20,9 +20,9 @@ namespace autoresearch {
 class LocalWorkers : public Workers {
  public:
   // All of them outlive this. `models` null: only the builtin proposer. `task_sha256`: of task.json
-  // as the run knows it.
+  // as the run knows it. `clock`: the journal's.
   LocalWorkers(const Kit& kit, Slot slot, RunFolder run, Proposer& proposer, Models* models,
-               std::string task_sha256);
+               std::string task_sha256, std::function<double()> clock);
   ~LocalWorkers() override;
 
   double now() override;
@@ -62,6 +62,7 @@ class LocalWorkers : public Workers {
   Proposer& proposer_;
   Models* models_;
   const std::string task_sha256_;
+  const std::function<double()> clock_;
   std::map<int64_t, std::shared_ptr<Proposer::Talk>> talks_;
   int64_t asking_for_ = 0;  // the experiment that a call to a model belongs to
 

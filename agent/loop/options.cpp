@@ -85,7 +85,7 @@ void add_run_options(CLI::App& run, Options& options) {
                  "repeat or count a measurement that other load on the machine disturbed")
       ->check(CLI::IsMember({"repeat", "count"}))
       ->capture_default_str();
-  run.add_option("--until", options.until, "HH:MM: stop at that local time");
+  run.add_option("--until", options.until, "HH:MM: stop at that local time")->check(until_problem);
   run.add_option("--notify", options.notify,
                  "command to run at the end, the first keep, a pause, a breakage or a plateau; it "
                  "gets one line as its last argument, and details on stdin");
@@ -144,8 +144,8 @@ Settings settings_of(const Options& options, const RunState& state, const Slot& 
   settings.max_experiments = options.max_experiments;
   if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;
   if (!options.until.empty())
-    settings.deadline = std::min(settings.deadline,
-                                 now + seconds_until(options.until, static_cast<std::time_t>(now)));
+    settings.deadline =
+        std::min(settings.deadline, now + seconds_until(options.until, std::time(nullptr)));
   if (std::isfinite(settings.deadline)) settings.given = settings.deadline - now;
   settings.score_test = true;
   read_proof(options.verify, settings);

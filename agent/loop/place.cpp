@@ -14,6 +14,7 @@
 #include <sstream>
 
 #include "common/error.h"
+#include "common/folder.h"
 #include "common/run_folder.h"
 #include "common/text.h"
 
@@ -172,6 +173,19 @@ std::string repository_note(const std::string& reason, const fs::path& checkout,
     return where + ", since " + checkout.string() +
            " is in no git repository; to have them there, type git init first";
   return where + ": " + one_line(reason, 200);
+}
+
+FreshFolder::FreshFolder(const fs::path& path) : path_(path) {
+  fs::create_directories(path.parent_path());
+  is_new_ = fs::create_directory(path);
+}
+
+FreshFolder::~FreshFolder() {
+  if (!is_new_) return;
+  try {
+    if (!holder_of(RunFolder{path_}.lock())) remove_whatever(path_);
+  } catch (const Error&) {  // nobody can tell who works in it, so it stays
+  }
 }
 
 void set_paused(const fs::path& run_dir, bool paused) {

@@ -58,6 +58,21 @@ std::vector<std::string> other_runs(const std::vector<RunSummary>& runs, const s
 std::string repository_note(const std::string& reason, const fs::path& checkout,
                             const fs::path& repository);
 
+// The folder of a run that begins: gone again unless keep() is called, and unless another agent has
+// begun to work in it. A folder that was there stays.
+class FreshFolder {
+ public:
+  explicit FreshFolder(const fs::path& path);
+  ~FreshFolder();
+  FreshFolder(const FreshFolder&) = delete;
+  FreshFolder& operator=(const FreshFolder&) = delete;
+  void keep() { is_new_ = false; }
+
+ private:
+  const fs::path path_;
+  bool is_new_ = false;
+};
+
 // `agent pause` and `agent resume`: the file `paused` in the run's folder. It outlives the agent,
 // so a run that is started again stays paused.
 void set_paused(const fs::path& run_dir, bool paused);

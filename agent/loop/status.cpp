@@ -126,6 +126,8 @@ bool scores_on_test(const RunState& state) {
 std::string idle_phase(const RunFolder& folder, const RunState& state, const Doing& doing) {
   if (fs::exists(folder.canary().path)) return "trying if the machine is whole";
   if (!state.paused.empty()) return "paused";
+  if (state.troubles_in_row > 0 && doing.asking.empty())
+    return "resting after an error: " + one_line(state.last_trouble, 200);
   if (state.proof) return "between two measurements of the proof";
   if (scores_on_test(state)) return "scoring on the test split";
   if (!doing.asking.empty()) return "waiting for an idea";
@@ -167,14 +169,14 @@ std::optional<int64_t> experiments_left(const RunStatus& status) {
 }
 
 // By the limits of the program that runs it, in seconds since 1970; a proof comes on top of a limit
-// by number.
+// by number. In a pause and in a proof only a deadline tells an end.
 std::optional<double> end_of(const RunStatus& status) {
   const auto left = experiments_left(status);
   const double pace = pace_of(status.state);
   std::optional<double> end;
   if (!status.holder.empty() && status.state.start && status.state.start->deadline > 0)
     end = status.state.start->deadline;
-  if (left && pace > 0) {
+  if (left && pace > 0 && status.state.paused.empty() && !status.state.proof) {
     const double by_number = status.now + static_cast<double>(*left) * pace;
     end = std::min(end.value_or(by_number), by_number);
   }
@@ -247,12 +249,17 @@ std::string done_in_words(const RunState& state) {
 std::string end_in_words(const RunStatus& status) {
   const auto left = experiments_left(status);
   const auto end = end_of(status);
-  if (!left && !end) return "when you stop it";
+  if (status.state.proof)
+    return "with the proof" + (end ? local_time(*end, ", at %a %H:%M at the latest") : "");
+  if (!left && !end)
+    return status.state.start && status.state.start->only_proof ? "with the proof"
+                                                                : "when you stop it";
   std::string words;
   if (left)
     words =
         *left == 1 ? "after 1 more experiment" : fmt::format("after {} more experiments", *left);
   if (end) words += (words.empty() ? "at " : ", at about ") + local_time(*end, "%a %H:%M");
+  if (left && status.state.champion_n > 0) words += ", then perhaps a proof";
   return words;
 }
 
@@ -407,7 +414,9 @@ std::string status_text(const RunStatus& status, size_t columns, bool colours) {
   if (!status.holder.empty() && !status.doing.asking.empty())
     add("model", "asking " + one_line(status.doing.asking, 100) + " for " +
                      human_seconds(status.doing.asking_seconds));
-  if (status.user_pauses) add("", "agent pause asks for a pause; to go on: build/agent resume");
+  if (status.user_pauses)
+    add("", "agent pause asks for a pause; to go on: build/agent resume --tag " +
+                status.folder.path.filename().string());
   add("next", next_in_words(status));
   add("best", best_in_words(state));
   add("noise", noise_beside_gain(state));

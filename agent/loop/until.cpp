@@ -44,6 +44,15 @@ std::optional<std::time_t> next_on(std::time_t now, int days, int hour, int minu
 
 }  // namespace
 
+std::string until_problem(const std::string& text) {
+  try {
+    seconds_until(text, std::time(nullptr));
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 double seconds_until(const std::string& text, std::time_t now) {
   std::smatch part;
   if (!std::regex_match(text, part, std::regex("([01]?[0-9]|2[0-3]):([0-5][0-9])")))

@@ -11,5 +11,7 @@ namespace autoresearch {
 // would have been called so; on the day on which they show it twice, the next of the two. Throws
 // Error, a usage error, for any other text.
 double seconds_until(const std::string& text, std::time_t now);
+// What is wrong with such a text; empty if nothing is.
+std::string until_problem(const std::string& text);
 
 }  // namespace autoresearch

@@ -58,7 +58,7 @@ namespace event {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Start, version, tag, task_name, task, kit, device,
                                                 machine, seed, provider, from, sandbox, deadline,
-                                                max_experiments)
+                                                max_experiments, only_proof)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Program, sha256)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Replied, n, proposer)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NotBuilt, n, fingerprint, errors)

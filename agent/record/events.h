@@ -36,6 +36,7 @@ struct Start {
   // When this program will stop by itself; 0: no such limit.
   double deadline = 0;          // seconds since 1970
   int64_t max_experiments = 0;  // of the run, the baseline aside
+  bool only_proof = false;      // agent verify
 };
 
 // program.md is another than before.

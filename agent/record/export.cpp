@@ -109,9 +109,27 @@ std::vector<Mail> mails_of(const RunFolder& run, const RunState& state) {
   return mails;
 }
 
-bool is_patch(const fs::path& path) {
+constexpr char kSender[] = "autoresearch <autoresearch@localhost>";
+
+// What an earlier export wrote, which the next one replaces. Anything else is the user's.
+bool is_exported(const fs::path& path) {
   const std::string name = path.filename();
-  return path.extension() == ".patch" && name.size() > 5 && name[4] == '-';
+  return path.extension() == ".patch" && name.size() > 5 && name[4] == '-' &&
+         read_file(path).find(fmt::format("\nFrom: {}\n", kSender)) != std::string::npos;
+}
+
+// A train.cpp that is in the way is replaced only if the run has the same text: it may hold the
+// user's own edits.
+void check_replaceable(const fs::path& source, const RunFolder& run, const RunState& state) {
+  if (!fs::exists(source)) return;
+  const std::string text = read_file(source);
+  std::vector<std::string> known = {state.at(0).candidate.commit, state.champion};
+  for (const Mail& mail : mails_of(run, state)) known.push_back(mail.commit);
+  check(std::any_of(known.begin(), known.end(),
+                    [&](const std::string& commit) { return source_of(run, commit) == text; }),
+        source.string() +
+            " is not of this run, and export would replace it; name a new folder: "
+            "--to FOLDER");
 }
 
 }  // namespace
@@ -126,11 +144,11 @@ std::vector<Patch> patches_of(const RunFolder& run, const RunState& state) {
     Patch patch;
     patch.name = fmt::format("{:04}-{}.patch", i + 1, slug_of(mail.subject));
     patch.text = fmt::format(
-        "From {} Mon Sep 17 00:00:00 2001\nFrom: autoresearch <autoresearch@localhost>\n"
+        "From {} Mon Sep 17 00:00:00 2001\nFrom: {}\n"
         "Date: {}\nSubject: [PATCH {}/{}] {}\n"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
         "Content-Transfer-Encoding: 8bit\n\n{}---\n{}-- \nautoresearch\n\n",
-        mail.commit, mail_date(mail.utc), i + 1, mails.size(), mail.subject, mail.body,
+        mail.commit, kSender, mail_date(mail.utc), i + 1, mails.size(), mail.subject, mail.body,
         unified_diff(before, after, "train.cpp"));
     patches.push_back(std::move(patch));
     before = after;
@@ -143,15 +161,16 @@ std::string export_run(const RunFolder& run, const RunState& state, const fs::pa
         "run " + run.path.filename().string() + " has no baseline yet; see: build/agent status");
   const std::vector<Patch> patches = patches_of(run, state);
   fs::create_directories(folder);
+  check_replaceable(folder / "train.cpp", run, state);
   std::vector<fs::path> earlier;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (is_patch(entry.path())) earlier.push_back(entry.path());
+    if (is_exported(entry.path())) earlier.push_back(entry.path());
   for (const fs::path& path : earlier) fs::remove(path);
   for (const Patch& patch : patches) write_file(folder / patch.name, patch.text);
   write_file(folder / "train.cpp", source_of(run, state.champion));
 
-  std::string said = fmt::format("{} patches and the champion's train.cpp are in {}\n",
-                                 patches.size(), folder.native());
+  std::string said = fmt::format("{} patch{} and the champion's train.cpp are in {}\n",
+                                 patches.size(), patches.size() == 1 ? "" : "es", folder.native());
   if (patches.empty()) return said;
   return said + fmt::format(
                     "as a branch, in the checkout that the run began in:\n"

@@ -114,7 +114,8 @@ std::string edits_of_worktree(const Git& git) {
 
 }  // namespace
 
-History::History(fs::path checkout, fs::path scratch, std::string tag, std::string edited)
+History::History(fs::path checkout, fs::path scratch, std::string tag, std::string edited,
+                 bool begun)
     : tag_(std::move(tag)), edited_(std::move(edited)) {
   check_tag(tag_);
   check(fs::is_directory(checkout), checkout.string() + " is not a folder; type the path of one");
@@ -125,7 +126,11 @@ History::History(fs::path checkout, fs::path scratch, std::string tag, std::stri
   std::string reason = fs::exists(scratch_ / kOwnRepository / "HEAD")
                            ? "this run began with a repository of its own"
                            : find_repository();
-  if (!reason.empty()) use_own_repository(reason);
+  if (reason.empty()) return;
+  check(!begun || fs::exists(scratch_ / kOwnRepository / "HEAD"),
+        "run " + tag_ + " has its commits in a repository that can't be used here (" + reason +
+            "); type the command in the checkout in which it began");
+  use_own_repository(reason);
 }
 
 void History::check_tag(const std::string& tag) {
@@ -255,6 +260,10 @@ std::optional<std::string> History::merge(const std::string& base, const std::st
 
 std::string History::source_at(const std::string& commit) const {
   return repository_git().must({"cat-file", "blob", commit + ":" + edited_path()});
+}
+
+bool History::has(const std::string& commit) const {
+  return resolve(commit + "^{commit}").has_value();
 }
 
 std::optional<std::string> History::resolve(const std::string& name) const {

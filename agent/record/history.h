@@ -22,8 +22,10 @@ class History {
   // `checkout`: the user's folder, in a repository or not. `scratch`: a folder of the run's, for
   // the index and, if needed, the bare repository; kept between calls. `edited`: "train.cpp",
   // relative to the checkout's folder. Throws Error when git is not installed (with the command to
-  // install it) and for a tag that check_tag() refuses.
-  History(fs::path checkout, fs::path scratch, std::string tag, std::string edited);
+  // install it), for a tag that check_tag() refuses, and if the run has `begun` and the repository
+  // that it began in can't be used from here.
+  History(fs::path checkout, fs::path scratch, std::string tag, std::string edited,
+          bool begun = false);
 
   // Throws Error unless `tag` can name a folder and a branch: letters, digits, '.', '_' and '-'.
   static void check_tag(const std::string& tag);
@@ -42,6 +44,8 @@ class History {
   // `theirs` with the change that leads from `base` to `ours`; nothing if both touch one place.
   std::optional<std::string> merge(const std::string& base, const std::string& ours,
                                    const std::string& theirs) const;
+
+  bool has(const std::string& commit) const;
 
   // The edited file at a commit.
   std::string source_at(const std::string& commit) const;

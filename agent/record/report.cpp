@@ -121,7 +121,7 @@ std::string closing_lines(const RunState& state, const std::string& why, const R
   }
   for (const std::string& line : {proof_line(state), changes_line(state), fits_validation(state)})
     if (!line.empty()) lines += line + "\n";
-  lines += "stopped: " + one_line(why, 300) + "\n";
+  if (!why.empty()) lines += "stopped: " + one_line(why, 300) + "\n";
   lines += proposer_lines(state);
   if (const std::string time = time_line(state.spent); !time.empty()) lines += time + "\n";
   if (const std::string slow = slow_operations(state); !slow.empty()) lines += slow + "\n";

@@ -36,8 +36,8 @@ std::string proof_line(const RunState& state);
 // "changes: 2 verified (#3 #7), 1 dropped (#4), 5 unproven"; empty without a proof.
 std::string changes_line(const RunState& state);
 
-// The last lines: total gain and how sure it is, why it stopped, experiments per proposer with
-// their keeps, where the files are, restore_line().
+// The last lines: total gain and how sure it is, why it stopped (`why` empty: it goes on),
+// experiments per proposer with their keeps, where the files are, restore_line().
 std::string closing_lines(const RunState& state, const std::string& why, const RunFolder& run);
 
 // The command that puts the champion's train.cpp into the checkout, in which it is typed; empty if

@@ -45,6 +45,7 @@ struct Fold {
     if (state.experiments.empty()) state.start->from = e.from;
     state.start->deadline = e.deadline;
     state.start->max_experiments = e.max_experiments;
+    state.start->only_proof = e.only_proof;
     // Every kind that experiments ran in is told.
     std::string& kinds = state.start->sandbox;
     if (kinds.find(e.sandbox) == std::string::npos)
@@ -280,8 +281,9 @@ struct Fold {
 
   void operator()(const event::Told& e) { state.told.insert(e.what); }
 
-  void operator()(const event::Trouble&) {
+  void operator()(const event::Trouble& e) {
     ++state.troubles_in_row;
+    state.last_trouble = e.what;
     state.last_trouble_at = at;
   }
 

@@ -101,6 +101,7 @@ struct RunState {
   std::deque<bool> proposals_failed;   // the latest twenty of models
   double models_rest_until = 0;        // seconds since 1970
   int64_t since_keep = 0;              // verdicts since the last keep
+  std::string last_trouble;
   int troubles_in_row = 0;  // the loop's own errors without a verdict or a candidate between
   std::optional<std::string> canary;  // what a look at the machine found since; "": it was whole
   double canary_at = 0;

@@ -142,9 +142,8 @@ int run(const Options& options) {
   // Before anything is made: what an earlier start spent on models, and what was replayed.
   const std::vector<Entry> earlier =
       fs::exists(folder.journal()) ? read_journal(folder.journal()) : std::vector<Entry>();
-  const auto clock =
-      steady_wall_clock(earlier.empty() ? 0 : seconds_of_utc(earlier.back().time).value_or(0));
-  const double started = clock();
+  const auto clock = steady_wall_clock(time_of_last(earlier));
+  const double started = clock(), by_the_wall = wall_clock();
   ModelOptions asked = options.models;
   asked.first.given = replies_in(earlier);
   const auto models = make_models(asked, calls_in(earlier));
@@ -159,8 +158,8 @@ int run(const Options& options) {
   FreshFolder fresh(folder.path);
   Journal journal(folder.journal(), clock);
   RunState state = replay(journal.earlier());
-  History history(site.checkout, folder.git(), options.tag, "train.cpp",
-                  !first_commit(state).empty());
+  const bool begun = !first_commit(state).empty();
+  History history(site.checkout, folder.git(), options.tag, "train.cpp", begun);
   fs::create_directories(folder.experiments());
   const Kit kit = Kit::open_or_create(site.build, kits_dir(), state.start ? state.start->kit : "");
   log_info("run         " + folder.path.string());
@@ -171,8 +170,9 @@ int run(const Options& options) {
   start.provider = models ? models->proposers().name() : "builtin";
   const First first = first_source(options, state, site.checkout);
   start.from = first.from;
-  const Settings settings = settings_of(options, state, slot, models != nullptr, started);
-  if (std::isfinite(settings.deadline)) start.deadline = settings.deadline;
+  const Settings settings =
+      settings_of(options, state, slot, models != nullptr, {started, by_the_wall});
+  if (std::isfinite(settings.deadline)) start.deadline = by_the_wall + settings.given;
   start.max_experiments = settings.max_experiments;
   start.only_proof = settings.only_proof;
   apply(state, journal.append(start));

@@ -1,4 +1,4 @@
-// What a main function prints of an exception that nobody made a sentence of.
+// An exception of the standard library in words for a user.
 #pragma once
 
 #include <exception>
@@ -10,9 +10,12 @@ namespace autoresearch {
 inline std::string failure_in_words(const std::exception& error) {
   const auto* failure = dynamic_cast<const std::filesystem::filesystem_error*>(&error);
   if (!failure) return error.what();
-  const std::string path = failure->path1().string();
-  return "can't use " + (path.empty() ? "the current folder" : path) + ": " +
-         failure->code().message() + "; name a path that is there and that you may write to";
+  const std::string path = failure->path1().string(), other = failure->path2().string();
+  const std::string what = "can't use " + (path.empty() ? "the current folder" : path) +
+                           (other.empty() ? "" : " or " + other) + ": " + failure->code().message();
+  if (path.empty()) return what + "; go to a folder that is there";
+  if (failure->code() == std::errc::no_space_on_device) return what + "; free some space";
+  return what + "; see what is there and whose it is: ls -ld '" + path + "'";
 }
 
 }  // namespace autoresearch

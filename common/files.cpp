@@ -35,7 +35,7 @@ template <typename Kind = Error>
   throw Kind("can't " + what + " " + path.string() + ": " + std::strerror(reason) +
              (reason == ENOSPC ? "; free some space and run the command again"
               : reason == EROFS || reason == EACCES
-                  ? "; make its folder readable and writable for you"
+                  ? "; make it and its folder readable and writable for you"
                   : ""));
 }
 

@@ -7,7 +7,7 @@
 
 namespace autoresearch {
 
-// printf into a string, only for units with torch, where fmt would be that newer one.
+// printf into a string, only for files that include torch: its headers bring another fmt.
 std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)));
 
 // Where status lines go: stderr, as they are, if it is open. Called once, first thing in main.

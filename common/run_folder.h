@@ -59,7 +59,7 @@ struct RunFolder {
 
   // Those that are there, by number.
   std::vector<ExperimentFolder> all_experiments() const;
-  // All in which something is built or measured, there or not.
+  // Each folder in which the loop builds or measures; `again` and `canary` may not exist.
   std::vector<ExperimentFolder> all_folders() const;
 };
 

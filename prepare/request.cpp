@@ -101,8 +101,7 @@ void fill_in(Request& request, const std::set<std::string>& given,
          named ? std::vector<std::string>{there->source} : std::vector<std::string>{});
     fill("--source", request.kept_source, there->source);
     // How other text is to be read tells nothing of this one.
-    const bool another =
-        (request.is_demo() || request.from_hub()) && request.source[0] != there->source;
+    const bool another = given.contains("--source") && source_label(request) != there->source;
     if (another) return;
     fill("--column", request.read.column, there->column);
     fill("--doc-separator", request.read.doc_separator, there->doc_separator);

@@ -78,7 +78,7 @@ std::string summary_of_splits(const TaskInfo& info) {
 }
 
 std::string summary_of_samples(const fs::path& dir, const TaskInfo& info,
-                                const Tokenizer& tokenizer) {
+                               const Tokenizer& tokenizer) {
   return longest_tokens(tokenizer) + "\nfirst tokens of each split\n" +
          sample("train", first_tokens(train_shards(dir, info)[0]), tokenizer) +
          sample("val", heldout_rows(dir, info, "val"), tokenizer) +

@@ -17,6 +17,6 @@ std::string summary_of_splits(const TaskInfo& info);
 
 // The longest tokens, and the beginning of each split, decoded.
 std::string summary_of_samples(const fs::path& dir, const TaskInfo& info,
-                                const Tokenizer& tokenizer);
+                               const Tokenizer& tokenizer);
 
 }  // namespace autoresearch

@@ -230,14 +230,27 @@ TEST_F(ReadingTest, StatusTellsWhenTheRunWillEndByItself) {
   event::Start start;
   start.max_experiments = 10;  // two of them were made
   EXPECT_HAS(text_of(story.tell(start), 120), "ends      after 8 more experiments, at about ");
-  start.deadline = story.now + 3600;
-  EXPECT_HAS(text_of(story.tell(start), 120), "after 8 more experiments, at about ");
+  start.deadline = story.now + 1;  // before the eighth
+  const std::string at = "ends      at " + local_time(start.deadline, "%a %H:%M");
+  EXPECT_HAS(text_of(story.tell(start), 120), at);
   start.max_experiments = 0;
-  EXPECT_HAS(text_of(story.tell(start), 120),
-             "ends      at " + local_time(start.deadline, "%a %H:%M"));
+  EXPECT_HAS(text_of(story.tell(start), 120), at);
   const auto object = status_json(status_of({dir_ / "runs/t"}, story.now));
   EXPECT_EQ(object["ends_at"], start.deadline);
   EXPECT_TRUE(object["experiments_left"].is_null()) << "the last start has no such limit";
+  start.only_proof = true;
+  EXPECT_HAS(text_of(story.tell(start), 120), "ends      with the proof, at ");
+  EXPECT_HAS(text_of(story.tell(event::Paused{"by the user"}), 120), "ends      not while it is");
+}
+
+TEST_F(ReadingTest, StatusTellsOfAnErrorAsLongAsTheLoopRestsAfterIt) {
+  Story story = baseline();
+  const auto lock = hold();
+  write(story.tell(event::Trouble{"the disk is full"}));
+  const RunFolder run{dir_ / "runs/t"};
+  EXPECT_HAS(status_text(status_of(run, story.now), 120, false), "error: the disk is full");
+  EXPECT_EQ(status_text(status_of(run, story.now + 3600), 120, false).find("error"),
+            std::string::npos);
 }
 
 TEST_F(ReadingTest, StatusReadsARepeatWhereItRuns) {
@@ -412,6 +425,9 @@ TEST_F(ReadingTest, ExportIsASeriesThatGitApplies) {
   const fs::path to = dir_ / "it's here";
   file("it's here/0009-old.patch", "\nFrom: autoresearch <autoresearch@localhost>\n");
   const fs::path users = file("it's here/0008-mine.patch", "From: me <me@home>\n");
+  EXPECT_HAS(error_of([&] { export_run({dir_ / "runs/t"}, night().state, to); }),
+             "0008-mine.patch is not of an export");
+  fs::remove(users);
   const RunFolder run{dir_ / "runs/t"};
   const fs::path edited = file("it's here/train.cpp", "int a = 1;  // mine\n");
   EXPECT_HAS(error_of([&] { export_run(run, night().state, to); }),
@@ -420,8 +436,6 @@ TEST_F(ReadingTest, ExportIsASeriesThatGitApplies) {
   file("it's here/train.cpp", "int a = 1;\nint b = 2;\n");  // the baseline's
   const std::string said = export_run(run, night().state, to);
   EXPECT_FALSE(fs::exists(to / "0009-old.patch"));
-  EXPECT_TRUE(fs::exists(users));
-  fs::remove(users);
   EXPECT_EQ(read_file(to / "train.cpp"), "int a = 7;\nint b = 2;\n");
   file("checkout/train.cpp", "int a = 1;\nint b = 2;\n");
   const std::string script =

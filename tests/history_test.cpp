@@ -447,7 +447,7 @@ TEST(History, ARunGoesOnOnlyWhereItsCommitsAre) {
   Stranger user;
   fs::create_directories(user.checkout);
   const auto begun = [&] { History(user.checkout, user.scratch, "t", "train.cpp", true); };
-  EXPECT_HAS(error_of(begun), "type the command in the checkout in which it began");
+  EXPECT_HAS(error_of(begun), "mend that, or type the command in the checkout in which it began");
   EXPECT_FALSE(fs::exists(user.scratch / "repository.git")) << "the next start would believe it";
   History own(user.checkout, user.scratch, "t", "train.cpp");
   EXPECT_TRUE(own.own_repository());

@@ -31,7 +31,9 @@ class HousekeepingTest : public FolderTest {
   fs::path run_dir(const std::string& tag) const { return data_ / "runs" / tag; }
 
   // A journal with a baseline, a discarded and a crashed experiment; `why`: how it stopped.
-  void make_run(const std::string& tag, const std::string& kit, const std::string& why) const {
+  // `first`: the baseline's commit.
+  void make_run(const std::string& tag, const std::string& kit, const std::string& why,
+                const std::string& first = "0") const {
     fs::create_directories(run_dir(tag));
     Journal journal(run_dir(tag) / "journal.jsonl");
     event::Start start;
@@ -44,7 +46,7 @@ class HousekeepingTest : public FolderTest {
     for (int64_t n = 0; n < 3; ++n) {
       event::Candidate candidate;
       candidate.n = n;
-      candidate.commit = std::to_string(n);
+      candidate.commit = n == 0 ? first : std::to_string(n);
       Measured measured;
       measured.bpb = 2.5 + static_cast<double>(n);
       journal.append(candidate);
@@ -56,13 +58,15 @@ class HousekeepingTest : public FolderTest {
   }
 
   // The commits of a run in the checkout's repository, its branch at the last of them.
-  void make_commits(const std::string& tag) const {
+  // Returns the first.
+  std::string make_commits(const std::string& tag) const {
     History history(checkout_, run_dir(tag) / "git", tag, "train.cpp");
     const std::string first = history.commit_start("int main() {}\n", "baseline");
     const std::string second = history.commit(first, "int main() { return 0; }\n", "idea");
     history.set_ref("0000", first);
     history.set_ref("0001", second);
     history.move_branch(second, "");
+    return first;
   }
 
   std::string refs() const { return git("for-each-ref --format='%(refname)' | sort"); }
@@ -130,10 +134,8 @@ TEST_F(HousekeepingTest, TheListNamesTheProcessOfARunThatIsAlive) {
 }
 
 TEST_F(HousekeepingTest, ARunIsDeletedWithItsRefsAndItsBranchAndNothingElse) {
-  make_run("gone", kKit, "");
-  make_run("gone2", kKit, "");
-  make_commits("gone");
-  make_commits("gone2");
+  make_run("gone", kKit, "", make_commits("gone"));
+  make_run("gone2", kKit, "", make_commits("gone2"));
   fs::create_symlink(run_dir("gone") / "results.tsv", checkout_ / "results.tsv");
   const std::string head = git("rev-parse HEAD") + git("status --porcelain -uno");
   const Remains remains = remains_of(data_, "gone", checkout_);
@@ -176,8 +178,7 @@ TEST_F(HousekeepingTest, RefsOfARunWhoseFolderIsGoneCanBeDeleted) {
 }
 
 TEST_F(HousekeepingTest, ABranchThatIsCheckedOutStopsADeletionBeforeItBegins) {
-  make_run("used", kKit, "");
-  make_commits("used");
+  make_run("used", kKit, "", make_commits("used"));
   git("checkout -q autoresearch/used");
   const std::string before = refs();
   const std::string problem = error_of([&] { remove(remains_of(data_, "used", checkout_)); });
@@ -186,9 +187,19 @@ TEST_F(HousekeepingTest, ABranchThatIsCheckedOutStopsADeletionBeforeItBegins) {
   EXPECT_TRUE(fs::exists(run_dir("used") / "journal.jsonl"));
 }
 
-TEST_F(HousekeepingTest, ABranchThatTheUserMovedStays) {
-  make_run("mine", kKit, "");
+TEST_F(HousekeepingTest, CommitsOfAnotherRunOfThatNameStay) {
+  make_run("mine", kKit, "", "of-another-data-folder");
   make_commits("mine");
+  const std::string before = refs();
+  const Remains remains = remains_of(data_, "mine", checkout_);
+  EXPECT_HAS(describe(remains), "are of another run of that name, and stay");
+  remove(remains);
+  EXPECT_EQ(refs(), before);
+  EXPECT_FALSE(fs::exists(run_dir("mine")));
+}
+
+TEST_F(HousekeepingTest, ABranchThatTheUserMovedStays) {
+  make_run("mine", kKit, "", make_commits("mine"));
   git("update-ref refs/heads/autoresearch/mine HEAD");
   const Remains remains = remains_of(data_, "mine", checkout_);
   EXPECT_NE(describe(remains).find("branch autoresearch/mine stays"), std::string::npos);

@@ -141,6 +141,19 @@ TEST(Disturbed, AQuotaThatTheChildAloneUsesUpIsNone) {
   EXPECT_EQ(disturbed(state, {state}).value_or(""), "");
 }
 
+TEST(Disturbed, AQuotaThatCameLaterIs) {
+  MachineState state = quiet();
+  state.cores = 0.5;
+  state.training.cpu_seconds = 30;  // all that it could have
+  EXPECT_EQ(disturbed(state, kPeers).value_or(""),
+            "0.5 of the usual 2 cores were left: a quota or the set of CPUs has changed");
+  EXPECT_EQ(disturbed(state, kNone).value_or(""), "") << "the baseline knows no other";
+  EXPECT_EQ(disturbed(state, {state, state, quiet()}).value_or(""), "") << "it is usual by now";
+  state.cores = 1;
+  state.training.cpu_seconds = 60;
+  EXPECT_EQ(disturbed(state, kPeers).value_or(""), "") << "one thread needs no second core";
+}
+
 TEST(Disturbed, AQuotaThatOthersUseUpIs) {
   MachineState peer = quiet(), state = quiet();
   peer.cores = state.cores = 0.5;

@@ -298,6 +298,22 @@ TEST_F(PrepareTest, WhatNoFlagGivesStaysAsTheTaskHasIt) {
   EXPECT_EQ(task_json()["seq_len"], 64);
 }
 
+TEST_F(PrepareTest, HowTheTextOfOneSourceIsReadSaysNothingOfAnother) {
+  write_corpus();
+  std::string lines;
+  for (int i = 0; i < 2000; ++i)
+    lines += "{\"raw\": {\"text\": \"line " + std::to_string(i) + " of some other text\"}}\n";
+  write_file(dir_ / "nested.jsonl", lines);
+  const Output first = prepare(
+      "--source nested.jsonl --task t --vocab 300 --seq-len 32 --eval-tokens 320 "
+      "--column raw.text");
+  ASSERT_EQ(first.code, 0) << first.err;
+  const Output again = prepare("--source corpus --task t --force");
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(task_json("t")["column"], "text");
+  EXPECT_EQ(task_json("t")["vocab_size"], 300);
+}
+
 TEST_F(PrepareTest, AnotherBudgetIsATaskOfItsOwnWithTheSameFiles) {
   write_corpus();
   ASSERT_EQ(prepare(kSmall).code, 0);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "agent/loop/options.h"
 #include "tests/support.h"
 
 namespace autoresearch {
@@ -54,6 +55,20 @@ TEST(Until, AnythingElseIsAUsageErrorThatShowsHow) {
               std::string::npos)
         << text;
   }
+}
+
+TEST(Until, IsAMomentOfTheRunsOwnClock) {
+  setenv("TZ", "UTC", 1);
+  Options options;
+  options.until = "07:30";
+  const double machine =
+      1764396000;  // 06:00; the clock was put back by three hours before the start
+  const double run = machine + 3 * kHour;
+  const Settings settings = settings_of(options, {}, {}, false, {run, machine});
+  EXPECT_EQ(settings.deadline, run + 1.5 * kHour);
+  EXPECT_EQ(settings.given, 1.5 * kHour);
+  options.max_hours = 1;
+  EXPECT_EQ(settings_of(options, {}, {}, false, {run, machine}).deadline, run + kHour);
 }
 
 }  // namespace

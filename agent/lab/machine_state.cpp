@@ -62,6 +62,16 @@ Cause standstill(const MachineState& state) {
   return std::nullopt;
 }
 
+// A quota, or a set of CPUs, that left less to compute with than the run's other trainings had.
+Cause fewer_cores(const MachineState& state, const std::vector<MachineState>& peers) {
+  const double before = usual(peers, [](const MachineState& peer) { return peer.cores; });
+  if (state.cores >= kWhole * before || rate(state) >= kWhole * usual(peers, rate))
+    return std::nullopt;
+  return fmt::format(
+      "{:g} of the usual {:g} cores were left: a quota or the set of CPUs has changed", state.cores,
+      before);
+}
+
 // A training has its fixed time, so what counts is the share of it that was taken away.
 Cause taken_cores(const MachineState& state, const std::vector<MachineState>& peers) {
   const auto lost_share = [](const MachineState& state) {
@@ -152,6 +162,7 @@ Cause late_for_others(const MachineState& state, const std::vector<MachineState>
 std::optional<std::string> disturbed(const MachineState& state,
                                      const std::vector<MachineState>& peers) {
   if (Cause cause = standstill(state)) return cause;
+  if (Cause cause = fewer_cores(state, peers)) return cause;
   if (Cause cause = taken_cores(state, peers)) return cause;
   if (Cause cause = busy_gpu(state, peers)) return cause;
   if (Cause cause = slow_disk_or_memory(state, peers)) return cause;

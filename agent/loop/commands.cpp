@@ -26,6 +26,7 @@
 #include "agent/record/page_detail.h"
 #include "agent/record/show.h"
 #include "common/error.h"
+#include "common/failure.h"
 #include "common/text.h"
 
 namespace autoresearch {
@@ -61,7 +62,7 @@ fs::path run_dir_of(const std::string& tag) {
 int list_runs(const Options&) {
   const std::vector<RunSummary> runs = all_runs(data_dir());
   if (runs.empty()) {
-    std::cout << "no runs in " << (runs_dir()).string()
+    std::cout << "no runs in " << runs_dir().string()
               << "; start one: build/agent run --tag NAME --task NAME\n";
     return kDone;
   }
@@ -93,15 +94,45 @@ std::vector<Leftover> find_leftovers(const std::vector<RunSummary>& runs,
   return found;
 }
 
+// Takes those out of `runs` in which nothing has happened for so many days, and shows what deleting
+// them would remove.
+std::vector<Remains> show_old(std::vector<RunSummary>& runs, double days) {
+  std::vector<Remains> old;
+  if (days <= 0) return old;
+  for (const RunSummary& run : take_idle(runs, std::time(nullptr), days)) {
+    try {
+      old.push_back(remains_of(data_dir(), run.tag, fs::current_path()));
+      std::cout << "run " << run.tag << ":\n" << describe(old.back());
+    } catch (const std::exception& error) {
+      std::cout << "run " << run.tag << " stays: " << failure_in_words(error) << "\n";
+    }
+  }
+  return old;
+}
+
+// Deletes those that are still as old: an answer may take long. Returns why others stay.
+std::string delete_old(const std::vector<Remains>& old, double days) {
+  std::vector<RunSummary> runs = all_runs(data_dir());
+  const std::vector<RunSummary> idle = take_idle(runs, std::time(nullptr), days);
+  std::string stays;
+  for (const Remains& shown : old) {
+    if (std::none_of(idle.begin(), idle.end(),
+                     [&](const RunSummary& run) { return run.tag == shown.tag; }))
+      continue;
+    try {
+      remove(remains_of(data_dir(), shown.tag, fs::current_path()));
+    } catch (const std::exception& error) {
+      stays += fmt::format("{}run {} stays: {}", stays.empty() ? "" : "; ", shown.tag,
+                           failure_in_words(error));
+    }
+  }
+  return stays;
+}
+
 // The old runs first: what only they need goes with them.
 int prune(const Options& options) {
   std::vector<RunSummary> runs = all_runs(data_dir());
-  std::vector<Remains> old;
-  if (options.older_than > 0)
-    for (const RunSummary& run : take_idle(runs, std::time(nullptr), options.older_than)) {
-      old.push_back(remains_of(data_dir(), run.tag, fs::current_path()));
-      std::cout << "run " << run.tag << ":\n" << describe(old.back());
-    }
+  const std::vector<Remains> old = show_old(runs, options.older_than);
   const std::vector<Leftover> found = find_leftovers(runs, nullptr);
   if (const std::string why = why_kits_stay(runs); !why.empty()) std::cout << why << "\n";
   std::cout << describe(found) << std::flush;
@@ -110,13 +141,7 @@ int prune(const Options& options) {
     return kDone;
   }
   if (!is_confirmed(options)) return kDone;
-  std::string stays;
-  for (const Remains& remains : old) try {
-      remove(remains_of(data_dir(), remains.tag, fs::current_path()));
-    } catch (const Error& error) {  // it is alive by now, or a worktree has its branch
-      stays +=
-          fmt::format("{}run {} stays: {}", stays.empty() ? "" : "; ", remains.tag, error.what());
-    }
+  const std::string stays = delete_old(old, options.older_than);
   remove(find_leftovers(all_runs(data_dir()), &found));
   check(stays.empty(), stays);
   std::cout << "removed\n";
@@ -232,9 +257,9 @@ int show(const Options& options) {
     if (!wanted) continue;
     check(fs::exists(path),
           fmt::format("experiment {} has no {}: {}", options.n, path.filename().string(),
-                      options.n == 0 ? "it is the baseline"
-                      : options.diff ? "it was removed"
-                                     : "no model was asked"));
+                      options.n == 0                ? "it is the baseline"
+                      : path.extension() == ".diff" ? "it was removed"
+                                                    : "no model was asked"));
     std::cout << plain_text(read_file(path));
   }
   return kDone;

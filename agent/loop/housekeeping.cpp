@@ -48,13 +48,6 @@ std::string process_of(const RunSummary& run) {
   return run.holder.empty() ? "" : " (" + run.holder + ")";
 }
 
-}  // namespace
-
-// ------------------------------------------------------------------------------------------------
-// Runs
-
-namespace {
-
 void look_at(const fs::path& run_dir, RunSummary& run) {
   const fs::path journal = RunFolder{run_dir}.journal();
   run.last_activity = changed_at(run_dir);
@@ -77,6 +70,9 @@ void look_at(const fs::path& run_dir, RunSummary& run) {
 }
 
 }  // namespace
+
+// ------------------------------------------------------------------------------------------------
+// Runs
 
 RunSummary summary_of(const fs::path& run_dir) {
   RunSummary run{.folder = run_dir, .tag = run_dir.filename()};
@@ -163,8 +159,19 @@ std::string human_bytes(int64_t bytes) {
 
 namespace {
 
+// That a run's journal names; empty if there is none.
+std::string first_commit_of(const fs::path& folder) {
+  try {
+    const RunState state = replay(read_journal(RunFolder{folder}.journal()));
+    return state.experiments.empty() ? "" : state.experiments[0].candidate.commit;
+  } catch (const Error&) {  // there is no journal, or it is damaged
+    return "";
+  }
+}
+
 // The run's refs and its branch. A branch at a commit that the run did not make is the user's own.
-void find_refs(Remains& remains, const fs::path& checkout) {
+// `first`: the run's first commit, if it is known; refs of another one are of another run.
+void find_refs(Remains& remains, const fs::path& checkout, const std::string& first) {
   const std::string branch = "refs/heads/autoresearch/" + remains.tag;
   const Git::Reply listed = Git({.cwd = checkout})
                                 .ask({"for-each-ref", "--format=%(refname) %(objectname)",
@@ -176,6 +183,12 @@ void find_refs(Remains& remains, const fs::path& checkout) {
   for (const std::string& line : split_lines(listed.out)) {
     const size_t blank = line.find(' ');
     const std::string name = line.substr(0, blank), commit = line.substr(blank + 1);
+    if (name.ends_with("/0000") && !first.empty() && commit != first) {
+      remains.refs.clear();
+      remains.left_alone = "refs/autoresearch/" + remains.tag + "/* in " + checkout.string() +
+                           " are of another run of that name, and stay";
+      return;
+    }
     if (name == branch) {
       branch_at = commit;
     } else {
@@ -206,12 +219,12 @@ Remains remains_of(const fs::path& data, const std::string& tag, const fs::path&
     remains.folder = folder;
     remains.bytes = disk_usage(folder);
   }
-  find_refs(remains, checkout);
+  find_refs(remains, checkout, first_commit_of(folder));
   std::error_code none;
   const fs::path link = checkout / "results.tsv";
   if (fs::read_symlink(link, none) == RunFolder{folder}.results() && !none) remains.results = link;
   check(!remains.folder.empty() || !remains.refs.empty(),
-        "no run " + tag + " in " + (runs_dir(data)).string() +
+        "no run " + tag + " in " + runs_dir(data).string() +
             " and no commits of it in this folder's repository; see: build/agent runs");
   if (remains.refs.empty() && remains.left_alone.empty() &&
       !fs::exists(RunFolder{folder}.repository()))

@@ -40,7 +40,7 @@ LocalStore::LocalStore(fs::path checkout, fs::path first, RunFolder run, std::st
       history_(history),
       warn_(std::move(warn)) {
   remove_half_written_files(run_.path);
-  // A kill may have ended a compiler.
+  // If the agent was killed, what its compiler made is still there.
   for (const ExperimentFolder& folder : run_.all_folders()) remove_whatever(folder.build());
 }
 

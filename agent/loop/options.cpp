@@ -130,7 +130,7 @@ void add_remeasure_options(CLI::App& remeasure, Remeasuring& what) {
 }
 
 Settings settings_of(const Options& options, const RunState& state, const Slot& slot, bool models,
-                     double now) {
+                     Moment now) {
   Settings settings;
   // A recorded reply costs no time, and fits to the champion that those before it have made.
   const bool recorded = !options.models.replay.empty() || options.models.first.kind == "replay";
@@ -142,11 +142,12 @@ Settings settings_of(const Options& options, const RunState& state, const Slot& 
   settings.disturbed_pause = std::min(settings.disturbed_pause, slot.budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;
   settings.max_experiments = options.max_experiments;
-  if (options.max_hours > 0) settings.deadline = now + 3600 * options.max_hours;
+  if (options.max_hours > 0) settings.deadline = now.run + 3600 * options.max_hours;
   if (!options.until.empty())
     settings.deadline =
-        std::min(settings.deadline, now + seconds_until(options.until, std::time(nullptr)));
-  if (std::isfinite(settings.deadline)) settings.given = settings.deadline - now;
+        std::min(settings.deadline,
+                 now.run + seconds_until(options.until, static_cast<std::time_t>(now.machine)));
+  if (std::isfinite(settings.deadline)) settings.given = settings.deadline - now.run;
   settings.score_test = true;
   read_proof(options.verify, settings);
   settings.only_proof = options.only_proof;

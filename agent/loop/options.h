@@ -37,9 +37,14 @@ void add_verify_options(CLI::App& verify, Options& options);
 
 void add_remeasure_options(CLI::App& remeasure, Remeasuring& what);
 
-// The plan's part of them. `state`: of the journal so far; `now`: seconds since 1970. Throws Error
-// for a time that is none.
+// One moment by two clocks, in seconds since 1970: by the run's own, which nobody sets, and by the
+// machine's.
+struct Moment {
+  double run, machine;
+};
+
+// The plan's part of them. `state`: of the journal so far. Throws Error for a time that is none.
 Settings settings_of(const Options& options, const RunState& state, const Slot& slot, bool models,
-                     double now);
+                     Moment now);
 
 }  // namespace autoresearch

@@ -183,8 +183,9 @@ FreshFolder::FreshFolder(const fs::path& path) : path_(path) {
 FreshFolder::~FreshFolder() {
   if (!is_new_) return;
   try {
-    if (!holder_of(RunFolder{path_}.lock())) remove_whatever(path_);
-  } catch (const Error&) {  // nobody can tell who works in it, so it stays
+    const FileLock mine(RunFolder{path_}.lock());
+    remove_whatever(path_);
+  } catch (const std::exception&) {  // another agent is in it, or nobody can tell: it stays
   }
 }
 

@@ -123,10 +123,12 @@ bool scores_on_test(const RunState& state) {
          });
 }
 
-std::string idle_phase(const RunFolder& folder, const RunState& state, const Doing& doing) {
+std::string idle_phase(const RunFolder& folder, const RunState& state, const Doing& doing,
+                       double now) {
   if (fs::exists(folder.canary().path)) return "trying if the machine is whole";
   if (!state.paused.empty()) return "paused";
-  if (state.troubles_in_row > 0 && doing.asking.empty())
+  if (state.troubles_in_row > 0 &&
+      now < state.last_trouble_at + trouble_pause(state.troubles_in_row))
     return "resting after an error: " + one_line(state.last_trouble, 200);
   if (state.proof) return "between two measurements of the proof";
   if (scores_on_test(state)) return "scoring on the test split";
@@ -137,7 +139,7 @@ std::string idle_phase(const RunFolder& folder, const RunState& state, const Doi
 Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& latest, double now) {
   Doing doing;
   doing.asking = latest.provider;
-  doing.asking_seconds = latest.call_opened > 0 ? now - latest.call_opened : 0;
+  doing.asking_seconds = latest.call_opened > 0 ? std::max(0.0, now - latest.call_opened) : 0;
   const auto places = places_of(folder, state);
   // A repeat that failed may stay open, so the last one is it.
   const auto open =
@@ -156,7 +158,7 @@ Doing doing_of(const RunFolder& folder, const RunState& state, const Latest& lat
       doing.phase = "building";
       return doing;
     }
-  doing.phase = idle_phase(folder, state, doing);
+  doing.phase = idle_phase(folder, state, doing, now);
   return doing;
 }
 
@@ -168,15 +170,16 @@ std::optional<int64_t> experiments_left(const RunStatus& status) {
   return std::max<int64_t>(0, state.start->max_experiments - count(state).all());
 }
 
-// By the limits of the program that runs it, in seconds since 1970; a proof comes on top of a limit
-// by number. In a pause and in a proof only a deadline tells an end.
+// When time or number of experiments will be used up, in seconds since 1970; nothing in a pause.
+// What an unfinished proof takes is not known.
 std::optional<double> end_of(const RunStatus& status) {
-  const auto left = experiments_left(status);
-  const double pace = pace_of(status.state);
+  const RunState& state = status.state;
+  if (status.holder.empty() || !state.start || !state.paused.empty()) return std::nullopt;
   std::optional<double> end;
-  if (!status.holder.empty() && status.state.start && status.state.start->deadline > 0)
-    end = status.state.start->deadline;
-  if (left && pace > 0 && status.state.paused.empty() && !status.state.proof) {
+  if (state.start->deadline > 0) end = state.start->deadline;
+  const auto left = experiments_left(status);
+  const double pace = pace_of(state);
+  if (left && pace > 0 && !state.proof) {
     const double by_number = status.now + static_cast<double>(*left) * pace;
     end = std::min(end.value_or(by_number), by_number);
   }
@@ -247,20 +250,18 @@ std::string done_in_words(const RunState& state) {
 
 // When the run will stop by itself, if it is at work.
 std::string end_in_words(const RunStatus& status) {
+  const RunState& state = status.state;
+  if (!state.paused.empty()) return "not while it is paused";
   const auto left = experiments_left(status);
   const auto end = end_of(status);
-  if (status.state.proof)
+  if (state.proof || (state.start && state.start->only_proof))
     return "with the proof" + (end ? local_time(*end, ", at %a %H:%M at the latest") : "");
-  if (!left && !end)
-    return status.state.start && status.state.start->only_proof ? "with the proof"
-                                                                : "when you stop it";
-  std::string words;
-  if (left)
-    words =
-        *left == 1 ? "after 1 more experiment" : fmt::format("after {} more experiments", *left);
-  if (end) words += (words.empty() ? "at " : ", at about ") + local_time(*end, "%a %H:%M");
-  if (left && status.state.champion_n > 0) words += ", then perhaps a proof";
-  return words;
+  if (!left && !end) return "when you stop it";
+  if (left == 0) return "as soon as what is under way is done";
+  const bool by_time = !left || (state.start->deadline > 0 && end == state.start->deadline);
+  if (by_time) return "at " + local_time(*end, "%a %H:%M");
+  return fmt::format("after {} more experiment{}{}", *left, *left == 1 ? "" : "s",
+                     end ? local_time(*end, ", at about %a %H:%M") : "");
 }
 
 // Candidates that wait for the slot.

@@ -33,7 +33,7 @@ struct Start {
   int64_t seed = 0;
   std::string from;     // "TAG #N COMMIT": the baseline is another run's champion; empty: train.cpp
   std::string sandbox;  // "bubblewrap", "landlock", "off"; empty: a program before this wrote it
-  // When this program will stop by itself; 0: no such limit.
+  // What ends this program by itself; 0: no such limit.
   double deadline = 0;          // seconds since 1970
   int64_t max_experiments = 0;  // of the run, the baseline aside
   bool only_proof = false;      // agent verify

@@ -164,7 +164,11 @@ std::string export_run(const RunFolder& run, const RunState& state, const fs::pa
   check_replaceable(folder / "train.cpp", run, state);
   std::vector<fs::path> earlier;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (is_exported(entry.path())) earlier.push_back(entry.path());
+    if (entry.path().extension() == ".patch") {
+      check(entry.is_regular_file() && is_exported(entry.path()),
+            entry.path().string() + " is not of an export; name a new folder: --to FOLDER");
+      earlier.push_back(entry.path());
+    }
   for (const fs::path& path : earlier) fs::remove(path);
   for (const Patch& patch : patches) write_file(folder / patch.name, patch.text);
   write_file(folder / "train.cpp", source_of(run, state.champion));

@@ -129,7 +129,7 @@ History::History(fs::path checkout, fs::path scratch, std::string tag, std::stri
   if (reason.empty()) return;
   check(!begun || fs::exists(scratch_ / kOwnRepository / "HEAD"),
         "run " + tag_ + " has its commits in a repository that can't be used here (" + reason +
-            "); type the command in the checkout in which it began");
+            "); mend that, or type the command in the checkout in which it began");
   use_own_repository(reason);
 }
 

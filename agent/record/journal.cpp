@@ -94,6 +94,10 @@ std::vector<Entry> read_journal(const fs::path& path) {
   return parse(read_file(path), path).entries;
 }
 
+double time_of_last(const std::vector<Entry>& entries) {
+  return entries.empty() ? 0 : seconds_of_utc(entries.back().time).value_or(0);
+}
+
 std::vector<CallEvent> calls_in(const std::vector<Entry>& entries) {
   std::vector<CallEvent> calls;
   for (const Entry& entry : entries) {

@@ -44,6 +44,9 @@ class Journal {
 // Reads without locking, for agent status and report; a torn last line is ignored.
 std::vector<Entry> read_journal(const fs::path& path);
 
+// When the last of them was written, in seconds since 1970; 0 if there is none.
+double time_of_last(const std::vector<Entry>& entries);
+
 // The calls among them, for the account (agent/llm/money.h).
 std::vector<CallEvent> calls_in(const std::vector<Entry>& entries);
 

@@ -148,7 +148,7 @@ std::string quoted(const std::string& word) {
 std::string restore_line(const RunFolder& run, const RunState& state) {
   if (state.champion_n <= 0) return "";
   if (fs::exists(run.repository()))
-    return "cp " + quoted((run.champion(state.champion).source()).string()) + " .";
+    return "cp " + quoted(run.champion(state.champion).source().string()) + " .";
   return "git restore --source=" + state.champion.substr(0, 12) + " -- train.cpp";
 }
 

@@ -79,8 +79,9 @@ struct TimeSpent {
 };
 
 struct RunState {
-  std::optional<event::Start> start;    // the first one, but for its limits, which are the last's
-  std::string start_utc;                // when it was written
+  std::optional<event::Start>
+      start;              // the first one, with `from`, `sandbox` and limits of later ones
+  std::string start_utc;  // when it was written
   std::vector<Experiment> experiments;  // by n, without gaps
   std::set<int64_t> open;               // those without a verdict
   std::string champion;                 // commit; empty before the baseline is kept

@@ -120,8 +120,7 @@ void Chaos::expect_a_true_record() {
   EXPECT_EQ(read_file(folder.results()), results_tsv(state));
   EXPECT_EQ(history.branch(), state.champion);
   EXPECT_EQ(history.ref("champion"), state.champion);
-  EXPECT_EQ(read_file(folder.champion(state.champion).source()),
-            history.source_at(state.champion));
+  EXPECT_EQ(read_file(folder.champion(state.champion).source()), history.source_at(state.champion));
   for (const auto& entry : fs::directory_iterator(folder.champions()))
     EXPECT_NE(entry.path().filename().string()[0], '.') << "half a copy is left";
   for (const auto& entry : fs::recursive_directory_iterator(folder.path))

@@ -204,7 +204,8 @@ def play(options, case, recorded):
         print(f"{case}: the run failed: {words.strip()}")
         return False
     speed = lambda event: event.get("steps", 0) / event["phases"]["training"] if event.get("phases") else 0
-    usual = speed(measured[0])  # of the baseline, whose program the others are
+    # Of the baseline, whose program the others are.
+    usual = speed(next((e for e in measured if not e.get("disturbed")), measured[0]))
     good = not run.undetected
     for verdict in run.events("verdict"):
         if verdict["status"] == "crash":
@@ -212,7 +213,7 @@ def play(options, case, recorded):
             print(f"{case:14} #{verdict['n']} counts as crashed: {verdict['reason']}")
     for event in measured:
         change = speed(event) / usual - 1
-        said = event.get("disturbed") or (event.get("busy") and "counts as it is: " + event["busy"]) or ""
+        said = event.get("disturbed") or event.get("broken") or (event.get("busy") and "counts as it is: " + event["busy"]) or ""
         slipped = abs(change) > TOLERANCE and not said
         good = good and not slipped
         print(f"{case:14} #{event['n']} attempt {event['attempt']}  {speed(event):7.2f} steps/s  {100 * change:+6.1f} %  "

@@ -26,6 +26,9 @@ void check_usage(bool good, const std::string& message) {
 // What task.json calls the source, by which a repeated command is known. Paths must exist.
 std::string source_label(const Request& request) {
   if (request.source.empty()) return request.kept_source;
+  for (const std::string& source : request.source)
+    check_usage((source != "demo" && !is_hub_corpus(source)) || request.source.size() == 1,
+                "--source " + source + " can't be mixed with paths");
   if (request.is_demo() || request.from_hub()) return request.source[0];
   std::set<std::string> paths;  // in whatever order they were given
   for (const std::string& path : request.source) {
@@ -102,10 +105,10 @@ void fill_in(Request& request, const std::set<std::string>& given,
     fill("--source", request.kept_source, there->source);
     // How other text is to be read tells nothing of this one.
     const bool another = given.contains("--source") && source_label(request) != there->source;
+    if (!another || !request.from_hub()) fill("--dedup", request.dedup, there->dedup);
     if (another) return;
     fill("--column", request.read.column, there->column);
     fill("--doc-separator", request.read.doc_separator, there->doc_separator);
-    fill("--dedup", request.dedup, there->dedup);
     if (request.from_hub()) fill("--shards", request.shards, there->shards);
   } else if (request.is_demo()) {
     fill("--vocab", request.vocab, 1024);
@@ -118,10 +121,6 @@ void fill_in(Request& request, const std::set<std::string>& given,
 bool Request::from_hub() const { return source.size() == 1 && is_hub_corpus(source[0]); }
 
 void check_options(const Request& request) {
-  for (const std::string& source : request.source) {
-    check_usage((source != "demo" && !is_hub_corpus(source)) || request.source.size() == 1,
-                "--source " + source + " can't be mixed with paths");
-  }
   check_usage(
       request.from_hub() || (!request.shards && request.base_url.empty()),
       "--shards and --base-url are for climbmix and tinystories; leave them out for this --source");

@@ -45,7 +45,8 @@ void check_budget(double seconds);
 std::optional<TaskInfo> task_there(const Request& request);
 
 // What no flag gave stays as the task has it; a new demo is small, so that a first look takes
-// minutes without a GPU. `given`: the flags that were given, such as "--vocab". Pure.
+// minutes without a GPU. `given`: the flags that were given, such as "--vocab". Throws Error for a
+// source that can't be read.
 void fill_in(Request& request, const std::set<std::string>& given,
              const std::optional<TaskInfo>& there);
 

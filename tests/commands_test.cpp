@@ -230,7 +230,7 @@ TEST_F(ReadingTest, StatusTellsWhenTheRunWillEndByItself) {
   event::Start start;
   start.max_experiments = 10;  // two of them were made
   EXPECT_HAS(text_of(story.tell(start), 120), "ends      after 8 more experiments, at about ");
-  start.deadline = story.now + 1;  // before the eighth
+  start.deadline = story.now + 20;  // before the eighth
   const std::string at = "ends      at " + local_time(start.deadline, "%a %H:%M");
   EXPECT_HAS(text_of(story.tell(start), 120), at);
   start.max_experiments = 0;

@@ -247,6 +247,24 @@ TEST_F(SharedKitTest, AFailedOneLeavesNothing) {
   EXPECT_TRUE(names_in("kits").empty());
 }
 
+TEST(BrokenBuild, IsOneThatNamesNoPlaceInTheCode) {
+  const auto broken = [](const std::string& log) { return broken_build(1, log, "train.cpp"); };
+  const std::string gone = "/usr/bin/ld: cannot find -lc10: No such file or directory";
+  EXPECT_EQ(broken(gone + "\ncollect2: error: ld returned 1 exit status\n"), gone);
+  EXPECT_EQ(broken("c++: internal compiler error: Segmentation fault\n"),
+            "c++: internal compiler error: Segmentation fault");
+  const std::string header =
+      "/torch/ATen/Tensor.h:3:10: fatal error: c10/X.h: No such file or directory";
+  EXPECT_EQ(broken("In file included from train.cpp:3:\n" + header + "\ncompilation terminated.\n"),
+            header);
+  for (const char* codes : {"train.cpp:1:10: error: 'x' was not declared in this scope\n",
+                            "train.cpp:3:10: fatal error: mine.h: No such file or directory\n",
+                            "/usr/bin/ld: harness.o: multiple definition of `f'; train.o: first\n",
+                            "/usr/bin/ld: undefined reference to `g'\n", ""})
+    EXPECT_EQ(broken(codes), "") << codes;
+  EXPECT_EQ(broken_build(0, gone, "train.cpp"), "");
+}
+
 TEST_F(RecipeTest, ASpecCannotWriteOutsideTheKit) {
   for (const char* to : {"../planted", "/tmp/planted", "a/../../planted", "kit.json", "", "."}) {
     spec_["files"][0]["to"] = to;

@@ -55,6 +55,8 @@ def edits_of(source, count):
         constant = re.match(r"constexpr double (\w+) = ([0-9.]+);", line)
         if not constant or i < last + 3 or len(replies) == count:
             continue
+        if float(constant[2]) == 0:  # a tenth less of nothing is nothing
+            continue
         last, (name, value) = i, constant.groups()
         smaller = line.replace(f"= {value};", f"= {0.9 * float(value):g};")
         before, after = lines[i - 1], lines[i + 1]

@@ -65,7 +65,9 @@ Cause standstill(const MachineState& state) {
 // A quota, or a set of CPUs, that left less to compute with than the run's other trainings had.
 Cause fewer_cores(const MachineState& state, const std::vector<MachineState>& peers) {
   const double before = usual(peers, [](const MachineState& peer) { return peer.cores; });
-  if (state.cores >= kWhole * before || rate(state) >= kWhole * usual(peers, rate))
+  const double needed = usual(peers, rate);
+  if (state.cores >= kWhole * before || needed < kWhole * state.cores ||
+      rate(state) >= kWhole * needed)
     return std::nullopt;
   return fmt::format(
       "{:g} of the usual {:g} cores were left: a quota or the set of CPUs has changed", state.cores,

@@ -166,6 +166,7 @@ MachineWatch::Counters MachineWatch::read(const ProcessTable& tree) {
 // Adds what was counted since the last time to the present phase.
 void MachineWatch::account(const Counters& now) {
   MachineSpan& span = *span_;
+  state_.cores = std::min(state_.cores, usable_cores());  // a quota may come meanwhile
   const double seconds = seconds_between(last_.time, now.time);
   const double cpu = now.tree_cpu - last_.tree_cpu;
   const double others = now.machine_cpu - last_.machine_cpu - cpu;

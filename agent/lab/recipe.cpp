@@ -312,6 +312,24 @@ std::string broken_machine(int exit_code, const std::string& log) {
   return one_line(words, kMost);
 }
 
+std::string broken_build(int exit_code, const std::string& log, const std::string& edited) {
+  constexpr size_t kMost = 400;  // characters
+  if (const std::string words = broken_machine(exit_code, log); exit_code == 0 || !words.empty())
+    return words;
+  const std::string object = fs::path(edited).stem().string() + ".o";
+  bool names_code = false;
+  std::string first;
+  for (const std::string& line : split_lines(log)) {
+    const bool about_code = has_any(line, {edited, object, "undefined reference"});
+    // "In file included from train.cpp:3:" comes before it.
+    if (!about_code && line.find("No such file or directory") != std::string::npos)
+      return one_line(line, kMost);
+    names_code = names_code || about_code;
+    if (first.empty()) first = line;
+  }
+  return names_code ? "" : one_line(first, kMost);
+}
+
 BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
   const ExperimentFolder here{fs::absolute(folder.path)};
   const fs::path source = here.path / spec_.edited, program = here.program();
@@ -341,7 +359,8 @@ BuildResult Kit::build(const ExperimentFolder& folder, bool sandboxed) const {
     result.ok = exit.code == 0;
     result.interrupted = exit.interrupted && exit.code != 0;
     result.log = result.ok ? "" : exit.output + why_ended(exit);
-    result.broken = broken_machine(exit.code, exit.output);
+    // A candidate can use up a compiler's time or memory; that is not the machine's fault.
+    if (why_ended(exit).empty()) result.broken = broken_build(exit.code, exit.output, spec_.edited);
     log += shown(argv) + exit.output + (result.ok ? "" : why_ended(exit));
     if (!result.ok) break;
   }

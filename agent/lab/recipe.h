@@ -45,6 +45,11 @@ struct BuildResult {
 // can print such words itself: they only make the loop look at the machine.
 std::string broken_machine(int exit_code, const std::string& log);
 
+// The same of a failed build: also what the compiler or the linker says without naming the edited
+// file or what was made of it, such as a library that is not found, and a header of others' that is
+// gone. `edited`: the file's name, "train.cpp".
+std::string broken_build(int exit_code, const std::string& log, const std::string& edited);
+
 // How the names of folders begin in which an agent is making a kit, or was when it died.
 constexpr const char* kPartialKit = ".partial-";
 

@@ -105,6 +105,7 @@ std::vector<Remains> show_old(std::vector<RunSummary>& runs, double days) {
       std::cout << "run " << run.tag << ":\n" << describe(old.back());
     } catch (const std::exception& error) {
       std::cout << "run " << run.tag << " stays: " << failure_in_words(error) << "\n";
+      runs.push_back(run);  // and so does what it needs
     }
   }
   return old;
@@ -112,13 +113,16 @@ std::vector<Remains> show_old(std::vector<RunSummary>& runs, double days) {
 
 // Deletes those that are still as old: an answer may take long. Returns why others stay.
 std::string delete_old(const std::vector<Remains>& old, double days) {
+  if (old.empty()) return "";
   std::vector<RunSummary> runs = all_runs(data_dir());
   const std::vector<RunSummary> idle = take_idle(runs, std::time(nullptr), days);
   std::string stays;
   for (const Remains& shown : old) {
     if (std::none_of(idle.begin(), idle.end(),
-                     [&](const RunSummary& run) { return run.tag == shown.tag; }))
+                     [&](const RunSummary& run) { return run.tag == shown.tag; })) {
+      std::cout << "run " << shown.tag << " stays: it is no longer idle, or it is gone\n";
       continue;
+    }
     try {
       remove(remains_of(data_dir(), shown.tag, fs::current_path()));
     } catch (const std::exception& error) {

@@ -183,7 +183,7 @@ void find_refs(Remains& remains, const fs::path& checkout, const std::string& fi
   for (const std::string& line : split_lines(listed.out)) {
     const size_t blank = line.find(' ');
     const std::string name = line.substr(0, blank), commit = line.substr(blank + 1);
-    if (name.ends_with("/0000") && !first.empty() && commit != first) {
+    if (name != branch && name.ends_with("/0000") && !first.empty() && commit != first) {
       remains.refs.clear();
       remains.left_alone = "refs/autoresearch/" + remains.tag + "/* in " + checkout.string() +
                            " are of another run of that name, and stay";

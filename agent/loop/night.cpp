@@ -649,8 +649,11 @@ std::string Night::disturbance(const MachineState& machine) const {
   constexpr size_t kPeers = 20;
   std::vector<MachineState> peers;
   for (auto e = state_.experiments.rbegin(); e != state_.experiments.rend(); ++e)
-    if (e->measured && e->measured->bpb && peers.size() < kPeers)
+    if (e->measured && e->measured->bpb && peers.size() < kPeers) {
       peers.push_back(e->measured->machine);
+      // What an earlier program had and this one never did can't be missed.
+      peers.back().cores = std::min(peers.back().cores, settings_.cores);
+    }
   return disturbed(machine, peers).value_or("");
 }
 

@@ -7,6 +7,7 @@
 #include "agent/lab/proof.h"
 #include "agent/loop/until.h"
 #include "common/error.h"
+#include "common/limits.h"
 
 namespace autoresearch {
 
@@ -138,6 +139,7 @@ Settings settings_of(const Options& options, const RunState& state, const Slot& 
   settings.overlap_builds = options.overlap == "on" || (options.overlap == "auto" && slot.gpu);
   settings.models = models;
   settings.tuner_share = options.tuner_share;
+  settings.cores = usable_cores();
   settings.repeat_disturbed = options.disturbed != "count";
   settings.disturbed_pause = std::min(settings.disturbed_pause, slot.budget);
   settings.keep = options.keep == "greedy" ? KeepRule::kGreedy : KeepRule::kEvidence;

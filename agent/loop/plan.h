@@ -27,6 +27,7 @@ struct Settings {
   KeepRule keep = KeepRule::kEvidence;
   int64_t max_experiments = 0;   // the baseline aside; 0: no limit
   bool repeat_disturbed = true;  // a measurement counts only when the machine was itself
+  double cores = std::numeric_limits<double>::infinity();  // that this program began with
   double disturbed_pause = 20;   // seconds before a measurement that was spoilt is repeated
   double deadline = std::numeric_limits<double>::infinity();  // seconds since 1970
   double given = 0;         // seconds of it in all, if there is a deadline

@@ -127,7 +127,7 @@ std::string idle_phase(const RunFolder& folder, const RunState& state, const Doi
                        double now) {
   if (fs::exists(folder.canary().path)) return "trying if the machine is whole";
   if (!state.paused.empty()) return "paused";
-  if (state.troubles_in_row > 0 &&
+  if (state.troubles_in_row > 0 && now >= state.last_trouble_at &&
       now < state.last_trouble_at + trouble_pause(state.troubles_in_row))
     return "resting after an error: " + one_line(state.last_trouble, 200);
   if (state.proof) return "between two measurements of the proof";
@@ -257,11 +257,12 @@ std::string end_in_words(const RunStatus& status) {
   if (state.proof || (state.start && state.start->only_proof))
     return "with the proof" + (end ? local_time(*end, ", at %a %H:%M at the latest") : "");
   if (!left && !end) return "when you stop it";
-  if (left == 0) return "as soon as what is under way is done";
+  if (left == 0 || (end && *end <= status.now))
+    return "as soon as what is under way is done, perhaps after a proof";
   const bool by_time = !left || (state.start->deadline > 0 && end == state.start->deadline);
   if (by_time) return "at " + local_time(*end, "%a %H:%M");
-  return fmt::format("after {} more experiment{}{}", *left, *left == 1 ? "" : "s",
-                     end ? local_time(*end, ", at about %a %H:%M") : "");
+  return fmt::format("after {} more experiment{}{}, then perhaps a proof", *left,
+                     *left == 1 ? "" : "s", end ? local_time(*end, ", at about %a %H:%M") : "");
 }
 
 // Candidates that wait for the slot.

@@ -28,7 +28,7 @@ struct Settings {
   int64_t max_experiments = 0;   // the baseline aside; 0: no limit
   bool repeat_disturbed = true;  // a measurement counts only when the machine was itself
   double cores = std::numeric_limits<double>::infinity();  // that this program began with
-  double disturbed_pause = 20;   // seconds before a measurement that was spoilt is repeated
+  double disturbed_pause = 20;  // seconds before a measurement that was spoilt is repeated
   double deadline = std::numeric_limits<double>::infinity();  // seconds since 1970
   double given = 0;         // seconds of it in all, if there is a deadline
   bool score_test = false;  // what is kept is also scored on the test split

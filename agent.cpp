@@ -51,11 +51,6 @@ Site site_of(const Options& options, bool model_written) {
           .sandbox = options.sandbox};
 }
 
-// The baseline's; empty before there is one.
-std::string first_commit(const RunState& state) {
-  return state.experiments.empty() ? "" : state.at(0).candidate.commit;
-}
-
 // Refuses to go on with a run whose figures would not compare.
 event::Start check_identity(const Options& options, const RunState& state, const Slot& slot,
                             const Kit& kit, const History& history) {

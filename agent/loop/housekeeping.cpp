@@ -162,8 +162,7 @@ namespace {
 // That a run's journal names; empty if there is none.
 std::string first_commit_of(const fs::path& folder) {
   try {
-    const RunState state = replay(read_journal(RunFolder{folder}.journal()));
-    return state.experiments.empty() ? "" : state.experiments[0].candidate.commit;
+    return first_commit(replay(read_journal(RunFolder{folder}.journal())));
   } catch (const Error&) {  // there is no journal, or it is damaged
     return "";
   }

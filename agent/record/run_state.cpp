@@ -457,6 +457,10 @@ void apply(RunState& state, const Entry& entry) {
   state.last_event_at = at;
 }
 
+std::string first_commit(const RunState& state) {
+  return state.experiments.empty() ? "" : state.experiments[0].candidate.commit;
+}
+
 RunState replay(const std::vector<Entry>& entries) {
   RunState state;
   for (size_t i = 0; i < entries.size(); ++i) {

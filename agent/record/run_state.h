@@ -143,6 +143,9 @@ void apply(RunState& state, const Entry& entry);
 // apply() for all of them. The Error names the event by its number, which is its line.
 RunState replay(const std::vector<Entry>& entries);
 
+// The baseline's commit; empty before there is one.
+std::string first_commit(const RunState& state);
+
 // How val and test moved from the baseline to the champion's commit, and whether the gap grew: the
 // loop fits its validation rows. Empty if either is not known or all is well.
 std::string fits_validation(const RunState& state);
